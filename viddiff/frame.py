@@ -1,0 +1,63 @@
+"""Frames and what is known of the video that they belong to."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+Plane = NDArray[np.uint8] | NDArray[np.uint16]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture in YUV 4:2:0 with its presentation time.
+
+    Planes are C-contiguous, uint8 at bit depth 8 and uint16 at bit depth 10, values 0..2^depth-1.
+    """
+
+    y: Plane
+    """Luma, (H, W)."""
+    u: Plane
+    """First chroma plane, (ceil(H/2), ceil(W/2))."""
+    v: Plane
+    """Second chroma plane, (ceil(H/2), ceil(W/2))."""
+    pts: int = 0
+    """Presentation time in units of `VideoInfo.time_base`."""
+
+    @property
+    def planes(self) -> tuple[Plane, Plane, Plane]:
+        """The three planes in the order Y, U, V."""
+        return self.y, self.u, self.v
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """Properties of a whole video; colour fields hold ISO/IEC 23091-2 (H.273) code points."""
+
+    width: int
+    """Luma columns, 16..4096."""
+    height: int
+    """Luma rows, 16..2304."""
+    bit_depth: int = 8
+    """8 or 10."""
+    time_base: Fraction = Fraction(1, 25)
+    """Seconds for each unit of `Frame.pts`."""
+    frame_rate: Fraction = Fraction(25)
+    """Nominal frames per second (average rate if variable)."""
+    primaries: int = 2
+    """Colour primaries; 2 is "unspecified"."""
+    transfer: int = 2
+    """Transfer characteristics; 2 is "unspecified"."""
+    matrix: int = 2
+    """Matrix coefficients; 2 is "unspecified"."""
+    full_range: bool = False
+    """True where the samples use the full range (JPEG range)."""
+    chroma_location: int = 0
+    """0 unspecified, 1 left, 2 centre, 3 top-left (libav's AVChromaLocation)."""
+    sample_aspect_ratio: Fraction = Fraction(1)
+    """Width to height of one sample."""
+    rotation: int = 0
+    """Clockwise degrees by which a player turns the picture: 0, 90, 180 or 270."""
+    frame_count: int | None = None
+    """Number of frames if the source declares it (a hint for progress only)."""
