@@ -1,0 +1,487 @@
+r"""The `.vdf` file, format version 1. This docstring is the specification; the code below follows it.
+
+All integers are little-endian. *varint*: unsigned LEB128 below 2^64, in its shortest form (a longer one is an
+error). *zigzag*: a signed 64-bit n as the varint 2n (n >= 0) or -2n - 1 (n < 0). *pts*: presentation time,
+signed 64-bit, in units of the time base.
+
+    file   magic 89 56 44 46 0D 0A 1A 0A | HEADER | any number of chunks | INDEX | END, and nothing after it
+    chunk  type u8 | payload length varint, at most 5 bytes | payload | CRC-32 u32 (zlib's) of all before it
+
+A payload is at most 64 MiB. Types below 0x80 are critical: a decoder rejects those it does not know, and a
+second HEADER. Types from 0x80 are ancillary: a decoder checks their CRC and skips those it does not need.
+
+    01 HEADER     02 KEY     03 PREDICTED     04 END     80 INDEX
+    81 TRACK, 82 PACKETS, 83 META: reserved for other streams, their data, and metadata or attachments
+
+HEADER, always the first chunk; a value that is not listed is rejected, and so are bytes after the last field:
+
+    u8 version               1
+    u8 flags                 bit 0: Huffman coder, not ANS; bit 1: low delay; the others are reserved, 0
+    u16 width, u16 height    16..4096, 16..2304
+    u8 bit depth             8 or 10
+    u32/u32 time base        seconds for each unit of pts; all fractions are > 0 and in lowest terms
+    u32/u32 frame rate       nominal, in Hz
+    u8 u8 u8 colour          primaries, transfer, matrix (code points of H.273)
+    u8 range                 0 limited, 1 full
+    u8 chroma location       0..6 (libav's AVChromaLocation)
+    u16/u16 sample aspect ratio
+    u16 rotation             0, 90, 180 or 270 degrees clockwise
+    u16 gop                  1..1024, the most frames from one KEY to before the next
+    32 bytes model hash      content hash of the model that decodes the file
+    u8 length, model name    0..64 bytes of UTF-8, printable
+
+It has no room for extensions: what an old decoder may ignore goes into a new ancillary chunk, and what it may
+not ignore takes a flag, a critical type or a version.
+
+KEY, a frame that needs nothing before it: 4B 46 ("KF", to find it again after damage) | zigzag pts | picture.
+PREDICTED, n frames (1..64), displayed after all frames before them, predicted from frames of the same GOP:
+
+    u8 timing   bits 0..5: n - 1; bit 6: irregular; bit 7: reserved, 0
+    varints     pts of each frame less that of the frame displayed before it, less 1: n of them if irregular,
+                otherwise one that holds for all n
+    pictures    the rest of the payload
+
+The first of both kinds is KEY, and pts strictly increase. INDEX, for seeking:
+
+    varint number of frames | varint number of KEY chunks | for each of these: varint offset from the file's
+    first byte, less that of the KEY before | varint number of the frame from 0, less that before | zigzag pts
+
+END, always 14 bytes, directly after INDEX: u64 offset of INDEX from the file's first byte. A reader rebuilds
+an INDEX that is missing or untrue from the chunks; after damage it goes on at the next good KEY.
+"""
+
+import io
+import re
+import struct
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from typing import Any, BinaryIO
+
+from viddiff.config import MAX_GOP, MAX_HEIGHT, MAX_WIDTH, MIN_SIDE
+from viddiff.errors import BitstreamError, LimitError
+from viddiff.frame import VideoInfo
+
+MAGIC = b"\x89VDF\r\n\x1a\n"
+HEADER, KEY, PREDICTED, END, INDEX, TRACK, PACKETS, META = 1, 2, 3, 4, 0x80, 0x81, 0x82, 0x83
+MAX_PAYLOAD = 64 << 20
+"""Largest payload of a chunk, in bytes."""
+MAX_PREDICTED = 64
+"""Most frames in a PREDICTED chunk."""
+ENTROPY_CODERS = ("ans", "huffman")
+_KEY_MARK = b"KF"
+_END_SIZE = 14
+_PIECE = 1 << 16
+_KEY_START = re.compile(rb"\x02[\x80-\xff]{0,3}[\x00-\x7f]KF")
+# Name, struct code (two of them: a fraction) and allowed numbers.
+_FIELDS: tuple[tuple[str, str, range | tuple[int, ...]], ...] = (
+    ("version", "B", (1,)),
+    ("flags", "B", range(4)),
+    ("width", "H", range(MIN_SIDE, MAX_WIDTH + 1)),
+    ("height", "H", range(MIN_SIDE, MAX_HEIGHT + 1)),
+    ("bit_depth", "B", (8, 10)),
+    ("time_base", "II", range(1, 1 << 32)),
+    ("frame_rate", "II", range(1, 1 << 32)),
+    ("primaries", "B", range(256)),
+    ("transfer", "B", range(256)),
+    ("matrix", "B", range(256)),
+    ("full_range", "B", range(2)),
+    ("chroma_location", "B", range(7)),
+    ("sample_aspect_ratio", "HH", range(1, 1 << 16)),
+    ("rotation", "H", (0, 90, 180, 270)),
+    ("gop", "H", range(1, MAX_GOP + 1)),
+)
+_LAYOUT = struct.Struct("<" + "".join(codes for _, codes, _ in _FIELDS) + "32sB")
+_ALLOWED = [(field, allowed) for field, codes, allowed in _FIELDS for _ in codes]
+
+
+def _check(numbers: Iterable[int]) -> None:
+    for (field, allowed), number in zip(_ALLOWED, numbers, strict=True):
+        if number not in allowed:
+            expected = f"{allowed[0]}..{allowed[-1]}" if isinstance(allowed, range) else f"in {allowed}"
+            error = LimitError if field in ("width", "height", "gop") else BitstreamError
+            raise error(f"header field {field} is {number}, not {expected}")
+
+
+@dataclass(frozen=True)
+class Header:
+    """What holds for the whole file; `video.frame_count` is not stored."""
+
+    video: VideoInfo
+    model_hash: bytes
+    """Content hash of the model, 32 bytes."""
+    model_name: str
+    """For people; printable, at most 64 bytes of UTF-8."""
+    gop: int
+    """Most frames from one keyframe to the next, 1..MAX_GOP."""
+    entropy: str = "ans"
+    """One of ENTROPY_CODERS."""
+    low_delay: bool = False
+    """True if no frame is predicted from a later one."""
+
+    def pack(self) -> bytes:
+        """The HEADER's payload. BitstreamError or LimitError if a value lies outside the format."""
+        flags = ENTROPY_CODERS.index(self.entropy) | self.low_delay << 1
+        values: dict[str, Any] = vars(self.video) | {"version": 1, "flags": flags, "gop": self.gop}
+        numbers: list[int] = []
+        for field, codes, _ in _FIELDS:
+            value = values[field]
+            numbers += [int(value)] if len(codes) == 1 else [value.numerator, value.denominator]
+        _check(numbers)
+        name = self.model_name.encode(errors="replace")
+        if len(self.model_hash) != 32 or len(name) > 64 or not self.model_name.isprintable():
+            raise BitstreamError("the model's hash is not 32 bytes or its name not up to 64 printable ones")
+        return _LAYOUT.pack(*numbers, self.model_hash, len(name)) + name
+
+    @staticmethod
+    def unpack(data: bytes) -> "Header":
+        """The inverse of `pack`. BitstreamError or LimitError if the payload breaks the format."""
+        if len(data) < _LAYOUT.size:
+            raise BitstreamError("the header is cut off")
+        *numbers, model_hash, _ = _LAYOUT.unpack_from(data)
+        _check(numbers)
+        rest = iter(numbers)
+        values: dict[str, Any] = {
+            field: next(rest) if len(codes) == 1 else Fraction(next(rest), next(rest))
+            for field, codes, _ in _FIELDS
+        }
+        _, flags, gop = (values.pop(field) for field in ("version", "flags", "gop"))
+        video = VideoInfo(**values | {"full_range": bool(values["full_range"])})
+        name = data[_LAYOUT.size :].decode(errors="replace")
+        header = Header(video, model_hash, name, gop, ENTROPY_CODERS[flags & 1], bool(flags & 2))
+        if header.pack() != data:
+            raise BitstreamError("a fraction is not in lowest terms, or the model's name is damaged")
+        return header
+
+
+@dataclass(frozen=True)
+class KeyChunk:
+    """A frame that needs nothing before it: pts (signed 64-bit, `time_base` units) and picture."""
+
+    pts: int
+    payload: bytes
+
+
+@dataclass(frozen=True)
+class PredictedChunk:
+    """A mini-GOP of 1..64 frames: their absolute presentation times in display order, and their pictures."""
+
+    pts: tuple[int, ...]
+    payload: bytes
+
+
+Chunk = KeyChunk | PredictedChunk
+
+
+@dataclass(frozen=True, slots=True)
+class IndexEntry:
+    """Where a KEY chunk begins (bytes from the file's start), its frame's number from 0 and its pts."""
+
+    offset: int
+    frame: int
+    pts: int
+
+
+def _varint(number: int) -> bytes:
+    return bytes([number & 127 | 128]) + _varint(number >> 7) if number > 127 else bytes([number])
+
+
+def _zigzag(number: int) -> bytes:
+    return _varint(2 * number if number >= 0 else -2 * number - 1)
+
+
+def _read_varint(data: bytes | bytearray, start: int, most: int = 10) -> tuple[int, int]:
+    """The varint of at most `most` bytes that begins at `start`, and the position after it."""
+    value = 0
+    for at in range(start, min(start + most, len(data))):
+        value |= (data[at] & 127) << 7 * (at - start)
+        if data[at] < 128:
+            if value >> 64 or (data[at] == 0 and at > start):
+                break
+            return value, at + 1
+    raise BitstreamError("a number is cut off, too large or not in its shortest form")
+
+
+def _read_zigzag(data: bytes | bytearray, start: int) -> tuple[int, int]:
+    value, end = _read_varint(data, start)
+    return value >> 1 ^ -(value & 1), end
+
+
+class _Timeline:
+    """Bodies of KEY and PREDICTED chunks, and the rules on their order, the same for writing and reading."""
+
+    def __init__(self, gop: int) -> None:
+        self.gop = gop
+        self.frames = 0  # since the last KEY, itself included; 0 before the first
+        self.last = -1  # pts of the last frame, if there is one
+
+    def accept(self, chunk: Chunk) -> Chunk:
+        key = isinstance(chunk, KeyChunk)
+        times = (chunk.pts,) if isinstance(chunk, KeyChunk) else chunk.pts
+        frames = len(times) if key else self.frames + len(times)
+        if not key and (not self.frames or frames > self.gop or not 1 <= len(times) <= MAX_PREDICTED):
+            raise BitstreamError(f"{len(times)} predicted frames follow {self.frames} of a GOP of {self.gop}")
+        order = (self.last, *times) if self.frames else times
+        if any(a >= b for a, b in pairwise(order)) or not -(1 << 63) <= times[0] <= times[-1] < 1 << 63:
+            raise BitstreamError("presentation times do not increase or leave 64 bits")
+        self.frames, self.last = frames, times[-1]
+        return chunk
+
+    def pack(self, chunk: Chunk) -> bytes:
+        last = self.last
+        self.accept(chunk)
+        if isinstance(chunk, KeyChunk):
+            return _KEY_MARK + _zigzag(chunk.pts) + chunk.payload
+        steps = [b - a - 1 for a, b in pairwise((last, *chunk.pts))]
+        irregular = len(set(steps)) > 1
+        timing = bytes([len(steps) - 1 | irregular << 6])
+        return timing + b"".join(map(_varint, steps if irregular else steps[:1])) + chunk.payload
+
+    def unpack(self, kind: int, data: bytes) -> Chunk:
+        if kind == KEY:
+            if not data.startswith(_KEY_MARK):
+                raise BitstreamError("a KEY chunk without its mark")
+            pts, end = _read_zigzag(data, 2)
+            return self.accept(KeyChunk(pts, data[end:]))
+        timing, end = _read_varint(data, 0, 1)
+        step, end = _read_varint(data, end)
+        times = [self.last + step + 1]
+        while len(times) <= timing & 63:
+            if timing & 64:
+                step, end = _read_varint(data, end)
+            times.append(times[-1] + step + 1)
+        return self.accept(PredictedChunk(tuple(times), data[end:]))
+
+
+class Writer:
+    """Writes a `.vdf` front to back and never seeks, so `file` may be a pipe. Does not close it."""
+
+    def __init__(self, file: BinaryIO, header: Header) -> None:
+        """Write the magic and `header`. BitstreamError or LimitError if it lies outside the format."""
+        self._file, self._timeline, self._frames = file, _Timeline(header.gop), 0
+        self._entries: list[IndexEntry] = []
+        payload = header.pack()
+        self.size_bytes = file.write(MAGIC)
+        """Bytes written so far."""
+        self._emit(HEADER, payload)
+
+    def write(self, chunk: Chunk) -> None:
+        """Append a chunk. BitstreamError if its times or place are wrong, LimitError if it is over 64 MiB."""
+        payload = self._timeline.pack(chunk)
+        offset, frame = self.size_bytes, self._frames
+        if isinstance(chunk, KeyChunk):
+            self._emit(KEY, payload)
+            self._entries.append(IndexEntry(offset, frame, chunk.pts))
+        else:
+            self._emit(PREDICTED, payload)
+        self._frames += 1 if isinstance(chunk, KeyChunk) else len(chunk.pts)
+
+    def finish(self) -> None:
+        """Write INDEX and END; the last call."""
+        body = _varint(self._frames) + _varint(len(self._entries))
+        for a, b in pairwise([IndexEntry(0, 0, 0), *self._entries]):
+            body += _varint(b.offset - a.offset) + _varint(b.frame - a.frame) + _zigzag(b.pts)
+        offset = self.size_bytes
+        self._emit(INDEX, body)
+        self._emit(END, struct.pack("<Q", offset))
+
+    def _emit(self, kind: int, payload: bytes) -> None:
+        if len(payload) > MAX_PAYLOAD:
+            raise LimitError(f"a chunk of {len(payload)} bytes is over the limit of {MAX_PAYLOAD}")
+        chunk = bytes([kind]) + _varint(len(payload)) + payload
+        self._file.write(chunk + struct.pack("<I", zlib.crc32(chunk)))
+        self.size_bytes += len(chunk) + 4
+
+
+class _Source:
+    """Bytes of a file from `offset` on: those of the chunk at hand, and never more than are really there."""
+
+    def __init__(self, file: BinaryIO, offset: int = 0) -> None:
+        self.file, self.offset, self.buffer = file, offset, bytearray()
+        self.credit = 4 * MAX_PAYLOAD  # keeps the work of recovery linear in the bytes read
+
+    def fill(self, size: int) -> bool:
+        """Buffer at least `size` bytes; False if the file ends before."""
+        while len(self.buffer) < size:
+            piece = self.file.read(min(size - len(self.buffer), _PIECE))
+            if not piece:
+                return False
+            self.buffer += piece
+            self.credit += 16 * len(piece)
+        return True
+
+    def drop(self, size: int) -> None:
+        del self.buffer[:size]
+        self.offset += size
+
+    def chunk(self) -> tuple[int, bytes]:
+        """Take the next chunk: type and payload. A damaged one stays where it is."""
+        if not self.fill(6):
+            raise BitstreamError("the file ends inside a chunk")
+        length, start = _read_varint(self.buffer, 1, 5)
+        end = start + length
+        if length > MAX_PAYLOAD:
+            raise LimitError(f"a chunk of {length} bytes is over the limit of {MAX_PAYLOAD}")
+        if not self.fill(end + 4):
+            raise BitstreamError("the file ends inside a chunk")
+        self.credit -= end
+        with memoryview(self.buffer) as view, view[:end] as covered:
+            crc = zlib.crc32(covered)
+        if crc != int.from_bytes(self.buffer[end : end + 4], "little"):
+            raise BitstreamError("a chunk is damaged (its CRC does not match)")
+        kind, payload = self.buffer[0], bytes(self.buffer[start:end])
+        self.drop(end + 4)
+        return kind, payload
+
+    def resync(self) -> None:
+        """Leave the damaged chunk for the next bytes that look like KEY, or for the file's end."""
+        self.drop(1)
+        self.credit -= 1024
+        if self.credit < 0:  # only a file made to waste time has so many false ones
+            self.file = io.BytesIO()
+            self.drop(len(self.buffer))
+        while (mark := _KEY_START.search(self.buffer)) is None:
+            self.drop(max(len(self.buffer) - 6, 0))  # _KEY_START matches at most 7 bytes
+            size = len(self.buffer)
+            self.fill(size + _PIECE)
+            if len(self.buffer) == size:
+                return self.drop(size)
+        self.drop(mark.start())
+
+
+class Reader:
+    """Reads a `.vdf`, from a pipe too; only `index` and `seek` need a seekable file. Does not close it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        """Read magic and header from `file`, which stands at its start. BitstreamError, LimitError."""
+        self._file, self._source = file, _Source(file)
+        if not self._source.fill(len(MAGIC)) or self._source.buffer != MAGIC:
+            raise BitstreamError("not a .vdf file")
+        self._source.drop(len(MAGIC))
+        try:
+            kind, payload = self._source.chunk()
+            if kind != HEADER:
+                raise BitstreamError("the first chunk is not HEADER")
+            self.header = Header.unpack(payload)
+        except (BitstreamError, LimitError) as error:
+            raise type(error)(f"byte {len(MAGIC)}: {error}") from error
+        self._first = self._source.offset
+        self._timeline = _Timeline(self.header.gop)
+        self._lost = self._ended = False
+        self.frame_count: int | None = None
+        """Number of frames, once `index` has been called."""
+
+    def __iter__(self) -> Iterator[Chunk]:
+        return self.chunks()
+
+    def chunks(self, on_fault: Callable[[BitstreamError], None] | None = None) -> Iterator[Chunk]:
+        """The chunks from where the reader stands, in order.
+
+        A fault raises BitstreamError (LimitError for a size over the limit) that names its byte offset. With
+        `on_fault` it is reported instead, and what follows is dropped, without more reports, up to the next
+        good KEY chunk.
+        """
+        return (chunk for _, chunk in self._scan(on_fault))
+
+    def index(self) -> tuple[IndexEntry, ...]:
+        """All KEY chunks, from INDEX or else by reading the whole file. `chunks` goes on where it was."""
+        try:
+            return self._stored_index(self._file.seek(0, io.SEEK_END) - _END_SIZE)
+        except (BitstreamError, LimitError):
+            self._file.seek(0)
+            entries, self.frame_count = [], 0
+            for offset, chunk in Reader(self._file)._scan(lambda fault: None):
+                if isinstance(chunk, KeyChunk):
+                    entries.append(IndexEntry(offset, self.frame_count, chunk.pts))
+                self.frame_count += 1 if isinstance(chunk, KeyChunk) else len(chunk.pts)
+            return tuple(entries)
+        finally:
+            self._file.seek(self._source.offset + len(self._source.buffer))
+
+    def seek(self, entry: IndexEntry) -> None:
+        """Let `chunks` go on from `entry`. BitstreamError, and no change, if no such KEY chunk is there."""
+        try:
+            self._source = self._key_at(entry, self._file.seek(0, io.SEEK_END))
+        finally:
+            self._file.seek(self._source.offset + len(self._source.buffer))
+        self._timeline = _Timeline(self.header.gop)
+        self._lost = self._ended = False
+
+    def _scan(self, on_fault: Callable[[BitstreamError], None] | None) -> Iterator[tuple[int, Chunk]]:
+        """Chunks with their offsets. After a fault `_lost` is set until the next good KEY chunk."""
+        while not self._ended:
+            start = self._source.offset
+            try:
+                chunk = self._next()
+            except (BitstreamError, LimitError) as error:
+                message, known, self._lost = f"byte {start}: {error}", self._lost, True
+                if on_fault is None:
+                    raise type(error)(message) from error
+                if not known:
+                    on_fault(BitstreamError(message))
+                if self._source.offset == start:
+                    self._source.resync()
+            else:
+                if chunk is not None:
+                    yield start, chunk
+
+    def _next(self) -> Chunk | None:
+        """Read one chunk; None for one that holds no frames or is dropped."""
+        if not self._source.fill(1):
+            self._ended = True
+            raise BitstreamError("the file ends before its END chunk")
+        kind, payload = self._source.chunk()
+        if kind == KEY or (kind == PREDICTED and not self._lost):
+            chunk = self._timeline.unpack(kind, payload)
+            self._lost = False
+            return chunk
+        if kind == END:
+            self._ended = True
+            if len(payload) != 8 or self._source.fill(1):
+                raise BitstreamError("END has a wrong size or is not the end")
+        elif kind < 0x80 and kind != PREDICTED:
+            raise BitstreamError(f"chunk type {kind:#04x} is unknown or misplaced")
+        return None
+
+    def _key_at(self, entry: IndexEntry, end: int) -> _Source:
+        """The file from `entry` on, if a KEY chunk with its time begins there, before byte `end`."""
+        if self._first <= entry.offset < end:
+            self._file.seek(entry.offset)
+            source = _Source(self._file, entry.offset)
+            source.fill(17)  # _KEY_START and a pts
+            mark = _KEY_START.match(source.buffer)
+            if mark and _read_zigzag(source.buffer, mark.end())[0] == entry.pts:
+                return source
+        raise BitstreamError(f"no KEY chunk of time {entry.pts} begins at byte {entry.offset}")
+
+    def _stored_index(self, end: int) -> tuple[IndexEntry, ...]:
+        """What INDEX says, if END, at byte `end`, leads to it and it is true of the KEY chunks."""
+        self._file.seek(max(end, 0))
+        kind, payload = _Source(self._file).chunk()
+        offset = int.from_bytes(payload, "little")
+        if kind != END or not self._first <= offset < end:
+            raise BitstreamError("no END, or END without INDEX")
+        self._file.seek(offset)
+        source = _Source(self._file, offset)
+        kind, body = source.chunk()
+        total, at = _read_varint(body, 0)
+        count, at = _read_varint(body, at)
+        entries = [IndexEntry(0, 0, 0)]
+        for number in range(count):
+            last = entries[-1]
+            step, at = _read_varint(body, at)
+            frames, at = _read_varint(body, at)
+            pts, at = _read_zigzag(body, at)
+            entry = IndexEntry(last.offset + step, last.frame + frames, pts)
+            if not (1 <= frames <= self.header.gop and pts > last.pts if number else frames == 0):
+                raise BitstreamError("INDEX is out of order")
+            self._key_at(entry, offset)
+            entries.append(entry)
+        tail = total - entries[-1].frame
+        whole = kind == INDEX and source.offset == end and at == len(body)
+        if not whole or not min(count, 1) <= tail <= self.header.gop * min(count, 1):
+            raise BitstreamError("INDEX is damaged")
+        self.frame_count = total
+        return tuple(entries[1:])

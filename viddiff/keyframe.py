@@ -1,0 +1,182 @@
+"""Keyframes: one AV1 still picture each, written by SVT-AV1 and read bit-exactly by dav1d.
+
+A still is the smallest valid AV1 stream of one picture, two OBUs of the low-overhead format (AV1
+specification, section 5.3) and nothing else:
+
+    sequence header OBU (type 1) | frame OBU (type 6)
+
+Both carry a size field and no extension; there is no temporal delimiter. The header costs about 12 bytes.
+The picture is coded at `padded_size(width, height)`, filled up by repeating the last column and row, and
+cropped back by the decoder. Film grain, if a stream asks for it, is not applied.
+"""
+
+import os
+from fractions import Fraction
+from typing import Literal, cast
+
+import av
+import numpy as np
+from av.video.codeccontext import VideoCodecContext
+from av.video.plane import VideoPlane
+
+from viddiff.config import MAX_HEIGHT, MAX_WIDTH
+from viddiff.errors import BitstreamError, LimitError, VideoError
+from viddiff.frame import Frame, Plane
+
+os.environ.setdefault("SVT_LOG", "0")  # SVT-AV1 writes to stderr by itself: let it report fatal errors only
+
+QUANTISER_RANGE = range(1, 64)
+"""SVT-AV1's fixed quantiser; 63 gives the smallest picture."""
+PRESET = 4
+"""SVT-AV1's effort, 0 (slowest) to 10; 4 is where further effort stops being cheap."""
+
+PIXEL_FORMATS = {8: "yuv420p", 10: "yuv420p10le"}
+"""libav's name of our planes, by bit depth."""
+_SEQUENCE_HEADER, _TEMPORAL_DELIMITER, _FRAME = 1, 2, 6
+_MIN_SIDE = 64  # some releases of SVT-AV1 refuse less, and odd sizes
+
+
+def padded_size(width: int, height: int) -> tuple[int, int]:
+    """Size at which a picture is coded: even, and at least 64 each way."""
+    return max(_MIN_SIDE, width + width % 2), max(_MIN_SIDE, height + height % 2)
+
+
+def encode_still(frame: Frame, bit_depth: int, quantiser: int, preset: int = PRESET) -> bytes:
+    """Code one picture; equal arguments give equal bytes."""
+    if bit_depth not in PIXEL_FORMATS:
+        raise ValueError(f"a still has 8 or 10 bits per sample, not {bit_depth}")
+    if quantiser not in QUANTISER_RANGE:
+        raise ValueError(f"the quantiser of a still lies in 1..63, not {quantiser}")
+    height, width = frame.y.shape
+    _check_limits(width, height)
+    coded_width, coded_height = padded_size(width, height)
+    shapes = plane_shapes(coded_width, coded_height)
+    y, u, v = (replicate(plane, shape) for plane, shape in zip(frame.planes, shapes, strict=True))
+    picture = picture_from_planes((y, u, v), bit_depth)
+    context = _context("libsvtav1", "w")
+    context.width, context.height = coded_width, coded_height
+    context.pix_fmt = PIXEL_FORMATS[bit_depth]
+    context.time_base, context.framerate = Fraction(1, 25), Fraction(25)
+    context.options = {"preset": str(preset), "qp": str(quantiser), "svtav1-params": "avif=1:lp=1"}
+    try:
+        packets = context.encode(picture) + context.encode(None)
+    except (av.FFmpegError, ValueError, RuntimeError) as error:
+        raise VideoError(f"the AV1 encoder failed on a {width}x{height} picture: {error}") from error
+    obus = [obu for obu in _split_obus(b"".join(map(bytes, packets))) if obu[0] != _TEMPORAL_DELIMITER]
+    if [kind for kind, _ in obus] != [_SEQUENCE_HEADER, _FRAME]:
+        raise VideoError("the AV1 encoder did not write a single still picture")
+    return b"".join(data for _, data in obus)
+
+
+def decode_still(data: bytes, width: int, height: int, bit_depth: int, threads: int = 1) -> Frame:
+    """Decode one picture of exactly this size and depth; the result does not depend on `threads`."""
+    if bit_depth not in PIXEL_FORMATS:
+        raise BitstreamError(f"a still has 8 or 10 bits per sample, not {bit_depth}")
+    _check_limits(width, height)
+    if [kind for kind, _ in _split_obus(data)] != [_SEQUENCE_HEADER, _FRAME]:
+        raise BitstreamError("a keyframe must be one AV1 sequence header and one AV1 frame")
+    coded_width, coded_height = padded_size(width, height)
+    context = _context("libdav1d", "r")
+    context.thread_count = threads
+    context.options = {
+        "max_pixels": str(coded_width * coded_height),  # dav1d refuses larger frames before allocating them
+        "max_frame_delay": "1",
+        "export_side_data": "film_grain",  # handed over as side data, therefore not applied
+    }
+    try:
+        pictures = context.decode(av.Packet(data)) + context.decode(None)
+    except (av.FFmpegError, ValueError, RuntimeError, MemoryError) as error:
+        raise BitstreamError("a keyframe is damaged: its AV1 picture cannot be decoded") from error
+    if len(pictures) != 1:
+        raise BitstreamError(f"a keyframe must hold one picture, not {len(pictures)}")
+    picture = pictures[0]
+    found = (picture.width, picture.height, picture.format.name)
+    expected = (coded_width, coded_height, PIXEL_FORMATS[bit_depth])
+    if found != expected:
+        raise BitstreamError(
+            f"a keyframe is {picture.width}x{picture.height} {picture.format.name} where "
+            f"{coded_width}x{coded_height} {PIXEL_FORMATS[bit_depth]} was expected"
+        )
+    return Frame(*planes_from_picture(picture, bit_depth, width, height))
+
+
+def picture_from_planes(planes: tuple[Plane, Plane, Plane], bit_depth: int) -> av.VideoFrame:
+    """Copy Y, U, V planes into a new libav picture."""
+    height, width = planes[0].shape
+    picture = av.VideoFrame(width, height, PIXEL_FORMATS[bit_depth])
+    for source, target in zip(planes, picture.planes, strict=True):
+        view = _view(target, bit_depth)
+        view[:, : source.shape[1]] = source
+        view[:, source.shape[1] :] = 0
+    return picture
+
+
+def planes_from_picture(
+    picture: av.VideoFrame, bit_depth: int, width: int, height: int
+) -> tuple[Plane, Plane, Plane]:
+    """Copy the top left width x height of the three planes of a 4:2:0 libav picture of this depth."""
+    shapes = plane_shapes(width, height)
+    y, u, v = (
+        _view(plane, bit_depth)[:h, :w].copy() for plane, (h, w) in zip(picture.planes, shapes, strict=True)
+    )
+    return y, u, v
+
+
+def _view(plane: VideoPlane, bit_depth: int) -> Plane:
+    """A libav plane as an array, (rows, line size in samples); wider than the picture as a rule."""
+    memory = memoryview(
+        cast(bytes, plane)
+    )  # PyAV's planes offer the buffer protocol, its stubs do not say so
+    if bit_depth == 8:
+        return np.frombuffer(memory, np.uint8).reshape(plane.height, plane.line_size)
+    return np.frombuffer(memory, np.uint16).reshape(plane.height, plane.line_size // 2)
+
+
+def plane_shapes(width: int, height: int) -> tuple[tuple[int, int], ...]:
+    """(rows, columns) of Y, U and V."""
+    chroma = (height + 1) // 2, (width + 1) // 2
+    return (height, width), chroma, chroma
+
+
+def replicate(plane: Plane, shape: tuple[int, int]) -> Plane:
+    """Fill a plane up to `shape` by repeating its last column and row."""
+    rows, columns = (np.minimum(np.arange(n), m - 1) for n, m in zip(shape, plane.shape, strict=True))
+    return plane[np.ix_(rows, columns)]
+
+
+def _check_limits(width: int, height: int) -> None:
+    if not (1 <= width <= MAX_WIDTH and 1 <= height <= MAX_HEIGHT):
+        raise LimitError(f"a keyframe of {width}x{height} is beyond {MAX_WIDTH}x{MAX_HEIGHT}")
+
+
+def _context(codec: str, mode: Literal["r", "w"]) -> VideoCodecContext:
+    context = cast(VideoCodecContext, av.CodecContext.create(codec, mode))
+    context.thread_count = 1
+    return context
+
+
+def _split_obus(data: bytes) -> list[tuple[int, bytes]]:
+    """Cut a stream into (type, whole OBU); BitstreamError unless every OBU is sized, plain and complete."""
+    obus = []
+    start = 0
+    while start < len(data):
+        header = data[start]
+        if header & 0b1000_0111 != 0b10:  # forbidden bit, extension flag, has-size flag, reserved bit
+            raise BitstreamError("a keyframe has a malformed AV1 header")
+        size = shift = 0
+        position = start + 1
+        while True:  # leb128
+            if position == len(data) or shift > 28:
+                raise BitstreamError("a keyframe has a malformed AV1 size field")
+            size |= (data[position] & 0x7F) << shift
+            shift += 7
+            position += 1
+            if data[position - 1] < 0x80:
+                break
+        if position + size > len(data):
+            raise BitstreamError("a keyframe is cut short")
+        obus.append((header >> 3 & 15, data[start : position + size]))
+        start = position + size
+        if len(obus) > 3:
+            raise BitstreamError("a keyframe has more than one AV1 frame")
+    return obus

@@ -1,0 +1,143 @@
+"""Layers that compute with integers held in float32, so that every device and every summation order agree.
+
+An activation is an integer of at most 11 bits and a sign, |a| <= ACTIVATION_MAX. A convolution has 8-bit integer weights with a
+power-of-two scale for each output channel and rounds its sum back to an activation. A float32 sum of integer products
+is exact as long as no partial sum reaches 2^24, which `IntConv2d.check_bounds` proves from the weights.
+Training sees the same numbers through straight-through estimators (Bengio et al. 2013; Jacob et al. 2018).
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from viddiff.errors import CheckpointError
+
+ACTIVATION_MAX = 2047
+WEIGHT_MAX = 127
+EXACT_LIMIT = 2**24
+UNIT = 64
+"""Activations stand for multiples of 1/UNIT, so that weights and activations are near one where networks like it."""
+MAX_EXPONENT = 30
+
+
+class _RoundClamp(torch.autograd.Function):
+    """Round half to even and clamp; the gradient passes where the clamp does not act."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, low: float, high: float) -> Tensor:
+        result = x.round().clamp_(low, high)
+        ctx.save_for_backward(result)
+        ctx.bounds = (low, high)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (result,) = ctx.saved_tensors
+        low, high = ctx.bounds
+        return gradients[0] * ((result > low) & (result < high)), None, None
+
+
+def round_clamp(x: Tensor, low: float = -ACTIVATION_MAX, high: float = ACTIVATION_MAX) -> Tensor:
+    """Round `x` to integers in [low, high]; straight-through gradient."""
+    if torch.is_grad_enabled():
+        return _RoundClamp.apply(x, low, high)  # type: ignore[no-any-return, no-untyped-call]
+    return x.round().clamp_(low, high)
+
+
+def round_relu(x: Tensor) -> Tensor:
+    """Round `x` to integers in [0, ACTIVATION_MAX]: a ReLU and the requantisation in one step."""
+    return round_clamp(x, 0)
+
+
+class IntConv2d(nn.Module):
+    """Convolution with integer weights w / 2^e: e for each output channel, |w| <= 127.
+
+    While training, the float weights are rounded on the fly; otherwise they are used as they are and must already be on
+    their grid (`round_to_grid_`, or loaded from integers). Returns the unrounded sum in units of activations.
+    `input_max` is the largest absolute input, for the proof.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1, input_max: int = ACTIVATION_MAX
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(outputs, inputs // groups, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        nn.init.kaiming_uniform_(self.weight, a=1.0)
+        self.stride, self.groups, self.input_max = stride, groups, input_max
+        self.padding = kernel // 2 if stride == 1 else 0
+        self.kernel = kernel
+
+    def exponents(self) -> Tensor:
+        """Largest e for each output channel (outputs,) at which the weights fit 8 bits and the bound below holds."""
+        flat = self.weight.detach().abs().flatten(1)
+        room = torch.minimum(WEIGHT_MAX / flat.amax(1), 0.98 * EXACT_LIMIT / self.input_max / (flat.sum(1) + 1e-9))
+        return room.clamp(1.0, 2.0**14).log2().floor()
+
+    def integers(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Integer weights, biases and exponents (all float tensors holding integers)."""
+        exponents = self.exponents()
+        scale = torch.exp2(exponents)
+        weight = (self.weight.detach() * scale[:, None, None, None]).round().clamp(-WEIGHT_MAX, WEIGHT_MAX)
+        limit = EXACT_LIMIT - 1 - self.input_max * weight.abs().flatten(1).sum(1)
+        bias = (self.bias.detach() * scale).round()
+        return weight, torch.minimum(torch.maximum(bias, -limit), limit), exponents
+
+    def set_integers(self, weight: Tensor, bias: Tensor, exponents: Tensor) -> None:
+        """Take integer weights (as from `integers`). Raises CheckpointError unless sums provably stay exact."""
+        if weight.shape != self.weight.shape or bias.shape != self.bias.shape or exponents.shape != self.bias.shape:
+            raise CheckpointError(f"a layer's weights have shape {tuple(weight.shape)}, expected {tuple(self.weight.shape)}")
+        if weight.abs().max() > WEIGHT_MAX or exponents.min() < 0 or exponents.max() > MAX_EXPONENT:
+            raise CheckpointError("a layer's integer weights are out of range")
+        # float64 holds these sums exactly, so the comparison is one of integers.
+        reach = weight.double().abs().flatten(1).sum(1) * self.input_max + bias.double().abs()
+        if float(reach.max()) >= EXACT_LIMIT:
+            raise CheckpointError(f"a layer's sums reach {float(reach.max()):.0f}, beyond the exact range of 2^24")
+        scale = torch.exp2(-exponents.float())
+        with torch.no_grad():
+            self.weight.copy_(weight.float() * scale[:, None, None, None])
+            self.bias.copy_(bias.float() * scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, bias = self.weight, self.bias
+        if self.training:
+            scale = torch.exp2(self.exponents())
+            with torch.no_grad():
+                shift_w = (weight * scale[:, None, None, None]).round_().div_(scale[:, None, None, None]) - weight
+                shift_b = (bias * scale).round_().div_(scale) - bias
+            weight, bias = weight + shift_w, bias + shift_b
+        return functional.conv2d(x, weight, bias, self.stride, self.padding, 1, self.groups)
+
+    def macs(self) -> int:
+        """Multiply-accumulates for each output position."""
+        return self.weight.numel()
+
+
+class ResidualBlock(nn.Module):
+    """x + W2 relu(W1 (3x3 depthwise x)), at a constant width; (B, C, H, W) activations in and out."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.depthwise = IntConv2d(channels, channels, kernel=3, groups=channels)
+        self.inner = IntConv2d(channels, channels)
+        self.outer = IntConv2d(channels, channels)
+        start_near_zero(self.outer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = round_clamp(self.depthwise(x))
+        hidden = round_relu(self.inner(hidden))
+        return round_clamp(x + round_clamp(self.outer(hidden)))
+
+
+def start_near_zero(layer: IntConv2d) -> None:
+    """Shrink a layer's initial weights so that what it adds begins as a small correction."""
+    with torch.no_grad():
+        layer.weight.mul_(0.1)
+
+
+def with_planes(x: Tensor, condition: Tensor) -> Tensor:
+    """Append constant planes: x (B, C, H, W), condition (B, K) -> (B, C + K, H, W)."""
+    planes = condition[:, :, None, None].expand(-1, -1, *x.shape[2:])
+    return torch.cat((x, planes), 1)

@@ -1,0 +1,166 @@
+"""The codec's network, whole: what encoder, decoder and training share.
+
+    hypotheses --predictor--> prediction, c4, c8 --------------------------------+---------------+
+                                  |                                              |               |
+    x ----------------- analysis transform --> y --> hyper analysis --> z   entropy parameters   |
+                                               |                        |        |               |
+                                               +--quantise--> symbols (y, z) <---+        synthesis transform
+                                                                 |                               |
+                                                                 +---------> y_hat --------------+--> reconstruction
+
+x: (B, 6, H/2, W/2), four luma phases, U, V; integers 0..1023. Decoder-side functions take and give integers in float32.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from viddiff.config import ModelConfig
+from viddiff.models.hyperprior import (
+    HYPER_MAX,
+    SYMBOL_MAX,
+    EntropyParameters,
+    HyperAnalysis,
+    checkerboard,
+    laplace_bits,
+)
+from viddiff.models.layers import UNIT, IntConv2d, round_clamp
+from viddiff.models.predictor import Predictor
+from viddiff.models.residual import (
+    SYMBOL_UNIT,
+    Y_HAT_MAX,
+    AnalysisTransform,
+    QuantisationMatrix,
+    SynthesisTransform,
+)
+
+SymbolCoder = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+"""(means, indexes, mask or None) -> symbols: chooses or decodes the symbols of one step."""
+
+_DEAD_ZONE = 0.42
+"""Training rounds magnitudes down a little, as the encoder's rate-distortion optimised quantisation will."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Everything that the decoder knows of a frame before its residual."""
+
+    samples: Tensor
+    """(B, 6, H/2, W/2), integers 0..1023."""
+    contexts: tuple[Tensor, Tensor]
+    """Features at 1/4 and at 1/8."""
+    condition: Tensor
+    """(B, CONDITIONS) activations."""
+    steps: Tensor
+    """(B, latent, 1, 1) integer quantisation steps."""
+
+
+@dataclass(frozen=True)
+class TrainingOutput:
+    """Result of a training pass."""
+
+    prediction: Tensor
+    reconstruction: Tensor
+    bits_y: Tensor
+    """(B,) estimated bits of the latents."""
+    bits_z: Tensor
+    """(B,) estimated bits of the hyper latents."""
+
+
+class VideoModel(nn.Module):
+    """Predictor, residual transforms and entropy model of a predicted frame."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.predictor = Predictor(config)
+        self.quantisation = QuantisationMatrix(config)
+        self.analysis_transform = AnalysisTransform(config)
+        self.synthesis_transform = SynthesisTransform(config)
+        self.hyper_analysis = HyperAnalysis(config)
+        self.entropy_parameters = EntropyParameters(config)
+
+    def predict(self, first: Tensor, second: Tensor, step: Tensor, level: Tensor) -> Prediction:
+        """Prediction from two hypotheses (B, 6, H/2, W/2); step and level (B,) int64."""
+        condition = torch.stack(((step - 46) * (UNIT // 16), (level - 1) * UNIT), 1).to(first.dtype)
+        samples, quarter, eighth = self.predictor(first, second, condition)
+        return Prediction(samples, (quarter, eighth), condition, self.quantisation(step))
+
+    def analyse(self, x: Tensor, prediction: Prediction) -> tuple[Tensor, Tensor]:
+        """Unrounded y and rounded z of frame x (encoder only)."""
+        y = self.analysis_transform(
+            x, prediction.samples, prediction.contexts[1], prediction.condition, prediction.steps
+        )
+        z = self.hyper_analysis(y, prediction.condition)
+        return y, round_clamp(z, -HYPER_MAX, HYPER_MAX)
+
+    def code_latents(self, z_hat: Tensor, prediction: Prediction, code: SymbolCoder) -> Tensor:
+        """Run the two-step entropy model; `code` supplies the symbols of each step. Returns y_hat in 1/16 steps.
+
+        Encoder and decoder both come through here, so they cannot disagree.
+        """
+        trunk = self.entropy_parameters.trunk_features(z_hat, prediction.contexts[1], prediction.condition)
+        mean, index = self.entropy_parameters.first_step(trunk)
+        first = checkerboard(mean)
+        symbols = code(mean, index, first)
+        y_half = (symbols * SYMBOL_UNIT + mean) * first
+        mean, index = self.entropy_parameters.second_step(trunk, y_half)
+        symbols = code(mean, index, 1 - first)
+        return y_half + (symbols * SYMBOL_UNIT + mean) * (1 - first)
+
+    def reconstruct(self, y_hat: Tensor, prediction: Prediction) -> Tensor:
+        """Reconstruction (B, 6, H/2, W/2), integers 0..1023."""
+        result: Tensor = self.synthesis_transform(
+            y_hat, prediction.samples, prediction.contexts, prediction.condition, prediction.steps
+        )
+        return result
+
+    def forward(self, x: Tensor, first: Tensor, second: Tensor, step: Tensor, level: Tensor) -> TrainingOutput:
+        """One differentiable pass of encoder and decoder."""
+        prediction = self.predict(first, second, step, level)
+        y, z_hat = self.analyse(x, prediction)
+        rates = []
+
+        def quantise(mean: Tensor, index: Tensor, mask: Tensor | None) -> Tensor:
+            difference = y - mean / SYMBOL_UNIT
+            symbols = dead_zone_round(difference)
+            bits = laplace_bits(symbols, index)
+            rates.append((bits if mask is None else bits * mask).sum((1, 2, 3)))
+            return symbols
+
+        hyper_index = self.entropy_parameters.hyper_indexes(prediction.condition)[:, :, None, None]
+        bits_z = laplace_bits(z_hat, hyper_index).sum((1, 2, 3))
+        y_hat = self.code_latents(z_hat, prediction, quantise)
+        reconstruction = self.reconstruct(y_hat, prediction)
+        return TrainingOutput(prediction.samples, reconstruction, rates[0] + rates[1], bits_z)
+
+    def decoder_layers(self) -> dict[str, IntConv2d]:
+        """All layers that the decoder runs, by name."""
+        return {name: layer for name, layer in self.named_modules() if isinstance(layer, IntConv2d)}
+
+    def decoder_macs(self) -> dict[str, float]:
+        """Multiply-accumulates per luma pixel of each part of the decoder of a predicted frame."""
+        totals: dict[str, float] = {}
+        for name, layer in self.decoder_layers().items():
+            part, rest = name.split(".", 1)
+            totals[part] = totals.get(part, 0.0) + layer.macs() / _pixels_of_position(part, rest)
+        return totals
+
+
+def _pixels_of_position(part: str, name: str) -> int:
+    """Luma pixels that one output position of a layer stands for."""
+    if part == "entropy_parameters":
+        if name == "hyper_index":
+            return 1 << 20  # once a frame
+        return 256 if name.startswith("hyper_") else 64
+    if part == "predictor":
+        return 64 if name.split(".")[0] in ("down", "middle", "up") else 16
+    return 16 if name.startswith("restore_") else 64
+
+
+def dead_zone_round(x: Tensor) -> Tensor:
+    """Round towards zero from +-(1 - _DEAD_ZONE); straight-through gradient; clamped to SYMBOL_MAX."""
+    shrunk = x + ((x.abs() - (0.5 - _DEAD_ZONE)).clamp(min=0) * x.sign() - x).detach()
+    return round_clamp(shrunk, -SYMBOL_MAX, SYMBOL_MAX)

@@ -1,0 +1,149 @@
+"""The encoder's motion search: a quadtree of vectors from rate-distortion search on a decoded reference.
+
+Only the encoder runs this, so it may change for ever without touching the format. Dense optical flow (DIS,
+Kroeger et al. 2016) gives the first guess; every block of the quadtree 64 -> 32 -> 16 -> 8 then keeps its parent's
+vector unless another one saves more squared error, in effect, than its bits cost.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from viddiff.models.motion_prior import LEVEL_FACTORS
+from viddiff.models.warp import BLOCK, LUMA_TAPS
+
+Field = NDArray[np.int64]
+"""Vectors of 8x8 luma blocks, (2, H/8, W/8), x first, in quarter luma samples."""
+
+_BORDER = 2 * BLOCK
+_RING = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, -1), (1, -1), (-1, 1))
+
+
+@dataclass(frozen=True)
+class SearchReference:
+    """A decoded luma plane, interpolated once at all sixteen quarter-sample phases."""
+
+    luma: NDArray[np.uint8]
+    """(H, W), 8 bits."""
+    phases: NDArray[np.uint8]
+    """(16, H + 2 border, W + 2 border); phase 4*fy + fx."""
+
+    @classmethod
+    def of(cls, luma: NDArray[np.uint8]) -> "SearchReference":
+        """Interpolate `luma` (H, W)."""
+        padded = cv2.copyMakeBorder(luma, *(_BORDER + 4,) * 4, cv2.BORDER_REPLICATE).astype(np.float32)
+        kernels = [np.array(taps, np.float32) / 64 for taps in LUMA_TAPS]
+        planes = []
+        for vertical in kernels:
+            for horizontal in kernels:
+                plane = cv2.sepFilter2D(padded, cv2.CV_32F, horizontal, vertical, anchor=(3, 3))
+                planes.append(np.clip(np.rint(plane[4:-4, 4:-4]), 0, 255).astype(np.uint8))
+        return cls(luma, np.stack(planes))
+
+
+class _BlockCost:
+    """Sums of absolute differences of a target's 8x8 blocks against a reference at given vectors."""
+
+    def __init__(self, target: NDArray[np.uint8], reference: SearchReference) -> None:
+        height, width = target.shape
+        self.rows, self.cols = height // BLOCK, width // BLOCK
+        blocks = target.reshape(self.rows, BLOCK, self.cols, BLOCK).swapaxes(1, 2)
+        self.target = np.ascontiguousarray(blocks).reshape(-1, BLOCK * BLOCK)
+        windows = np.lib.stride_tricks.sliding_window_view(reference.phases, (BLOCK, BLOCK), axis=(1, 2))
+        self.windows = windows
+        self.limit = (width + _BORDER, height + _BORDER)
+        self.x = np.arange(self.cols) * BLOCK + _BORDER
+        self.y = np.arange(self.rows)[:, None] * BLOCK + _BORDER
+
+    def __call__(self, field: Field) -> NDArray[np.float32]:
+        whole, phase = field >> 2, field & 3
+        x = np.clip(self.x + whole[0], 0, self.limit[0])
+        y = np.clip(self.y + whole[1], 0, self.limit[1])
+        fetched = self.windows[phase[1] * 4 + phase[0], y, x].reshape(self.target.shape)
+        difference = cv2.absdiff(fetched, self.target)
+        sums = cv2.reduce(difference, 1, cv2.REDUCE_SUM, dtype=cv2.CV_32F)
+        return np.asarray(sums, np.float32).reshape(self.rows, self.cols)
+
+
+def _pool(costs: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
+    """Sum (rows, cols) over squares of `factor`, ragged at the right and bottom edge."""
+    if factor == 1:
+        return costs
+    by_rows = np.add.reduceat(costs, np.arange(0, costs.shape[0], factor), axis=0)
+    return np.add.reduceat(by_rows, np.arange(0, costs.shape[1], factor), axis=1)
+
+
+def expand(field: Field, factor: int, rows: int, cols: int) -> Field:
+    """Repeat each vector of a coarse field over its square of 8x8 blocks, cropped to (2, rows, cols)."""
+    return field.repeat(factor, axis=1).repeat(factor, axis=2)[:, :rows, :cols]
+
+
+def vector_bits(difference: Field) -> NDArray[np.float32]:
+    """Rough cost in bits of coding a vector's difference from its parent's, for decisions only."""
+    magnitude = np.log2(1.0 + np.abs(difference)).sum(axis=0)
+    return np.where(magnitude > 0, 4.0 + 1.7 * magnitude, 0.3).astype(np.float32)
+
+
+def template_cost(target: NDArray[np.uint8], reference: SearchReference, template: Field) -> float:
+    """Sum of absolute differences of `target` predicted from `reference` by `template` alone."""
+    return float(_BlockCost(target, reference)(template).sum())
+
+
+def search(
+    target: NDArray[np.uint8],
+    reference: SearchReference,
+    template: Field,
+    lmbda: float,
+    refinements: int = 2,
+) -> list[Field]:
+    """Find the vector field that predicts `target` from `reference`.
+
+    target: (H, W) luma at 8 bits, H and W multiples of 8.
+    template: (2, H/8, W/8), the field that costs nothing; what is coded is the quadtree of differences from it.
+    lmbda: squared error per bit that a vector must save (of the frame's quality).
+    refinements: passes of local search around the best vector at each finer step.
+    Returns the differences from the template at every level of the quadtree, coarse to fine; the last is (2, H/8, W/8).
+    """
+    cost_of = _BlockCost(target, reference)
+    rows, cols = cost_of.rows, cost_of.cols
+    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(target, reference.luma, None)
+    # The flow is smooth within a block, so its mean over the block is as good a guess as any.
+    flow8 = cv2.resize(flow, (cols, rows), interpolation=cv2.INTER_AREA).transpose(2, 0, 1) * 4 - template
+    weight = np.float32(1.1 * np.sqrt(lmbda))  # absolute differences, so the root of the squared-error lambda
+
+    levels: list[Field] = []
+    chosen: Field = np.zeros((2, -(-rows // 16), -(-cols // 16)), np.int64)
+    for factor in LEVEL_FACTORS:
+        shape = (-(-rows // factor), -(-cols // factor))
+        parent = expand(chosen, 2, *shape)
+
+        def cost(field: Field, factor: int = factor, parent: Field = parent) -> NDArray[np.float32]:
+            costs = _pool(cost_of(expand(field, factor, rows, cols) + template), factor)
+            return costs + weight * vector_bits(field - parent)
+
+        best, best_cost = parent, cost(parent)
+        counts = _pool(np.ones((rows, cols), np.float32), factor)
+        mean = np.stack([_pool(np.ascontiguousarray(f, np.float32), factor) / counts for f in flow8])
+        candidates = [np.rint(mean).astype(np.int64), np.zeros_like(parent)]
+        candidates += [np.roll(candidates[0], shift, axis) for axis in (1, 2) for shift in (1, -1)]
+        for candidate in candidates:
+            best, best_cost = _better(best, best_cost, candidate, cost(candidate))
+        steps = [8, 4, 2, 1] if factor > 1 else [2, 1]
+        for step in steps:
+            for _ in range(refinements if step == 1 else 1):
+                centre = best
+                for dx, dy in _RING if step <= 2 else _RING[:4]:
+                    moved = centre + np.array([dx * step, dy * step])[:, None, None]
+                    best, best_cost = _better(best, best_cost, moved, cost(moved))
+        chosen = best
+        levels.append(chosen)
+    return levels
+
+
+def _better(
+    best: Field, best_cost: NDArray[np.float32], other: Field, other_cost: NDArray[np.float32]
+) -> tuple[Field, NDArray[np.float32]]:
+    wins = other_cost < best_cost
+    return np.where(wins, other, best), np.where(wins, other_cost, best_cost)

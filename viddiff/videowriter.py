@@ -1,0 +1,170 @@
+"""Video files out: frames with exact times as H.264, FFV1 or raw video."""
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self, cast
+
+import av
+from av.container import OutputContainer
+from av.video.stream import VideoStream
+
+from viddiff.errors import VideoError
+from viddiff.frame import Frame, VideoInfo
+from viddiff.keyframe import PIXEL_FORMATS, picture_from_planes, plane_shapes, replicate
+
+CONTAINERS = {".mp4": "mp4", ".mkv": "matroska", ".y4m": "yuv4mpegpipe"}
+"""Files that `VideoWriter` writes, by extension, with libav's names of them."""
+CHROMA_LOCATIONS = ("unspecified", "left", "center", "topleft")
+"""libav's names of the values of `VideoInfo.chroma_location`."""
+UNSPECIFIED, BT709 = 2, 1  # H.273 code points
+LIMITED, FULL = 1, 2  # libav's AVColorRange
+FAILURES = (av.FFmpegError, OSError, ValueError, RuntimeError, NotImplementedError)
+"""What PyAV raises when a file or its content is to blame."""
+
+_Y4M_CHROMA = ("420", "420mpeg2", "420jpeg", "420paldv")  # index: VideoInfo.chroma_location
+
+
+class VideoWriter:
+    """Writes `.mp4` or `.mkv` (H.264, or FFV1 in `.mkv` if lossless) or `.y4m` (raw, constant rate).
+
+    The file appears under its name only when all is written; after an exception nothing is left.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], info: VideoInfo, lossless: bool = False) -> None:
+        self._path, self._info, self._lossless = Path(path), info, lossless
+        self._suffix = self._path.suffix.lower()
+        if self._suffix not in CONTAINERS:
+            raise VideoError(f"{path} has an unknown extension; known ones are {', '.join(CONTAINERS)}")
+        if lossless and self._suffix == ".mp4":
+            raise VideoError(f"{path} cannot be lossless; .mkv and .y4m can")
+        self._temporary = self._path.with_name(f".{self._path.name}.{secrets.token_hex(4)}.part")
+        self.notes: list[str] = []
+        """Lines that the user should see: what this kind of file cannot hold."""
+        self._size = info.width, info.height
+        if self._suffix != ".y4m" and not lossless and (info.width % 2 or info.height % 2):
+            self._size = info.width + info.width % 2, info.height + info.height % 2
+            self.notes.append("H.264 needs even sizes: the last column or row is repeated")
+        if info.rotation and self._suffix != ".y4m" and not hasattr(VideoStream, "set_display_rotation"):
+            self.notes.append("the installed PyAV cannot store the rotation")
+        if self._suffix == ".y4m" and (info.rotation or info.matrix != UNSPECIFIED):
+            self.notes.append(".y4m keeps neither rotation nor colour description")
+
+    def __enter__(self) -> Self:
+        self._stack = contextlib.ExitStack()
+        self._set_aspect: av.filter.Graph | None = None
+        self._frames, self._first_pts, self._last_pts = 0, 0, 0
+        with self._failures():
+            if self._suffix == ".y4m":
+                self._raw = self._stack.enter_context(open(self._temporary, "xb"))
+                self._raw.write(_y4m_header(self._info))
+            else:
+                self._temporary.touch(exist_ok=False)  # libav opens it only with the first packet
+                self._container = self._stack.enter_context(self._open())
+        return self
+
+    def write(self, frame: Frame) -> None:
+        """Append a frame; times must increase."""
+        info, form = self._info, (frame.y.shape, str(frame.y.dtype))
+        if form != ((info.height, info.width), "uint8" if info.bit_depth == 8 else "uint16"):
+            raise ValueError(
+                f"a frame of {form} in a video of {info.width}x{info.height}, {info.bit_depth} bits"
+            )
+        if self._frames and frame.pts <= self._last_pts:
+            raise ValueError(f"a frame at {frame.pts} after one at {self._last_pts}")
+        self._first_pts = self._first_pts if self._frames else frame.pts
+        self._last_pts = frame.pts
+        self._frames += 1
+        with self._failures():
+            if self._suffix == ".y4m":
+                self._note_lost_times()
+                self._raw.write(b"FRAME\n" + b"".join(plane.tobytes() for plane in frame.planes))
+                return
+            shapes = plane_shapes(*self._size)
+            y, u, v = (replicate(plane, shape) for plane, shape in zip(frame.planes, shapes, strict=True))
+            picture = picture_from_planes((y, u, v), info.bit_depth)
+            picture.pts, picture.time_base = frame.pts, info.time_base
+            if self._set_aspect is not None:
+                self._set_aspect.push(picture)
+                picture = cast(av.VideoFrame, self._set_aspect.pull())
+            self._container.mux(self._stream.encode(picture))
+
+    def _note_lost_times(self) -> None:
+        seconds = (self._last_pts - self._first_pts) * self._info.time_base
+        note = ".y4m keeps a constant rate, not the times of these frames"
+        if abs(seconds * self._info.frame_rate - (self._frames - 1)) > 0.5 and note not in self.notes:
+            self.notes.append(note)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            with self._failures():
+                with self._stack:
+                    if kind is None and self._frames and self._suffix != ".y4m":
+                        self._container.mux(self._stream.encode(None))
+                if kind is None:
+                    if not self._frames:
+                        raise VideoError(f"{self._path} is not written, for there was no frame")
+                    os.replace(self._temporary, self._path)
+        except VideoError:
+            if kind is None:
+                raise
+        finally:
+            self._temporary.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            yield
+        except FAILURES as error:
+            self._temporary.unlink(missing_ok=True)
+            reason = getattr(error, "strerror", None) or error
+            raise VideoError(f"{self._path} cannot be written: {reason}") from error
+
+    def _open(self) -> OutputContainer:
+        info, container_options = self._info, {}
+        if self._suffix == ".mp4":  # edit lists are in these units; coarser ones would move the first frame
+            container_options["movie_timescale"] = str(min(info.time_base.denominator, 2**31 - 1))
+        name = f"file:{self._temporary}"
+        output = av.open(name, "w", format=CONTAINERS[self._suffix], options=container_options)
+        codec, options = ("ffv1", {}) if self._lossless else ("libx264", {"crf": "14", "preset": "veryfast"})
+        stream = cast(VideoStream, output.add_stream(codec, rate=info.frame_rate))
+        context = stream.codec_context
+        context.width, context.height = self._size
+        context.pix_fmt = PIXEL_FORMATS[info.bit_depth]
+        context.thread_count = 1
+        context.options = {**options, "chroma_sample_location": CHROMA_LOCATIONS[info.chroma_location]}
+        stream.time_base = context.time_base = info.time_base
+        context.color_primaries, context.color_trc = info.primaries, info.transfer
+        context.colorspace, context.color_range = info.matrix, FULL if info.full_range else LIMITED
+        context.sample_aspect_ratio = info.sample_aspect_ratio
+        if info.rotation and hasattr(stream, "set_display_rotation"):
+            stream.set_display_rotation(-info.rotation)
+        self._stream = stream
+        if self._lossless and info.sample_aspect_ratio != 1:
+            self._set_aspect = _aspect_filter(info)
+        return output
+
+
+def _aspect_filter(info: VideoInfo) -> av.filter.Graph:
+    """A filter that sets the aspect ratio in each picture, where FFV1 looks for it; PyAV cannot."""
+    graph, aspect = av.filter.Graph(), info.sample_aspect_ratio
+    form = av.VideoFormat(PIXEL_FORMATS[info.bit_depth], info.width, info.height)
+    source = graph.add_buffer(width=info.width, height=info.height, format=form, time_base=info.time_base)
+    setter = graph.add("setsar", f"{aspect.numerator}/{aspect.denominator}")
+    sink = graph.add("buffersink")
+    source.link_to(setter)
+    setter.link_to(sink)
+    graph.configure()
+    return graph
+
+
+def _y4m_header(info: VideoInfo) -> bytes:
+    rate, aspect = info.frame_rate, info.sample_aspect_ratio
+    chroma = _Y4M_CHROMA[info.chroma_location] if info.bit_depth == 8 else "420p10 XYSCSS=420P10"
+    return (
+        f"YUV4MPEG2 W{info.width} H{info.height} F{rate.numerator}:{rate.denominator} Ip "
+        f"A{aspect.numerator}:{aspect.denominator} C{chroma} "
+        f"XCOLORRANGE={'FULL' if info.full_range else 'LIMITED'}\n"
+    ).encode("ascii")
