@@ -212,3 +212,9 @@ def codec_of(model: VideoModel, motion: MotionPrior, tables: TableSet) -> Codec:
     encoder["encoder.quantisation.factors"] = model.quantisation.factors.detach().cpu()
     digest = content_hash(model.config, decoder)
     return _assemble(model.config, {**decoder, **encoder}, digest.hex(), next(model.parameters()).device)
+
+
+def untrained(config: ModelConfig | None = None) -> Codec:
+    """The DCT codec that training begins with."""
+    model, motion = fresh(config or ModelConfig())
+    return codec_of(model, motion, parametric_tables())

@@ -198,7 +198,7 @@ class SymbolDecoder:
 
 
 def _checked(symbols: NDArray[Any], indexes: NDArray[Any], tables: Tables) -> tuple[Int64s, Int64s]:
-    symbols, indexes = (np.asarray(a).astype(np.int64, casting="safe") for a in (symbols, indexes))
+    symbols, indexes = (np.asarray(a).astype(np.int64, "C", "safe", copy=False) for a in (symbols, indexes))
     if symbols.shape != indexes.shape or (symbols.astype(np.int32) != symbols).any():
         raise ValueError("symbols and indexes differ in shape, or a symbol is outside the range of int32")
     if indexes.size and (indexes.min() < -1 or indexes.max() >= len(tables.radius)):
@@ -216,13 +216,13 @@ def _groups(indexes: Int64s) -> list[tuple[int, NDArray[np.intp]]]:
 
 def _split(symbols: Int64s, radius: Int64s) -> tuple[Int64s, Int64s, Int64s]:
     """The ranks in their tables and, of those that escape, the excess and its Exp-Golomb class."""
-    ranks = np.where(symbols > 0, 2 * symbols - 1, -2 * symbols)
+    ranks = 2 * np.abs(symbols) - (symbols > 0)
     excess = (ranks - 2 * radius - 1)[ranks > 2 * radius]
     return np.minimum(ranks, 2 * radius + 1), excess, np.frexp(excess + 8.0)[1].astype(np.int64) - 4
 
 
 def _values(ranks: Int64s) -> Int64s:
-    return np.where(ranks & 1, (ranks + 1) >> 1, -(ranks >> 1))
+    return (ranks + 1 >> 1) * (2 * (ranks & 1) - 1)
 
 
 def _quantise(probabilities: NDArray[np.float64]) -> NDArray[np.int32]:

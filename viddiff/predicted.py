@@ -8,7 +8,7 @@ zero (1 bit); the changes of the first and of the second field; z; the two steps
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from viddiff import search
-from viddiff.checkpoint import Codec
+from viddiff.checkpoint import Codec, TableSet
 from viddiff.config import STEP_COUNT, lmbda_of_step
 from viddiff.entropy import SymbolDecoder, SymbolEncoder, Tables
 from viddiff.errors import BitstreamError
@@ -63,6 +63,15 @@ class FrameStats:
 
 
 @dataclass(frozen=True)
+class CodedSymbols:
+    """Symbols of one kind (a field of `TableSet`) and their table indexes, one-dimensional; none of index -1."""
+
+    kind: str
+    symbols: NDArray[np.int64]
+    indexes: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
 class FrameSample:
     """What training needs of an encoded frame."""
 
@@ -76,6 +85,8 @@ class FrameSample:
     """Differences from the template on every level of either field's quadtree."""
     conditions: tuple[Tensor, Tensor]
     """Conditions (1, CONDITIONS) of the motion prior for either field."""
+    symbols: list[CodedSymbols]
+    """All that was entropy coded."""
 
 
 def scale_vectors(vectors: Tensor, numerator: int, denominator: int) -> Tensor:
@@ -186,8 +197,8 @@ def decode_frame(codec: Codec, plan: FramePlan, references: tuple[Reference, Ref
         coder = _MotionDecoder(codec, stream)
         changes = codec.motion.code_field(*template.shape[2:], changes, condition, coder)
         vectors.append(field_of(changes).to(torch.int64) + template)
-    fields = (vectors[0], vectors[1])
-    prediction, _, _ = _predict(codec, plan, references, fields, step)
+    both = (vectors[0], vectors[1])
+    prediction, _, _ = _predict(codec, plan, references, both, step)
 
     def read(mean: Tensor, index: Tensor, mask: Tensor | None) -> Tensor:
         symbols = stream.get(_table_indexes(index, mask), codec.tables.y).clip(-SYMBOL_MAX, SYMBOL_MAX)
@@ -199,7 +210,7 @@ def decode_frame(codec: Codec, plan: FramePlan, references: tuple[Reference, Ref
         symbols = stream.get(_table_indexes(z_index, None), codec.tables.z).clip(-HYPER_MAX, HYPER_MAX)
         z_hat = torch.from_numpy(symbols.astype(np.float32)).to(device)
     y_hat = codec.model.code_latents(z_hat, prediction, read)
-    return _finish(codec, plan, y_hat, prediction, fields, bit_depth)
+    return _finish(codec, plan, y_hat, prediction, both, bit_depth)
 
 
 def _hyper_shape(codec: Codec, prediction: Prediction) -> Tensor:
@@ -210,28 +221,42 @@ def _hyper_shape(codec: Codec, prediction: Prediction) -> Tensor:
 # --- encoder ---------------------------------------------------------------------------------------------------------
 
 
+class _Ledger:
+    """Puts symbols into the stream and keeps account of what they are and cost."""
+
+    def __init__(self, stream: SymbolEncoder, tables: TableSet) -> None:
+        self.stream, self.tables = stream, tables
+        self.bits = {field.name: 0.0 for field in fields(TableSet)}
+        self.coded: list[CodedSymbols] = []
+
+    def put(self, kind: str, symbols: NDArray[np.int64], indexes: NDArray[np.int64]) -> None:
+        tables: Tables = getattr(self.tables, kind)
+        self.stream.put(symbols, indexes, tables)
+        chosen = indexes >= 0
+        coded = CodedSymbols(kind, symbols[chosen], indexes[chosen])
+        self.bits[kind] += float(tables.bits(coded.symbols, coded.indexes).sum())
+        self.coded.append(coded)
+
+
 class _MotionEncoder:
     """Motion symbols of a searched quadtree, into the stream."""
 
-    def __init__(self, codec: Codec, stream: SymbolEncoder, levels: list[Tensor]) -> None:
-        self.tables, self.stream, self.levels = codec.tables, stream, levels
-        self.bits = 0.0
+    def __init__(self, stream: "_Ledger", levels: list[Tensor]) -> None:
+        self.stream, self.levels = stream, levels
 
-    def _put(self, values: Tensor, index: Tensor, mask: Tensor, tables: Tables) -> None:
+    def _put(self, kind: str, values: Tensor, index: Tensor, mask: Tensor) -> None:
         chosen = mask.cpu().numpy() > 0
         indexes = np.where(chosen, index.to(torch.int64).cpu().numpy(), -1)
-        symbols = np.where(chosen, values.to(torch.int64).cpu().numpy(), 0)
-        self.bits += float(tables.bits(symbols[chosen], indexes[chosen]).sum())
-        self.stream.put(symbols, indexes, tables)
+        self.stream.put(kind, np.where(chosen, values.to(torch.int64).cpu().numpy(), 0), indexes)
 
     def flags(self, level: int, index: Tensor, mask: Tensor, parent: Tensor) -> Tensor:
         flags = (self.levels[level] != parent).any(1, keepdim=True).to(index.dtype)
-        self._put(flags, index, mask, self.tables.flags)
+        self._put("flags", flags, index, mask)
         return flags
 
     def changes(self, level: int, index: Tensor, mask: Tensor, expected: Tensor) -> Tensor:
         values = self.levels[level] - expected
-        self._put(values, index, mask, self.tables.changes)
+        self._put("changes", values, index, mask)
         return values
 
 
@@ -287,13 +312,13 @@ def encode_frame(
     device = planes[0].device
     kinds: list[int] = []
     vectors: list[Tensor] = []
-    fields: list[list[Tensor]] = []
+    quadtrees: list[list[Tensor]] = []
     for which in (0, 1):
         other = vectors[0] if vectors else None
         kind, template, levels = _search_field(plan, references, which, other, target, searched[which], step)
         kinds.append(kind)
         vectors.append(levels[-1].to(torch.int64) + template)
-        fields.append(levels)
+        quadtrees.append(levels)
     both = (vectors[0], vectors[1])
     prediction, first, second = _predict(codec, plan, references, both, step)
     x = pack(planes)
@@ -304,37 +329,31 @@ def encode_frame(
     empty = not z_symbols.any()
 
     stream.put_bits(np.array([step, *kinds, int(empty)]), _HEADER_WIDTHS)
-    bits_motion = 0.0
+    ledger = _Ledger(stream, codec.tables)
     changes: list[Tensor] | None = None
     conditions = tuple(_motion_condition(plan, step, w, kinds[w], device) for w in (0, 1))
     for which in (0, 1):
-        coder = _MotionEncoder(codec, stream, fields[which])
+        coder = _MotionEncoder(ledger, quadtrees[which])
         changes = codec.motion.code_field(*both[which].shape[2:], changes, conditions[which], coder)
-        bits_motion += coder.bits
-    bits_z = 0.0
     if not empty:
-        stream.put(z_symbols, z_indexes, codec.tables.z)
-        bits_z = float(codec.tables.z.bits(z_symbols, z_indexes).sum())
-    bits_y = 0.0
+        ledger.put("z", z_symbols, z_indexes)
 
     def write(mean: Tensor, index: Tensor, mask: Tensor | None) -> Tensor:
-        nonlocal bits_y
         assert mask is not None
         symbols = quantise(y, mean, index, mask, prediction.steps, lmbda, codec.tables.y)
-        indexes = _table_indexes(index, mask)
-        stream.put(symbols, indexes, codec.tables.y)
-        bits_y += float(codec.tables.y.bits(symbols, indexes).sum())
+        ledger.put("y", symbols, _table_indexes(index, mask))
         return torch.from_numpy(symbols.astype(np.float32)).to(device)
 
     z_used = torch.from_numpy(z_symbols.astype(np.float32)).to(device)
     y_hat = codec.model.code_latents(z_used, prediction, write)
     reference = _finish(codec, plan, y_hat, prediction, both, bit_depth)
     if collect is not None:
-        trees = [[level[0].cpu().numpy().astype(np.int64) for level in levels] for levels in fields]
-        collect(FrameSample(x, first, second, step, plan.level, (trees[0], trees[1]), (conditions[0], conditions[1])))
+        trees = [[level[0].cpu().numpy().astype(np.int64) for level in levels] for levels in quadtrees]
+        collect(FrameSample(x, first, second, step, plan.level, (trees[0], trees[1]),
+                            (conditions[0], conditions[1]), ledger.coded))
     predicted = unpack(prediction.samples, 10)[0]
     stats = FrameStats(
-        plan.time, plan.level, step, bits_motion, bits_z, bits_y,
+        plan.time, plan.level, step, ledger.bits["flags"] + ledger.bits["changes"], ledger.bits["z"], ledger.bits["y"],
         float(((predicted - planes[0]) ** 2).mean()) / 16, float(((reference.planes[0] - planes[0]) ** 2).mean()) / 16,
     )
     return reference, stats

@@ -56,7 +56,7 @@ class IntConv2d(nn.Module):
 
     While training, the float weights are rounded on the fly; otherwise they are used as they are and must already be on
     their grid (`round_to_grid_`, or loaded from integers). Returns the unrounded sum in units of activations.
-    `input_max` is the largest absolute input, for the proof.
+    The bias is kept in units of UNIT, so that one learning rate suits both. `input_max` is the largest absolute input, for the proof.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class IntConv2d(nn.Module):
         scale = torch.exp2(exponents)
         weight = (self.weight.detach() * scale[:, None, None, None]).round().clamp(-WEIGHT_MAX, WEIGHT_MAX)
         limit = EXACT_LIMIT - 1 - self.input_max * weight.abs().flatten(1).sum(1)
-        bias = (self.bias.detach() * scale).round()
+        bias = (self.bias.detach() * UNIT * scale).round()
         return weight, torch.minimum(torch.maximum(bias, -limit), limit), exponents
 
     def set_integers(self, weight: Tensor, bias: Tensor, exponents: Tensor) -> None:
@@ -98,10 +98,10 @@ class IntConv2d(nn.Module):
         scale = torch.exp2(-exponents.float())
         with torch.no_grad():
             self.weight.copy_(weight.float() * scale[:, None, None, None])
-            self.bias.copy_(bias.float() * scale)
+            self.bias.copy_(bias.float() * scale / UNIT)
 
     def forward(self, x: Tensor) -> Tensor:
-        weight, bias = self.weight, self.bias
+        weight, bias = self.weight, self.bias * UNIT
         if self.training:
             scale = torch.exp2(self.exponents())
             with torch.no_grad():

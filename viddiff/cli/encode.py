@@ -1,0 +1,77 @@
+"""`viddiff encode`."""
+
+import time
+from pathlib import Path
+
+import click
+
+from viddiff.cli import shared
+
+
+@click.command("encode")
+@click.argument("source", metavar="IN", type=shared.PATH)
+@click.argument("target", metavar="[OUT]", type=shared.PATH, required=False)
+@click.option(
+    "--quality", type=click.IntRange(0, 63), default=32, show_default=True, help="0 (smallest file) to 63 (best picture)."
+)
+@click.option(
+    "--gop", type=click.IntRange(1, 1024), default=128, show_default=True, help="Most frames from one keyframe to the next."
+)
+@click.option("--low-delay", is_flag=True, help="Predict from the past alone: no frame waits for a later one.")
+@click.option(
+    "--entropy", type=click.Choice(["ans", "huffman"]), default="ans", show_default=True,
+    help="Entropy coder; huffman gives larger files.",
+)
+@shared.combined(
+    shared.start_option, shared.frames_option, shared.weights_option, shared.device_option, shared.workers_option,
+    shared.force_option, shared.json_option, shared.quiet_option,
+)
+def encode_command(
+    source: Path, target: Path | None, quality: int, gop: int, low_delay: bool, entropy: str, start: int, frames: int | None,
+    weights: Path | None, device: str, workers: int | None, force: bool, as_json: bool, quiet: bool,
+) -> None:
+    """Encode a video to .vdf.
+
+    OUT is IN with the extension .vdf unless it is given.
+
+    \b
+    Examples:
+      viddiff encode holiday.mp4
+      viddiff encode holiday.mp4 small.vdf --quality 24
+    """
+    target = target or source.with_suffix(".vdf")
+    shared.check_paths(source, target, force)
+
+    from viddiff.codec import EncodeOptions
+    from viddiff.parallel import Machine, encode_video
+    from viddiff.progress import Progress
+    from viddiff.video import VideoReader
+
+    options = EncodeOptions(quality, gop, low_delay, entropy)
+    chosen = shared.pick_device(device)
+    machine = Machine(weights, chosen, shared.worker_count(workers, chosen))
+    with VideoReader(source, start, frames) as reader, shared.complete_file(target) as out:
+        info = reader.info
+        started = time.monotonic()
+        with Progress("encode", info.frame_count, quiet) as progress:
+            summary = encode_video(
+                source, reader, start, frames, out, machine, options, lambda s: progress.update(s.frames, s.size_bytes)
+            )
+        seconds = time.monotonic() - started
+        shared.print_notes(reader.notes, quiet)
+    bpp = 8 * summary.size_bytes / (summary.frames * info.width * info.height)
+    if as_json:
+        shared.print_json(
+            {
+                "input": str(source), "output": str(target), "width": info.width, "height": info.height,
+                "frames": summary.frames, "keyframes": summary.keyframes, "bytes": summary.size_bytes,
+                "key_bytes": summary.key_bytes, "bpp": bpp, "quality": quality, "seconds": seconds,
+                "fps": summary.frames / seconds,
+            }
+        )
+    elif not quiet:
+        click.echo(
+            f"{target}: {summary.frames} frames, {shared.size_text(summary.size_bytes)}, {bpp:.4f} bits per pixel, "
+            f"{summary.frames / seconds:.1f} fps",
+            err=True,
+        )

@@ -1,0 +1,79 @@
+"""`viddiff info`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from viddiff.cli import shared
+from viddiff.errors import ViddiffError
+
+
+@click.command("info")
+@click.argument("source", metavar="[FILE.vdf]", type=shared.PATH, required=False)
+@click.option("--model", is_flag=True, help="Describe the weights instead of a file.")
+@shared.combined(shared.weights_option, shared.json_option)
+def info_command(source: Path | None, model: bool, weights: Path | None, as_json: bool) -> None:
+    """Describe a .vdf, or the weights (--model).
+
+    \b
+    Examples:
+      viddiff info holiday.vdf
+      viddiff info --model
+    """
+    if (source is None) != model:
+        raise click.UsageError("give either a FILE.vdf or --model")
+    values = describe_model(weights) if source is None else describe_file(source)
+    if as_json:
+        shared.print_json(values)
+        return
+    for name, value in values.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{part} {number:g}" for part, number in value.items())
+        click.echo(f"{name.replace('_', ' '):24} {value}")
+
+
+def describe_file(source: Path) -> dict[str, Any]:
+    """What a `.vdf` says of itself, without decoding a frame."""
+    from viddiff.container import Reader
+
+    if not source.is_file():
+        raise ViddiffError(f"{source} {'is not a file' if source.exists() else 'does not exist'}")
+    with open(source, "rb") as file:
+        reader = Reader(file)
+        keyframes = reader.index()
+    header, video, frames = reader.header, reader.header.video, reader.frame_count or 0
+    size, seconds = source.stat().st_size, frames / float(video.frame_rate)
+    return {
+        "file": str(source), "format_version": 1, "bytes": size,
+        "width": video.width, "height": video.height, "bit_depth": video.bit_depth,
+        "frames": frames, "keyframes": len(keyframes), "gop": header.gop,
+        "low_delay": header.low_delay, "entropy": header.entropy,
+        "frame_rate": str(video.frame_rate), "time_base": str(video.time_base), "seconds": round(seconds, 3),
+        "bpp": 8 * size / (frames * video.width * video.height) if frames else 0.0,
+        "kbps": size / 125 / seconds if frames else 0.0,
+        "primaries": video.primaries, "transfer": video.transfer, "matrix": video.matrix,
+        "full_range": video.full_range, "chroma_location": video.chroma_location,
+        "sample_aspect_ratio": str(video.sample_aspect_ratio), "rotation": video.rotation,
+        "model_name": header.model_name, "model_hash": header.model_hash.hex(),
+    }  # fmt: skip
+
+
+def describe_model(weights: Path | None) -> dict[str, Any]:
+    """Name, hash, size and cost of weights."""
+    from viddiff import checkpoint
+    from viddiff.parallel import released_weights
+
+    path = weights or released_weights()
+    codec = checkpoint.load(path)
+    layers = codec.model.decoder_layers()
+    macs = codec.model.decoder_macs()
+    decoder = sum(p.numel() for layer in layers.values() for p in layer.parameters())
+    return {
+        "file": str(path), "bytes": path.stat().st_size,
+        "name": codec.name, "hash": codec.hash.hex(),
+        "parameters": sum(p.numel() for part in (codec.model, codec.motion) for p in part.parameters()),
+        "decoder_parameters": decoder + sum(p.numel() for p in codec.motion.parameters()),
+        "decoder_kmac_per_pixel": round(sum(macs.values()) / 1000, 3),
+        "parts_kmac_per_pixel": {part: round(count / 1000, 3) for part, count in macs.items()},
+    }  # fmt: skip

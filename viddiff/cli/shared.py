@@ -1,0 +1,109 @@
+"""What the commands have in common: options, output files, devices."""
+
+import contextlib
+import json
+import os
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+import click
+
+from viddiff.errors import ViddiffError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+PATH = click.Path(path_type=Path)
+
+weights_option = click.option("--weights", type=PATH, metavar="FILE", help="Weights to use.  [default: the released ones]")
+device_option = click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
+    help="Where the networks run; the result is the same.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout at the end.")
+quiet_option = click.option("--quiet", "-q", is_flag=True, help="No progress and no notes.")
+force_option = click.option("--force", "-f", is_flag=True, help="Overwrite the output if it exists.")
+start_option = click.option(
+    "--start", type=click.IntRange(0), default=0, show_default=True, metavar="N", help="First frame, from 0."
+)
+frames_option = click.option("--frames", type=click.IntRange(1), metavar="N", help="Number of frames.  [default: all]")
+workers_option = click.option(
+    "--workers", type=click.IntRange(1, 64), metavar="N",
+    help="Processes; the result is the same for any number.  [default: one for each core]",
+)
+
+
+def combined(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options as one decorator, in this order in the help."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def check_paths(source: Path, target: Path, force: bool) -> None:
+    """Refuse what would lose a file or fail after much work. Raises ViddiffError."""
+    if not source.is_file():
+        raise ViddiffError(f"{source} {'is not a file' if source.exists() else 'does not exist'}")
+    if target.exists():
+        if target.samefile(source):
+            raise ViddiffError(f"{source} cannot be its own output")
+        if target.is_dir():
+            raise ViddiffError(f"{target} is a folder")
+        if not force:
+            raise ViddiffError(f"{target} exists; --force overwrites it")
+    elif not target.parent.is_dir():
+        raise ViddiffError(f"the folder {target.parent} does not exist")
+
+
+@contextlib.contextmanager
+def complete_file(target: Path) -> Iterator[BinaryIO]:
+    """A binary file that appears as `target` when the block ends without an exception, and otherwise not at all."""
+    temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.part")
+    try:
+        with open(temporary, "xb") as file:
+            yield file
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def pick_device(name: str) -> str:
+    """"cpu" or "cuda". Raises ViddiffError if there is no such device."""
+    import torch
+
+    found = torch.cuda.is_available()
+    if name == "cuda" and not found:
+        raise ViddiffError("no CUDA device is available")
+    return "cuda" if found and name != "cpu" else "cpu"
+
+
+def worker_count(workers: int | None, device: str) -> int:
+    """How many processes to use; a GPU is served by one."""
+    if device != "cpu":
+        return 1
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return workers or available
+
+
+def print_json(values: dict[str, Any]) -> None:
+    """One JSON object on a line of stdout."""
+    click.echo(json.dumps(values))
+
+
+def print_notes(notes: Iterable[str], quiet: bool) -> None:
+    """What the user should know of, on stderr."""
+    for note in () if quiet else notes:
+        click.echo(f"Note: {note}", err=True)
+
+
+def size_text(size: float) -> str:
+    """1234567 as "1.23 MB"."""
+    for unit in ("bytes", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} bytes" if unit == "bytes" else f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.2f} GB"

@@ -1,0 +1,52 @@
+"""Progress on stderr: a bar on a terminal, otherwise lines after 1, 2, 4, 8, .. seconds."""
+
+import sys
+import time
+from typing import Any, Self, TextIO
+
+
+class Progress:
+    """Counts frames of a known or unknown total. `label` says what is going on; a quiet one prints nothing."""
+
+    def __init__(self, label: str, total: int | None, quiet: bool = False, stream: TextIO | None = None) -> None:
+        self._label, self._total, self._quiet = label, total, quiet
+        self._stream = sys.stderr if stream is None else stream
+        self._started = time.monotonic()
+        self._next_line = 1.0
+        self._bar: Any = None
+        self.frames = 0
+
+    def __enter__(self) -> Self:
+        if not self._quiet and self._stream.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(desc=self._label, total=self._total, unit=" frames", file=self._stream, dynamic_ncols=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    @property
+    def seconds(self) -> float:
+        """Time since the start."""
+        return time.monotonic() - self._started
+
+    def update(self, frames: int, size_bytes: int | None = None) -> None:
+        """`frames` are done so far, and `size_bytes` written."""
+        added, self.frames = frames - self.frames, frames
+        size = "" if size_bytes is None else f"{size_bytes / 1000:.1f} kB"
+        if self._bar is not None:
+            self._bar.set_postfix_str(size, refresh=False)
+            self._bar.update(added)
+        elif not self._quiet and self.seconds >= self._next_line:
+            while self._next_line <= self.seconds:
+                self._next_line *= 2
+            print(self._line(size), file=self._stream, flush=True)
+
+    def _line(self, size: str) -> str:
+        rate = self.frames / max(self.seconds, 1e-9)
+        parts = [f"{self.frames}/{self._total} frames" if self._total else f"{self.frames} frames", f"{rate:.2f} fps"]
+        if self._total and rate:
+            parts.append(f"{max(self._total - self.frames, 0) / rate:.0f} s left")
+        return f"{self._label}: " + ", ".join(parts + [size] * bool(size))
