@@ -22,7 +22,8 @@ class SymbolCounts:
     def __init__(self) -> None:
         self.prior = parametric_tables()
         self.counts: dict[str, NDArray[np.float64]] = {
-            field.name: np.zeros(getattr(self.prior, field.name).frequencies.shape) for field in fields(TableSet)
+            field.name: np.zeros(getattr(self.prior, field.name).frequencies.shape)
+            for field in fields(TableSet)
         }
 
     def add(self, sample: FrameSample) -> None:
@@ -40,7 +41,9 @@ class SymbolCounts:
     def _fit(self, kind: str, symmetric: bool) -> Tables:
         prior: Tables = getattr(self.prior, kind)
         rows = []
-        for counts, frequencies, radius in zip(self.counts[kind], prior.frequencies, prior.radius.tolist(), strict=True):
+        for counts, frequencies, radius in zip(
+            self.counts[kind], prior.frequencies, prior.radius.tolist(), strict=True
+        ):
             size = 2 * radius + 1
             seen, expected = counts[: size + 1].copy(), frequencies[: size + 1] / frequencies.sum()
             if symmetric:

@@ -184,16 +184,25 @@ def _assemble(config: ModelConfig, tensors: dict[str, Tensor], stated: str, devi
     _check_tables(tables)
     digest = content_hash(config, tensors)
     if digest.hex() != stated:
-        raise CheckpointError(f"the weights' content has hash {digest.hex()[:16]} but they claim {stated[:16]}")
+        raise CheckpointError(
+            f"the weights' content has hash {digest.hex()[:16]} but they claim {stated[:16]}"
+        )
     model.to(device=device, memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]
     motion.to(device).eval().requires_grad_(False)
     return Codec(model, motion, tables, digest)
 
 
 def _check_tables(tables: TableSet) -> None:
-    for name, count in (("y", TABLE_COUNT), ("z", TABLE_COUNT), ("flags", FLAG_TABLES), ("changes", TABLE_COUNT)):
+    for name, count in (
+        ("y", TABLE_COUNT),
+        ("z", TABLE_COUNT),
+        ("flags", FLAG_TABLES),
+        ("changes", TABLE_COUNT),
+    ):
         if len(getattr(tables, name).radius) != count:
-            raise CheckpointError(f"the weights hold {len(getattr(tables, name).radius)} tables for {name}, expected {count}")
+            raise CheckpointError(
+                f"the weights hold {len(getattr(tables, name).radius)} tables for {name}, expected {count}"
+            )
 
 
 def fresh(config: ModelConfig, seed: int = 0) -> tuple[VideoModel, MotionPrior]:
@@ -208,7 +217,11 @@ def fresh(config: ModelConfig, seed: int = 0) -> tuple[VideoModel, MotionPrior]:
 def codec_of(model: VideoModel, motion: MotionPrior, tables: TableSet) -> Codec:
     """A codec of the weights as they would be saved, without a detour over the disk; the given networks are not changed."""
     decoder = _decoder_tensors(model, motion, tables)
-    encoder = {f"encoder.{p}.{n}": t.detach().cpu() for p, m in _encoder_parts(model).items() for n, t in m.state_dict().items()}
+    encoder = {
+        f"encoder.{p}.{n}": t.detach().cpu()
+        for p, m in _encoder_parts(model).items()
+        for n, t in m.state_dict().items()
+    }
     encoder["encoder.quantisation.factors"] = model.quantisation.factors.detach().cpu()
     digest = content_hash(model.config, decoder)
     return _assemble(model.config, {**decoder, **encoder}, digest.hex(), next(model.parameters()).device)

@@ -51,3 +51,7 @@ def qp_of_step(step: int) -> float:
 def lmbda_of_step(step: int) -> float:
     """Squared error (8-bit samples) that is worth one bit: 0.85 * 2^((QP - 12) / 3), as in H.264/HEVC reference encoders."""
     return float(0.85 * 2 ** ((qp_of_step(step) - 12) / 3))
+
+
+CHROMA_WEIGHT = 2.0
+"""Worth of chroma's squared error beside luma's: a 6:1:1 PSNR asks for about that."""

@@ -8,6 +8,7 @@ disk in a ring: while training goes on, a collector replaces the oldest ones.
 
 import io
 import itertools
+import multiprocessing
 import os
 import random
 from collections.abc import Callable, Iterator
@@ -17,7 +18,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
@@ -26,7 +26,7 @@ from viddiff import checkpoint
 from viddiff.checkpoint import Codec
 from viddiff.codec import EncodeOptions, encode
 from viddiff.config import STEP_COUNT
-from viddiff.errors import VideoError, ViddiffError
+from viddiff.errors import ViddiffError, VideoError
 from viddiff.models.planes import pack, unpack
 from viddiff.predicted import FrameSample
 from viddiff.video import VideoReader
@@ -87,7 +87,9 @@ class SampleRing:
         name = f"{int(names[-1]) + 1 if names else 0:09d}"
         pictures = torch.cat((sample.x, sample.first, sample.second)).cpu().numpy().astype(np.uint16)
         np.save(self.folder / f"{name}.npy", pictures)
-        trees = {f"level{w}{i}": level.astype(np.int16) for w in (0, 1) for i, level in enumerate(sample.levels[w])}
+        trees = {
+            f"level{w}{i}": level.astype(np.int16) for w in (0, 1) for i, level in enumerate(sample.levels[w])
+        }
         conditions = torch.cat(sample.conditions).cpu().numpy().astype(np.int16)
         with open(self.folder / f"{name}.part", "wb") as file:
             np.savez(file, about=np.array([sample.step, sample.level]), conditions=conditions, **trees)
@@ -99,7 +101,9 @@ class SampleRing:
         for count in itertools.count():
             if count % 50 == 0:
                 names = self._names()
-            crops = [c for c in (self._crop(rng.choice(names), crop, rng) for _ in range(size)) if c is not None]
+            crops = [
+                c for c in (self._crop(rng.choice(names), crop, rng) for _ in range(size)) if c is not None
+            ]
             if not crops:
                 names = self._names()
                 continue
@@ -128,7 +132,10 @@ class SampleRing:
         """The motion of one random sample; None if it just went."""
         try:
             with np.load(self.folder / f"{rng.choice(self._names())}.npz") as data:
-                trees = [[torch.from_numpy(data[f"level{w}{i}"].astype(np.float32))[None] for i in range(4)] for w in (0, 1)]
+                trees = [
+                    [torch.from_numpy(data[f"level{w}{i}"].astype(np.float32))[None] for i in range(4)]
+                    for w in (0, 1)
+                ]
                 conditions = torch.from_numpy(data["conditions"].astype(np.float32))
         except (OSError, ValueError):
             return None
@@ -156,28 +163,35 @@ def collect(video: Path, codec: Codec, rng: random.Random, keep: Callable[[Frame
     stride = rng.choice((1, 1, 1, 2)) if available >= CLIP_FRAMES else 1
     with VideoReader(video, start=rng.randint(0, max(available - CLIP_FRAMES * (stride - 1), 0))) as reader:
         frames = list(itertools.islice(reader, CLIP_FRAMES * stride))[::stride]
-        options = EncodeOptions(quality=rng.randint(10, 56), gop=CLIP_FRAMES, low_delay=rng.random() < LOW_DELAY_SHARE)
+        options = EncodeOptions(
+            quality=rng.randint(10, 56), gop=CLIP_FRAMES, low_delay=rng.random() < LOW_DELAY_SHARE
+        )
         encode(frames, reader.info, io.BytesIO(), codec, options, collect=keep)
 
 
-def collect_forever(folder: Path, cache: Path, capacity: int, init: Path | None, weights: Path, seed: int) -> None:
+def collect_forever(
+    folder: Path, cache: Path, capacity: int, init: Path | None, weights: Path, seed: int
+) -> None:
     """The collector's process: visit the clips at random with the newest weights, for ever.
 
     init: weights to begin with (None: untrained); weights: where better ones will appear.
     """
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    os.nice(5)
+    os.nice(10)
+    if hasattr(os, "setsid"):
+        os.setsid()  # a scheduling group of its own: collecting must not slow training down
     ring, rng = SampleRing(cache, capacity), random.Random(seed)
     videos = find_videos(folder)
     start = checkpoint.untrained() if init is None else checkpoint.load(init)
     while True:
         rng.shuffle(videos)
         for video in videos:
+            parent = multiprocessing.parent_process()
+            if parent is not None and not parent.is_alive():
+                return  # the training was killed: nobody needs samples any more
             try:
                 codec = checkpoint.load(weights) if weights.exists() else start
                 collect(video, codec, rng, ring.add)
             except ViddiffError:
                 continue  # a clip that cannot be read teaches nothing
-
-

@@ -1,37 +1,40 @@
-"""Whole videos, on as many cores as there are: GOPs depend on nothing outside them, so each process takes every Nth one.
+"""Whole videos, on as many cores as there are. A GOP depends on nothing outside it: processes share them out.
 
     encode: every process reads the video and encodes its GOPs; the parent writes the chunks in order
     decode: every process reads the file and decodes its GOPs; the parent passes the frames on in order
 
-The result does not depend on the number of processes. Each of them runs PyTorch and OpenCV on one thread. What waits to be
-passed on is bounded: chunks are small, and decoded frames have a budget (`BUFFER_BYTES`).
+The result does not depend on the number of processes. Each of them runs PyTorch and OpenCV on one thread.
+What waits to be passed on is bounded: chunks are small, and decoded frames have a budget (`BUFFER_BYTES`).
 """
 
-import io
 import itertools
-import multiprocessing
-import queue
-import signal
-from collections.abc import Callable, Iterable, Iterator
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import cv2
 import torch
 
 from viddiff import checkpoint
 from viddiff.checkpoint import Codec
-from viddiff.codec import EncodeOptions, EncodeSummary, Observer, _groups, decode_chunks, encode
+from viddiff.codec import EncodeOptions, EncodeSummary, Observer, decode_chunks, encode
 from viddiff.container import Chunk, Header, IndexEntry, KeyChunk, Reader, Writer
+from viddiff.encoder import MINI_GOP, GopEncoder
 from viddiff.errors import ViddiffError
 from viddiff.frame import Frame, VideoInfo
+from viddiff.grouping import group_frames
+from viddiff.team import Give, Mark, Team
 from viddiff.video import VideoReader
 
 BUFFER_BYTES = 384 << 20
 """Decoded frames that may wait for their turn, in all processes together."""
 _MIN_BUFFERED = 8
+_ENCODE_LEAST, _DECODE_LEAST = 1_000_000, 5_000_000
+"""Luma pixels that keep a process busy for about as long as it takes to start."""
+_CHUNKS_WAITING = 4096
 
 
 @dataclass(frozen=True)
@@ -41,13 +44,20 @@ class Machine:
     weights: Path | None = None
     """None: the released ones."""
     device: str = "cpu"
-    workers: int = 1
-    """Processes, at most; 1 means this process alone."""
+    workers: int | None = None
+    """Processes, at most; 1 means this process alone, None as many as pay."""
 
     def codec(self) -> Codec:
         """Load the weights, for use in this process."""
         prepare_process()
         return checkpoint.load(self.weights or released_weights(), self.device)
+
+    def processes(self, gops: int, pixels: int, least: int) -> int:
+        """How many to use: one for each `least` luma pixels, as far as there are cores and GOPs."""
+        if self.device != "cpu":
+            return 1  # a GPU is served by one process
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return max(min(gops, min(cores, pixels // least) if self.workers is None else self.workers), 1)
 
 
 @dataclass(frozen=True)
@@ -76,7 +86,7 @@ def released_weights() -> Path:
         return Path(__file__).parent.parent / "checkpoints" / checkpoint.DEFAULT
 
 
-# --- encode ----------------------------------------------------------------------------------------------------------
+# --- encode ------------------------------------------------------------------------------------------
 
 
 def encode_video(
@@ -91,24 +101,146 @@ def encode_video(
 ) -> EncodeSummary:
     """Encode the frames of `reader`, which was opened as VideoReader(source, start, count), to `out`.
 
-    `reader` is read to its end in this process only if that does all the work; processes open `source` themselves.
+    If one process is not enough, `reader` is not read: each process opens `source` itself.
     Raises VideoError, LimitError and CheckpointError, and ViddiffError if there is no frame.
     """
-    codec = machine.codec()
-    frames = reader.info.frame_count
-    workers = machine.workers if frames is None else min(machine.workers, -(-frames // options.gop))
+    codec, info = machine.codec(), reader.info
+    expected = info.frame_count or options.gop * 64
+    workers = machine.processes(
+        -(-expected // options.gop), expected * info.width * info.height, _ENCODE_LEAST
+    )
     if workers == 1:
         summary = encode(reader, reader.info, out, codec, options, progress)
     else:
-        summary = _encode_in_processes(source, reader, start, count, out, machine, options, progress, codec, workers)
+        summary = EncodeSummary()
+        writer = Writer(
+            out, Header(reader.info, codec.hash, codec.name, options.gop, options.entropy, options.low_delay)
+        )
+        arguments = (source, start, count, machine, options)
+        with Team(_encode_share, arguments, workers, _CHUNKS_WAITING) as team:
+            for piece in team.in_order():
+                if isinstance(piece, list):
+                    reader.notes += [note for note in piece if note not in reader.notes]
+                    continue
+                writer.write(piece)
+                key = isinstance(piece, KeyChunk)
+                summary.frames += 1 if isinstance(piece, KeyChunk) else len(piece.pts)
+                summary.keyframes += key
+                summary.key_bytes += len(piece.payload) * key
+                summary.size_bytes = writer.size_bytes
+                if progress is not None:
+                    progress(summary)
+        writer.finish()
+        summary.size_bytes = writer.size_bytes
     if not summary.frames:
         raise ViddiffError(f"{source} has no frame {start}")
     return summary
 
 
-def _gops(frames: Iterable[Frame], options: EncodeOptions) -> Iterator[Iterator[Frame]]:
-    """The frames of each GOP, as `codec.encode` cuts them; take all of one before the next."""
-    number = itertools.accumulate
-    del number
-    groups = _groups(frames, options)
-    yield from _split(groups)
+def _encode_share(
+    give: Give,
+    number: int,
+    workers: int,
+    source: Path,
+    start: int,
+    count: int | None,
+    machine: Machine,
+    options: EncodeOptions,
+) -> None:
+    """Encode every GOP whose number is `number` modulo `workers`; then give the reader's notes."""
+    codec = machine.codec()
+    with VideoReader(source, start, count) as reader:
+        gop, encoder = -1, GopEncoder(codec, reader.info, options, EncodeSummary(), None)
+        for group in group_frames(reader, options.gop, 1 if options.low_delay else MINI_GOP):
+            if group.key:
+                if gop >= 0 and gop % workers == number:
+                    give(Mark.END_OF_GOP)
+                gop += 1
+            if gop % workers == number:
+                give(encoder.encode(group)[0])
+        if gop % workers == number:
+            give(Mark.END_OF_GOP)
+        give(reader.notes)
+
+
+# --- decode ------------------------------------------------------------------------------------------
+
+
+def decode_video(
+    file: BinaryIO, source: Path, machine: Machine, start: int = 0, count: int | None = None
+) -> DecodedVideo:
+    """Decode `count` frames from number `start` on, from the GOPs that hold them; `file` is `source` opened.
+
+    Raises ViddiffError here or while frames are taken.
+    """
+    reader = Reader(file)
+    entries, total = reader.index(), reader.frame_count or 0
+    if start and start >= total:
+        raise ViddiffError(f"{source} has no frame {start}, for it has {total} frames")
+    firsts = [entry.frame for entry in entries]
+    stop = total if count is None else min(start + count, total)
+    gops = [i for i, (a, b) in enumerate(itertools.pairwise([*firsts, total])) if a < stop and b > start]
+    # The first GOP is reached by reading, not seeking, so that no byte of a whole file goes unchecked.
+    seeks = [entries[i] if i else None for i in gops]
+    pixels = (stop - start) * reader.header.video.width * reader.header.video.height
+    workers = machine.processes(len(gops), pixels, _DECODE_LEAST)
+    workers = min(workers, _workers_within_budget(reader.header, [*firsts, total]))
+    if workers == 1:
+        frames = _decode_here(reader, seeks, machine)
+    else:
+        frames = _decode_in_processes(source, seeks, machine, workers)
+    skipped = start - firsts[gops[0]] if gops else 0
+    # A part ends after its frames; the whole ends where the file does, so that damage at its end is noticed.
+    end = skipped + stop - start if stop < total else None
+    return DecodedVideo(reader.header.video, stop - start, itertools.islice(frames, skipped, end))
+
+
+def _workers_within_budget(header: Header, numbers: list[int]) -> int:
+    """Processes that never wait for each other, for all but one may have to keep a whole GOP."""
+    longest = max((b - a for a, b in itertools.pairwise(numbers)), default=1)
+    return 1 + BUFFER_BYTES // max(longest * _frame_bytes(header.video), 1)
+
+
+def _frame_bytes(info: VideoInfo) -> int:
+    return info.width * info.height * 3 // 2 * (1 if info.bit_depth == 8 else 2)
+
+
+def _decode_here(reader: Reader, seeks: list[IndexEntry | None], machine: Machine) -> Iterator[Frame]:
+    if seeks and seeks[0] is not None:
+        reader.seek(seeks[0])
+    yield from decode_chunks(reader, reader, machine.codec())
+
+
+def _decode_in_processes(
+    source: Path, seeks: list[IndexEntry | None], machine: Machine, workers: int
+) -> Iterator[Frame]:
+    with open(source, "rb") as file:
+        waiting = max(BUFFER_BYTES // workers // _frame_bytes(Reader(file).header.video), _MIN_BUFFERED)
+    with Team(_decode_share, (source, seeks, machine), workers, waiting) as team:
+        yield from team.in_order()
+
+
+def _decode_share(
+    give: Give, number: int, workers: int, source: Path, seeks: list[IndexEntry | None], machine: Machine
+) -> None:
+    """Decode every GOP whose number is `number` modulo `workers`."""
+    codec = machine.codec()
+    with open(source, "rb") as file:
+        for seek in seeks[number::workers]:
+            file.seek(0)
+            reader = Reader(file)
+            if seek is not None:
+                reader.seek(seek)
+            for frame in decode_chunks(reader, _one_gop(reader), codec):
+                give(frame)
+            give(Mark.END_OF_GOP)
+
+
+def _one_gop(reader: Reader) -> Iterator[Chunk]:
+    """The chunks up to the next KEY. That one is read too, so that no damage before it goes unnoticed."""
+    begun = False
+    for chunk in reader:
+        if begun and isinstance(chunk, KeyChunk):
+            return
+        begun = True
+        yield chunk

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from viddiff import search
 from viddiff.checkpoint import Codec, TableSet
-from viddiff.config import STEP_COUNT, lmbda_of_step
+from viddiff.config import CHROMA_WEIGHT, STEP_COUNT, lmbda_of_step
 from viddiff.entropy import SymbolDecoder, SymbolEncoder, Tables
 from viddiff.errors import BitstreamError
 from viddiff.gop import FramePlan
@@ -32,8 +32,6 @@ from viddiff.models.warp import BLOCK, warp
 TEMPLATE_ZERO, TEMPLATE_TEMPORAL, TEMPLATE_MIRRORED = range(3)
 _TEMPLATES = {0: (TEMPLATE_ZERO, TEMPLATE_TEMPORAL), 1: (TEMPLATE_ZERO, TEMPLATE_TEMPORAL, TEMPLATE_MIRRORED)}
 _HEADER_WIDTHS = np.array([7, 2, 2, 1])
-CHROMA_WEIGHT = 2.0
-"""Worth of chroma's squared error beside luma's: a 6:1:1 PSNR asks for about that."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +58,19 @@ class FrameStats:
     """Mean squared error of the prediction, 8-bit luma."""
     mse: float
     """The same of the reconstruction."""
+    bits_still: float = 0.0
+    """Bits of the still that stands for the frame, where one does; all other bits are zero then."""
+
+    @property
+    def bits(self) -> float:
+        """All bits of the frame."""
+        return self.bits_motion + self.bits_z + self.bits_y + self.bits_still
+
+    def as_still(self, size_bytes: int, mse: float) -> "FrameStats":
+        """The same frame coded as a still."""
+        return FrameStats(
+            self.time, self.level, self.step, 0.0, 0.0, 0.0, self.prediction_mse, mse, 8.0 * size_bytes
+        )
 
 
 @dataclass(frozen=True)
@@ -103,15 +114,18 @@ def temporal_template(plan: FramePlan, first: Reference, second: Reference, whic
     """
     target = (first, second)[which].time
     moves = [(r.time, t, v) for r in (second, first) for t, v in r.motion]
-    moves.sort(key=lambda move: {move[0], move[1]} != {first.time, second.time})  # stable: keeps the order otherwise
+    moves.sort(
+        key=lambda move: {move[0], move[1]} != {first.time, second.time}
+    )  # stable: keeps the order otherwise
     for origin, end, vectors in moves:
         if end != origin:
             return scale_vectors(vectors, target - plan.time, end - origin).clamp(-VECTOR_MAX, VECTOR_MAX)
     return None
 
 
-def _template(kind: int, plan: FramePlan, references: tuple[Reference, Reference], which: int,
-              other: Tensor | None) -> Tensor | None:
+def _template(
+    kind: int, plan: FramePlan, references: tuple[Reference, Reference], which: int, other: Tensor | None
+) -> Tensor | None:
     """Vectors of a template, or None where that kind does not exist for this frame."""
     if kind == TEMPLATE_ZERO:
         y = references[0].planes[0]
@@ -119,7 +133,9 @@ def _template(kind: int, plan: FramePlan, references: tuple[Reference, Reference
     if kind == TEMPLATE_TEMPORAL:
         return temporal_template(plan, *references, which)
     if kind == TEMPLATE_MIRRORED and which == 1 and other is not None:
-        return scale_vectors(other, plan.second - plan.time, plan.first - plan.time).clamp(-VECTOR_MAX, VECTOR_MAX)
+        return scale_vectors(other, plan.second - plan.time, plan.first - plan.time).clamp(
+            -VECTOR_MAX, VECTOR_MAX
+        )
     return None
 
 
@@ -136,8 +152,13 @@ def _motion_condition(plan: FramePlan, step: int, which: int, kind: int, device:
     return torch.tensor([values], dtype=torch.float32, device=device)
 
 
-def _predict(codec: Codec, plan: FramePlan, references: tuple[Reference, Reference],
-             vectors: tuple[Tensor, Tensor], step: int) -> tuple[Prediction, Tensor, Tensor]:
+def _predict(
+    codec: Codec,
+    plan: FramePlan,
+    references: tuple[Reference, Reference],
+    vectors: tuple[Tensor, Tensor],
+    step: int,
+) -> tuple[Prediction, Tensor, Tensor]:
     """Prediction and both packed hypotheses."""
     first, second = (pack(warp(r.planes, v)) for r, v in zip(references, vectors, strict=True))
     device = first.device
@@ -145,8 +166,14 @@ def _predict(codec: Codec, plan: FramePlan, references: tuple[Reference, Referen
     return codec.model.predict(first, second, steps, levels), first, second
 
 
-def _finish(codec: Codec, plan: FramePlan, y_hat: Tensor, prediction: Prediction,
-            vectors: tuple[Tensor, Tensor], bit_depth: int) -> Reference:
+def _finish(
+    codec: Codec,
+    plan: FramePlan,
+    y_hat: Tensor,
+    prediction: Prediction,
+    vectors: tuple[Tensor, Tensor],
+    bit_depth: int,
+) -> Reference:
     planes = unpack(codec.model.reconstruct(y_hat, prediction), bit_depth)
     return Reference(plan.time, planes, ((plan.first, vectors[0]), (plan.second, vectors[1])))
 
@@ -180,8 +207,13 @@ class _MotionDecoder:
 
 
 @torch.inference_mode()
-def decode_frame(codec: Codec, plan: FramePlan, references: tuple[Reference, Reference], stream: SymbolDecoder,
-                 bit_depth: int) -> Reference:
+def decode_frame(
+    codec: Codec,
+    plan: FramePlan,
+    references: tuple[Reference, Reference],
+    stream: SymbolDecoder,
+    bit_depth: int,
+) -> Reference:
     """Decode one predicted frame from the mini-GOP's stream. Raises BitstreamError on damage."""
     device = references[0].planes[0].device
     step, *kinds, empty = stream.get_bits(_HEADER_WIDTHS).tolist()
@@ -206,7 +238,9 @@ def decode_frame(codec: Codec, plan: FramePlan, references: tuple[Reference, Ref
 
     z_hat = _hyper_shape(codec, prediction)
     if not empty:
-        z_index = codec.model.entropy_parameters.hyper_indexes(prediction.condition)[:, :, None, None].expand_as(z_hat)
+        z_index = codec.model.entropy_parameters.hyper_indexes(prediction.condition)[
+            :, :, None, None
+        ].expand_as(z_hat)
         symbols = stream.get(_table_indexes(z_index, None), codec.tables.z).clip(-HYPER_MAX, HYPER_MAX)
         z_hat = torch.from_numpy(symbols.astype(np.float32)).to(device)
     y_hat = codec.model.code_latents(z_hat, prediction, read)
@@ -260,8 +294,15 @@ class _MotionEncoder:
         return values
 
 
-def _search_field(plan: FramePlan, references: tuple[Reference, Reference], which: int, other: Tensor | None,
-                  target: NDArray[np.uint8], sought: search.SearchReference, step: int) -> tuple[int, Tensor, list[Tensor]]:
+def _search_field(
+    plan: FramePlan,
+    references: tuple[Reference, Reference],
+    which: int,
+    other: Tensor | None,
+    target: NDArray[np.uint8],
+    sought: search.SearchReference,
+    step: int,
+) -> tuple[int, Tensor, list[Tensor]]:
     """Best template, its vectors, and the differences from it on every level."""
     device = references[0].planes[0].device
     candidates = []
@@ -272,11 +313,16 @@ def _search_field(plan: FramePlan, references: tuple[Reference, Reference], whic
             candidates.append((cost, kind, template))
     _, kind, template = min(candidates, key=lambda c: (c[0], c[1]))
     levels = search.search(target, sought, template[0].cpu().numpy(), lmbda_of_step(step))
-    tensors = [torch.from_numpy(level.clip(-VECTOR_MAX, VECTOR_MAX).astype(np.float32)).to(device)[None] for level in levels]
+    tensors = [
+        torch.from_numpy(level.clip(-VECTOR_MAX, VECTOR_MAX).astype(np.float32)).to(device)[None]
+        for level in levels
+    ]
     return kind, template, tensors
 
 
-def quantise(y: Tensor, mean: Tensor, index: Tensor, mask: Tensor, steps: Tensor, lmbda: float, tables: Tables) -> NDArray[np.int64]:
+def quantise(
+    y: Tensor, mean: Tensor, index: Tensor, mask: Tensor, steps: Tensor, lmbda: float, tables: Tables
+) -> NDArray[np.int64]:
     """Rate-distortion optimised symbols of one step: for each latent the best of its nearest two integers and zero."""
     difference = ((y - mean / SYMBOL_UNIT) * mask).cpu().numpy()
     indexes = _table_indexes(index, mask)
@@ -323,7 +369,9 @@ def encode_frame(
     prediction, first, second = _predict(codec, plan, references, both, step)
     x = pack(planes)
     y, z_hat = codec.model.analyse(x, prediction)
-    z_index = codec.model.entropy_parameters.hyper_indexes(prediction.condition)[:, :, None, None].expand_as(z_hat)
+    z_index = codec.model.entropy_parameters.hyper_indexes(prediction.condition)[:, :, None, None].expand_as(
+        z_hat
+    )
     z_indexes = _table_indexes(z_index, None)
     z_symbols = np.where(z_indexes < 0, 0, z_hat.cpu().numpy().astype(np.int64))
     empty = not z_symbols.any()
@@ -349,11 +397,27 @@ def encode_frame(
     reference = _finish(codec, plan, y_hat, prediction, both, bit_depth)
     if collect is not None:
         trees = [[level[0].cpu().numpy().astype(np.int64) for level in levels] for levels in quadtrees]
-        collect(FrameSample(x, first, second, step, plan.level, (trees[0], trees[1]),
-                            (conditions[0], conditions[1]), ledger.coded))
+        collect(
+            FrameSample(
+                x,
+                first,
+                second,
+                step,
+                plan.level,
+                (trees[0], trees[1]),
+                (conditions[0], conditions[1]),
+                ledger.coded,
+            )
+        )
     predicted = unpack(prediction.samples, 10)[0]
     stats = FrameStats(
-        plan.time, plan.level, step, ledger.bits["flags"] + ledger.bits["changes"], ledger.bits["z"], ledger.bits["y"],
-        float(((predicted - planes[0]) ** 2).mean()) / 16, float(((reference.planes[0] - planes[0]) ** 2).mean()) / 16,
+        plan.time,
+        plan.level,
+        step,
+        ledger.bits["flags"] + ledger.bits["changes"],
+        ledger.bits["z"],
+        ledger.bits["y"],
+        float(((predicted - planes[0]) ** 2).mean()) / 16,
+        float(((reference.planes[0] - planes[0]) ** 2).mean()) / 16,
     )
     return reference, stats

@@ -6,9 +6,11 @@ from typing import Any, Self, TextIO
 
 
 class Progress:
-    """Counts frames of a known or unknown total. `label` says what is going on; a quiet one prints nothing."""
+    """Counts frames of a known or unknown total. `label` says what goes on; a quiet one prints nothing."""
 
-    def __init__(self, label: str, total: int | None, quiet: bool = False, stream: TextIO | None = None) -> None:
+    def __init__(
+        self, label: str, total: int | None, quiet: bool = False, stream: TextIO | None = None
+    ) -> None:
         self._label, self._total, self._quiet = label, total, quiet
         self._stream = sys.stderr if stream is None else stream
         self._started = time.monotonic()
@@ -20,7 +22,9 @@ class Progress:
         if not self._quiet and self._stream.isatty():
             from tqdm import tqdm
 
-            self._bar = tqdm(desc=self._label, total=self._total, unit=" frames", file=self._stream, dynamic_ncols=True)
+            self._bar = tqdm(
+                desc=self._label, total=self._total, unit=" frames", file=self._stream, dynamic_ncols=True
+            )
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -46,7 +50,10 @@ class Progress:
 
     def _line(self, size: str) -> str:
         rate = self.frames / max(self.seconds, 1e-9)
-        parts = [f"{self.frames}/{self._total} frames" if self._total else f"{self.frames} frames", f"{rate:.2f} fps"]
+        parts = [
+            f"{self.frames}/{self._total} frames" if self._total else f"{self.frames} frames",
+            f"{rate:.2f} fps",
+        ]
         if self._total and rate:
             parts.append(f"{max(self._total - self.frames, 0) / rate:.0f} s left")
         return f"{self._label}: " + ", ".join(parts + [size] * bool(size))

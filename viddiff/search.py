@@ -17,6 +17,8 @@ from viddiff.models.warp import BLOCK, LUMA_TAPS
 Field = NDArray[np.int64]
 """Vectors of 8x8 luma blocks, (2, H/8, W/8), x first, in quarter luma samples."""
 
+WEIGHT = 2.2
+"""Bits against absolute differences: over the root of lambda, as each of two hypotheses matters by half."""
 _BORDER = 2 * BLOCK
 _RING = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, -1), (1, -1), (-1, 1))
 
@@ -111,7 +113,9 @@ def search(
     flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(target, reference.luma, None)
     # The flow is smooth within a block, so its mean over the block is as good a guess as any.
     flow8 = cv2.resize(flow, (cols, rows), interpolation=cv2.INTER_AREA).transpose(2, 0, 1) * 4 - template
-    weight = np.float32(1.1 * np.sqrt(lmbda))  # absolute differences, so the root of the squared-error lambda
+    weight = np.float32(
+        WEIGHT * np.sqrt(lmbda)
+    )  # absolute differences, so the root of the squared-error lambda
 
     levels: list[Field] = []
     chosen: Field = np.zeros((2, -(-rows // 16), -(-cols // 16)), np.int64)

@@ -25,15 +25,17 @@ from viddiff import checkpoint
 from viddiff.calibration import SymbolCounts
 from viddiff.checkpoint import Codec
 from viddiff.codec import EncodeOptions, decode, encode
-from viddiff.config import STEP_COUNT, ModelConfig
+from viddiff.config import CHROMA_WEIGHT, STEP_COUNT, ModelConfig
 from viddiff.data import Batch, MotionSample, SampleRing, collect, collect_forever, find_videos
 from viddiff.errors import CheckpointError, ViddiffError
 from viddiff.metrics import Distortion, bd_rate
 from viddiff.models.hyperprior import laplace_bits
 from viddiff.models.model import TrainingOutput, VideoModel
 from viddiff.models.motion_prior import MotionPrior, flag_probability
-from viddiff.predicted import CHROMA_WEIGHT
 from viddiff.video import VideoReader
+
+MOTION_EVERY = 3
+"""Steps from one that trains the motion prior to the next."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ Report = Callable[[dict[str, Any]], None]
 def train(options: TrainOptions, report: Report) -> Codec:
     """Train until the time or the steps are spent; returns (and has written) the averaged weights."""
     torch.manual_seed(options.seed)
+    torch.set_flush_denormal(True)  # vanishing gradients would slow the processor down many times
     rng = random.Random(options.seed)
     state = _begin(options)
     ring = SampleRing(options.cache or options.out.with_suffix(".samples"), options.capacity)
@@ -128,7 +131,9 @@ def _begin(options: TrainOptions) -> _State:
         motion.load_state_dict(start.motion.state_dict())
     model.to(device=options.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     motion.to(options.device)
-    linear = [p for n, p in _parameters(model, motion) if ".linear." in n]  # a DCT to begin with: move it gently
+    linear = [
+        p for n, p in _parameters(model, motion) if ".linear." in n
+    ]  # a DCT to begin with: move it gently
     others = [p for n, p in _parameters(model, motion) if ".linear." not in n]
     groups = [{"params": others, "pace": 1.0}, {"params": linear, "pace": 0.1}]
     optimizer = torch.optim.AdamW(groups, options.learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
@@ -139,7 +144,10 @@ def _begin(options: TrainOptions) -> _State:
 
 
 def _parameters(model: VideoModel, motion: MotionPrior) -> list[tuple[str, torch.nn.Parameter]]:
-    return [*((f"model.{n}", p) for n, p in model.named_parameters()), *((f"motion.{n}", p) for n, p in motion.named_parameters())]
+    return [
+        *((f"model.{n}", p) for n, p in model.named_parameters()),
+        *((f"motion.{n}", p) for n, p in motion.named_parameters()),
+    ]
 
 
 def _start_collectors(options: TrainOptions, ring: SampleRing) -> list[Any]:
@@ -152,7 +160,14 @@ def _start_collectors(options: TrainOptions, ring: SampleRing) -> list[Any]:
     context = multiprocessing.get_context("spawn")
     processes = []
     for index in range(options.collectors):
-        arguments = (options.data, ring.folder, options.capacity, options.init, options.out, options.seed + 1 + index)
+        arguments = (
+            options.data,
+            ring.folder,
+            options.capacity,
+            options.init,
+            options.out,
+            options.seed + 1 + index,
+        )
         process = context.Process(target=collect_forever, args=arguments, daemon=True)
         process.start()
         processes.append(process)
@@ -167,7 +182,7 @@ def _loop(options: TrainOptions, state: _State, ring: SampleRing, rng: random.Ra
     batches = ring.batches(options.batch, options.crop, rng)
     began = time.monotonic() - state.seconds
     next_line, next_valid = state.seconds + 60, state.seconds + 60 * options.validate_minutes
-    sums: dict[str, float] = {}
+    sums: dict[str, list[float]] = {}
     baseline: dict[str, list[tuple[float, float]]] = {}
     while True:
         state.seconds = time.monotonic() - began
@@ -178,15 +193,22 @@ def _loop(options: TrainOptions, state: _State, ring: SampleRing, rng: random.Ra
             break
         for group in state.optimizer.param_groups:
             group["lr"] = group["pace"] * options.learning_rate * _schedule(share, state.step)
-        line = _step(options, state, next(batches), ring.motion(rng), share)
+        motion = (
+            ring.motion(rng) if state.step % MOTION_EVERY == 0 else None
+        )  # its network is small and learns fast
+        line = _step(options, state, next(batches), motion, share)
         for name, value in line.items():
-            sums[name] = sums.get(name, 0.0) + value
-        sums["count"] = sums.get("count", 0.0) + 1
+            sums.setdefault(name, []).append(value)
         state.step += 1
         if state.seconds >= next_line:
-            count = sums.pop("count")
-            report({"step": state.step, "minutes": round(state.seconds / 60, 2), "samples": len(ring),
-                    **{name: round(value / count, 5) for name, value in sums.items()}})
+            report(
+                {
+                    "step": state.step,
+                    "minutes": round(state.seconds / 60, 2),
+                    "samples": len(ring),
+                    **{name: round(sum(values) / len(values), 5) for name, values in sums.items()},
+                }
+            )
             sums, next_line = {}, state.seconds + 60
             _save_state(state, _resume_path(options))
         if options.valid is not None and state.seconds >= next_valid:
@@ -201,10 +223,14 @@ def _schedule(share: float, step: int) -> float:
     return min(1.0, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(share, 1.0))))
 
 
-def _step(options: TrainOptions, state: _State, batch: Batch, motion: MotionSample | None, share: float) -> dict[str, float]:
+def _step(
+    options: TrainOptions, state: _State, batch: Batch, motion: MotionSample | None, share: float
+) -> dict[str, float]:
     """One optimiser step on residual crops and one frame's motion; returns figures for the log."""
     model, device = state.model.train(), options.device
-    x, first, second = (t.to(device, memory_format=torch.channels_last) for t in (batch.x, batch.first, batch.second))
+    x, first, second = (
+        t.to(device, memory_format=torch.channels_last) for t in (batch.x, batch.first, batch.second)
+    )
     output = model(x, first, second, batch.step.to(device), batch.level.to(device))
     loss, figures = _loss(output, x, batch, state.norms, share)
     if motion is not None:
@@ -230,7 +256,9 @@ def _squared_error(a: Tensor, b: Tensor) -> Tensor:
     return (squares[:, :4].sum(1) + CHROMA_WEIGHT * squares[:, 4:].sum(1)) / pixels
 
 
-def _loss(output: TrainingOutput, x: Tensor, batch: Batch, norms: list[float], share: float) -> tuple[Tensor, dict[str, float]]:
+def _loss(
+    output: TrainingOutput, x: Tensor, batch: Batch, norms: list[float], share: float
+) -> tuple[Tensor, dict[str, float]]:
     pixels = 4 * x.shape[2] * x.shape[3]
     qp = 8 + batch.step.to(x) / 2
     lmbda = 0.85 * torch.exp2((qp - 12) / 3)
@@ -319,7 +347,12 @@ def _save_state(state: _State, path: Path) -> None:
         tensors[f"parameter.{name}"] = parameter.detach()
         for key, value in state.optimizer.state.get(parameter, {}).items():
             tensors[f"{key}.{name}"] = value
-    about = {"step": state.step, "seconds": state.seconds, "norms": state.norms, "config": asdict(state.model.config)}
+    about = {
+        "step": state.step,
+        "seconds": state.seconds,
+        "norms": state.norms,
+        "config": asdict(state.model.config),
+    }
     temporary = path.with_name(path.name + ".part")
     save_file({n: t.contiguous().cpu() for n, t in tensors.items()}, temporary, {"about": json.dumps(about)})
     temporary.replace(path)
@@ -338,11 +371,16 @@ def _restore(state: _State, path: Path) -> None:
             state.average[name].copy_(tensors[f"average.{name}"])
             keys = ("step", "exp_avg", "exp_avg_sq")
             if f"exp_avg.{name}" in tensors:
-                state.optimizer.state[parameter] = {key: tensors[f"{key}.{name}"].to(parameter.device if key != "step" else "cpu") for key in keys}
+                state.optimizer.state[parameter] = {
+                    key: tensors[f"{key}.{name}"].to(parameter.device if key != "step" else "cpu")
+                    for key in keys
+                }
     state.step, state.seconds, state.norms = int(about["step"]), float(about["seconds"]), list(about["norms"])
 
 
-def _validate(options: TrainOptions, state: _State, baseline: dict[str, list[tuple[float, float]]], report: Report) -> None:
+def _validate(
+    options: TrainOptions, state: _State, baseline: dict[str, list[tuple[float, float]]], report: Report
+) -> None:
     """Real files of the validation clips: bytes and PSNR at three qualities, and the BD-rate against the first validation."""
     assert options.valid is not None
     codec = _save(options, state)
@@ -351,14 +389,32 @@ def _validate(options: TrainOptions, state: _State, baseline: dict[str, list[tup
         points = rate_distortion(codec, video, (22, 34, 46))
         first = baseline.setdefault(str(video), points)
         try:
-            rates.append(bd_rate([p[0] for p in first], [p[1] for p in first], [p[0] for p in points], [p[1] for p in points]))
+            rates.append(
+                bd_rate(
+                    [p[0] for p in first],
+                    [p[1] for p in first],
+                    [p[0] for p in points],
+                    [p[1] for p in points],
+                )
+            )
         except ValueError:
             continue
-    report({"step": state.step, "minutes": round(state.seconds / 60, 2), "validation_bd_rate": round(sum(rates) / max(len(rates), 1), 2),
-            "clips": len(rates), "points": {Path(v).stem: baseline[v] for v in baseline} if not rates or max(map(abs, rates)) == 0 else {}})
+    report(
+        {
+            "step": state.step,
+            "minutes": round(state.seconds / 60, 2),
+            "validation_bd_rate": round(sum(rates) / max(len(rates), 1), 2),
+            "clips": len(rates),
+            "points": {Path(v).stem: baseline[v] for v in baseline}
+            if not rates or max(map(abs, rates)) == 0
+            else {},
+        }
+    )
 
 
-def rate_distortion(codec: Codec, video: Path, qualities: tuple[int, ...], frames: int = 17) -> list[tuple[float, float]]:
+def rate_distortion(
+    codec: Codec, video: Path, qualities: tuple[int, ...], frames: int = 17
+) -> list[tuple[float, float]]:
     """(bits per pixel, 6:1:1 PSNR) of the first frames of a video, from real files."""
     points = []
     with VideoReader(video, frames=frames) as reader:
@@ -370,5 +426,7 @@ def rate_distortion(codec: Codec, video: Path, qualities: tuple[int, ...], frame
         file.seek(0)
         for original, decoded in zip(originals, decode(file, codec), strict=True):
             distortion.add(original, decoded)
-        points.append((8 * summary.size_bytes / (len(originals) * info.width * info.height), distortion.psnr_611))
+        points.append(
+            (8 * summary.size_bytes / (len(originals) * info.width * info.height), distortion.psnr_611)
+        )
     return points

@@ -1,7 +1,7 @@
 """The command line: `viddiff encode`, `decode`, `info` and `train`, a file for each.
 
-Exit codes: 0 done, 1 `Error: one sentence` on stderr, 2 wrong use, 130 interrupted. Heavy imports wait inside the commands, so
-that `--help` is quick.
+Exit codes: 0 done, 1 `Error: one sentence` on stderr, 2 wrong use, 130 interrupted.
+Heavy imports wait inside the commands, so that `--help` is quick.
 """
 
 import contextlib
@@ -54,7 +54,7 @@ def _terminate(*_: object) -> NoReturn:
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="viddiff")
 def main() -> None:
-    """A learned video codec: encode any video to .vdf, decode it bit-exactly, train it on your own footage."""
+    """A learned video codec: encode any video to .vdf, decode it exactly, train it on your own footage."""
 
 
 for _command in (encode_command, decode_command, info_command, train_command):

@@ -13,12 +13,27 @@ from viddiff.cli import shared
 @click.argument("target", metavar="[OUT]", type=shared.PATH, required=False)
 @click.option("--lossless", is_flag=True, help="Store the frames exactly: FFV1 in .mkv.")
 @shared.combined(
-    shared.start_option, shared.frames_option, shared.weights_option, shared.device_option, shared.workers_option,
-    shared.force_option, shared.json_option, shared.quiet_option,
+    shared.start_option,
+    shared.frames_option,
+    shared.weights_option,
+    shared.device_option,
+    shared.workers_option,
+    shared.force_option,
+    shared.json_option,
+    shared.quiet_option,
 )
 def decode_command(
-    source: Path, target: Path | None, lossless: bool, start: int, frames: int | None, weights: Path | None, device: str,
-    workers: int | None, force: bool, as_json: bool, quiet: bool,
+    source: Path,
+    target: Path | None,
+    lossless: bool,
+    start: int,
+    frames: int | None,
+    weights: Path | None,
+    device: str,
+    workers: int | None,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """Decode a .vdf to .mp4 or .mkv (H.264), .mkv (FFV1, --lossless) or .y4m (raw).
 
@@ -37,8 +52,7 @@ def decode_command(
     from viddiff.video import VideoWriter
 
     started = time.monotonic()
-    chosen = shared.pick_device(device)
-    machine = Machine(weights, chosen, shared.worker_count(workers, chosen))
+    machine = Machine(weights, shared.pick_device(device), workers)
     with open(source, "rb") as file:
         video = decode_video(file, source, machine, start, frames)
         with (
@@ -53,8 +67,13 @@ def decode_command(
     if as_json:
         shared.print_json(
             {
-                "input": str(source), "output": str(target), "width": video.info.width, "height": video.info.height,
-                "frames": progress.frames, "bytes": target.stat().st_size, "seconds": seconds,
+                "input": str(source),
+                "output": str(target),
+                "width": video.info.width,
+                "height": video.info.height,
+                "frames": progress.frames,
+                "bytes": target.stat().st_size,
+                "seconds": seconds,
                 "fps": progress.frames / seconds,
             }
         )

@@ -12,23 +12,54 @@ from viddiff.cli import shared
 @click.argument("source", metavar="IN", type=shared.PATH)
 @click.argument("target", metavar="[OUT]", type=shared.PATH, required=False)
 @click.option(
-    "--quality", type=click.IntRange(0, 63), default=32, show_default=True, help="0 (smallest file) to 63 (best picture)."
+    "--quality",
+    type=click.IntRange(0, 63),
+    default=32,
+    show_default=True,
+    help="0 (smallest file) to 63 (best picture).",
 )
 @click.option(
-    "--gop", type=click.IntRange(1, 1024), default=128, show_default=True, help="Most frames from one keyframe to the next."
+    "--gop",
+    type=click.IntRange(1, 1024),
+    default=128,
+    show_default=True,
+    help="Most frames from one keyframe to the next.",
 )
-@click.option("--low-delay", is_flag=True, help="Predict from the past alone: no frame waits for a later one.")
 @click.option(
-    "--entropy", type=click.Choice(["ans", "huffman"]), default="ans", show_default=True,
+    "--low-delay", is_flag=True, help="Predict from the past alone: no frame waits for a later one."
+)
+@click.option(
+    "--entropy",
+    type=click.Choice(["ans", "huffman"]),
+    default="ans",
+    show_default=True,
     help="Entropy coder; huffman gives larger files.",
 )
 @shared.combined(
-    shared.start_option, shared.frames_option, shared.weights_option, shared.device_option, shared.workers_option,
-    shared.force_option, shared.json_option, shared.quiet_option,
+    shared.start_option,
+    shared.frames_option,
+    shared.weights_option,
+    shared.device_option,
+    shared.workers_option,
+    shared.force_option,
+    shared.json_option,
+    shared.quiet_option,
 )
 def encode_command(
-    source: Path, target: Path | None, quality: int, gop: int, low_delay: bool, entropy: str, start: int, frames: int | None,
-    weights: Path | None, device: str, workers: int | None, force: bool, as_json: bool, quiet: bool,
+    source: Path,
+    target: Path | None,
+    quality: int,
+    gop: int,
+    low_delay: bool,
+    entropy: str,
+    start: int,
+    frames: int | None,
+    weights: Path | None,
+    device: str,
+    workers: int | None,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """Encode a video to .vdf.
 
@@ -48,14 +79,20 @@ def encode_command(
     from viddiff.video import VideoReader
 
     options = EncodeOptions(quality, gop, low_delay, entropy)
-    chosen = shared.pick_device(device)
-    machine = Machine(weights, chosen, shared.worker_count(workers, chosen))
+    machine = Machine(weights, shared.pick_device(device), workers)
     with VideoReader(source, start, frames) as reader, shared.complete_file(target) as out:
         info = reader.info
         started = time.monotonic()
         with Progress("encode", info.frame_count, quiet) as progress:
             summary = encode_video(
-                source, reader, start, frames, out, machine, options, lambda s: progress.update(s.frames, s.size_bytes)
+                source,
+                reader,
+                start,
+                frames,
+                out,
+                machine,
+                options,
+                lambda s: progress.update(s.frames, s.size_bytes),
             )
         seconds = time.monotonic() - started
         shared.print_notes(reader.notes, quiet)
@@ -63,15 +100,23 @@ def encode_command(
     if as_json:
         shared.print_json(
             {
-                "input": str(source), "output": str(target), "width": info.width, "height": info.height,
-                "frames": summary.frames, "keyframes": summary.keyframes, "bytes": summary.size_bytes,
-                "key_bytes": summary.key_bytes, "bpp": bpp, "quality": quality, "seconds": seconds,
+                "input": str(source),
+                "output": str(target),
+                "width": info.width,
+                "height": info.height,
+                "frames": summary.frames,
+                "keyframes": summary.keyframes,
+                "bytes": summary.size_bytes,
+                "key_bytes": summary.key_bytes,
+                "bpp": bpp,
+                "quality": quality,
+                "seconds": seconds,
                 "fps": summary.frames / seconds,
             }
         )
     elif not quiet:
         click.echo(
-            f"{target}: {summary.frames} frames, {shared.size_text(summary.size_bytes)}, {bpp:.4f} bits per pixel, "
-            f"{summary.frames / seconds:.1f} fps",
+            f"{target}: {summary.frames} frames, {shared.size_text(summary.size_bytes)}, "
+            f"{bpp:.4f} bits per pixel, {summary.frames / seconds:.1f} fps",
             err=True,
         )

@@ -15,21 +15,32 @@ from viddiff.errors import ViddiffError
 Command = TypeVar("Command", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
 
-weights_option = click.option("--weights", type=PATH, metavar="FILE", help="Weights to use.  [default: the released ones]")
+weights_option = click.option(
+    "--weights", type=PATH, metavar="FILE", help="Weights to use.  [default: the released ones]"
+)
 device_option = click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
     help="Where the networks run; the result is the same.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout at the end.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object on stdout at the end."
+)
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="No progress and no notes.")
 force_option = click.option("--force", "-f", is_flag=True, help="Overwrite the output if it exists.")
 start_option = click.option(
     "--start", type=click.IntRange(0), default=0, show_default=True, metavar="N", help="First frame, from 0."
 )
-frames_option = click.option("--frames", type=click.IntRange(1), metavar="N", help="Number of frames.  [default: all]")
+frames_option = click.option(
+    "--frames", type=click.IntRange(1), metavar="N", help="Number of frames.  [default: all]"
+)
 workers_option = click.option(
-    "--workers", type=click.IntRange(1, 64), metavar="N",
-    help="Processes; the result is the same for any number.  [default: one for each core]",
+    "--workers",
+    type=click.IntRange(1, 64),
+    metavar="N",
+    help="Processes; the result is the same for any number.  [default: as many as pay]",
 )
 
 
@@ -61,7 +72,7 @@ def check_paths(source: Path, target: Path, force: bool) -> None:
 
 @contextlib.contextmanager
 def complete_file(target: Path) -> Iterator[BinaryIO]:
-    """A binary file that appears as `target` when the block ends without an exception, and otherwise not at all."""
+    """A binary file that appears as `target` if the block ends without an exception, otherwise not at all."""
     temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.part")
     try:
         with open(temporary, "xb") as file:
@@ -72,21 +83,13 @@ def complete_file(target: Path) -> Iterator[BinaryIO]:
 
 
 def pick_device(name: str) -> str:
-    """"cpu" or "cuda". Raises ViddiffError if there is no such device."""
+    """ "cpu" or "cuda". Raises ViddiffError if there is no such device."""
     import torch
 
     found = torch.cuda.is_available()
     if name == "cuda" and not found:
         raise ViddiffError("no CUDA device is available")
     return "cuda" if found and name != "cpu" else "cpu"
-
-
-def worker_count(workers: int | None, device: str) -> int:
-    """How many processes to use; a GPU is served by one."""
-    if device != "cpu":
-        return 1
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return workers or available
 
 
 def print_json(values: dict[str, Any]) -> None:

@@ -10,22 +10,61 @@ from viddiff.cli import shared
 
 
 @click.command("train")
-@click.option("--data", type=shared.PATH, required=True, metavar="DIR", help="Videos to train on: any folder, any format.")
-@click.option("--out", type=shared.PATH, default=Path("weights.safetensors"), show_default=True, help="Weights to write.")
-@click.option("--valid", type=shared.PATH, metavar="DIR", help="Videos to judge by.  [default: no validation]")
-@click.option("--init", type=shared.PATH, metavar="FILE", help="Weights to start from.  [default: the released ones]")
+@click.option(
+    "--data",
+    type=shared.PATH,
+    required=True,
+    metavar="DIR",
+    help="Videos to train on: any folder, any format.",
+)
+@click.option(
+    "--out",
+    type=shared.PATH,
+    default=Path("weights.safetensors"),
+    show_default=True,
+    help="Weights to write.",
+)
+@click.option(
+    "--valid", type=shared.PATH, metavar="DIR", help="Videos to judge by.  [default: no validation]"
+)
+@click.option(
+    "--init", type=shared.PATH, metavar="FILE", help="Weights to start from.  [default: the released ones]"
+)
 @click.option("--fresh", is_flag=True, help="Start from the untrained DCT codec.")
-@click.option("--cache", type=shared.PATH, metavar="DIR", help="Folder for samples.  [default: beside the weights]")
-@click.option("--max-minutes", type=click.FloatRange(0, min_open=True), default=60.0, show_default=True, help="Time to take.")
+@click.option(
+    "--cache", type=shared.PATH, metavar="DIR", help="Folder for samples.  [default: beside the weights]"
+)
+@click.option(
+    "--max-minutes",
+    type=click.FloatRange(0, min_open=True),
+    default=60.0,
+    show_default=True,
+    help="Time to take.",
+)
 @click.option("--steps", type=click.IntRange(1), metavar="N", help="Stop after N steps at the latest.")
 @click.option("--batch", type=click.IntRange(1), default=12, show_default=True, help="Crops in a step.")
 @click.option("--resume", is_flag=True, help="Go on where the last run to the same --out stopped.")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--log", type=shared.PATH, metavar="FILE", help="Append every line of the log to FILE, as JSON.")
+@click.option(
+    "--log", type=shared.PATH, metavar="FILE", help="Append every line of the log to FILE, as JSON."
+)
 @shared.combined(shared.device_option, shared.json_option, shared.force_option)
 def train_command(
-    data: Path, out: Path, valid: Path | None, init: Path | None, fresh: bool, cache: Path | None, max_minutes: float,
-    steps: int | None, batch: int, resume: bool, seed: int, log: Path | None, device: str, as_json: bool, force: bool,
+    data: Path,
+    out: Path,
+    valid: Path | None,
+    init: Path | None,
+    fresh: bool,
+    cache: Path | None,
+    max_minutes: float,
+    steps: int | None,
+    batch: int,
+    resume: bool,
+    seed: int,
+    log: Path | None,
+    device: str,
+    as_json: bool,
+    force: bool,
 ) -> None:
     """Train the networks on a folder of videos and write weights for --weights.
 
@@ -60,8 +99,17 @@ def train_command(
             click.echo("  ".join(f"{name} {value}" for name, value in line.items()), err=True)
 
     options = TrainOptions(
-        data=data, out=out, valid=valid, init=init, cache=cache, max_minutes=max_minutes, steps=steps, batch=batch,
-        resume=resume, seed=seed, device=shared.pick_device(device),
-    )  # fmt: skip
+        data=data,
+        out=out,
+        valid=valid,
+        init=init,
+        cache=cache,
+        max_minutes=max_minutes,
+        steps=steps,
+        batch=batch,
+        resume=resume,
+        seed=seed,
+        device=shared.pick_device(device),
+    )
     codec = train(options, report)
     report({"weights": str(out), "hash": codec.hash.hex()})

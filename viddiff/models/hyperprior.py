@@ -17,7 +17,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from viddiff.config import ModelConfig
-from viddiff.models.layers import UNIT, IntConv2d, ResidualBlock, round_clamp, round_relu, start_near_zero, with_planes
+from viddiff.models.layers import (
+    UNIT,
+    IntConv2d,
+    ResidualBlock,
+    round_clamp,
+    round_relu,
+    start_near_zero,
+    with_planes,
+)
 from viddiff.models.predictor import CONDITIONS
 from viddiff.models.residual import SYMBOL_UNIT, Y_HAT_MAX
 
@@ -29,6 +37,8 @@ MEAN_MAX = 255
 SYMBOL_MAX = 495
 """Largest symbol, so that |SYMBOL_UNIT * symbol + mean| <= Y_HAT_MAX."""
 HYPER_MAX = 127
+HYPER_TRADE = 0.134
+"""Squared error of z, in steps, that one bit is worth; that of y at lambda = 0.85 * 2^((QP - 12) / 3) and an orthonormal transform."""
 _INDEX_START = 16
 _UPSAMPLED = 48
 
@@ -49,8 +59,27 @@ def laplace_bits(symbols: Tensor, index: Tensor) -> Tensor:
     # P(0) = 1 - exp(-1/2b); P(s) = exp(-|s|/b) * sinh(1/2b), written to be stable for small b.
     half = 0.5 / scale
     zero = -torch.log2(-torch.expm1(-half) + 1e-9)
-    other = (magnitude - 0.5).clamp(min=0) / scale / math.log(2) + 1 - torch.log2(-torch.expm1(-2 * half) + 1e-9)
+    other = (
+        (magnitude - 0.5).clamp(min=0) / scale / math.log(2) + 1 - torch.log2(-torch.expm1(-2 * half) + 1e-9)
+    )
     return torch.where(magnitude < 0.5, zero, other)
+
+
+def rate_aware_round(x: Tensor, index: Tensor, trade: Tensor | float, largest: int) -> Tensor:
+    """Round `x` to the nearest integer or the next one towards zero, whichever costs less in error^2 + trade * bits.
+
+    x: in quantisation steps; index: table index of each element; trade: squared steps that one bit is worth. Training quantises
+    like the encoder (rate-distortion optimised quantisation), or the entropy model would expect symbols that never come.
+    The gradient is straight-through.
+    """
+    with torch.no_grad():
+        magnitude = x.abs()
+        nearest = magnitude.round().clamp(max=largest)
+        lower = (nearest - 1).clamp(min=0)
+        gain = (magnitude - lower) ** 2 - (magnitude - nearest) ** 2
+        keep = gain >= trade * (laplace_bits(nearest, index) - laplace_bits(lower, index))
+        symbols = torch.where(keep, nearest, lower) * x.sign()
+    return x + (symbols - x).detach()
 
 
 def checkerboard(like: Tensor) -> Tensor:
@@ -106,7 +135,9 @@ class EntropyParameters(nn.Module):
         """Features for both steps. z_hat: integers, |z| <= HYPER_MAX; context: c8."""
         hyper = round_relu(self.hyper_entry(z_hat * (UNIT // 4)))
         hyper = functional.pixel_shuffle(round_clamp(self.hyper_up(hyper)), 2)
-        return self.trunk(round_relu(self.trunk_entry(with_planes(torch.cat((hyper, context), 1), condition))))
+        return self.trunk(
+            round_relu(self.trunk_entry(with_planes(torch.cat((hyper, context), 1), condition)))
+        )
 
     def first_step(self, trunk: Tensor) -> tuple[Tensor, Tensor]:
         """Mean (in 1/SYMBOL_UNIT) and table index of every latent, knowing side information only."""

@@ -35,8 +35,8 @@ class _RoundClamp(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (result,) = ctx.saved_tensors
-        low, high = ctx.bounds
-        return gradients[0] * ((result > low) & (result < high)), None, None
+        # One fused pass: the gradient where low < result < high.
+        return torch.ops.aten.hardtanh_backward(gradients[0], result, *ctx.bounds), None, None
 
 
 def round_clamp(x: Tensor, low: float = -ACTIVATION_MAX, high: float = ACTIVATION_MAX) -> Tensor:
@@ -60,7 +60,13 @@ class IntConv2d(nn.Module):
     """
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1, input_max: int = ACTIVATION_MAX
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int = 1,
+        stride: int = 1,
+        groups: int = 1,
+        input_max: int = ACTIVATION_MAX,
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(outputs, inputs // groups, kernel, kernel))
@@ -73,7 +79,9 @@ class IntConv2d(nn.Module):
     def exponents(self) -> Tensor:
         """Largest e for each output channel (outputs,) at which the weights fit 8 bits and the bound below holds."""
         flat = self.weight.detach().abs().flatten(1)
-        room = torch.minimum(WEIGHT_MAX / flat.amax(1), 0.98 * EXACT_LIMIT / self.input_max / (flat.sum(1) + 1e-9))
+        room = torch.minimum(
+            WEIGHT_MAX / flat.amax(1), 0.98 * EXACT_LIMIT / self.input_max / (flat.sum(1) + 1e-9)
+        )
         return room.clamp(1.0, 2.0**14).log2().floor()
 
     def integers(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -87,14 +95,22 @@ class IntConv2d(nn.Module):
 
     def set_integers(self, weight: Tensor, bias: Tensor, exponents: Tensor) -> None:
         """Take integer weights (as from `integers`). Raises CheckpointError unless sums provably stay exact."""
-        if weight.shape != self.weight.shape or bias.shape != self.bias.shape or exponents.shape != self.bias.shape:
-            raise CheckpointError(f"a layer's weights have shape {tuple(weight.shape)}, expected {tuple(self.weight.shape)}")
+        if (
+            weight.shape != self.weight.shape
+            or bias.shape != self.bias.shape
+            or exponents.shape != self.bias.shape
+        ):
+            raise CheckpointError(
+                f"a layer's weights have shape {tuple(weight.shape)}, expected {tuple(self.weight.shape)}"
+            )
         if weight.abs().max() > WEIGHT_MAX or exponents.min() < 0 or exponents.max() > MAX_EXPONENT:
             raise CheckpointError("a layer's integer weights are out of range")
         # float64 holds these sums exactly, so the comparison is one of integers.
         reach = weight.double().abs().flatten(1).sum(1) * self.input_max + bias.double().abs()
         if float(reach.max()) >= EXACT_LIMIT:
-            raise CheckpointError(f"a layer's sums reach {float(reach.max()):.0f}, beyond the exact range of 2^24")
+            raise CheckpointError(
+                f"a layer's sums reach {float(reach.max()):.0f}, beyond the exact range of 2^24"
+            )
         scale = torch.exp2(-exponents.float())
         with torch.no_grad():
             self.weight.copy_(weight.float() * scale[:, None, None, None])
@@ -105,7 +121,9 @@ class IntConv2d(nn.Module):
         if self.training:
             scale = torch.exp2(self.exponents())
             with torch.no_grad():
-                shift_w = (weight * scale[:, None, None, None]).round_().div_(scale[:, None, None, None]) - weight
+                shift_w = (weight * scale[:, None, None, None]).round_().div_(
+                    scale[:, None, None, None]
+                ) - weight
                 shift_b = (bias * scale).round_().div_(scale) - bias
             weight, bias = weight + shift_w, bias + shift_b
         return functional.conv2d(x, weight, bias, self.stride, self.padding, 1, self.groups)

@@ -17,20 +17,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from viddiff.config import ModelConfig
+from viddiff.config import CHROMA_WEIGHT, ModelConfig
 from viddiff.models.hyperprior import (
     HYPER_MAX,
+    HYPER_TRADE,
     SYMBOL_MAX,
     EntropyParameters,
     HyperAnalysis,
     checkerboard,
     laplace_bits,
+    rate_aware_round,
 )
-from viddiff.models.layers import UNIT, IntConv2d, round_clamp
+from viddiff.models.layers import UNIT, IntConv2d
 from viddiff.models.predictor import Predictor
 from viddiff.models.residual import (
+    STEP_UNIT,
     SYMBOL_UNIT,
-    Y_HAT_MAX,
     AnalysisTransform,
     QuantisationMatrix,
     SynthesisTransform,
@@ -38,9 +40,6 @@ from viddiff.models.residual import (
 
 SymbolCoder = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """(means, indexes, mask or None) -> symbols: chooses or decodes the symbols of one step."""
-
-_DEAD_ZONE = 0.42
-"""Training rounds magnitudes down a little, as the encoder's rate-distortion optimised quantisation will."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,8 @@ class VideoModel(nn.Module):
             x, prediction.samples, prediction.contexts[1], prediction.condition, prediction.steps
         )
         z = self.hyper_analysis(y, prediction.condition)
-        return y, round_clamp(z, -HYPER_MAX, HYPER_MAX)
+        index = self.entropy_parameters.hyper_indexes(prediction.condition)[:, :, None, None]
+        return y, rate_aware_round(z, index, HYPER_TRADE, HYPER_MAX)
 
     def code_latents(self, z_hat: Tensor, prediction: Prediction, code: SymbolCoder) -> Tensor:
         """Run the two-step entropy model; `code` supplies the symbols of each step. Returns y_hat in 1/16 steps.
@@ -117,15 +117,21 @@ class VideoModel(nn.Module):
         )
         return result
 
-    def forward(self, x: Tensor, first: Tensor, second: Tensor, step: Tensor, level: Tensor) -> TrainingOutput:
+    def forward(
+        self, x: Tensor, first: Tensor, second: Tensor, step: Tensor, level: Tensor
+    ) -> TrainingOutput:
         """One differentiable pass of encoder and decoder."""
         prediction = self.predict(first, second, step, level)
         y, z_hat = self.analyse(x, prediction)
         rates = []
+        qp = 8 + step[:, None, None, None] / 2
+        weights = torch.ones_like(prediction.steps)
+        weights[:, 64:] = CHROMA_WEIGHT
+        trade = 0.85 * torch.exp2((qp - 12) / 3) / ((prediction.steps / STEP_UNIT) ** 2 * weights)
+        trade = trade.detach()
 
         def quantise(mean: Tensor, index: Tensor, mask: Tensor | None) -> Tensor:
-            difference = y - mean / SYMBOL_UNIT
-            symbols = dead_zone_round(difference)
+            symbols = rate_aware_round(y - mean / SYMBOL_UNIT, index, trade, SYMBOL_MAX)
             bits = laplace_bits(symbols, index)
             rates.append((bits if mask is None else bits * mask).sum((1, 2, 3)))
             return symbols
@@ -158,9 +164,3 @@ def _pixels_of_position(part: str, name: str) -> int:
     if part == "predictor":
         return 64 if name.split(".")[0] in ("down", "middle", "up") else 16
     return 16 if name.startswith("restore_") else 64
-
-
-def dead_zone_round(x: Tensor) -> Tensor:
-    """Round towards zero from +-(1 - _DEAD_ZONE); straight-through gradient; clamped to SYMBOL_MAX."""
-    shrunk = x + ((x.abs() - (0.5 - _DEAD_ZONE)).clamp(min=0) * x.sign() - x).detach()
-    return round_clamp(shrunk, -SYMBOL_MAX, SYMBOL_MAX)

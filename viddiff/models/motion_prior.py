@@ -133,7 +133,9 @@ class MotionPrior(nn.Module):
                     ),
                     1,
                 )
-                flag_index, change_index = self.indexes(with_planes(planes, torch.cat((one_hot, condition), 1)))
+                flag_index, change_index = self.indexes(
+                    with_planes(planes, torch.cat((one_hot, condition), 1))
+                )
                 flags = coder.flags(level, flag_index, mask, parent) * mask
                 values = coder.changes(level, change_index, flags.expand_as(parent), expected + parent)
                 change = change + torch.where(flags > 0, values + expected, torch.zeros_like(values))

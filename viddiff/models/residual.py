@@ -12,7 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from viddiff.config import STEP_COUNT, ModelConfig
-from viddiff.models.layers import IntConv2d, ResidualBlock, round_clamp, round_relu, start_near_zero, with_planes
+from viddiff.models.layers import (
+    IntConv2d,
+    ResidualBlock,
+    round_clamp,
+    round_relu,
+    start_near_zero,
+    with_planes,
+)
 from viddiff.models.predictor import CENTRE, CONDITIONS
 
 SYMBOL_UNIT = 16
@@ -101,12 +108,16 @@ class AnalysisTransform(nn.Module):
             for parameter in self.net[-1].parameters():
                 parameter.mul_(0.02)
 
-    def forward(self, x: Tensor, prediction: Tensor, context: Tensor, condition: Tensor, steps: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, prediction: Tensor, context: Tensor, condition: Tensor, steps: Tensor
+    ) -> Tensor:
         """Latents y (B, C, H/8, W/8) in quantisation steps; x and prediction (B, 6, H/2, W/2), 0..1023."""
         scale = STEP_UNIT / steps
         residual = functional.pixel_unshuffle(x - prediction, 4)
         linear = self.linear(residual) * scale
-        features = torch.cat((residual / 64, functional.pixel_unshuffle(prediction - CENTRE, 4) / 256, context / 64), 1)
+        features = torch.cat(
+            (residual / 64, functional.pixel_unshuffle(prediction - CENTRE, 4) / 256, context / 64), 1
+        )
         return linear + self.net(with_planes(features, condition / 64)) * scale
 
 
@@ -126,14 +137,21 @@ class SynthesisTransform(nn.Module):
         for layer in (self.exit, self.restore_exit):
             start_near_zero(layer)
         with torch.no_grad():
-            self.linear.weight.copy_(dct_basis().T[:, :, None, None] * 2)  # half-sample units to 10-bit samples
+            self.linear.weight.copy_(
+                dct_basis().T[:, :, None, None] * 2
+            )  # half-sample units to 10-bit samples
 
     def dequantise(self, y_hat: Tensor, steps: Tensor) -> Tensor:
         """Coefficients in half samples from y_hat (units of 1/16 step) and integer steps (1/4 sample)."""
         return round_clamp(y_hat * steps * (2.0 / SYMBOL_UNIT / STEP_UNIT), -COEFFICIENT_MAX, COEFFICIENT_MAX)
 
     def forward(
-        self, y_hat: Tensor, prediction: Tensor, contexts: tuple[Tensor, Tensor], condition: Tensor, steps: Tensor
+        self,
+        y_hat: Tensor,
+        prediction: Tensor,
+        contexts: tuple[Tensor, Tensor],
+        condition: Tensor,
+        steps: Tensor,
     ) -> Tensor:
         """Reconstruction (B, 6, H/2, W/2), integers 0..1023."""
         quarter, eighth = contexts

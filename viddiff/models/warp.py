@@ -6,6 +6,8 @@ of HEVC (ITU-T H.265, 8.5.3.3.3: 8 taps for luma, 4 for chroma); two passes of g
 them stay below 2^24 (1023 * 112^2 = 12.8e6), so float32 sums are exact in any order.
 """
 
+from functools import cache
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -33,15 +35,16 @@ CHROMA_TAPS = (
 )
 
 
+@cache
 def _toeplitz(taps: tuple[tuple[int, ...], ...], block: int, device: torch.device) -> Tensor:
     """Matrices (phases, block + taps - 1, block) that filter one row of a fetched block."""
     length = len(taps[0])
-    matrices = torch.zeros(len(taps), block + length - 1, block, device=device)
+    matrices = torch.zeros(len(taps), block + length - 1, block)
     for phase, row in enumerate(taps):
         for k, tap in enumerate(row):
             for i in range(block):
                 matrices[phase, i + k, i] = tap
-    return matrices
+    return matrices.to(device)
 
 
 def warp_plane(plane: Tensor, vectors: Tensor, taps: tuple[tuple[int, ...], ...], block: int) -> Tensor:
@@ -64,15 +67,15 @@ def warp_plane(plane: Tensor, vectors: Tensor, taps: tuple[tuple[int, ...], ...]
     # Beyond one block outside the picture every fetched sample is the border's, so clamping changes nothing.
     x = (origin_x - before + border).clamp(0, width + border).flatten(1)
     y = (origin_y - before + border).clamp(0, height + border).flatten(1)
-    stride = padded.stride()
-    windows = padded.as_strided(
-        (batch, height + border + 1, width + border + 1, size, size), (*stride, stride[1], stride[2])
-    )
-    image = torch.arange(batch, device=plane.device)[:, None].expand_as(x)
-    fetched = windows[image, y, x].flatten(0, 1)  # (B*N, size, size)
+    image = torch.arange(batch, device=plane.device)[:, None]
+    corner = ((image * padded.shape[1] + y) * padded.shape[2] + x).flatten()
+    row = corner[:, None] + torch.arange(size, device=plane.device) * padded.shape[2]
+    # Every stretch of `size` samples of the flat picture as a row of a table: rows are fetched whole.
+    stretches = padded.flatten().as_strided((padded.numel() - size + 1, size), (1, 1))
+    fetched = stretches.index_select(0, row.flatten()).view(-1, size, size)
     matrices = _toeplitz(taps, block, plane.device)
-    across = torch.bmm(fetched, matrices[phase[:, 0].flatten()])
-    down = torch.bmm(matrices[phase[:, 1].flatten()].transpose(1, 2), across)
+    across = torch.bmm(fetched, matrices.index_select(0, phase[:, 0].flatten()))
+    down = torch.bmm(matrices.transpose(1, 2).index_select(0, phase[:, 1].flatten()), across)
     blocks = down.mul_(2.0**-12).round_().clamp_(0, PIXEL_MAX)
     return blocks.view(batch, rows, cols, block, block).transpose(2, 3).reshape(batch, height, width)
 

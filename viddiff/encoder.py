@@ -1,0 +1,179 @@
+"""The encoder's decisions: qualities by level, and how each mini-GOP's anchor is coded."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from viddiff.checkpoint import Codec
+from viddiff.config import CHROMA_WEIGHT, lmbda_of_step, qp_of_step, step_of_quality
+from viddiff.container import KeyChunk, PredictedChunk
+from viddiff.entropy import SymbolEncoder
+from viddiff.frame import Frame, VideoInfo
+from viddiff.gop import FramePlan, plan
+from viddiff.grouping import Group
+from viddiff.keyframe import decode_still, encode_still
+from viddiff.models.planes import Planes, frame_of, planes_of
+from viddiff.packet import pack_mini_gop
+from viddiff.predicted import FrameSample, FrameStats, Reference, encode_frame
+from viddiff.search import SearchReference
+
+LEVEL_OFFSETS = (0.0, 1.5, 2.5, 3.5)
+"""QP added on each level of the hierarchy: frames that others lean on are worth more."""
+LOW_DELAY_OFFSETS = (2.0, 1.0, 2.0, 0.0)
+"""QP added in low delay, by position in a pattern of four frames."""
+KEY_OFFSET = -4.0
+KEY_PRESET = 2
+"""Effort of the AV1 stills: 3 to 8 % fewer bits than preset 4 at three times its cost, once in a GOP."""
+STILL_OFFSET = -3.0
+STILL_SHARE = 0.5
+"""An anchor is tried as a still if, predicted, it costs this share of the GOP's keyframe."""
+MINI_GOP = 8
+
+
+@dataclass(frozen=True)
+class EncodeOptions:
+    """What a user can choose."""
+
+    quality: int = 32
+    """0 (smallest) to 63 (best)."""
+    gop: int = 128
+    """Most frames from one keyframe to the next, 1..MAX_GOP."""
+    low_delay: bool = False
+    """Predict from the past alone, so that no frame waits for a later one."""
+    entropy: str = "ans"
+    """"ans" or "huffman"."""
+
+
+@dataclass
+class EncodeSummary:
+    """What came of an encode."""
+
+    frames: int = 0
+    keyframes: int = 0
+    size_bytes: int = 0
+    key_bytes: int = 0
+    stats: list[FrameStats] = field(default_factory=list)
+    """One for each predicted frame, in coding order; only filled where asked for."""
+
+
+class GopEncoder:
+    """Encodes groups in order, keeping the references of the GOP under way."""
+
+    def __init__(
+        self,
+        codec: Codec,
+        info: VideoInfo,
+        options: EncodeOptions,
+        summary: EncodeSummary,
+        collect: Callable[[FrameSample], None] | None,
+    ) -> None:
+        self.codec, self.info, self.options = codec, info, options
+        self.summary, self.collect = summary, collect
+        self.state: dict[int, Reference] = {}
+        self.searched: dict[int, SearchReference] = {}
+        self.key_bytes = 0
+
+    def encode(self, group: Group) -> tuple[KeyChunk | PredictedChunk, list[Frame]]:
+        """The group's chunk, and its reconstruction in display order."""
+        if group.key:
+            return self._key(group.frames[0])
+        return self._mini_gop(group.frames)
+
+    def _key(self, frame: Frame) -> tuple[KeyChunk, list[Frame]]:
+        payload, decoded = self._still(frame, KEY_OFFSET)
+        self.state = {0: Reference(0, planes_of(decoded, self.info.bit_depth, self.codec.device))}
+        self.searched = {}
+        self.summary.keyframes += 1
+        self.summary.key_bytes += len(payload)
+        self.key_bytes = len(payload)
+        return KeyChunk(frame.pts, payload), [Frame(decoded.y, decoded.u, decoded.v, frame.pts)]
+
+    def _still(self, frame: Frame, offset: float) -> tuple[bytes, Frame]:
+        info = self.info
+        quantiser = key_quantiser(step_of_quality(self.options.quality, offset))
+        payload = encode_still(frame, info.bit_depth, quantiser, KEY_PRESET)
+        return payload, decode_still(payload, info.width, info.height, info.bit_depth)
+
+    def _mini_gop(self, frames: list[Frame]) -> tuple[PredictedChunk, list[Frame]]:
+        info, previous = self.info, max(self.state)
+        anchor, *others = plan(previous, len(frames), not self.options.low_delay)
+        stream, still = self._anchor(anchor, frames[anchor.time - previous - 1])
+        for item in others:
+            self._predict(item, frames[item.time - previous - 1], stream)
+        decoded = [
+            frame_of(self.state[previous + i].planes, info.width, info.height, info.bit_depth, frame.pts)
+            for i, frame in enumerate(frames, 1)
+        ]
+        last = max(self.state)
+        self.state = {time: r for time, r in self.state.items() if time == 0 or time >= last - 1}
+        self.searched = {time: s for time, s in self.searched.items() if time in self.state}
+        return PredictedChunk(tuple(f.pts for f in frames), pack_mini_gop(still, stream.finish())), decoded
+
+    def _anchor(self, item: FramePlan, frame: Frame) -> tuple[SymbolEncoder, bytes]:
+        """Code the first frame of a mini-GOP by prediction, or as a still where that is worth less in rate and distortion."""
+        stream = self._new_stream()
+        stats = self._predict(item, frame, stream)
+        if self.options.low_delay or stats.bits < STILL_SHARE * 8 * self.key_bytes:
+            return stream, b""
+        lmbda = lmbda_of_step(stats.step)
+        target = planes_of(frame, self.info.bit_depth, self.codec.device)
+        predicted = squared_error(self.state[item.time].planes, target) / lmbda + stats.bits
+        payload, decoded = self._still(frame, STILL_OFFSET)
+        planes = planes_of(decoded, self.info.bit_depth, self.codec.device)
+        if squared_error(planes, target) / lmbda + 8 * len(payload) >= predicted:
+            return stream, b""
+        self.state[item.time] = Reference(item.time, planes)
+        self.searched.pop(item.time, None)
+        self.summary.stats[-1] = stats.as_still(
+            len(payload), float(((planes[0] - target[0]) ** 2).mean()) / 16
+        )
+        return self._new_stream(), payload
+
+    def _new_stream(self) -> SymbolEncoder:
+        return SymbolEncoder(self.options.entropy)  # type: ignore[arg-type]
+
+    def _predict(self, item: FramePlan, frame: Frame, stream: SymbolEncoder) -> FrameStats:
+        self.state[item.time], stats = encode_frame(
+            self.codec,
+            item,
+            (self.state[item.first], self.state[item.second]),
+            planes_of(frame, self.info.bit_depth, self.codec.device),
+            self._step(item),
+            (self._searched(item.first), self._searched(item.second)),
+            stream,
+            self.info.bit_depth,
+            self.collect,
+        )
+        self.summary.stats.append(stats)
+        return stats
+
+    def _step(self, item: FramePlan) -> int:
+        offsets = LOW_DELAY_OFFSETS if self.options.low_delay else LEVEL_OFFSETS
+        position = item.time % len(LOW_DELAY_OFFSETS) if self.options.low_delay else item.level
+        return step_of_quality(self.options.quality, offsets[position])
+
+    def _searched(self, time: int) -> SearchReference:
+        if time not in self.searched:
+            self.searched[time] = SearchReference.of(_luma8(self.state[time].planes))
+        return self.searched[time]
+
+
+def squared_error(a: Planes, b: Planes) -> float:
+    """Sum of squared errors in 8-bit units, chroma weighted as everywhere in the encoder."""
+
+    def plane(x: Tensor, y: Tensor) -> float:
+        return float(((x - y) ** 2).sum()) / 16
+
+    return plane(a[0], b[0]) + CHROMA_WEIGHT * (plane(a[1], b[1]) + plane(a[2], b[2]))
+
+
+def _luma8(planes: Planes) -> NDArray[np.uint8]:
+    return (planes[0][0] * 0.25).round().clamp(0, 255).cpu().numpy().astype(np.uint8)
+
+
+def key_quantiser(step: int) -> int:
+    """AV1 quantiser (1..63) whose still has about the error of our step."""
+    return min(max(round(33 + 1.85 * (qp_of_step(step) - 28)), 1), 63)

@@ -1,0 +1,55 @@
+"""Which frames are coded together: keyframes at scene cuts and at the longest GOP, mini-GOPs between them."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from viddiff.frame import Frame
+
+
+@dataclass(frozen=True)
+class Group:
+    """Frames of one chunk: a keyframe alone or a mini-GOP."""
+
+    key: bool
+    frames: list[Frame]
+
+
+def group_frames(frames: Iterable[Frame], gop: int, mini_gop: int) -> Iterator[Group]:
+    """Cut the video into keyframes and mini-GOPs, at scene cuts and after `gop` frames at the latest."""
+    pending: list[Frame] = []
+    since_key = gop
+    small: NDArray[np.float32] | None = None
+    for frame in frames:
+        reduced = _thumbnail(frame)
+        cut = small is not None and _is_cut(small, reduced)
+        small = reduced
+        if cut or since_key >= gop:
+            if pending:
+                yield Group(False, pending)
+            yield Group(True, [frame])
+            pending, since_key = [], 1
+            continue
+        pending.append(frame)
+        since_key += 1
+        if len(pending) == mini_gop:
+            yield Group(False, pending)
+            pending = []
+    if pending:
+        yield Group(False, pending)
+
+
+def _thumbnail(frame: Frame) -> NDArray[np.float32]:
+    size = (max(frame.y.shape[1] // 8, 2), max(frame.y.shape[0] // 8, 2))
+    small = cv2.resize(frame.y, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    return small / (4 if frame.y.dtype == np.uint16 else 1)
+
+
+def _is_cut(before: NDArray[np.float32], after: NDArray[np.float32]) -> bool:
+    """Whether two thumbnails have so little in common that prediction would not pay."""
+    difference = float(np.abs(before - after).mean())
+    spread = float(np.abs(after - after.mean()).mean())
+    return difference > 12 and difference > 0.8 * spread

@@ -1,0 +1,30 @@
+"""Payload of a mini-GOP's chunk: the anchor as a still, where it is one, then the entropy-coded stream of all other frames.
+
+still size (varint: LEB128, at most 4 bytes; 0: the anchor is predicted like the others) | still | stream
+"""
+
+from viddiff.errors import BitstreamError
+
+
+def pack_mini_gop(still: bytes, stream: bytes) -> bytes:
+    """Join a still (empty: none) and a stream."""
+    size, prefix = len(still), bytearray()
+    while size >= 0x80:
+        prefix.append(size & 0x7F | 0x80)
+        size >>= 7
+    return bytes([*prefix, size]) + still + stream
+
+
+def unpack_mini_gop(payload: bytes) -> tuple[bytes, bytes]:
+    """Still (empty: none) and stream of a payload. Raises BitstreamError if it is cut off."""
+    size = 0
+    for position, byte in enumerate(payload[:4]):
+        size |= (byte & 0x7F) << 7 * position
+        if byte < 0x80:
+            start = position + 1
+            break
+    else:
+        raise BitstreamError("a mini-GOP has no valid still size")
+    if start + size > len(payload):
+        raise BitstreamError("a mini-GOP's still is cut off")
+    return payload[start : start + size], payload[start + size :]

@@ -1,0 +1,96 @@
+"""Processes that work side by side and give their results back in order.
+
+Job 0 goes to process 0, job 1 to process 1 and so on, round and round; a job here is a GOP.
+"""
+
+import itertools
+import multiprocessing
+import os
+import queue
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from enum import Enum
+from typing import Any, Self
+
+from viddiff.errors import ViddiffError
+
+
+class Mark(Enum):
+    """What a process gives besides results."""
+
+    END_OF_GOP = 0
+    END = 1
+
+
+Give = Callable[[Any], None]
+"""Hands something over to the parent; waits while too much is waiting there."""
+
+
+class Team:
+    """Processes that each run `work(give, number, workers, *arguments)`; ends them when the block is left."""
+
+    def __init__(
+        self, work: Callable[..., None], arguments: tuple[Any, ...], workers: int, waiting: int
+    ) -> None:
+        """waiting: things that may lie ready from each process."""
+        context = multiprocessing.get_context("spawn")
+        self._queues = [context.Queue(waiting) for _ in range(workers)]
+        self._processes = [
+            context.Process(target=_run, args=(q, work, (number, workers, *arguments)), daemon=True)
+            for number, q in enumerate(self._queues)
+        ]
+
+    def __enter__(self) -> Self:
+        for process in self._processes:
+            process.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes:
+            process.terminate()
+        for process in self._processes:
+            process.join()
+
+    def in_order(self) -> Iterator[Any]:
+        """What the processes gave: GOP 0 from process 0, GOP 1 from process 1 and so on, round and round."""
+        for number in itertools.cycle(range(len(self._queues))):
+            while (thing := self._take(number)) is not Mark.END_OF_GOP:
+                if thing is Mark.END:
+                    return
+                yield thing
+
+    def _take(self, number: int) -> Any:
+        while True:
+            alive = self._processes[number].is_alive()
+            try:
+                thing = self._queues[number].get(timeout=0.5)
+            except queue.Empty:
+                if not alive:
+                    raise ViddiffError(
+                        "a working process was ended from outside, perhaps for want of memory"
+                    ) from None
+                continue
+            if isinstance(thing, BaseException):
+                raise thing
+            return thing
+
+
+def _run(
+    results: "multiprocessing.Queue[Any]", work: Callable[..., None], arguments: tuple[Any, ...]
+) -> None:
+    """The whole life of a process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends us
+    threading.Thread(target=_follow_parent, daemon=True).start()
+    try:
+        work(results.put, *arguments)
+        results.put(Mark.END)
+    except Exception as error:
+        results.put(error)
+
+
+def _follow_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+    os._exit(1)
