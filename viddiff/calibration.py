@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from viddiff.checkpoint import TableSet, parametric_tables
 from viddiff.entropy import Tables
-from viddiff.predicted import FrameSample
+from viddiff.predicted_encoder import FrameSample
 
 _PRIOR_WEIGHT = 300.0
 

@@ -21,7 +21,9 @@ from viddiff.grouping import group_frames
 from viddiff.keyframe import decode_still
 from viddiff.models.planes import frame_of, planes_of
 from viddiff.packet import unpack_mini_gop
-from viddiff.predicted import FrameSample, Reference, decode_frame
+from viddiff.predicted import decode_frame
+from viddiff.predicted_encoder import FrameSample
+from viddiff.templates import Reference
 
 __all__ = ["EncodeOptions", "EncodeSummary", "decode", "decode_chunks", "encode"]
 

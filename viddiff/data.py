@@ -28,7 +28,7 @@ from viddiff.codec import EncodeOptions, encode
 from viddiff.config import STEP_COUNT
 from viddiff.errors import ViddiffError, VideoError
 from viddiff.models.planes import pack, unpack
-from viddiff.predicted import FrameSample
+from viddiff.predicted_encoder import FrameSample
 from viddiff.video import VideoReader
 
 SUFFIXES = frozenset({".mp4", ".mkv", ".mov", ".avi", ".webm", ".y4m", ".m4v", ".ts", ".mpg", ".mpeg"})

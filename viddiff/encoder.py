@@ -17,8 +17,9 @@ from viddiff.grouping import Group
 from viddiff.keyframe import decode_still, encode_still
 from viddiff.models.planes import Planes, frame_of, planes_of
 from viddiff.packet import pack_mini_gop
-from viddiff.predicted import FrameSample, FrameStats, Reference, encode_frame
+from viddiff.predicted_encoder import FrameSample, FrameStats, encode_frame
 from viddiff.search import SearchReference
+from viddiff.templates import Reference
 
 LEVEL_OFFSETS = (0.0, 1.5, 2.5, 3.5)
 """QP added on each level of the hierarchy: frames that others lean on are worth more."""

@@ -1,0 +1,248 @@
+"""Encoding of one predicted frame: motion search, analysis, rate-distortion optimised quantisation.
+
+Everything that decides is here, everything that decoding depends on comes from `predicted`, so the reconstruction is the decoder's.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from viddiff import search
+from viddiff.checkpoint import Codec, TableSet
+from viddiff.config import CHROMA_WEIGHT, lmbda_of_step
+from viddiff.entropy import SymbolEncoder, Tables
+from viddiff.gop import FramePlan
+from viddiff.models.hyperprior import SYMBOL_MAX
+from viddiff.models.motion_prior import VECTOR_MAX
+from viddiff.models.planes import Planes, pack, unpack
+from viddiff.models.residual import STEP_UNIT, SYMBOL_UNIT
+from viddiff.predicted import HEADER_WIDTHS, finish, predict, table_indexes
+from viddiff.templates import KINDS, Reference, motion_condition, template
+
+
+@dataclass(frozen=True)
+class FrameStats:
+    """What one predicted frame cost."""
+
+    time: int
+    level: int
+    step: int
+    bits_motion: float
+    bits_z: float
+    bits_y: float
+    prediction_mse: float
+    """Mean squared error of the prediction, 8-bit luma."""
+    mse: float
+    """The same of the reconstruction."""
+    bits_still: float = 0.0
+    """Bits of the still that stands for the frame, where one does; all other bits are zero then."""
+
+    @property
+    def bits(self) -> float:
+        """All bits of the frame."""
+        return self.bits_motion + self.bits_z + self.bits_y + self.bits_still
+
+    def as_still(self, size_bytes: int, mse: float) -> "FrameStats":
+        """The same frame coded as a still."""
+        return FrameStats(
+            self.time, self.level, self.step, 0.0, 0.0, 0.0, self.prediction_mse, mse, 8.0 * size_bytes
+        )
+
+
+@dataclass(frozen=True)
+class CodedSymbols:
+    """Symbols of one kind (a field of `TableSet`) and their table indexes, one-dimensional; none of index -1."""
+
+    kind: str
+    symbols: NDArray[np.int64]
+    indexes: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class FrameSample:
+    """What training needs of an encoded frame."""
+
+    x: Tensor
+    first: Tensor
+    second: Tensor
+    """Packed target and hypotheses (1, 6, H/2, W/2)."""
+    step: int
+    level: int
+    levels: tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]]
+    """Differences from the template on every level of either field's quadtree."""
+    conditions: tuple[Tensor, Tensor]
+    """Conditions (1, CONDITIONS) of the motion prior for either field."""
+    symbols: list[CodedSymbols]
+    """All that was entropy coded."""
+
+
+class _Ledger:
+    """Puts symbols into the stream and keeps account of what they are and cost."""
+
+    def __init__(self, stream: SymbolEncoder, tables: TableSet) -> None:
+        self.stream, self.tables = stream, tables
+        self.bits = {field.name: 0.0 for field in fields(TableSet)}
+        self.coded: list[CodedSymbols] = []
+
+    def put(self, kind: str, symbols: NDArray[np.int64], indexes: NDArray[np.int64]) -> None:
+        tables: Tables = getattr(self.tables, kind)
+        self.stream.put(symbols, indexes, tables)
+        chosen = indexes >= 0
+        coded = CodedSymbols(kind, symbols[chosen], indexes[chosen])
+        self.bits[kind] += float(tables.bits(coded.symbols, coded.indexes).sum())
+        self.coded.append(coded)
+
+
+class _MotionEncoder:
+    """Motion symbols of a searched quadtree, into the stream."""
+
+    def __init__(self, stream: "_Ledger", levels: list[Tensor]) -> None:
+        self.stream, self.levels = stream, levels
+
+    def _put(self, kind: str, values: Tensor, index: Tensor, mask: Tensor) -> None:
+        chosen = mask.cpu().numpy() > 0
+        indexes = np.where(chosen, index.to(torch.int64).cpu().numpy(), -1)
+        self.stream.put(kind, np.where(chosen, values.to(torch.int64).cpu().numpy(), 0), indexes)
+
+    def flags(self, level: int, index: Tensor, mask: Tensor, parent: Tensor) -> Tensor:
+        flags = (self.levels[level] != parent).any(1, keepdim=True).to(index.dtype)
+        self._put("flags", flags, index, mask)
+        return flags
+
+    def changes(self, level: int, index: Tensor, mask: Tensor, expected: Tensor) -> Tensor:
+        values = self.levels[level] - expected
+        self._put("changes", values, index, mask)
+        return values
+
+
+def _search_field(
+    plan: FramePlan,
+    references: tuple[Reference, Reference],
+    which: int,
+    other: Tensor | None,
+    target: NDArray[np.uint8],
+    sought: search.SearchReference,
+    step: int,
+) -> tuple[int, Tensor, list[Tensor]]:
+    """Best template, its vectors, and the differences from it on every level."""
+    device = references[0].planes[0].device
+    candidates = []
+    for kind in KINDS[which]:
+        base = template(kind, plan, references, which, other)
+        if base is not None:
+            cost = search.template_cost(target, sought, base[0].cpu().numpy())
+            candidates.append((cost, kind, base))
+    _, kind, base = min(candidates, key=lambda c: (c[0], c[1]))
+    levels = search.search(target, sought, base[0].cpu().numpy(), lmbda_of_step(step))
+    tensors = [
+        torch.from_numpy(level.clip(-VECTOR_MAX, VECTOR_MAX).astype(np.float32)).to(device)[None]
+        for level in levels
+    ]
+    return kind, base, tensors
+
+
+def quantise(
+    y: Tensor, mean: Tensor, index: Tensor, mask: Tensor, steps: Tensor, lmbda: float, tables: Tables
+) -> NDArray[np.int64]:
+    """Rate-distortion optimised symbols of one step: for each latent the best of its nearest two integers and zero."""
+    difference = ((y - mean / SYMBOL_UNIT) * mask).cpu().numpy()
+    indexes = table_indexes(index, mask)
+    nearest = np.rint(np.abs(difference)).clip(0, SYMBOL_MAX).astype(np.int64)
+    nearest[indexes < 0] = 0
+    where = np.nonzero(nearest)
+    wanted, value, table = nearest[where], np.abs(difference[where]), indexes[where]
+    scale = (steps / STEP_UNIT).expand_as(y).cpu().numpy()[where] ** 2
+    scale[where[1] >= 64] *= CHROMA_WEIGHT
+    options = np.stack((wanted, wanted - 1, np.zeros_like(wanted)))
+    costs = [scale * (value - o) ** 2 + lmbda * tables.bits(o, table) for o in options]
+    best = np.take_along_axis(options, np.argmin(costs, axis=0)[None], 0)[0]
+    symbols = np.zeros_like(nearest)
+    symbols[where] = best * np.sign(difference[where]).astype(np.int64)
+    return symbols
+
+
+@torch.inference_mode()
+def encode_frame(
+    codec: Codec,
+    plan: FramePlan,
+    references: tuple[Reference, Reference],
+    planes: Planes,
+    step: int,
+    searched: tuple[search.SearchReference, search.SearchReference],
+    stream: SymbolEncoder,
+    bit_depth: int,
+    collect: Callable[[FrameSample], None] | None = None,
+) -> tuple[Reference, FrameStats]:
+    """Encode one frame into the mini-GOP's stream; the reference returned is the decoder's, bit for bit."""
+    lmbda = lmbda_of_step(step)
+    target = (planes[0][0] * 0.25).round().cpu().numpy().clip(0, 255).astype(np.uint8)
+    device = planes[0].device
+    kinds: list[int] = []
+    vectors: list[Tensor] = []
+    quadtrees: list[list[Tensor]] = []
+    for which in (0, 1):
+        other = vectors[0] if vectors else None
+        kind, base, levels = _search_field(plan, references, which, other, target, searched[which], step)
+        kinds.append(kind)
+        vectors.append(levels[-1].to(torch.int64) + base)
+        quadtrees.append(levels)
+    both = (vectors[0], vectors[1])
+    prediction, first, second = predict(codec, plan, references, both, step)
+    x = pack(planes)
+    y, z_hat = codec.model.analyse(x, prediction)
+    z_index = codec.model.entropy_parameters.hyper_indexes(prediction.condition)[:, :, None, None].expand_as(
+        z_hat
+    )
+    z_indexes = table_indexes(z_index, None)
+    z_symbols = np.where(z_indexes < 0, 0, z_hat.cpu().numpy().astype(np.int64))
+    empty = not z_symbols.any()
+
+    stream.put_bits(np.array([step, *kinds, int(empty)]), HEADER_WIDTHS)
+    ledger = _Ledger(stream, codec.tables)
+    changes: list[Tensor] | None = None
+    conditions = tuple(motion_condition(plan, step, w, kinds[w], device) for w in (0, 1))
+    for which in (0, 1):
+        coder = _MotionEncoder(ledger, quadtrees[which])
+        changes = codec.motion.code_field(*both[which].shape[2:], changes, conditions[which], coder)
+    if not empty:
+        ledger.put("z", z_symbols, z_indexes)
+
+    def write(mean: Tensor, index: Tensor, mask: Tensor | None) -> Tensor:
+        assert mask is not None
+        symbols = quantise(y, mean, index, mask, prediction.steps, lmbda, codec.tables.y)
+        ledger.put("y", symbols, table_indexes(index, mask))
+        return torch.from_numpy(symbols.astype(np.float32)).to(device)
+
+    z_used = torch.from_numpy(z_symbols.astype(np.float32)).to(device)
+    y_hat = codec.model.code_latents(z_used, prediction, write)
+    reference = finish(codec, plan, y_hat, prediction, both, bit_depth)
+    if collect is not None:
+        trees = [[level[0].cpu().numpy().astype(np.int64) for level in levels] for levels in quadtrees]
+        collect(
+            FrameSample(
+                x,
+                first,
+                second,
+                step,
+                plan.level,
+                (trees[0], trees[1]),
+                (conditions[0], conditions[1]),
+                ledger.coded,
+            )
+        )
+    predicted = unpack(prediction.samples, 10)[0]
+    stats = FrameStats(
+        plan.time,
+        plan.level,
+        step,
+        ledger.bits["flags"] + ledger.bits["changes"],
+        ledger.bits["z"],
+        ledger.bits["y"],
+        float(((predicted - planes[0]) ** 2).mean()) / 16,
+        float(((reference.planes[0] - planes[0]) ** 2).mean()) / 16,
+    )
+    return reference, stats
