@@ -32,6 +32,9 @@ from viddiff.video import VideoReader
 BUFFER_BYTES = 384 << 20
 """Decoded frames that may wait for their turn, in all processes together."""
 _MIN_BUFFERED = 8
+MEMORY_BYTES = 1400 << 20
+"""What decoding may take in all processes together, unless the user asks for a number of them."""
+_PARENT_BYTES, _WORKER_BYTES, _WORKER_BYTES_PER_PIXEL = 350 << 20, 200 << 20, 850
 _ENCODE_LEAST, _DECODE_LEAST = 1_000_000, 5_000_000
 """Luma pixels that keep a process busy for about as long as it takes to start."""
 _CHUNKS_WAITING = 4096
@@ -182,9 +185,11 @@ def decode_video(
     gops = [i for i, (a, b) in enumerate(itertools.pairwise([*firsts, total])) if a < stop and b > start]
     # The first GOP is reached by reading, not seeking, so that no byte of a whole file goes unchecked.
     seeks = [entries[i] if i else None for i in gops]
-    pixels = (stop - start) * reader.header.video.width * reader.header.video.height
-    workers = machine.processes(len(gops), pixels, _DECODE_LEAST)
-    workers = min(workers, _workers_within_budget(reader.header, [*firsts, total]))
+    video = reader.header.video
+    workers = machine.processes(len(gops), (stop - start) * video.width * video.height, _DECODE_LEAST)
+    workers = min(workers, _workers_that_never_wait(video, [*firsts, total]))
+    if machine.workers is None:
+        workers = min(workers, _workers_within_memory(video))
     if workers == 1:
         frames = _decode_here(reader, seeks, machine)
     else:
@@ -195,10 +200,16 @@ def decode_video(
     return DecodedVideo(reader.header.video, stop - start, itertools.islice(frames, skipped, end))
 
 
-def _workers_within_budget(header: Header, numbers: list[int]) -> int:
-    """Processes that never wait for each other, for all but one may have to keep a whole GOP."""
+def _workers_that_never_wait(video: VideoInfo, numbers: list[int]) -> int:
+    """Processes whose frames fit the buffers, for all but one may have to keep a whole GOP."""
     longest = max((b - a for a, b in itertools.pairwise(numbers)), default=1)
-    return 1 + BUFFER_BYTES // max(longest * _frame_bytes(header.video), 1)
+    return 1 + BUFFER_BYTES // max(longest * _frame_bytes(video), 1)
+
+
+def _workers_within_memory(video: VideoInfo) -> int:
+    """Processes that together stay below MEMORY_BYTES, by what one was measured to take."""
+    each = _WORKER_BYTES + _WORKER_BYTES_PER_PIXEL * video.width * video.height
+    return max((MEMORY_BYTES - _PARENT_BYTES) // each, 1)
 
 
 def _frame_bytes(info: VideoInfo) -> int:

@@ -17,6 +17,7 @@ from viddiff.config import CHROMA_WEIGHT, lmbda_of_step
 from viddiff.entropy import SymbolEncoder, Tables
 from viddiff.gop import FramePlan
 from viddiff.models.hyperprior import SYMBOL_MAX
+from viddiff.models.model import Prediction
 from viddiff.models.motion_prior import VECTOR_MAX
 from viddiff.models.planes import Planes, pack, unpack
 from viddiff.models.residual import STEP_UNIT, SYMBOL_UNIT
@@ -165,6 +166,45 @@ def quantise(
     return symbols
 
 
+@dataclass(frozen=True)
+class _CodedLatents:
+    """One way to code a frame's latents."""
+
+    z: tuple[NDArray[np.int64], NDArray[np.int64]] | None
+    """Symbols and table indexes; None: all zero."""
+    y: list[tuple[NDArray[np.int64], NDArray[np.int64]]]
+    """The same of both steps."""
+    y_hat: Tensor
+    bits: float
+
+
+def _code_latents(
+    codec: Codec, y: Tensor, z_hat: Tensor, prediction: Prediction, lmbda: float
+) -> _CodedLatents:
+    """Choose symbols for `y`, given `z_hat`."""
+    z_index = codec.model.entropy_parameters.hyper_indexes(prediction.condition)[:, :, None, None].expand_as(
+        z_hat
+    )
+    z_indexes = table_indexes(z_index, None)
+    z_symbols = np.where(z_indexes < 0, 0, z_hat.cpu().numpy().astype(np.int64))
+    used = bool(z_symbols.any())
+    bits = float(codec.tables.z.bits(z_symbols, z_indexes).sum()) if used else 0.0
+    steps: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+
+    def write(mean: Tensor, index: Tensor, mask: Tensor | None) -> Tensor:
+        nonlocal bits
+        assert mask is not None
+        symbols = quantise(y, mean, index, mask, prediction.steps, lmbda, codec.tables.y)
+        steps.append((symbols, table_indexes(index, mask)))
+        bits += float(codec.tables.y.bits(*steps[-1]).sum())
+        return torch.from_numpy(symbols.astype(np.float32)).to(y.device)
+
+    y_hat = codec.model.code_latents(
+        torch.from_numpy(z_symbols.astype(np.float32)).to(y.device), prediction, write
+    )
+    return _CodedLatents((z_symbols, z_indexes) if used else None, steps, y_hat, bits)
+
+
 @torch.inference_mode()
 def encode_frame(
     codec: Codec,
@@ -194,32 +234,23 @@ def encode_frame(
     prediction, first, second = predict(codec, plan, references, both, step)
     x = pack(planes)
     y, z_hat = codec.model.analyse(x, prediction)
-    z_index = codec.model.entropy_parameters.hyper_indexes(prediction.condition)[:, :, None, None].expand_as(
-        z_hat
+    coded = min(
+        (_code_latents(codec, y, z, prediction, lmbda) for z in (z_hat, torch.zeros_like(z_hat))),
+        key=lambda latents: latents.bits,
     )
-    z_indexes = table_indexes(z_index, None)
-    z_symbols = np.where(z_indexes < 0, 0, z_hat.cpu().numpy().astype(np.int64))
-    empty = not z_symbols.any()
 
-    stream.put_bits(np.array([step, *kinds, int(empty)]), HEADER_WIDTHS)
     ledger = _Ledger(stream, codec.tables)
+    stream.put_bits(np.array([step, *kinds, int(coded.z is None)]), HEADER_WIDTHS)
     changes: list[Tensor] | None = None
     conditions = tuple(motion_condition(plan, step, w, kinds[w], device) for w in (0, 1))
     for which in (0, 1):
         coder = _MotionEncoder(ledger, quadtrees[which])
         changes = codec.motion.code_field(*both[which].shape[2:], changes, conditions[which], coder)
-    if not empty:
-        ledger.put("z", z_symbols, z_indexes)
-
-    def write(mean: Tensor, index: Tensor, mask: Tensor | None) -> Tensor:
-        assert mask is not None
-        symbols = quantise(y, mean, index, mask, prediction.steps, lmbda, codec.tables.y)
-        ledger.put("y", symbols, table_indexes(index, mask))
-        return torch.from_numpy(symbols.astype(np.float32)).to(device)
-
-    z_used = torch.from_numpy(z_symbols.astype(np.float32)).to(device)
-    y_hat = codec.model.code_latents(z_used, prediction, write)
-    reference = finish(codec, plan, y_hat, prediction, both, bit_depth)
+    if coded.z is not None:
+        ledger.put("z", *coded.z)
+    for symbols, indexes in coded.y:
+        ledger.put("y", symbols, indexes)
+    reference = finish(codec, plan, coded.y_hat, prediction, both, bit_depth)
     if collect is not None:
         trees = [[level[0].cpu().numpy().astype(np.int64) for level in levels] for levels in quadtrees]
         collect(

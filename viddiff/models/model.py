@@ -42,6 +42,10 @@ SymbolCoder = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """(means, indexes, mask or None) -> symbols: chooses or decodes the symbols of one step."""
 
 
+_Z_SHARE = 0.5
+"""Share of the training samples that have a z."""
+
+
 @dataclass(frozen=True)
 class Prediction:
     """Everything that the decoder knows of a frame before its residual."""
@@ -138,6 +142,10 @@ class VideoModel(nn.Module):
 
         hyper_index = self.entropy_parameters.hyper_indexes(prediction.condition)[:, :, None, None]
         bits_z = laplace_bits(z_hat, hyper_index).sum((1, 2, 3))
+        if self.training:
+            # Encoders leave z out where it does not pay, so every frame must be decodable without it.
+            kept = (torch.rand(len(x), device=x.device) < _Z_SHARE).to(x.dtype)
+            z_hat, bits_z = z_hat * kept[:, None, None, None], bits_z * kept
         y_hat = self.code_latents(z_hat, prediction, quantise)
         reconstruction = self.reconstruct(y_hat, prediction)
         return TrainingOutput(prediction.samples, reconstruction, rates[0] + rates[1], bits_z)
