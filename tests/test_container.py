@@ -17,9 +17,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from viddiff import container
-from viddiff.container import Chunk, Header, IndexEntry, KeyChunk, PredictedChunk, Reader, Writer
+from viddiff import reader as reader_module
+from viddiff.container import Chunk, Header, IndexEntry, KeyChunk, PredictedChunk, Writer
 from viddiff.errors import BitstreamError, LimitError, ViddiffError
 from viddiff.frame import VideoInfo
+from viddiff.reader import Reader
 
 HEADER = Header(VideoInfo(64, 48), bytes(range(32)), "tiny", gop=16)
 CHUNKS: list[Chunk] = [
@@ -57,7 +59,7 @@ def read(data: bytes, on_fault: Callable[[BitstreamError], None] | None = None) 
 
 
 def raw_chunk(kind: int, payload: bytes, length: bytes | None = None) -> bytes:
-    body = bytes([kind]) + (length or container._varint(len(payload))) + payload
+    body = bytes([kind]) + (length or container.pack_varint(len(payload))) + payload
     return body + struct.pack("<I", zlib.crc32(body))
 
 
@@ -304,9 +306,9 @@ def test_recovery_keeps_the_other_gops(damage: str) -> None:
 
 @pytest.mark.parametrize("piece", [1, 2, 3, 4, 5, 11])
 def test_recovery_finds_a_key_across_pieces(monkeypatch: pytest.MonkeyPatch, piece: int) -> None:
-    monkeypatch.setattr(container, "_PIECE", piece)
+    monkeypatch.setattr(reader_module, "PIECE", piece)
     start = FILE[: STARTS[3]] + raw_chunk(3, b"\x80")
-    key = raw_chunk(2, b"KF" + container._zigzag(0) + bytes(3 << 14))
+    key = raw_chunk(2, b"KF" + container.pack_zigzag(0) + bytes(3 << 14))
     for junk in range(8):
         data = start + b"\x03\xff\xff\xff\xff\x7f" + bytes(junk) + key
         assert read(data, lambda fault: None)[3:] == [KeyChunk(0, bytes(3 << 14))]
@@ -427,7 +429,7 @@ def test_writer_refuses_a_huge_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     ("size", "error"), [((64 << 20) + 1, LimitError), (2**35 - 1, LimitError), (64 << 20, BitstreamError)]
 )
 def test_a_claimed_size_is_not_allocated(size: int, error: type[ViddiffError]) -> None:
-    data = START + b"\x02" + container._varint(size) + b"KF\0" + bytes(1000)
+    data = START + b"\x02" + container.pack_varint(size) + b"KF\0" + bytes(1000)
     tracemalloc.start()
     try:
         with pytest.raises(error):
@@ -448,14 +450,14 @@ def test_reads_ask_for_bounded_pieces() -> None:
             self.largest = max(self.largest, size)
             return super().read(size)
 
-    file = File(START + b"\x02" + container._varint(64 << 20) + b"KF\0" + bytes(200_000))
+    file = File(START + b"\x02" + container.pack_varint(64 << 20) + b"KF\0" + bytes(200_000))
     assert list(Reader(file).chunks(lambda fault: None)) == []
     assert 1000 < file.largest <= 1 << 16
 
 
 @pytest.mark.parametrize("bait", [b"\x02\x80\x80\x10KF", b"\x02\x02KF"])
 def test_recovery_takes_bounded_time(monkeypatch: pytest.MonkeyPatch, bait: bytes) -> None:
-    monkeypatch.setattr(container, "MAX_PAYLOAD", 1 << 20)
+    monkeypatch.setattr(reader_module, "MAX_PAYLOAD", 1 << 20)
     data = START + bait * 300_000
     work = calls = 0
 
@@ -466,7 +468,7 @@ def test_recovery_takes_bounded_time(monkeypatch: pytest.MonkeyPatch, bait: byte
         return zlib.crc32(data[:16])
 
     reader = Reader(io.BytesIO(data))
-    monkeypatch.setattr(container, "zlib", type("zlib", (), {"crc32": staticmethod(crc32)}))
+    monkeypatch.setattr(reader_module, "zlib", type("zlib", (), {"crc32": staticmethod(crc32)}))
     faults: list[BitstreamError] = []
     assert list(reader.chunks(faults.append)) == []
     assert len(faults) == 1
@@ -557,9 +559,9 @@ def test_index_and_seek() -> None:
 
 
 def forge(entries: list[tuple[int, int, int]], total: int = 11, extra: bytes = b"", count: int = -1) -> bytes:
-    body = container._varint(total) + container._varint(len(entries) if count < 0 else count)
+    body = container.pack_varint(total) + container.pack_varint(len(entries) if count < 0 else count)
     for offset, frame, pts in entries:
-        body += container._varint(offset) + container._varint(frame) + container._zigzag(pts)
+        body += container.pack_varint(offset) + container.pack_varint(frame) + container.pack_zigzag(pts)
     start = int.from_bytes(FILE[-12:-4], "little")
     tail = raw_chunk(container.INDEX, body + extra) + raw_chunk(container.END, struct.pack("<Q", start))
     return FILE[:start] + tail
@@ -605,7 +607,7 @@ def test_hostile_index_is_rebuilt() -> None:
 
 
 def test_index_in_backward_time_is_rebuilt() -> None:
-    keys = [raw_chunk(container.KEY, b"KF" + container._zigzag(pts)) for pts in (10, 5)]
+    keys = [raw_chunk(container.KEY, b"KF" + container.pack_zigzag(pts)) for pts in (10, 5)]
     body = bytes([2, 2, len(START), 0, 20, len(keys[0]), 1, 10])
     index = START + keys[0] + keys[1]
     data = index + raw_chunk(container.INDEX, body) + raw_chunk(container.END, struct.pack("<Q", len(index)))

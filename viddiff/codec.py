@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO
 
 from viddiff.checkpoint import Codec
-from viddiff.container import Header, KeyChunk, PredictedChunk, Reader, Writer
+from viddiff.container import Header, KeyChunk, PredictedChunk, Writer
 from viddiff.encoder import MINI_GOP, EncodeOptions, EncodeSummary, GopEncoder
 from viddiff.entropy import SymbolDecoder
 from viddiff.errors import BitstreamError, CheckpointError
@@ -23,6 +23,7 @@ from viddiff.models.planes import frame_of, planes_of
 from viddiff.packet import unpack_mini_gop
 from viddiff.predicted import decode_frame
 from viddiff.predicted_encoder import FrameSample
+from viddiff.reader import Reader
 from viddiff.templates import Reference
 
 __all__ = ["EncodeOptions", "EncodeSummary", "decode", "decode_chunks", "encode"]

@@ -50,11 +50,10 @@ END, always 14 bytes, directly after INDEX: u64 offset of INDEX from the file's 
 an INDEX that is missing or untrue from the chunks; after damage it goes on at the next good KEY.
 """
 
-import io
 import re
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -71,10 +70,10 @@ MAX_PAYLOAD = 64 << 20
 MAX_PREDICTED = 64
 """Most frames in a PREDICTED chunk."""
 ENTROPY_CODERS = ("ans", "huffman")
-_KEY_MARK = b"KF"
-_END_SIZE = 14
-_PIECE = 1 << 16
-_KEY_START = re.compile(rb"\x02[\x80-\xff]{0,3}[\x00-\x7f]KF")
+KEY_MARK = b"KF"
+END_SIZE = 14
+PIECE = 1 << 16
+KEY_START = re.compile(rb"\x02[\x80-\xff]{0,3}[\x00-\x7f]KF")
 # Name, struct code (two of them: a fraction) and allowed numbers.
 _FIELDS: tuple[tuple[str, str, range | tuple[int, ...]], ...] = (
     ("version", "B", (1,)),
@@ -184,15 +183,15 @@ class IndexEntry:
     pts: int
 
 
-def _varint(number: int) -> bytes:
-    return bytes([number & 127 | 128]) + _varint(number >> 7) if number > 127 else bytes([number])
+def pack_varint(number: int) -> bytes:
+    return bytes([number & 127 | 128]) + pack_varint(number >> 7) if number > 127 else bytes([number])
 
 
-def _zigzag(number: int) -> bytes:
-    return _varint(2 * number if number >= 0 else -2 * number - 1)
+def pack_zigzag(number: int) -> bytes:
+    return pack_varint(2 * number if number >= 0 else -2 * number - 1)
 
 
-def _read_varint(data: bytes | bytearray, start: int, most: int = 10) -> tuple[int, int]:
+def read_varint(data: bytes | bytearray, start: int, most: int = 10) -> tuple[int, int]:
     """The varint of at most `most` bytes that begins at `start`, and the position after it."""
     value = 0
     for at in range(start, min(start + most, len(data))):
@@ -204,12 +203,12 @@ def _read_varint(data: bytes | bytearray, start: int, most: int = 10) -> tuple[i
     raise BitstreamError("a number is cut off, too large or not in its shortest form")
 
 
-def _read_zigzag(data: bytes | bytearray, start: int) -> tuple[int, int]:
-    value, end = _read_varint(data, start)
+def read_zigzag(data: bytes | bytearray, start: int) -> tuple[int, int]:
+    value, end = read_varint(data, start)
     return value >> 1 ^ -(value & 1), end
 
 
-class _Timeline:
+class Timeline:
     """Bodies of KEY and PREDICTED chunks, and the rules on their order, the same for writing and reading."""
 
     def __init__(self, gop: int) -> None:
@@ -233,24 +232,24 @@ class _Timeline:
         last = self.last
         self.accept(chunk)
         if isinstance(chunk, KeyChunk):
-            return _KEY_MARK + _zigzag(chunk.pts) + chunk.payload
+            return KEY_MARK + pack_zigzag(chunk.pts) + chunk.payload
         steps = [b - a - 1 for a, b in pairwise((last, *chunk.pts))]
         irregular = len(set(steps)) > 1
         timing = bytes([len(steps) - 1 | irregular << 6])
-        return timing + b"".join(map(_varint, steps if irregular else steps[:1])) + chunk.payload
+        return timing + b"".join(map(pack_varint, steps if irregular else steps[:1])) + chunk.payload
 
     def unpack(self, kind: int, data: bytes) -> Chunk:
         if kind == KEY:
-            if not data.startswith(_KEY_MARK):
+            if not data.startswith(KEY_MARK):
                 raise BitstreamError("a KEY chunk without its mark")
-            pts, end = _read_zigzag(data, 2)
+            pts, end = read_zigzag(data, 2)
             return self.accept(KeyChunk(pts, data[end:]))
-        timing, end = _read_varint(data, 0, 1)
-        step, end = _read_varint(data, end)
+        timing, end = read_varint(data, 0, 1)
+        step, end = read_varint(data, end)
         times = [self.last + step + 1]
         while len(times) <= timing & 63:
             if timing & 64:
-                step, end = _read_varint(data, end)
+                step, end = read_varint(data, end)
             times.append(times[-1] + step + 1)
         return self.accept(PredictedChunk(tuple(times), data[end:]))
 
@@ -260,7 +259,7 @@ class Writer:
 
     def __init__(self, file: BinaryIO, header: Header) -> None:
         """Write the magic and `header`. BitstreamError or LimitError if it lies outside the format."""
-        self._file, self._timeline, self._frames = file, _Timeline(header.gop), 0
+        self._file, self._timeline, self._frames = file, Timeline(header.gop), 0
         self._entries: list[IndexEntry] = []
         payload = header.pack()
         self.size_bytes = file.write(MAGIC)
@@ -280,9 +279,9 @@ class Writer:
 
     def finish(self) -> None:
         """Write INDEX and END; the last call."""
-        body = _varint(self._frames) + _varint(len(self._entries))
+        body = pack_varint(self._frames) + pack_varint(len(self._entries))
         for a, b in pairwise([IndexEntry(0, 0, 0), *self._entries]):
-            body += _varint(b.offset - a.offset) + _varint(b.frame - a.frame) + _zigzag(b.pts)
+            body += pack_varint(b.offset - a.offset) + pack_varint(b.frame - a.frame) + pack_zigzag(b.pts)
         offset = self.size_bytes
         self._emit(INDEX, body)
         self._emit(END, struct.pack("<Q", offset))
@@ -290,198 +289,6 @@ class Writer:
     def _emit(self, kind: int, payload: bytes) -> None:
         if len(payload) > MAX_PAYLOAD:
             raise LimitError(f"a chunk of {len(payload)} bytes is over the limit of {MAX_PAYLOAD}")
-        chunk = bytes([kind]) + _varint(len(payload)) + payload
+        chunk = bytes([kind]) + pack_varint(len(payload)) + payload
         self._file.write(chunk + struct.pack("<I", zlib.crc32(chunk)))
         self.size_bytes += len(chunk) + 4
-
-
-class _Source:
-    """Bytes of a file from `offset` on: those of the chunk at hand, and never more than are really there."""
-
-    def __init__(self, file: BinaryIO, offset: int = 0) -> None:
-        self.file, self.offset, self.buffer = file, offset, bytearray()
-        self.credit = 4 * MAX_PAYLOAD  # keeps the work of recovery linear in the bytes read
-
-    def fill(self, size: int) -> bool:
-        """Buffer at least `size` bytes; False if the file ends before."""
-        while len(self.buffer) < size:
-            piece = self.file.read(min(size - len(self.buffer), _PIECE))
-            if not piece:
-                return False
-            self.buffer += piece
-            self.credit += 16 * len(piece)
-        return True
-
-    def drop(self, size: int) -> None:
-        del self.buffer[:size]
-        self.offset += size
-
-    def chunk(self) -> tuple[int, bytes]:
-        """Take the next chunk: type and payload. A damaged one stays where it is."""
-        if not self.fill(6):
-            raise BitstreamError("the file ends inside a chunk")
-        length, start = _read_varint(self.buffer, 1, 5)
-        end = start + length
-        if length > MAX_PAYLOAD:
-            raise LimitError(f"a chunk of {length} bytes is over the limit of {MAX_PAYLOAD}")
-        if not self.fill(end + 4):
-            raise BitstreamError("the file ends inside a chunk")
-        self.credit -= end
-        with memoryview(self.buffer) as view, view[:end] as covered:
-            crc = zlib.crc32(covered)
-        if crc != int.from_bytes(self.buffer[end : end + 4], "little"):
-            raise BitstreamError("a chunk is damaged (its CRC does not match)")
-        kind, payload = self.buffer[0], bytes(self.buffer[start:end])
-        self.drop(end + 4)
-        return kind, payload
-
-    def resync(self) -> None:
-        """Leave the damaged chunk for the next bytes that look like KEY, or for the file's end."""
-        self.drop(1)
-        self.credit -= 1024
-        if self.credit < 0:  # only a file made to waste time has so many false ones
-            self.file = io.BytesIO()
-            self.drop(len(self.buffer))
-        while (mark := _KEY_START.search(self.buffer)) is None:
-            self.drop(max(len(self.buffer) - 6, 0))  # _KEY_START matches at most 7 bytes
-            size = len(self.buffer)
-            self.fill(size + _PIECE)
-            if len(self.buffer) == size:
-                return self.drop(size)
-        self.drop(mark.start())
-
-
-class Reader:
-    """Reads a `.vdf`, from a pipe too; only `index` and `seek` need a seekable file. Does not close it."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        """Read magic and header from `file`, which stands at its start. BitstreamError, LimitError."""
-        self._file, self._source = file, _Source(file)
-        if not self._source.fill(len(MAGIC)) or self._source.buffer != MAGIC:
-            raise BitstreamError("not a .vdf file")
-        self._source.drop(len(MAGIC))
-        try:
-            kind, payload = self._source.chunk()
-            if kind != HEADER:
-                raise BitstreamError("the first chunk is not HEADER")
-            self.header = Header.unpack(payload)
-        except (BitstreamError, LimitError) as error:
-            raise type(error)(f"byte {len(MAGIC)}: {error}") from error
-        self._first = self._source.offset
-        self._timeline = _Timeline(self.header.gop)
-        self._lost = self._ended = False
-        self.frame_count: int | None = None
-        """Number of frames, once `index` has been called."""
-
-    def __iter__(self) -> Iterator[Chunk]:
-        return self.chunks()
-
-    def chunks(self, on_fault: Callable[[BitstreamError], None] | None = None) -> Iterator[Chunk]:
-        """The chunks from where the reader stands, in order.
-
-        A fault raises BitstreamError (LimitError for a size over the limit) that names its byte offset. With
-        `on_fault` it is reported instead, and what follows is dropped, without more reports, up to the next
-        good KEY chunk.
-        """
-        return (chunk for _, chunk in self._scan(on_fault))
-
-    def index(self) -> tuple[IndexEntry, ...]:
-        """All KEY chunks, from INDEX or else by reading the whole file. `chunks` goes on where it was."""
-        try:
-            return self._stored_index(self._file.seek(0, io.SEEK_END) - _END_SIZE)
-        except (BitstreamError, LimitError):
-            self._file.seek(0)
-            entries, self.frame_count = [], 0
-            for offset, chunk in Reader(self._file)._scan(lambda fault: None):
-                if isinstance(chunk, KeyChunk):
-                    entries.append(IndexEntry(offset, self.frame_count, chunk.pts))
-                self.frame_count += 1 if isinstance(chunk, KeyChunk) else len(chunk.pts)
-            return tuple(entries)
-        finally:
-            self._file.seek(self._source.offset + len(self._source.buffer))
-
-    def seek(self, entry: IndexEntry) -> None:
-        """Let `chunks` go on from `entry`. BitstreamError, and no change, if no such KEY chunk is there."""
-        try:
-            self._source = self._key_at(entry, self._file.seek(0, io.SEEK_END))
-        finally:
-            self._file.seek(self._source.offset + len(self._source.buffer))
-        self._timeline = _Timeline(self.header.gop)
-        self._lost = self._ended = False
-
-    def _scan(self, on_fault: Callable[[BitstreamError], None] | None) -> Iterator[tuple[int, Chunk]]:
-        """Chunks with their offsets. After a fault `_lost` is set until the next good KEY chunk."""
-        while not self._ended:
-            start = self._source.offset
-            try:
-                chunk = self._next()
-            except (BitstreamError, LimitError) as error:
-                message, known, self._lost = f"byte {start}: {error}", self._lost, True
-                if on_fault is None:
-                    raise type(error)(message) from error
-                if not known:
-                    on_fault(BitstreamError(message))
-                if self._source.offset == start:
-                    self._source.resync()
-            else:
-                if chunk is not None:
-                    yield start, chunk
-
-    def _next(self) -> Chunk | None:
-        """Read one chunk; None for one that holds no frames or is dropped."""
-        if not self._source.fill(1):
-            self._ended = True
-            raise BitstreamError("the file ends before its END chunk")
-        kind, payload = self._source.chunk()
-        if kind == KEY or (kind == PREDICTED and not self._lost):
-            chunk = self._timeline.unpack(kind, payload)
-            self._lost = False
-            return chunk
-        if kind == END:
-            self._ended = True
-            if len(payload) != 8 or self._source.fill(1):
-                raise BitstreamError("END has a wrong size or is not the end")
-        elif kind < 0x80 and kind != PREDICTED:
-            raise BitstreamError(f"chunk type {kind:#04x} is unknown or misplaced")
-        return None
-
-    def _key_at(self, entry: IndexEntry, end: int) -> _Source:
-        """The file from `entry` on, if a KEY chunk with its time begins there, before byte `end`."""
-        if self._first <= entry.offset < end:
-            self._file.seek(entry.offset)
-            source = _Source(self._file, entry.offset)
-            source.fill(17)  # _KEY_START and a pts
-            mark = _KEY_START.match(source.buffer)
-            if mark and _read_zigzag(source.buffer, mark.end())[0] == entry.pts:
-                return source
-        raise BitstreamError(f"no KEY chunk of time {entry.pts} begins at byte {entry.offset}")
-
-    def _stored_index(self, end: int) -> tuple[IndexEntry, ...]:
-        """What INDEX says, if END, at byte `end`, leads to it and it is true of the KEY chunks."""
-        self._file.seek(max(end, 0))
-        kind, payload = _Source(self._file).chunk()
-        offset = int.from_bytes(payload, "little")
-        if kind != END or not self._first <= offset < end:
-            raise BitstreamError("no END, or END without INDEX")
-        self._file.seek(offset)
-        source = _Source(self._file, offset)
-        kind, body = source.chunk()
-        total, at = _read_varint(body, 0)
-        count, at = _read_varint(body, at)
-        entries = [IndexEntry(0, 0, 0)]
-        for number in range(count):
-            last = entries[-1]
-            step, at = _read_varint(body, at)
-            frames, at = _read_varint(body, at)
-            pts, at = _read_zigzag(body, at)
-            entry = IndexEntry(last.offset + step, last.frame + frames, pts)
-            if not (1 <= frames <= self.header.gop and pts > last.pts if number else frames == 0):
-                raise BitstreamError("INDEX is out of order")
-            self._key_at(entry, offset)
-            entries.append(entry)
-        tail = total - entries[-1].frame
-        whole = kind == INDEX and source.offset == end and at == len(body)
-        if not whole or not min(count, 1) <= tail <= self.header.gop * min(count, 1):
-            raise BitstreamError("INDEX is damaged")
-        self.frame_count = total
-        return tuple(entries[1:])

@@ -21,11 +21,12 @@ import torch
 from viddiff import checkpoint
 from viddiff.checkpoint import Codec
 from viddiff.codec import EncodeOptions, EncodeSummary, Observer, decode_chunks, encode
-from viddiff.container import Chunk, Header, IndexEntry, KeyChunk, Reader, Writer
+from viddiff.container import Chunk, Header, IndexEntry, KeyChunk, Writer
 from viddiff.encoder import MINI_GOP, GopEncoder
 from viddiff.errors import ViddiffError
 from viddiff.frame import Frame, VideoInfo
 from viddiff.grouping import group_frames
+from viddiff.reader import Reader
 from viddiff.team import Give, Mark, Team
 from viddiff.video import VideoReader
 

@@ -35,7 +35,7 @@ def info_command(source: Path | None, model: bool, weights: Path | None, as_json
 
 def describe_file(source: Path) -> dict[str, Any]:
     """What a `.vdf` says of itself, without decoding a frame."""
-    from viddiff.container import Reader
+    from viddiff.reader import Reader
 
     if not source.is_file():
         raise ViddiffError(f"{source} {'is not a file' if source.exists() else 'does not exist'}")

@@ -1,0 +1,91 @@
+"""What many tests need: tiny networks, small moving pictures, one coded file."""
+
+import io
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from viddiff import checkpoint
+from viddiff.checkpoint import Codec
+from viddiff.codec import EncodeOptions, EncodeSummary, encode
+from viddiff.config import ModelConfig
+from viddiff.frame import Frame, VideoInfo
+from viddiff.keyframe import plane_shapes
+from viddiff.parallel import released_weights
+
+torch.set_num_threads(1)
+cv2.setNumThreads(1)
+
+TINY = ModelConfig("tiny", quarter=8, eighth=16)
+
+
+def moving_picture(width: int, height: int, count: int, bit_depth: int = 8, seed: int = 0) -> list[Frame]:
+    """Waves that travel over a fixed texture, with a little noise: motion and residual, both worth coding."""
+    rng = np.random.default_rng(seed)
+    peak = 2**bit_depth - 1
+    kind = np.uint8 if bit_depth == 8 else np.uint16
+    texture = [
+        cv2.GaussianBlur(rng.random((s[0] + 64, s[1] + 64)), (0, 0), 1.5) for s in plane_shapes(width, height)
+    ]
+    frames = []
+    for time in range(count):
+        planes = []
+        for index, (rows, columns) in enumerate(plane_shapes(width, height)):
+            shift = 2 * time if index == 0 else time
+            moved = texture[index][shift % 32 : shift % 32 + rows, time % 24 : time % 24 + columns]
+            y, x = np.mgrid[:rows, :columns]
+            wave = 0.1 * np.sin((x + y / 2 + 1.5 * time) / 6)
+            picture = 0.5 + 1.5 * (moved - 0.5) + wave + rng.normal(0, 0.01, (rows, columns))
+            planes.append(np.ascontiguousarray((picture.clip(0, 1) * peak).round().astype(kind)))
+        frames.append(Frame(planes[0], planes[1], planes[2], 2 * time + time % 2))
+    return frames
+
+
+def coded(
+    codec: Codec, frames: list[Frame], bit_depth: int = 8, options: EncodeOptions | None = None
+) -> tuple[bytes, list[Frame], EncodeSummary]:
+    """The file, the encoder's own reconstruction and the summary."""
+    height, width = frames[0].y.shape
+    out, shown = io.BytesIO(), list[Frame]()
+    info = VideoInfo(width, height, bit_depth)
+    summary = encode(frames, info, out, codec, options or EncodeOptions(), reconstruction=shown.append)
+    return out.getvalue(), shown, summary
+
+
+def same(a: list[Frame], b: list[Frame]) -> bool:
+    """Whether both hold the same samples at the same times."""
+    return len(a) == len(b) and all(
+        x.pts == y.pts and all(np.array_equal(p, q) for p, q in zip(x.planes, y.planes, strict=True))
+        for x, y in zip(a, b, strict=True)
+    )
+
+
+@pytest.fixture(scope="session")
+def codec() -> Codec:
+    """Narrow networks with random weights: as exact as trained ones."""
+    return checkpoint.untrained(TINY)
+
+
+@pytest.fixture(scope="session")
+def weights(codec: Codec, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as a file."""
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    checkpoint.save(path, codec.model, codec.motion, codec.tables)
+    return path
+
+
+@pytest.fixture(scope="session")
+def released() -> Codec:
+    """The weights that come with the package."""
+    if not released_weights().exists():
+        pytest.skip("no released weights in this checkout")
+    return checkpoint.load(released_weights())
+
+
+@pytest.fixture(scope="session")
+def small_file(codec: Codec) -> bytes:
+    """A .vdf of two GOPs."""
+    return coded(codec, moving_picture(48, 32, 8), options=EncodeOptions(gop=5))[0]

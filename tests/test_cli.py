@@ -1,0 +1,314 @@
+"""The commands as a user meets them: results, exit codes, one-sentence errors, no partial files."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from conftest import moving_picture, same
+
+from viddiff.cli import main
+from viddiff.frame import Frame, VideoInfo
+from viddiff.video import VideoReader, VideoWriter
+
+FRAMES = 7
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lossless video whose frames are not evenly spaced."""
+    path = tmp_path_factory.mktemp("clip") / "clip.mkv"
+    write(path, moving_picture(48, 34, FRAMES))
+    return path
+
+
+@pytest.fixture(scope="module")
+def encoded(clip: Path, weights: Path) -> Path:
+    path = clip.with_name("clip.vdf")
+    assert run("encode", clip, path, "--gop", 3, "--weights", weights).exit_code == 0
+    return path
+
+
+def write(path: Path, frames: list[Frame]) -> None:
+    height, width = frames[0].y.shape
+    info = VideoInfo(width, height, time_base=Fraction(1, 1000), frame_rate=Fraction(25))
+    with VideoWriter(path, info, lossless=True) as writer:
+        for frame in frames:
+            writer.write(Frame(frame.y, frame.u, frame.v, frame.pts * 20))
+
+
+def read(path: Path) -> list[Frame]:
+    with VideoReader(path) as reader:
+        return list(reader)
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+def refused(result: Result, code: int = 1) -> str:
+    """The one sentence of a command that must fail."""
+    assert result.exit_code == code, result.output
+    assert isinstance(result.exception, SystemExit), "no traceback"
+    assert result.stdout == ""
+    lines = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_there_and_back(clip: Path, weights: Path, tmp_path: Path) -> None:
+    vdf = tmp_path / "a.vdf"
+    assert run("encode", clip, vdf, "--quality", 63, "--weights", weights).exit_code == 0
+    for name, options in (("a.mp4", []), ("a.mkv", ["--lossless"]), ("a.y4m", [])):
+        result = run("decode", vdf, tmp_path / name, "--weights", weights, *options)
+        assert result.exit_code == 0, result.output
+    lossless, raw, h264 = (read(tmp_path / name) for name in ("a.mkv", "a.y4m", "a.mp4"))
+    assert all(
+        np.array_equal(a.y, b.y) and np.array_equal(a.v, b.v) for a, b in zip(lossless, raw, strict=True)
+    )
+    originals = read(clip)
+    assert [f.pts for f in lossless] == [f.pts for f in originals]
+    with VideoReader(tmp_path / "a.mp4") as reader:
+        assert [f.pts * reader.info.time_base for f in reader] == [Fraction(f.pts, 1000) for f in originals]
+    assert max(np.abs(a.y.astype(int) - b.y).mean() for a, b in zip(lossless, originals, strict=True)) < 4
+    assert len(h264) == FRAMES
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mkv", "a.mp4", "a.vdf", "a.y4m"]
+
+
+def test_names_are_derived(clip: Path, weights: Path, tmp_path: Path) -> None:
+    source = tmp_path / "my clip.v1.mkv"
+    source.write_bytes(clip.read_bytes())
+    assert run("encode", source, "--frames", 2, "--weights", weights).exit_code == 0
+    assert run("decode", tmp_path / "my clip.v1.vdf", "--weights", weights).exit_code == 0
+    assert {p.name for p in tmp_path.iterdir()} == {"my clip.v1.mkv", "my clip.v1.vdf", "my clip.v1.mp4"}
+
+
+def test_json_of_encode(clip: Path, weights: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a.vdf"
+    result = run("encode", clip, out, "--json", "--gop", 4, "--weights", weights)
+    values = json.loads(result.stdout)
+    assert values.keys() == {
+        *("input", "output", "width", "height", "frames", "keyframes", "bytes", "key_bytes"),
+        *("bpp", "quality", "seconds", "fps"),
+    }
+    assert values["bytes"] == out.stat().st_size
+    assert (values["width"], values["height"], values["frames"], values["keyframes"]) == (48, 34, FRAMES, 2)
+    assert values["bpp"] == pytest.approx(8 * values["bytes"] / (FRAMES * 48 * 34))
+    assert (values["input"], values["output"], values["quality"]) == (str(clip), str(out), 32)
+
+
+def test_json_of_decode(encoded: Path, weights: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a.mp4"
+    values = json.loads(run("decode", encoded, out, "--json", "--weights", weights).stdout)
+    assert values.keys() == {"input", "output", "width", "height", "frames", "bytes", "seconds", "fps"}
+    assert (values["frames"], values["bytes"]) == (FRAMES, out.stat().st_size)
+
+
+def test_info(encoded: Path, weights: Path) -> None:
+    values: dict[str, Any] = json.loads(run("info", encoded, "--json").stdout)
+    assert (values["frames"], values["keyframes"], values["gop"]) == (FRAMES, 3, 3)
+    assert (values["bytes"], values["model_name"]) == (encoded.stat().st_size, "tiny")
+    text = run("info", encoded).stdout
+    assert all(name.replace("_", " ") in text for name in values)
+    model = json.loads(run("info", "--model", "--json", "--weights", weights).stdout)
+    assert model["hash"] == values["model_hash"]
+    assert sum(model["parts_kmac_per_pixel"].values()) == pytest.approx(
+        model["decoder_kmac_per_pixel"], abs=0.01
+    )
+    assert model["bytes"] == weights.stat().st_size
+    assert "kmac" in run("info", "--model", "--weights", weights).stdout
+
+
+@pytest.mark.parametrize(("start", "count"), [(0, 2), (2, 3), (4, None), (6, 50), (3, 3)])
+def test_parts(encoded: Path, weights: Path, tmp_path: Path, start: int, count: int | None) -> None:
+    whole, part = tmp_path / "whole.y4m", tmp_path / "part.y4m"
+    frames = ["--frames", count] if count else []
+    assert run("decode", encoded, whole, "--weights", weights).exit_code == 0
+    assert run("decode", encoded, part, "--start", start, *frames, "--weights", weights).exit_code == 0
+    expected = read(whole)[start:][:count]
+    got = read(part)
+    assert len(got) == len(expected)
+    assert all(np.array_equal(a.y, b.y) for a, b in zip(got, expected, strict=True))
+
+
+def test_part_of_the_input(clip: Path, weights: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a.vdf"
+    values = json.loads(
+        run("encode", clip, out, "--start", 5, "--frames", 9, "--json", "--weights", weights).stdout
+    )
+    assert values["frames"] == FRAMES - 5
+    message = refused(run("encode", clip, tmp_path / "b.vdf", "--start", 100, "--weights", weights))
+    assert "no frame 100" in message
+    assert "no frame 100" in refused(
+        run("decode", out, tmp_path / "b.mp4", "--start", 100, "--weights", weights)
+    )
+    assert [p.name for p in tmp_path.iterdir()] == ["a.vdf"]
+
+
+def test_any_number_of_processes_gives_the_same(
+    encoded: Path, clip: Path, weights: Path, tmp_path: Path
+) -> None:
+    again = tmp_path / "again.vdf"
+    result = run("encode", clip, again, "--gop", 3, "--weights", weights, "--workers", 2, "--json")
+    assert result.exit_code == 0, result.output
+    assert again.read_bytes() == encoded.read_bytes()
+    values = json.loads(result.stdout)
+    assert (values["frames"], values["keyframes"]) == (FRAMES, 3)
+    for name, options in (("1.mkv", ["--workers", 1]), ("2.mkv", ["--workers", 2])):
+        result = run("decode", encoded, tmp_path / name, "--lossless", "--weights", weights, *options)
+        assert result.exit_code == 0, result.output
+    assert same(read(tmp_path / "1.mkv"), read(tmp_path / "2.mkv"))
+
+
+def test_errors_cross_processes(encoded: Path, weights: Path, tmp_path: Path) -> None:
+    data = bytearray(encoded.read_bytes())
+    data[-150] ^= 1
+    bad = tmp_path / "bad.vdf"
+    bad.write_bytes(data)
+    arguments = ("decode", bad, tmp_path / "out.mp4", "--weights", weights, "--workers")
+    assert refused(run(*arguments, 2)) == refused(run(*arguments, 1))
+    assert [p.name for p in tmp_path.iterdir()] == ["bad.vdf"]
+
+
+def test_nothing_is_overwritten_unasked(clip: Path, encoded: Path, weights: Path, tmp_path: Path) -> None:
+    for command, source, name in (("encode", clip, "a.vdf"), ("decode", encoded, "a.mp4")):
+        target = tmp_path / name
+        target.write_bytes(b"precious")
+        assert "--force" in refused(run(command, source, target, "--weights", weights))
+        assert target.read_bytes() == b"precious"
+        assert run(command, source, target, "--weights", weights, "--force", "--frames", 1).exit_code == 0
+        assert target.stat().st_size > 100
+    assert "its own output" in refused(run("encode", clip, clip, "--force"))
+    assert "its own output" in refused(run("decode", encoded, encoded, "--force"))
+
+
+@pytest.mark.parametrize("command", ["encode", "decode"])
+def test_bad_paths(command: str, encoded: Path, clip: Path, tmp_path: Path) -> None:
+    source = clip if command == "encode" else encoded
+    assert "does not exist" in refused(run(command, tmp_path / "none", tmp_path / "out.mp4"))
+    assert "not a file" in refused(run(command, tmp_path, tmp_path / "out.mp4"))
+    assert "folder" in refused(run(command, source, tmp_path / "no" / "out.mp4"))
+    assert "folder" in refused(run(command, source, tmp_path, "--force"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_files(encoded: Path, clip: Path, weights: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.mp4"
+    text.write_text("not a video")
+    with_weights = ("--weights", weights)
+    assert "cannot be read" in refused(run("encode", text, tmp_path / "a.vdf", *with_weights))
+    assert "not a .vdf" in refused(run("decode", text, tmp_path / "a.mp4", *with_weights))
+    assert "not a .vdf" in refused(run("info", text))
+    assert "weights" in refused(run("encode", clip, tmp_path / "a.vdf", "--weights", text))
+    assert "weights" in refused(run("decode", encoded, tmp_path / "a.mp4", "--weights", tmp_path / "none"))
+    assert "extension" in refused(run("decode", encoded, tmp_path / "a.xyz", *with_weights))
+    assert "lossless" in refused(run("decode", encoded, tmp_path / "a.mp4", "--lossless", *with_weights))
+    assert [p.name for p in tmp_path.iterdir()] == ["text.mp4"]
+
+
+def test_damage_leaves_no_file(encoded: Path, weights: Path, tmp_path: Path) -> None:
+    short = tmp_path / "short.vdf"
+    short.write_bytes(encoded.read_bytes()[:-200])
+    assert "byte" in refused(run("decode", short, "--weights", weights))
+    assert [p.name for p in tmp_path.iterdir()] == ["short.vdf"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "encode",
+        "encode a --quality 64",
+        "encode a --quality -1",
+        "encode a --gop 0",
+        "encode a --entropy zip",
+        "encode a b c",
+        "decode a --frames 0",
+        "info",
+        "info a --model",
+        "train",
+        "train --data . --fresh --init a",
+        "nothing",
+        "--nothing",
+    ],
+)
+def test_wrong_use(arguments: str) -> None:
+    refused(run(*arguments.split()), code=2)
+
+
+def test_every_option_is_explained() -> None:
+    for name, command in main.commands.items():
+        assert command.help, name
+        assert "Example" in command.help, name
+        for option in command.params:
+            if option.param_type_name == "option" and option.name not in ("help", "seed"):
+                assert getattr(option, "help", None), f"{name} --{option.name}"
+
+
+def test_quiet_is_quiet(encoded: Path, weights: Path, tmp_path: Path) -> None:
+    assert run("decode", encoded, tmp_path / "a.mp4", "-q", "--weights", weights).output == ""
+
+
+def test_converted_input_is_named(weights: Path, tmp_path: Path) -> None:
+    import av
+
+    source = tmp_path / "full.mkv"
+    with av.open(str(source), "w") as output:
+        stream = output.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv444p"
+        for index in range(2):
+            picture = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 60 * index, np.uint8), "rgb24")
+            output.mux(stream.encode(picture.reformat(format="yuv444p")))
+        output.mux(stream.encode(None))
+    result = run("encode", source, "--weights", weights)
+    assert result.exit_code == 0, result.output
+    assert "Note: converted" in result.stderr
+
+
+def test_help_does_not_load_pytorch() -> None:
+    code = "import sys, viddiff.cli; assert not {'torch', 'cv2', 'av', 'numpy'} & set(sys.modules), 'slow'"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted(clip: Path, weights: Path, tmp_path: Path, number: signal.Signals, code: int) -> None:
+    source = tmp_path / "long.mkv"
+    write(source, moving_picture(352, 288, 40))
+    arguments = ["encode", str(source), "--weights", str(weights), "--workers", "1"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "viddiff", *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob(".*.part")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code, errors
+    assert "Traceback" not in errors
+    assert [p.name for p in tmp_path.iterdir()] == ["long.mkv"]
+
+
+def test_the_readme_names_every_json_field(clip: Path, encoded: Path, weights: Path, tmp_path: Path) -> None:
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    results = [
+        run("encode", clip, tmp_path / "a.vdf", "--frames", 1, "--json", "--weights", weights),
+        run("decode", encoded, tmp_path / "a.mp4", "--frames", 1, "--json", "--weights", weights),
+        run("info", encoded, "--json"),
+        run("info", "--model", "--json", "--weights", weights),
+    ]
+    for result in results:
+        missing = [name for name in json.loads(result.stdout) if f"`{name}`" not in readme]
+        assert not missing
+    for command in main.commands:
+        assert f"viddiff {command}" in readme

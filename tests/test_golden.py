@@ -1,0 +1,42 @@
+"""Files of the past decode to the frames of the past. Made by scripts/make_golden.py."""
+
+import hashlib
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from viddiff import checkpoint
+from viddiff.codec import decode
+from viddiff.parallel import released_weights
+from viddiff.reader import Reader
+
+FOLDER = Path(__file__).parent / "data" / "golden"
+LEDGER = FOLDER / "hashes.json"
+HASHES: dict[str, dict[str, str]] = json.loads(LEDGER.read_text()) if LEDGER.exists() else {}
+
+
+def weights_of(digest: str) -> checkpoint.Codec:
+    """Released weights, new or old, with this hash."""
+    for path in sorted(released_weights().parent.glob("*.safetensors")):
+        codec = checkpoint.load(path)
+        if codec.hash.hex() == digest:
+            return codec
+    pytest.fail(f"the weights {digest[:16]} are no longer released")
+
+
+@pytest.mark.parametrize("name", sorted(HASHES))
+def test_golden(name: str) -> None:
+    data = (FOLDER / name).read_bytes()
+    assert Reader(io.BytesIO(data)).header.model_hash.hex() == HASHES[name]["weights"]
+    codec = weights_of(HASHES[name]["weights"])
+    digest = hashlib.sha256()
+    for frame in decode(io.BytesIO(data), codec):
+        for plane in frame.planes:
+            digest.update(plane.astype(plane.dtype.newbyteorder("<")).tobytes())
+    assert digest.hexdigest() == HASHES[name]["frames"]
+
+
+def test_every_golden_file_is_in_the_ledger() -> None:
+    assert {path.name for path in FOLDER.glob("*.vdf")} == set(HASHES)

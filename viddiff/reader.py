@@ -1,0 +1,219 @@
+"""Reading a `.vdf` file (format: `container`): in order, by seeking, and around damage."""
+
+import io
+import zlib
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
+
+from viddiff.container import (
+    END,
+    END_SIZE,
+    HEADER,
+    INDEX,
+    KEY,
+    KEY_START,
+    MAGIC,
+    MAX_PAYLOAD,
+    PIECE,
+    PREDICTED,
+    Chunk,
+    Header,
+    IndexEntry,
+    KeyChunk,
+    Timeline,
+    read_varint,
+    read_zigzag,
+)
+from viddiff.errors import BitstreamError, LimitError
+
+
+class _Source:
+    """Bytes of a file from `offset` on: those of the chunk at hand, and never more than are really there."""
+
+    def __init__(self, file: BinaryIO, offset: int = 0) -> None:
+        self.file, self.offset, self.buffer = file, offset, bytearray()
+        self.credit = 4 * MAX_PAYLOAD  # keeps the work of recovery linear in the bytes read
+
+    def fill(self, size: int) -> bool:
+        """Buffer at least `size` bytes; False if the file ends before."""
+        while len(self.buffer) < size:
+            piece = self.file.read(min(size - len(self.buffer), PIECE))
+            if not piece:
+                return False
+            self.buffer += piece
+            self.credit += 16 * len(piece)
+        return True
+
+    def drop(self, size: int) -> None:
+        del self.buffer[:size]
+        self.offset += size
+
+    def chunk(self) -> tuple[int, bytes]:
+        """Take the next chunk: type and payload. A damaged one stays where it is."""
+        if not self.fill(6):
+            raise BitstreamError("the file ends inside a chunk")
+        length, start = read_varint(self.buffer, 1, 5)
+        end = start + length
+        if length > MAX_PAYLOAD:
+            raise LimitError(f"a chunk of {length} bytes is over the limit of {MAX_PAYLOAD}")
+        if not self.fill(end + 4):
+            raise BitstreamError("the file ends inside a chunk")
+        self.credit -= end
+        with memoryview(self.buffer) as view, view[:end] as covered:
+            crc = zlib.crc32(covered)
+        if crc != int.from_bytes(self.buffer[end : end + 4], "little"):
+            raise BitstreamError("a chunk is damaged (its CRC does not match)")
+        kind, payload = self.buffer[0], bytes(self.buffer[start:end])
+        self.drop(end + 4)
+        return kind, payload
+
+    def resync(self) -> None:
+        """Leave the damaged chunk for the next bytes that look like KEY, or for the file's end."""
+        self.drop(1)
+        self.credit -= 1024
+        if self.credit < 0:  # only a file made to waste time has so many false ones
+            self.file = io.BytesIO()
+            self.drop(len(self.buffer))
+        while (mark := KEY_START.search(self.buffer)) is None:
+            self.drop(max(len(self.buffer) - 6, 0))  # KEY_START matches at most 7 bytes
+            size = len(self.buffer)
+            self.fill(size + PIECE)
+            if len(self.buffer) == size:
+                return self.drop(size)
+        self.drop(mark.start())
+
+
+class Reader:
+    """Reads a `.vdf`, from a pipe too; only `index` and `seek` need a seekable file. Does not close it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        """Read magic and header from `file`, which stands at its start. BitstreamError, LimitError."""
+        self._file, self._source = file, _Source(file)
+        if not self._source.fill(len(MAGIC)) or self._source.buffer != MAGIC:
+            raise BitstreamError("not a .vdf file")
+        self._source.drop(len(MAGIC))
+        try:
+            kind, payload = self._source.chunk()
+            if kind != HEADER:
+                raise BitstreamError("the first chunk is not HEADER")
+            self.header = Header.unpack(payload)
+        except (BitstreamError, LimitError) as error:
+            raise type(error)(f"byte {len(MAGIC)}: {error}") from error
+        self._first = self._source.offset
+        self._timeline = Timeline(self.header.gop)
+        self._lost = self._ended = False
+        self.frame_count: int | None = None
+        """Number of frames, once `index` has been called."""
+
+    def __iter__(self) -> Iterator[Chunk]:
+        return self.chunks()
+
+    def chunks(self, on_fault: Callable[[BitstreamError], None] | None = None) -> Iterator[Chunk]:
+        """The chunks from where the reader stands, in order.
+
+        A fault raises BitstreamError (LimitError for a size over the limit) that names its byte offset. With
+        `on_fault` it is reported instead, and what follows is dropped, without more reports, up to the next
+        good KEY chunk.
+        """
+        return (chunk for _, chunk in self._scan(on_fault))
+
+    def index(self) -> tuple[IndexEntry, ...]:
+        """All KEY chunks, from INDEX or else by reading the whole file. `chunks` goes on where it was."""
+        try:
+            return self._stored_index(self._file.seek(0, io.SEEK_END) - END_SIZE)
+        except (BitstreamError, LimitError):
+            self._file.seek(0)
+            entries, self.frame_count = [], 0
+            for offset, chunk in Reader(self._file)._scan(lambda fault: None):
+                if isinstance(chunk, KeyChunk):
+                    entries.append(IndexEntry(offset, self.frame_count, chunk.pts))
+                self.frame_count += 1 if isinstance(chunk, KeyChunk) else len(chunk.pts)
+            return tuple(entries)
+        finally:
+            self._file.seek(self._source.offset + len(self._source.buffer))
+
+    def seek(self, entry: IndexEntry) -> None:
+        """Let `chunks` go on from `entry`. BitstreamError, and no change, if no such KEY chunk is there."""
+        try:
+            self._source = self._key_at(entry, self._file.seek(0, io.SEEK_END))
+        finally:
+            self._file.seek(self._source.offset + len(self._source.buffer))
+        self._timeline = Timeline(self.header.gop)
+        self._lost = self._ended = False
+
+    def _scan(self, on_fault: Callable[[BitstreamError], None] | None) -> Iterator[tuple[int, Chunk]]:
+        """Chunks with their offsets. After a fault `_lost` is set until the next good KEY chunk."""
+        while not self._ended:
+            start = self._source.offset
+            try:
+                chunk = self._next()
+            except (BitstreamError, LimitError) as error:
+                message, known, self._lost = f"byte {start}: {error}", self._lost, True
+                if on_fault is None:
+                    raise type(error)(message) from error
+                if not known:
+                    on_fault(BitstreamError(message))
+                if self._source.offset == start:
+                    self._source.resync()
+            else:
+                if chunk is not None:
+                    yield start, chunk
+
+    def _next(self) -> Chunk | None:
+        """Read one chunk; None for one that holds no frames or is dropped."""
+        if not self._source.fill(1):
+            self._ended = True
+            raise BitstreamError("the file ends before its END chunk")
+        kind, payload = self._source.chunk()
+        if kind == KEY or (kind == PREDICTED and not self._lost):
+            chunk = self._timeline.unpack(kind, payload)
+            self._lost = False
+            return chunk
+        if kind == END:
+            self._ended = True
+            if len(payload) != 8 or self._source.fill(1):
+                raise BitstreamError("END has a wrong size or is not the end")
+        elif kind < 0x80 and kind != PREDICTED:
+            raise BitstreamError(f"chunk type {kind:#04x} is unknown or misplaced")
+        return None
+
+    def _key_at(self, entry: IndexEntry, end: int) -> _Source:
+        """The file from `entry` on, if a KEY chunk with its time begins there, before byte `end`."""
+        if self._first <= entry.offset < end:
+            self._file.seek(entry.offset)
+            source = _Source(self._file, entry.offset)
+            source.fill(17)  # KEY_START and a pts
+            mark = KEY_START.match(source.buffer)
+            if mark and read_zigzag(source.buffer, mark.end())[0] == entry.pts:
+                return source
+        raise BitstreamError(f"no KEY chunk of time {entry.pts} begins at byte {entry.offset}")
+
+    def _stored_index(self, end: int) -> tuple[IndexEntry, ...]:
+        """What INDEX says, if END, at byte `end`, leads to it and it is true of the KEY chunks."""
+        self._file.seek(max(end, 0))
+        kind, payload = _Source(self._file).chunk()
+        offset = int.from_bytes(payload, "little")
+        if kind != END or not self._first <= offset < end:
+            raise BitstreamError("no END, or END without INDEX")
+        self._file.seek(offset)
+        source = _Source(self._file, offset)
+        kind, body = source.chunk()
+        total, at = read_varint(body, 0)
+        count, at = read_varint(body, at)
+        entries = [IndexEntry(0, 0, 0)]
+        for number in range(count):
+            last = entries[-1]
+            step, at = read_varint(body, at)
+            frames, at = read_varint(body, at)
+            pts, at = read_zigzag(body, at)
+            entry = IndexEntry(last.offset + step, last.frame + frames, pts)
+            if not (1 <= frames <= self.header.gop and pts > last.pts if number else frames == 0):
+                raise BitstreamError("INDEX is out of order")
+            self._key_at(entry, offset)
+            entries.append(entry)
+        tail = total - entries[-1].frame
+        whole = kind == INDEX and source.offset == end and at == len(body)
+        if not whole or not min(count, 1) <= tail <= self.header.gop * min(count, 1):
+            raise BitstreamError("INDEX is damaged")
+        self.frame_count = total
+        return tuple(entries[1:])
