@@ -256,6 +256,7 @@ def plot(clips: Sequence[ClipResult], path: Path) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     columns = min(len(clips), 3)
     rows = math.ceil(len(clips) / columns)
@@ -268,7 +269,9 @@ def plot(clips: Sequence[ClipResult], path: Path) -> None:
             style = {"color": _COLOURS[name], "lw": 2.2 if name == VIDDIFF else 1.3, "ms": 3.5}
             axis.plot(*zip(*curve, strict=True), "o-", label=_title(name), **style)
         axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_formatter(NullFormatter())
         axis.set_title(f"{clip.name}, {clip.frames} frames", fontsize=10)
         axis.set_xlabel("bits per pixel")
         axis.set_ylabel("6:1:1 PSNR, dB")

@@ -174,7 +174,6 @@ def test_out_of_range_weights_are_refused() -> None:
             layer.set_integers(torch.ones(1, 2, 1, 1), torch.zeros(1), torch.full((1,), exponent))
 
 
-@pytest.mark.xfail(strict=False, reason="set_integers compares in int8")
 def test_int8_minimum_is_refused() -> None:
     """-128 is its own absolute value in int8."""
     layer = IntConv2d(2, 1)

@@ -1,7 +1,9 @@
 """The entropy coder's tables from statistics: how often each symbol really occurred under each table index.
 
-Networks are trained with Laplace distributions; what they meet, after rate-distortion optimised quantisation, is not
-quite that. Counts from real encodes, with the parametric table as a prior of a few hundred observations, fit better at no cost.
+Networks are trained with Laplace distributions; what they meet, after rate-distortion optimised
+quantisation, is not
+quite that. Counts from real encodes, with the parametric table as a prior of a few hundred observations, fit
+better at no cost.
 """
 
 from dataclasses import fields
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 
 from viddiff.checkpoint import TableSet, parametric_tables
 from viddiff.entropy import Tables
+from viddiff.models.hyperprior import TABLE_CLASSES, TABLE_COUNT
 from viddiff.predicted_encoder import FrameSample
 
 _PRIOR_WEIGHT = 300.0
@@ -40,9 +43,23 @@ class SymbolCounts:
 
     def _fit(self, kind: str, symmetric: bool) -> Tables:
         prior: Tables = getattr(self.prior, kind)
+        if kind == "y":
+            return self._fit_classes(prior)
+        return Tables.from_probabilities(self._rows(self.counts[kind], prior, symmetric))
+
+    def _fit_classes(self, prior: Tables) -> Tables:
+        """Tables of each class, with those of all classes together as what they are before any count."""
+        classes = self.counts["y"].reshape(TABLE_CLASSES, TABLE_COUNT, -1)
+        pooled = Tables.from_probabilities(
+            self._rows(np.tile(classes.sum(0), (TABLE_CLASSES, 1)), prior, symmetric=True)
+        )
+        return Tables.from_probabilities(self._rows(self.counts["y"], pooled, symmetric=True))
+
+    @staticmethod
+    def _rows(counts_of: NDArray[np.float64], prior: Tables, symmetric: bool) -> list[NDArray[np.float64]]:
         rows = []
         for counts, frequencies, radius in zip(
-            self.counts[kind], prior.frequencies, prior.radius.tolist(), strict=True
+            counts_of, prior.frequencies, prior.radius.tolist(), strict=True
         ):
             size = 2 * radius + 1
             seen, expected = counts[: size + 1].copy(), frequencies[: size + 1] / frequencies.sum()
@@ -50,4 +67,4 @@ class SymbolCounts:
                 seen[:size] = (seen[:size] + seen[:size][::-1]) / 2
             weighted = seen + _PRIOR_WEIGHT * expected
             rows.append(weighted / weighted.sum())
-        return Tables.from_probabilities(rows)
+        return rows

@@ -1,8 +1,11 @@
 """Weights on disk: integers in safetensors, with a hash that names exactly what a decoder needs.
 
-For each decoder layer: `<name>.weight` int8, `<name>.bias` int32, `<name>.exponent` int8. `quantisation.table` int16 holds the
-steps, `tables.*` int32 the entropy coder's frequencies. `encoder.*` are the encoder's float tensors, which no decoder
-reads; they are left out of the hash, so a better encoder decodes the same files. Nothing here is ever pickled.
+For each decoder layer: `<name>.weight` int8, `<name>.bias` int32, `<name>.exponent` int8.
+`quantisation.table` int16 holds the
+steps, `tables.*` int32 the entropy coder's frequencies. `encoder.*` are the encoder's float tensors, which
+no decoder
+reads; they are left out of the hash, so a better encoder decodes the same files. Nothing here is ever
+pickled.
 """
 
 import hashlib
@@ -20,7 +23,7 @@ from torch import Tensor, nn
 from viddiff.config import STEP_COUNT, ModelConfig
 from viddiff.entropy import Tables, discretised_tables
 from viddiff.errors import CheckpointError
-from viddiff.models.hyperprior import TABLE_COUNT, scale_of_index
+from viddiff.models.hyperprior import TABLE_CLASSES, TABLE_COUNT, scale_of_index
 from viddiff.models.layers import IntConv2d
 from viddiff.models.model import VideoModel
 from viddiff.models.motion_prior import FLAG_TABLES, MotionPrior, flag_probability
@@ -38,6 +41,7 @@ class TableSet:
     """Tables of the entropy coder for each kind of symbol."""
 
     y: Tables
+    """TABLE_COUNT tables for each class of frames."""
     z: Tables
     flags: Tables
     changes: Tables
@@ -70,7 +74,7 @@ def parametric_tables() -> TableSet:
     laplace = discretised_tables((scales * 2**0.5).tolist(), "laplace")  # standard deviations
     probabilities = flag_probability(torch.arange(FLAG_TABLES)).double().numpy()
     flags = Tables.from_probabilities([np.array([0.0, 1 - p, p, 0.0]) for p in probabilities])
-    return TableSet(laplace, laplace, flags, laplace)
+    return TableSet(Tables(np.tile(laplace.packed, TABLE_CLASSES)), laplace, flags, laplace)
 
 
 def _layers(model: VideoModel, motion: MotionPrior) -> dict[str, IntConv2d]:
@@ -140,7 +144,8 @@ def _config(metadata: dict[str, str] | None) -> ModelConfig:
 
 
 def load(path: Path | None = None, device: torch.device | str = "cpu") -> Codec:
-    """Load weights for use; None takes the released ones. Raises CheckpointError on anything but sound weights."""
+    """Load weights for use; None takes the released ones. Raises CheckpointError on anything but sound
+    weights."""
     if path is None:
         with resources.as_file(resources.files("viddiff.checkpoints") / DEFAULT) as released:
             return load(released, device)
@@ -182,6 +187,8 @@ def _assemble(config: ModelConfig, tensors: dict[str, Tensor], stated: str, devi
     except (RuntimeError, TypeError) as error:
         raise CheckpointError(f"the weights do not fit the model: {error}") from error
     _check_tables(tables)
+    if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False  # its 11 bits are too few for coefficients of 12
     digest = content_hash(config, tensors)
     if digest.hex() != stated:
         raise CheckpointError(
@@ -194,7 +201,7 @@ def _assemble(config: ModelConfig, tensors: dict[str, Tensor], stated: str, devi
 
 def _check_tables(tables: TableSet) -> None:
     for name, count in (
-        ("y", TABLE_COUNT),
+        ("y", TABLE_COUNT * TABLE_CLASSES),
         ("z", TABLE_COUNT),
         ("flags", FLAG_TABLES),
         ("changes", TABLE_COUNT),
@@ -215,7 +222,8 @@ def fresh(config: ModelConfig, seed: int = 0) -> tuple[VideoModel, MotionPrior]:
 
 
 def codec_of(model: VideoModel, motion: MotionPrior, tables: TableSet) -> Codec:
-    """A codec of the weights as they would be saved, without a detour over the disk; the given networks are not changed."""
+    """A codec of the weights as they would be saved, without a detour over the disk; the given networks are
+    not changed."""
     decoder = _decoder_tensors(model, motion, tables)
     encoder = {
         f"encoder.{p}.{n}": t.detach().cpu()

@@ -3,7 +3,8 @@
     encode:  frames -> GOPs -> [keyframe | mini-GOPs of predicted frames] -> chunks -> file
     decode:  file -> chunks -> [keyframe | predicted frames] -> frames
 
-x: frame, x_hat: reconstruction; the encoder's x_hat comes from the functions that the decoder runs (see `predicted`). A mini-GOP is one
+x: frame, x_hat: reconstruction; the encoder's x_hat comes from the functions that the decoder runs (see
+`predicted`). A mini-GOP is one
 chunk and one entropy-coded stream.
 """
 
@@ -71,7 +72,8 @@ def encode(
 def decode(file: BinaryIO, codec: Codec) -> Iterator[Frame]:
     """Decode all frames of a `.vdf` file in presentation order.
 
-    Raises CheckpointError if the file was made with other weights, BitstreamError or LimitError if it is damaged.
+    Raises CheckpointError if the file was made with other weights, BitstreamError or LimitError if it is
+    damaged.
     """
     reader = Reader(file)
     yield from decode_chunks(reader, reader, codec)

@@ -49,7 +49,8 @@ def qp_of_step(step: int) -> float:
 
 
 def lmbda_of_step(step: int) -> float:
-    """Squared error (8-bit samples) that is worth one bit: 0.85 * 2^((QP - 12) / 3), as in H.264/HEVC reference encoders."""
+    """Squared error (8-bit samples) that is worth one bit: 0.85 * 2^((QP - 12) / 3), as in H.264/HEVC
+    reference encoders."""
     return float(0.85 * 2 ** ((qp_of_step(step) - 12) / 3))
 
 

@@ -1,8 +1,11 @@
 """Training samples: frames as the codec itself would meet them.
 
-A sample is a target frame, the two motion-compensated hypotheses from references that the codec coded, the step and the
-level, and the quadtrees of motion. They come out of the encoder, run over the training clips with the newest weights, so
-references carry the codec's own errors; untrained networks are a DCT codec already, which starts the wheel. Samples are kept on
+A sample is a target frame, the two motion-compensated hypotheses from references that the codec coded, the
+step and the
+level, and the quadtrees of motion. They come out of the encoder, run over the training clips with the newest
+weights, so
+references carry the codec's own errors; untrained networks are a DCT codec already, which starts the wheel.
+Samples are kept on
 disk in a ring: while training goes on, a collector replaces the oldest ones.
 """
 
@@ -40,7 +43,8 @@ _STEP_JITTER = 3
 
 @dataclass(frozen=True)
 class Batch:
-    """Crops for one step; pictures (B, 6, S/2, S/2) integers 0..1023 in float32, step and level (B,) int64."""
+    """Crops for one step; pictures (B, 6, S/2, S/2) integers 0..1023 in float32, step and level (B,)
+    int64."""
 
     x: Tensor
     first: Tensor
@@ -92,7 +96,7 @@ class SampleRing:
         }
         conditions = torch.cat(sample.conditions).cpu().numpy().astype(np.int16)
         with open(self.folder / f"{name}.part", "wb") as file:
-            np.savez(file, about=np.array([sample.step, sample.level]), conditions=conditions, **trees)
+            np.savez(file, about=np.array([sample.step, sample.level]), conditions=conditions, **trees)  # type: ignore[arg-type]
         os.replace(self.folder / f"{name}.part", self.folder / f"{name}.npz")
 
     def batches(self, size: int, crop: int, rng: random.Random) -> Iterator[Batch]:
@@ -112,7 +116,8 @@ class SampleRing:
             yield Batch(pictures[:, 0], pictures[:, 1], pictures[:, 2], about[:, 0], about[:, 1])
 
     def _crop(self, name: str, crop: int, rng: random.Random) -> tuple[Tensor, int, int] | None:
-        """One crop of `crop` luma samples a side, aligned to the transform's blocks; None if the sample just went."""
+        """One crop of `crop` luma samples a side, aligned to the transform's blocks; None if the sample just
+        went."""
         try:
             pictures = np.load(self.folder / f"{name}.npy", mmap_mode="r")
             with np.load(self.folder / f"{name}.npz") as data:

@@ -57,7 +57,7 @@ class EncodeSummary:
     size_bytes: int = 0
     key_bytes: int = 0
     stats: list[FrameStats] = field(default_factory=list)
-    """One for each predicted frame, in coding order; only filled where asked for."""
+    """One for each predicted frame, in coding order."""
 
 
 class GopEncoder:
@@ -114,7 +114,8 @@ class GopEncoder:
         return PredictedChunk(tuple(f.pts for f in frames), pack_mini_gop(still, stream.finish())), decoded
 
     def _anchor(self, item: FramePlan, frame: Frame) -> tuple[SymbolEncoder, bytes]:
-        """Code the first frame of a mini-GOP by prediction, or as a still where that is worth less in rate and distortion."""
+        """Code the first frame of a mini-GOP by prediction, or as a still where that is worth less in rate
+        and distortion."""
         stream = self._new_stream()
         stats = self._predict(item, frame, stream)
         if self.options.low_delay or stats.bits < STILL_SHARE * 8 * self.key_bytes:

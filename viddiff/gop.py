@@ -20,7 +20,8 @@ class FramePlan:
 
 
 def hierarchical(previous: int, count: int) -> list[FramePlan]:
-    """`count` frames after `previous`: the last one first, predicted from the past, then halves, quarters and so on.
+    """`count` frames after `previous`: the last one first, predicted from the past, then halves, quarters
+    and so on.
 
     The anchor's second reference is the GOP's keyframe, whose better quality lasts where nothing moves.
     """
@@ -45,5 +46,6 @@ def low_delay(previous: int, count: int) -> list[FramePlan]:
 
 
 def plan(previous: int, count: int, delayed: bool) -> list[FramePlan]:
-    """Coding order of the `count` frames after time `previous`; `delayed` allows references from the future."""
+    """Coding order of the `count` frames after time `previous`; `delayed` allows references from the
+    future."""
     return hierarchical(previous, count) if delayed else low_delay(previous, count)

@@ -45,7 +45,7 @@ def group_frames(frames: Iterable[Frame], gop: int, mini_gop: int) -> Iterator[G
 def _thumbnail(frame: Frame) -> NDArray[np.float32]:
     size = (max(frame.y.shape[1] // 8, 2), max(frame.y.shape[0] // 8, 2))
     small = cv2.resize(frame.y, size, interpolation=cv2.INTER_AREA).astype(np.float32)
-    return small / (4 if frame.y.dtype == np.uint16 else 1)
+    return np.asarray(small / (4 if frame.y.dtype == np.uint16 else 1), np.float32)
 
 
 def _is_cut(before: NDArray[np.float32], after: NDArray[np.float32]) -> bool:

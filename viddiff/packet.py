@@ -1,4 +1,5 @@
-"""Payload of a mini-GOP's chunk: the anchor as a still, where it is one, then the entropy-coded stream of all other frames.
+"""Payload of a mini-GOP's chunk: the anchor as a still, where it is one, then the entropy-coded stream of
+all other frames.
 
 still size (varint: LEB128, at most 4 bytes; 0: the anchor is predicted like the others) | still | stream
 """
@@ -21,6 +22,8 @@ def unpack_mini_gop(payload: bytes) -> tuple[bytes, bytes]:
     for position, byte in enumerate(payload[:4]):
         size |= (byte & 0x7F) << 7 * position
         if byte < 0x80:
+            if byte == 0 and position:
+                raise BitstreamError("a mini-GOP's still size is not in its shortest form")
             start = position + 1
             break
     else:

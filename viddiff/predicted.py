@@ -2,8 +2,10 @@
 
     fields --motion prior--> vectors --warp--> hypotheses --model--> prediction --latents--> reconstruction
 
-A frame's symbols in the mini-GOP's stream, in order: step (7 bits), template of either field (2 bits each), whether z is all
-zero (1 bit); the changes of the first and of the second field; z; the two steps of y. The encoder (`predicted_encoder`) runs the
+A frame's symbols in the mini-GOP's stream, in order: step (7 bits), template of either field (2 bits each),
+whether z is all
+zero (1 bit); the changes of the first and of the second field; z; the two steps of y. The encoder
+(`predicted_encoder`) runs the
 same `predict`, `VideoModel.code_latents` and `finish`; the two differ in where symbols come from.
 """
 
@@ -17,7 +19,7 @@ from viddiff.config import STEP_COUNT
 from viddiff.entropy import SymbolDecoder, Tables
 from viddiff.errors import BitstreamError
 from viddiff.gop import FramePlan
-from viddiff.models.hyperprior import HYPER_MAX, SYMBOL_MAX
+from viddiff.models.hyperprior import HYPER_MAX, SYMBOL_MAX, TABLE_COUNT, table_class
 from viddiff.models.model import Prediction
 from viddiff.models.motion_prior import VECTOR_MAX, field_of
 from viddiff.models.planes import pack, unpack
@@ -55,11 +57,12 @@ def finish(
     return Reference(plan.time, planes, ((plan.first, vectors[0]), (plan.second, vectors[1])))
 
 
-def table_indexes(index: Tensor, mask: Tensor | None) -> NDArray[np.int64]:
-    """Table indexes for the entropy coder: -1 (certainly zero, not coded) for table 0 and outside the mask."""
+def table_indexes(index: Tensor, mask: Tensor | None, first: int = 0) -> NDArray[np.int64]:
+    """Table indexes for the entropy coder, counted from `first`; -1 (zero, not coded) for table 0 and
+    outside the mask."""
     coded = index if mask is None else index * mask
     indexes = coded.to(torch.int64).cpu().numpy()
-    return np.where(indexes == 0, -1, indexes)
+    return np.where(indexes == 0, -1, indexes + first)
 
 
 class _MotionDecoder:
@@ -101,13 +104,16 @@ def decode_frame(
             raise BitstreamError(f"motion template {kind} does not exist for the frame at {plan.time}")
         condition = motion_condition(plan, step, which, kind, device)
         coder = _MotionDecoder(codec, stream)
-        changes = codec.motion.code_field(*base.shape[2:], changes, condition, coder)
+        rows, cols = base.shape[2:]
+        changes = codec.motion.code_field(rows, cols, changes, condition, coder)
         vectors.append(field_of(changes).to(torch.int64) + base)
     both = (vectors[0], vectors[1])
     prediction, _, _ = predict(codec, plan, references, both, step)
 
+    tables = TABLE_COUNT * table_class(plan.level, step)
+
     def read(mean: Tensor, index: Tensor, mask: Tensor | None) -> Tensor:
-        symbols = stream.get(table_indexes(index, mask), codec.tables.y).clip(-SYMBOL_MAX, SYMBOL_MAX)
+        symbols = stream.get(table_indexes(index, mask, tables), codec.tables.y).clip(-SYMBOL_MAX, SYMBOL_MAX)
         return torch.from_numpy(symbols.astype(np.float32)).to(device)
 
     z_hat = _hyper_shape(codec, prediction)

@@ -1,6 +1,7 @@
 """Encoding of one predicted frame: motion search, analysis, rate-distortion optimised quantisation.
 
-Everything that decides is here, everything that decoding depends on comes from `predicted`, so the reconstruction is the decoder's.
+Everything that decides is here, everything that decoding depends on comes from `predicted`, so the
+reconstruction is the decoder's.
 """
 
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from viddiff.checkpoint import Codec, TableSet
 from viddiff.config import CHROMA_WEIGHT, lmbda_of_step
 from viddiff.entropy import SymbolEncoder, Tables
 from viddiff.gop import FramePlan
-from viddiff.models.hyperprior import SYMBOL_MAX
+from viddiff.models.hyperprior import SYMBOL_MAX, TABLE_COUNT, table_class
 from viddiff.models.model import Prediction
 from viddiff.models.motion_prior import VECTOR_MAX
 from viddiff.models.planes import Planes, pack, unpack
@@ -56,7 +57,8 @@ class FrameStats:
 
 @dataclass(frozen=True)
 class CodedSymbols:
-    """Symbols of one kind (a field of `TableSet`) and their table indexes, one-dimensional; none of index -1."""
+    """Symbols of one kind (a field of `TableSet`) and their table indexes, one-dimensional; none of index
+    -1."""
 
     kind: str
     symbols: NDArray[np.int64]
@@ -147,11 +149,17 @@ def _search_field(
 
 
 def quantise(
-    y: Tensor, mean: Tensor, index: Tensor, mask: Tensor, steps: Tensor, lmbda: float, tables: Tables
+    y: Tensor,
+    mean: Tensor,
+    indexes: NDArray[np.int64],
+    mask: Tensor,
+    steps: Tensor,
+    lmbda: float,
+    tables: Tables,
 ) -> NDArray[np.int64]:
-    """Rate-distortion optimised symbols of one step: for each latent the best of its nearest two integers and zero."""
+    """Rate-distortion optimised symbols of one step: for each latent the best of its nearest two integers
+    and zero."""
     difference = ((y - mean / SYMBOL_UNIT) * mask).cpu().numpy()
-    indexes = table_indexes(index, mask)
     nearest = np.rint(np.abs(difference)).clip(0, SYMBOL_MAX).astype(np.int64)
     nearest[indexes < 0] = 0
     where = np.nonzero(nearest)
@@ -161,7 +169,7 @@ def quantise(
     options = np.stack((wanted, wanted - 1, np.zeros_like(wanted)))
     costs = [scale * (value - o) ** 2 + lmbda * tables.bits(o, table) for o in options]
     best = np.take_along_axis(options, np.argmin(costs, axis=0)[None], 0)[0]
-    symbols = np.zeros_like(nearest)
+    symbols: NDArray[np.int64] = np.zeros_like(nearest)
     symbols[where] = best * np.sign(difference[where]).astype(np.int64)
     return symbols
 
@@ -179,9 +187,9 @@ class _CodedLatents:
 
 
 def _code_latents(
-    codec: Codec, y: Tensor, z_hat: Tensor, prediction: Prediction, lmbda: float
+    codec: Codec, y: Tensor, z_hat: Tensor, prediction: Prediction, first: int, lmbda: float
 ) -> _CodedLatents:
-    """Choose symbols for `y`, given `z_hat`."""
+    """Choose symbols for `y`, given `z_hat`; the frame's tables begin at `first`."""
     z_index = codec.model.entropy_parameters.hyper_indexes(prediction.condition)[:, :, None, None].expand_as(
         z_hat
     )
@@ -194,8 +202,9 @@ def _code_latents(
     def write(mean: Tensor, index: Tensor, mask: Tensor | None) -> Tensor:
         nonlocal bits
         assert mask is not None
-        symbols = quantise(y, mean, index, mask, prediction.steps, lmbda, codec.tables.y)
-        steps.append((symbols, table_indexes(index, mask)))
+        indexes = table_indexes(index, mask, first)
+        symbols = quantise(y, mean, indexes, mask, prediction.steps, lmbda, codec.tables.y)
+        steps.append((symbols, indexes))
         bits += float(codec.tables.y.bits(*steps[-1]).sum())
         return torch.from_numpy(symbols.astype(np.float32)).to(y.device)
 
@@ -234,8 +243,9 @@ def encode_frame(
     prediction, first, second = predict(codec, plan, references, both, step)
     x = pack(planes)
     y, z_hat = codec.model.analyse(x, prediction)
+    tables = TABLE_COUNT * table_class(plan.level, step)
     coded = min(
-        (_code_latents(codec, y, z, prediction, lmbda) for z in (z_hat, torch.zeros_like(z_hat))),
+        (_code_latents(codec, y, z, prediction, tables, lmbda) for z in (z_hat, torch.zeros_like(z_hat))),
         key=lambda latents: latents.bits,
     )
 
@@ -245,7 +255,8 @@ def encode_frame(
     conditions = tuple(motion_condition(plan, step, w, kinds[w], device) for w in (0, 1))
     for which in (0, 1):
         coder = _MotionEncoder(ledger, quadtrees[which])
-        changes = codec.motion.code_field(*both[which].shape[2:], changes, conditions[which], coder)
+        rows, cols = both[which].shape[2:]
+        changes = codec.motion.code_field(rows, cols, changes, conditions[which], coder)
     if coded.z is not None:
         ledger.put("z", *coded.z)
     for symbols, indexes in coded.y:

@@ -1,7 +1,8 @@
 """The encoder's motion search: a quadtree of vectors from rate-distortion search on a decoded reference.
 
 Only the encoder runs this, so it may change for ever without touching the format. Dense optical flow (DIS,
-Kroeger et al. 2016) gives the first guess; every block of the quadtree 64 -> 32 -> 16 -> 8 then keeps its parent's
+Kroeger et al. 2016) gives the first guess; every block of the quadtree 64 -> 32 -> 16 -> 8 then keeps its
+parent's
 vector unless another one saves more squared error, in effect, than its bits cost.
 """
 
@@ -103,14 +104,17 @@ def search(
     """Find the vector field that predicts `target` from `reference`.
 
     target: (H, W) luma at 8 bits, H and W multiples of 8.
-    template: (2, H/8, W/8), the field that costs nothing; what is coded is the quadtree of differences from it.
+    template: (2, H/8, W/8), the field that costs nothing; what is coded is the quadtree of differences from
+    it.
     lmbda: squared error per bit that a vector must save (of the frame's quality).
     refinements: passes of local search around the best vector at each finer step.
-    Returns the differences from the template at every level of the quadtree, coarse to fine; the last is (2, H/8, W/8).
+    Returns the differences from the template at every level of the quadtree, coarse to fine; the last is (2,
+    H/8, W/8).
     """
     cost_of = _BlockCost(target, reference)
     rows, cols = cost_of.rows, cost_of.cols
-    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(target, reference.luma, None)
+    optical_flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    flow = optical_flow.calc(target, reference.luma, None)  # type: ignore[call-overload]
     # The flow is smooth within a block, so its mean over the block is as good a guess as any.
     flow8 = cv2.resize(flow, (cols, rows), interpolation=cv2.INTER_AREA).transpose(2, 0, 1) * 4 - template
     weight = np.float32(

@@ -1,6 +1,7 @@
 """Motion that costs nothing: templates from which a frame's vector fields are coded as differences.
 
-A template is zero, or the motion of the references carried on to the frame between or after them, or, for the second field, the
+A template is zero, or the motion of the references carried on to the frame between or after them, or, for
+the second field, the
 first one mirrored. The stream names one for each field.
 """
 
@@ -38,7 +39,8 @@ def scale_vectors(vectors: Tensor, numerator: int, denominator: int) -> Tensor:
 
 
 def temporal_template(plan: FramePlan, first: Reference, second: Reference, which: int) -> Tensor | None:
-    """Vectors that go on as the references moved: one points to the other, or else the nearest moved from its own.
+    """Vectors that go on as the references moved: one points to the other, or else the nearest moved from
+    its own.
 
     Returns (1, 2, H/8, W/8) int64, or None where neither reference moved (keyframes).
     """

@@ -1,8 +1,11 @@
 """Training: one flat loop over crops of the codec's own samples.
 
-Loss: rate + distortion / lambda, in bits per pixel, lambda = 0.85 * 2^((QP - 12) / 3) for each sample's own step, scaled by a
-running mean for its quality so that every quality counts alike. Chroma's squared error counts twice (a 6:1:1 PSNR asks for
-about that). Networks compute with rounded weights and activations from the first step, exactly as the decoder will.
+Loss: rate + distortion / lambda, in bits per pixel, lambda = 0.85 * 2^((QP - 12) / 3) for each sample's own
+step, scaled by a
+running mean for its quality so that every quality counts alike. Chroma's squared error counts twice (a 6:1:1
+PSNR asks for
+about that). Networks compute with rounded weights and activations from the first step, exactly as the
+decoder will.
 """
 
 import io
@@ -284,7 +287,8 @@ def _loss(
 
 
 class _MotionMeter:
-    """Bits of a known quadtree under the prior, differentiable; also remembers symbols for the final tables."""
+    """Bits of a known quadtree under the prior, differentiable; also remembers symbols for the final
+    tables."""
 
     def __init__(self, levels: list[Tensor]) -> None:
         self.levels = levels
@@ -318,7 +322,8 @@ def motion_bits(motion: MotionPrior, sample: MotionSample, device: str) -> tuple
     return bits, count
 
 
-# --- saving, resuming, judging -----------------------------------------------------------------------------------------
+# --- saving, resuming, judging
+# -----------------------------------------------------------------------------------------
 
 
 def _averaged(state: _State) -> Codec:
@@ -381,7 +386,8 @@ def _restore(state: _State, path: Path) -> None:
 def _validate(
     options: TrainOptions, state: _State, baseline: dict[str, list[tuple[float, float]]], report: Report
 ) -> None:
-    """Real files of the validation clips: bytes and PSNR at three qualities, and the BD-rate against the first validation."""
+    """Real files of the validation clips: bytes and PSNR at three qualities, and the BD-rate against the
+    first validation."""
     assert options.valid is not None
     codec = _save(options, state)
     rates = []

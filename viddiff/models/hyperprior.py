@@ -6,7 +6,8 @@
     step 1: half of the symbols (checkerboard in space, alternating over channels) <--- head --+
     step 2: the other half, knowing the first  <--- head <--- trunk, y_hat of step 1 ----------+
 
-All of it is exact integers, so pixels of decoded references may inform it. Two-step checkerboard: He et al. 2021;
+All of it is exact integers, so pixels of decoded references may inform it. Two-step checkerboard: He et al.
+2021;
 mean and scale hyperprior: Minnen et al. 2018.
 """
 
@@ -30,6 +31,8 @@ from viddiff.models.predictor import CONDITIONS
 from viddiff.models.residual import SYMBOL_UNIT, Y_HAT_MAX
 
 TABLE_COUNT = 64
+TABLE_CLASSES = 12
+"""Kinds of frames with tables of their own for y: four levels, three ranges of quality."""
 SCALE_MIN, SCALE_MAX = 0.06, 60.0
 """Laplace scales of tables 0 and TABLE_COUNT - 1, in quantisation steps, log-spaced."""
 MEAN_MAX = 255
@@ -38,7 +41,8 @@ SYMBOL_MAX = 495
 """Largest symbol, so that |SYMBOL_UNIT * symbol + mean| <= Y_HAT_MAX."""
 HYPER_MAX = 127
 HYPER_TRADE = 0.134
-"""Squared error of z, in steps, that one bit is worth; that of y at lambda = 0.85 * 2^((QP - 12) / 3) and an orthonormal transform."""
+"""Squared error of z, in steps, that one bit is worth; that of y at lambda = 0.85 * 2^((QP - 12) / 3) and an
+orthonormal transform."""
 _INDEX_START = 16
 _UPSAMPLED = 48
 
@@ -47,8 +51,14 @@ _LOG_RATIO = math.log(SCALE_MAX / SCALE_MIN) / (TABLE_COUNT - 1)
 assert SYMBOL_MAX * SYMBOL_UNIT + MEAN_MAX <= Y_HAT_MAX
 
 
+def table_class(level: int, step: int) -> int:
+    """Class 0..TABLE_CLASSES-1 of a frame, whose tables for y begin at TABLE_COUNT times that."""
+    return 3 * level + (step >= 36) + (step >= 50)
+
+
 def scale_of_index(index: Tensor) -> Tensor:
-    """Laplace scale (in steps) of a table index; used in training and to make the first tables, never to decode."""
+    """Laplace scale (in steps) of a table index; used in training and to make the first tables, never to
+    decode."""
     return SCALE_MIN * torch.exp(index * _LOG_RATIO)
 
 
@@ -66,10 +76,13 @@ def laplace_bits(symbols: Tensor, index: Tensor) -> Tensor:
 
 
 def rate_aware_round(x: Tensor, index: Tensor, trade: Tensor | float, largest: int) -> Tensor:
-    """Round `x` to the nearest integer or the next one towards zero, whichever costs less in error^2 + trade * bits.
+    """Round `x` to the nearest integer or the next one towards zero, whichever costs less in error^2 + trade
+    * bits.
 
-    x: in quantisation steps; index: table index of each element; trade: squared steps that one bit is worth. Training quantises
-    like the encoder (rate-distortion optimised quantisation), or the entropy model would expect symbols that never come.
+    x: in quantisation steps; index: table index of each element; trade: squared steps that one bit is worth.
+    Training quantises
+    like the encoder (rate-distortion optimised quantisation), or the entropy model would expect symbols that
+    never come.
     The gradient is straight-through.
     """
     with torch.no_grad():
@@ -83,7 +96,8 @@ def rate_aware_round(x: Tensor, index: Tensor, trade: Tensor | float, largest: i
 
 
 def checkerboard(like: Tensor) -> Tensor:
-    """Mask (1, C, H, W), 1 for the symbols of the first step: neighbours in space and in channel alternate."""
+    """Mask (1, C, H, W), 1 for the symbols of the first step: neighbours in space and in channel
+    alternate."""
     _, channels, height, width = like.shape
     c = torch.arange(channels, device=like.device)[:, None, None]
     h = torch.arange(height, device=like.device)[None, :, None]
@@ -129,15 +143,16 @@ class EntropyParameters(nn.Module):
 
     def hyper_indexes(self, condition: Tensor) -> Tensor:
         """Table indexes (B, hyper) of z's channels for `condition` (B, CONDITIONS)."""
-        return self._index(self.hyper_index(condition[:, :, None, None]))[:, :, 0, 0]
+        indexes: Tensor = self._index(self.hyper_index(condition[:, :, None, None]))[:, :, 0, 0]
+        return indexes
 
     def trunk_features(self, z_hat: Tensor, context: Tensor, condition: Tensor) -> Tensor:
         """Features for both steps. z_hat: integers, |z| <= HYPER_MAX; context: c8."""
         hyper = round_relu(self.hyper_entry(z_hat * (UNIT // 4)))
         hyper = functional.pixel_shuffle(round_clamp(self.hyper_up(hyper)), 2)
-        return self.trunk(
-            round_relu(self.trunk_entry(with_planes(torch.cat((hyper, context), 1), condition)))
-        )
+        joined = with_planes(torch.cat((hyper, context), 1), condition)
+        features: Tensor = self.trunk(round_relu(self.trunk_entry(joined)))
+        return features
 
     def first_step(self, trunk: Tensor) -> tuple[Tensor, Tensor]:
         """Mean (in 1/SYMBOL_UNIT) and table index of every latent, knowing side information only."""

@@ -1,7 +1,9 @@
 """Layers that compute with integers held in float32, so that every device and every summation order agree.
 
-An activation is an integer of at most 11 bits and a sign, |a| <= ACTIVATION_MAX. A convolution has 8-bit integer weights with a
-power-of-two scale for each output channel and rounds its sum back to an activation. A float32 sum of integer products
+An activation is an integer of at most 11 bits and a sign, |a| <= ACTIVATION_MAX. A convolution has 8-bit
+integer weights with a
+power-of-two scale for each output channel and rounds its sum back to an activation. A float32 sum of integer
+products
 is exact as long as no partial sum reaches 2^24, which `IntConv2d.check_bounds` proves from the weights.
 Training sees the same numbers through straight-through estimators (Bengio et al. 2013; Jacob et al. 2018).
 """
@@ -18,7 +20,8 @@ ACTIVATION_MAX = 2047
 WEIGHT_MAX = 127
 EXACT_LIMIT = 2**24
 UNIT = 64
-"""Activations stand for multiples of 1/UNIT, so that weights and activations are near one where networks like it."""
+"""Activations stand for multiples of 1/UNIT, so that weights and activations are near one where networks
+like it."""
 MAX_EXPONENT = 30
 
 
@@ -42,7 +45,7 @@ class _RoundClamp(torch.autograd.Function):
 def round_clamp(x: Tensor, low: float = -ACTIVATION_MAX, high: float = ACTIVATION_MAX) -> Tensor:
     """Round `x` to integers in [low, high]; straight-through gradient."""
     if torch.is_grad_enabled():
-        return _RoundClamp.apply(x, low, high)  # type: ignore[no-any-return, no-untyped-call]
+        return _RoundClamp.apply(x, low, high)  # type: ignore[no-any-return]
     return x.round().clamp_(low, high)
 
 
@@ -54,9 +57,11 @@ def round_relu(x: Tensor) -> Tensor:
 class IntConv2d(nn.Module):
     """Convolution with integer weights w / 2^e: e for each output channel, |w| <= 127.
 
-    While training, the float weights are rounded on the fly; otherwise they are used as they are and must already be on
+    While training, the float weights are rounded on the fly; otherwise they are used as they are and must
+    already be on
     their grid (`round_to_grid_`, or loaded from integers). Returns the unrounded sum in units of activations.
-    The bias is kept in units of UNIT, so that one learning rate suits both. `input_max` is the largest absolute input, for the proof.
+    The bias is kept in units of UNIT, so that one learning rate suits both. `input_max` is the largest
+    absolute input, for the proof.
     """
 
     def __init__(
@@ -77,7 +82,8 @@ class IntConv2d(nn.Module):
         self.kernel = kernel
 
     def exponents(self) -> Tensor:
-        """Largest e for each output channel (outputs,) at which the weights fit 8 bits and the bound below holds."""
+        """Largest e for each output channel (outputs,) at which the weights fit 8 bits and the bound below
+        holds."""
         flat = self.weight.detach().abs().flatten(1)
         room = torch.minimum(
             WEIGHT_MAX / flat.amax(1), 0.98 * EXACT_LIMIT / self.input_max / (flat.sum(1) + 1e-9)
@@ -94,7 +100,8 @@ class IntConv2d(nn.Module):
         return weight, torch.minimum(torch.maximum(bias, -limit), limit), exponents
 
     def set_integers(self, weight: Tensor, bias: Tensor, exponents: Tensor) -> None:
-        """Take integer weights (as from `integers`). Raises CheckpointError unless sums provably stay exact."""
+        """Take integer weights (as from `integers`). Raises CheckpointError unless sums provably stay
+        exact."""
         if (
             weight.shape != self.weight.shape
             or bias.shape != self.bias.shape
@@ -103,7 +110,7 @@ class IntConv2d(nn.Module):
             raise CheckpointError(
                 f"a layer's weights have shape {tuple(weight.shape)}, expected {tuple(self.weight.shape)}"
             )
-        if weight.abs().max() > WEIGHT_MAX or exponents.min() < 0 or exponents.max() > MAX_EXPONENT:
+        if weight.int().abs().max() > WEIGHT_MAX or exponents.min() < 0 or exponents.max() > MAX_EXPONENT:
             raise CheckpointError("a layer's integer weights are out of range")
         # float64 holds these sums exactly, so the comparison is one of integers.
         reach = weight.double().abs().flatten(1).sum(1) * self.input_max + bias.double().abs()
@@ -117,7 +124,8 @@ class IntConv2d(nn.Module):
             self.bias.copy_(bias.float() * scale / UNIT)
 
     def forward(self, x: Tensor) -> Tensor:
-        weight, bias = self.weight, self.bias * UNIT
+        weight: Tensor = self.weight
+        bias = self.bias * UNIT
         if self.training:
             scale = torch.exp2(self.exponents())
             with torch.no_grad():

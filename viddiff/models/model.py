@@ -6,9 +6,11 @@
                                                |                        |        |               |
                                                +--quantise--> symbols (y, z) <---+        synthesis transform
                                                                  |                               |
-                                                                 +---------> y_hat --------------+--> reconstruction
+                                                                 +---------> y_hat --------------+-->
+                                                                 reconstruction
 
-x: (B, 6, H/2, W/2), four luma phases, U, V; integers 0..1023. Decoder-side functions take and give integers in float32.
+x: (B, 6, H/2, W/2), four luma phases, U, V; integers 0..1023. Decoder-side functions take and give integers
+in float32.
 """
 
 from collections.abc import Callable
@@ -101,7 +103,8 @@ class VideoModel(nn.Module):
         return y, rate_aware_round(z, index, HYPER_TRADE, HYPER_MAX)
 
     def code_latents(self, z_hat: Tensor, prediction: Prediction, code: SymbolCoder) -> Tensor:
-        """Run the two-step entropy model; `code` supplies the symbols of each step. Returns y_hat in 1/16 steps.
+        """Run the two-step entropy model; `code` supplies the symbols of each step. Returns y_hat in 1/16
+        steps.
 
         Encoder and decoder both come through here, so they cannot disagree.
         """

@@ -1,9 +1,14 @@
-"""Lossless coding of motion: a quadtree of differences from a template, with tables chosen by a small integer network.
+"""Lossless coding of motion: a quadtree of differences from a template, with tables chosen by a small
+integer network.
 
-A field of 8x8 blocks is template + D. D is coded coarse to fine (blocks of 64, 32, 16, 8 luma samples). On each level a block inherits its
-parent's D or changes it: a flag, then, where it is set, the two components of the change. Levels are coded in two
-checkerboard steps; in the second a changed block is predicted to move like a neighbour already decoded that changed.
-The network sees the parents, the neighbours already decoded, the other reference's field and the frame's conditions.
+A field of 8x8 blocks is template + D. D is coded coarse to fine (blocks of 64, 32, 16, 8 luma samples). On
+each level a block inherits its
+parent's D or changes it: a flag, then, where it is set, the two components of the change. Levels are coded
+in two
+checkerboard steps; in the second a changed block is predicted to move like a neighbour already decoded that
+changed.
+The network sees the parents, the neighbours already decoded, the other reference's field and the frame's
+conditions.
 """
 
 from typing import Protocol
@@ -35,7 +40,8 @@ class MotionCoder(Protocol):
         ...
 
     def changes(self, level: int, index: Tensor, mask: Tensor, expected: Tensor) -> Tensor:
-        """(B, 2, R, C) integers: difference of a changed block less `expected`; only read where `mask` is set."""
+        """(B, 2, R, C) integers: difference of a changed block less `expected`; only read where `mask` is
+        set."""
         ...
 
 
@@ -56,7 +62,8 @@ def _shifted(x: Tensor) -> list[Tensor]:
 
 
 def _expected(parent: Tensor, field: Tensor, known: Tensor) -> Tensor:
-    """Change that would make a block move like its first decoded neighbour that differs from its parent; zero if none."""
+    """Change that would make a block move like its first decoded neighbour that differs from its parent;
+    zero if none."""
     expected = torch.zeros_like(parent)
     for neighbour, valid in zip(_shifted(field), _shifted(known), strict=True):
         change = (neighbour - parent) * valid

@@ -1,6 +1,7 @@
 """Frames as tensors: planes at full size for motion, six half-size planes for the networks.
 
-Inside the codec samples are 10 bits whatever the bit depth of the video (8-bit samples times 4), held as integers in float32,
+Inside the codec samples are 10 bits whatever the bit depth of the video (8-bit samples times 4), held as
+integers in float32,
 and sizes are padded by replication to FRAME_MULTIPLE.
 """
 
@@ -53,7 +54,8 @@ def pack(planes: Planes) -> Tensor:
 
 
 def unpack(packed: Tensor, bit_depth: int) -> Planes:
-    """Inverse of `pack`, rounded to the grid of `bit_depth`: the samples that become the reference and the output."""
+    """Inverse of `pack`, rounded to the grid of `bit_depth`: the samples that become the reference and the
+    output."""
     grid = 2.0 ** (10 - bit_depth)
     samples = (packed * (1 / grid)).round().clamp(0, 2**bit_depth - 1) * grid
     return functional.pixel_shuffle(samples[:, :4], 2)[:, 0], samples[:, 4], samples[:, 5]

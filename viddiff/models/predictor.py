@@ -8,7 +8,8 @@
             |                                                        |
      softmax-like weights over a and b  ------- blend + correction = prediction
 
-The blend weights are e0 / (e0 + e1) with positive integer scores: one IEEE division, then rounded (exact everywhere).
+The blend weights are e0 / (e0 + e1) with positive integer scores: one IEEE division, then rounded (exact
+everywhere).
 """
 
 import torch

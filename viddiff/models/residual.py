@@ -1,7 +1,8 @@
 """What the prediction missed: a conditional transform that begins as a DCT.
 
 At 1/8 of the size a position holds the 64 luma and 2 x 16 chroma samples of an 8x8 block. Analysis is
-y = DCT(x - prediction) / step + net(...); synthesis is IDCT(step * y_hat) + net(step * y_hat, context), then restoration at 1/4,
+y = DCT(x - prediction) / step + net(...); synthesis is IDCT(step * y_hat) + net(step * y_hat, context), then
+restoration at 1/4,
 where neighbouring blocks meet. The linear parts are trainable and begin as orthonormal DCTs.
 """
 
@@ -36,7 +37,8 @@ _ANCHORS = 4
 def dct_basis() -> Tensor:
     """Orthonormal DCT-II of the planes of an 8x8 block as a matrix (96 coefficients, 96 samples at 1/8).
 
-    Coefficients 0..63 are luma, 64..79 and 80..95 the chroma planes, each in zigzag-free order of rising frequency.
+    Coefficients 0..63 are luma, 64..79 and 80..95 the chroma planes, each in zigzag-free order of rising
+    frequency.
     """
     rows = []
     for plane, size in ((0, 8), (1, 4), (2, 4)):
@@ -56,7 +58,8 @@ def dct_basis() -> Tensor:
 
 
 class QuantisationMatrix(nn.Module):
-    """A step for each latent channel and step index: 2^((QP-4)/6) times a learned factor, interpolated between anchors."""
+    """A step for each latent channel and step index: 2^((QP-4)/6) times a learned factor, interpolated
+    between anchors."""
 
     table: Tensor
 
@@ -118,7 +121,9 @@ class AnalysisTransform(nn.Module):
         features = torch.cat(
             (residual / 64, functional.pixel_unshuffle(prediction - CENTRE, 4) / 256, context / 64), 1
         )
-        return linear + self.net(with_planes(features, condition / 64)) * scale
+        correction = self.net(with_planes(features, condition / 64)) * scale
+        latents: Tensor = linear + correction
+        return latents
 
 
 class SynthesisTransform(nn.Module):

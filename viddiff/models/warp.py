@@ -1,8 +1,10 @@
 """Motion compensation in exact integers: quarter-sample block motion with long filters.
 
-A vector field holds one vector for each 8x8 luma block, (B, 2, H/8, W/8), x first, int64, in quarter luma samples.
+A vector field holds one vector for each 8x8 luma block, (B, 2, H/8, W/8), x first, int64, in quarter luma
+samples.
 Blocks are fetched whole by index from a replicated border, so vectors may point anywhere. Filters are those
-of HEVC (ITU-T H.265, 8.5.3.3.3: 8 taps for luma, 4 for chroma); two passes of gain 64 without rounding between
+of HEVC (ITU-T H.265, 8.5.3.3.3: 8 taps for luma, 4 for chroma); two passes of gain 64 without rounding
+between
 them stay below 2^24 (1023 * 112^2 = 12.8e6), so float32 sums are exact in any order.
 """
 
