@@ -37,6 +37,9 @@ from viddiff.models.model import TrainingOutput, VideoModel
 from viddiff.models.motion_prior import MotionPrior, flag_probability
 from viddiff.video import VideoReader
 
+CALIBRATION_ROUNDS = 2
+REFRESH_MINUTES = 10
+"""Minutes after which the collectors are given the newest weights."""
 MOTION_EVERY = 3
 """Steps from one that trains the motion prior to the next."""
 
@@ -70,7 +73,7 @@ class TrainOptions:
     first_samples: int = 200
     """Samples to wait for before the first step."""
     validate_minutes: float = 20.0
-    calibration_clips: int = 60
+    calibration_clips: int = 50
     """Stretches of nine frames to take the final tables' statistics from."""
     resume: bool = False
     seed: int = 0
@@ -117,11 +120,13 @@ def train(options: TrainOptions, report: Report) -> Codec:
 
 def calibrate(codec: Codec, options: TrainOptions) -> Codec:
     """The codec with tables from the statistics of its own encodes of training clips."""
-    counts, rng = SymbolCounts(), random.Random(options.seed)
-    videos = find_videos(options.data)
-    for _ in range(options.calibration_clips):
-        collect(rng.choice(videos), codec, rng, counts.add)
-    return checkpoint.codec_of(codec.model, codec.motion, counts.tables())
+    rng, videos = random.Random(options.seed), find_videos(options.data)
+    for _ in range(CALIBRATION_ROUNDS):  # what the encoder chooses depends on the tables it has
+        counts = SymbolCounts()
+        for _ in range(options.calibration_clips):
+            collect(rng.choice(videos), codec, rng, counts.add)
+        codec = checkpoint.codec_of(codec.model, codec.motion, counts.tables())
+    return codec
 
 
 def _begin(options: TrainOptions) -> _State:
@@ -214,6 +219,8 @@ def _loop(options: TrainOptions, state: _State, ring: SampleRing, rng: random.Ra
             )
             sums, next_line = {}, state.seconds + 60
             _save_state(state, _resume_path(options))
+            if int(state.seconds / 60) % REFRESH_MINUTES == 0:
+                _save(options, state)
         if options.valid is not None and state.seconds >= next_valid:
             _validate(options, state, baseline, report)
             next_valid = time.monotonic() - began + 60 * options.validate_minutes

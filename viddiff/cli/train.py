@@ -43,6 +43,13 @@ from viddiff.cli import shared
 )
 @click.option("--steps", type=click.IntRange(1), metavar="N", help="Stop after N steps at the latest.")
 @click.option("--batch", type=click.IntRange(1), default=12, show_default=True, help="Crops in a step.")
+@click.option(
+    "--learning-rate",
+    type=click.FloatRange(0, min_open=True),
+    default=1e-3,
+    show_default=True,
+    help="At its peak.",
+)
 @click.option("--resume", is_flag=True, help="Go on where the last run to the same --out stopped.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option(
@@ -59,6 +66,7 @@ def train_command(
     max_minutes: float,
     steps: int | None,
     batch: int,
+    learning_rate: float,
     resume: bool,
     seed: int,
     log: Path | None,
@@ -107,6 +115,7 @@ def train_command(
         max_minutes=max_minutes,
         steps=steps,
         batch=batch,
+        learning_rate=learning_rate,
         resume=resume,
         seed=seed,
         device=shared.pick_device(device),
