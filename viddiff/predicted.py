@@ -112,7 +112,7 @@ def decode_frame(
 
     tables = TABLE_COUNT * table_class(plan.level, step)
 
-    def read(mean: Tensor, index: Tensor, mask: Tensor | None) -> Tensor:
+    def read(mean: Tensor, index: Tensor, mask: Tensor) -> Tensor:
         symbols = stream.get(table_indexes(index, mask, tables), codec.tables.y).clip(-SYMBOL_MAX, SYMBOL_MAX)
         return torch.from_numpy(symbols.astype(np.float32)).to(device)
 

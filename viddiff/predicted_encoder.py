@@ -103,7 +103,7 @@ class _Ledger:
 class _MotionEncoder:
     """Motion symbols of a searched quadtree, into the stream."""
 
-    def __init__(self, stream: "_Ledger", levels: list[Tensor]) -> None:
+    def __init__(self, stream: _Ledger, levels: list[Tensor]) -> None:
         self.stream, self.levels = stream, levels
 
     def _put(self, kind: str, values: Tensor, index: Tensor, mask: Tensor) -> None:
@@ -199,9 +199,8 @@ def _code_latents(
     bits = float(codec.tables.z.bits(z_symbols, z_indexes).sum()) if used else 0.0
     steps: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
 
-    def write(mean: Tensor, index: Tensor, mask: Tensor | None) -> Tensor:
+    def write(mean: Tensor, index: Tensor, mask: Tensor) -> Tensor:
         nonlocal bits
-        assert mask is not None
         indexes = table_indexes(index, mask, first)
         symbols = quantise(y, mean, indexes, mask, prediction.steps, lmbda, codec.tables.y)
         steps.append((symbols, indexes))

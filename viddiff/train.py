@@ -38,6 +38,7 @@ from viddiff.models.motion_prior import MotionPrior, flag_probability
 from viddiff.video import VideoReader
 
 CALIBRATION_ROUNDS = 2
+"""Times that the final tables are taken from encodes with the tables of the time before."""
 REFRESH_MINUTES = 10
 """Minutes after which the collectors are given the newest weights."""
 MOTION_EVERY = 3
@@ -51,7 +52,7 @@ class TrainOptions:
     data: Path
     """Folder of videos to train on, searched recursively."""
     out: Path
-    """Weights to write; the log, the resume state and the curve stand beside it."""
+    """Weights to write; the resume state stands beside it."""
     valid: Path | None = None
     """Folder of videos to judge by; none: no validation."""
     init: Path | None = None
@@ -294,25 +295,21 @@ def _loss(
 
 
 class _MotionMeter:
-    """Bits of a known quadtree under the prior, differentiable; also remembers symbols for the final
-    tables."""
+    """Bits of a known quadtree under the prior, differentiable."""
 
     def __init__(self, levels: list[Tensor]) -> None:
         self.levels = levels
         self.bits = torch.zeros((), device=levels[0].device)
-        self.seen: list[tuple[str, Tensor, Tensor]] = []
 
     def flags(self, level: int, index: Tensor, mask: Tensor, parent: Tensor) -> Tensor:
         flags = (self.levels[level] != parent).any(1, keepdim=True).to(index.dtype)
         p = flag_probability(index)
         self.bits = self.bits - (torch.log2(torch.where(flags > 0, p, 1 - p)) * mask).sum()
-        self.seen.append(("flags", flags[mask > 0], index[mask > 0].detach()))
         return flags
 
     def changes(self, level: int, index: Tensor, mask: Tensor, expected: Tensor) -> Tensor:
         values = self.levels[level] - expected
         self.bits = self.bits + (laplace_bits(values, index) * mask).sum()
-        self.seen.append(("changes", values[mask > 0], index[mask > 0].detach()))
         return values
 
 

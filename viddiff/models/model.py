@@ -40,8 +40,8 @@ from viddiff.models.residual import (
     SynthesisTransform,
 )
 
-SymbolCoder = Callable[[Tensor, Tensor, Tensor | None], Tensor]
-"""(means, indexes, mask or None) -> symbols: chooses or decodes the symbols of one step."""
+SymbolCoder = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(means, indexes, mask) -> symbols: chooses or decodes the symbols of one step."""
 
 
 _Z_SHARE = 0.5
@@ -137,10 +137,10 @@ class VideoModel(nn.Module):
         trade = 0.85 * torch.exp2((qp - 12) / 3) / ((prediction.steps / STEP_UNIT) ** 2 * weights)
         trade = trade.detach()
 
-        def quantise(mean: Tensor, index: Tensor, mask: Tensor | None) -> Tensor:
+        def quantise(mean: Tensor, index: Tensor, mask: Tensor) -> Tensor:
             symbols = rate_aware_round(y - mean / SYMBOL_UNIT, index, trade, SYMBOL_MAX)
             bits = laplace_bits(symbols, index)
-            rates.append((bits if mask is None else bits * mask).sum((1, 2, 3)))
+            rates.append((bits * mask).sum((1, 2, 3)))
             return symbols
 
         hyper_index = self.entropy_parameters.hyper_indexes(prediction.condition)[:, :, None, None]
