@@ -30,6 +30,8 @@ LAYERS = [
     {"encoder", "calibration"},
     {"codec"},
     {"data", "parallel"},
+    {"rates", "whitening"},
+    {"training_pass"},
     {"train"},
     {"cli"},
     {"__main__"},

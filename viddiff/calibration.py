@@ -12,30 +12,51 @@ import numpy as np
 from numpy.typing import NDArray
 
 from viddiff.checkpoint import TableSet, parametric_tables
-from viddiff.entropy import Tables
+from viddiff.entropy import SCALE, Tables
 from viddiff.models.hyperprior import TABLE_CLASSES, TABLE_COUNT
 from viddiff.predicted_encoder import FrameSample
 
 _PRIOR_WEIGHT = 300.0
+_START_WEIGHT = 3000.0
 
 
 class SymbolCounts:
     """Counts of (table index, symbol) for every kind of symbol."""
 
-    def __init__(self) -> None:
+    def __init__(self, start: TableSet | None = None) -> None:
+        """start: tables to take for a few thousand observations each, of the parametric tables' radii."""
         self.prior = parametric_tables()
         self.counts: dict[str, NDArray[np.float64]] = {
             field.name: np.zeros(getattr(self.prior, field.name).frequencies.shape)
             for field in fields(TableSet)
         }
+        if start is not None:
+            for name, counts in self.counts.items():
+                counts += _START_WEIGHT / SCALE * getattr(start, name).frequencies
 
     def add(self, sample: FrameSample) -> None:
         """Count all symbols of an encoded frame."""
         for coded in sample.symbols:
-            radius = getattr(self.prior, coded.kind).radius[coded.indexes]
-            inside = np.abs(coded.symbols) <= radius
-            column = np.where(inside, coded.symbols + radius, 2 * radius + 1)
-            np.add.at(self.counts[coded.kind], (coded.indexes, column), 1.0)
+            self.count(coded.kind, coded.symbols, coded.indexes)
+
+    def count(
+        self,
+        kind: str,
+        symbols: NDArray[np.int64],
+        indexes: NDArray[np.int64],
+        weights: NDArray[np.float32] | None = None,
+    ) -> None:
+        """Count symbols of one kind, each with its table index and, if given, as so many."""
+        radius = getattr(self.prior, kind).radius[indexes]
+        column = np.where(np.abs(symbols) <= radius, symbols + radius, 2 * radius + 1)
+        counts = self.counts[kind]
+        where = indexes * counts.shape[1] + column
+        counts += np.bincount(where, weights, counts.size).reshape(counts.shape)
+
+    def fade(self, factor: float) -> None:
+        """Let what was counted so far weigh `factor` times as much."""
+        for counts in self.counts.values():
+            counts *= factor
 
     def tables(self) -> TableSet:
         """Tables of the counts so far; symmetric but for flags, which are 0 or 1."""

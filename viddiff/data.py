@@ -11,11 +11,12 @@ disk in a ring: while training goes on, a collector replaces the oldest ones.
 
 import io
 import itertools
+import math
 import multiprocessing
 import os
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -28,7 +29,7 @@ from torchvision.transforms import v2
 from viddiff import checkpoint
 from viddiff.checkpoint import Codec
 from viddiff.codec import EncodeOptions, encode
-from viddiff.config import STEP_COUNT
+from viddiff.config import STEP_COUNT, qp_of_step
 from viddiff.errors import ViddiffError, VideoError
 from viddiff.models.planes import pack, unpack
 from viddiff.predicted_encoder import FrameSample
@@ -39,6 +40,8 @@ CLIP_FRAMES = 9
 """Frames of one visit to a clip: a keyframe and one mini-GOP."""
 LOW_DELAY_SHARE = 0.2
 _STEP_JITTER = 3
+_CANDIDATES = 3
+"""Crops from which one is drawn."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,15 @@ class Batch:
     second: Tensor
     step: Tensor
     level: Tensor
+    weight: Tensor
+    """(B,): how much a crop counts, as those that cost many bits are drawn more often."""
+
+    def to(self, device: str) -> "Batch":
+        """The same on another device, pictures channels-last."""
+        x, first, second = (
+            t.to(device, memory_format=torch.channels_last) for t in (self.x, self.first, self.second)
+        )
+        return Batch(x, first, second, self.step.to(device), self.level.to(device), self.weight.to(device))
 
 
 @dataclass(frozen=True)
@@ -105,17 +117,30 @@ class SampleRing:
         for count in itertools.count():
             if count % 50 == 0:
                 names = self._names()
-            crops = [
-                c for c in (self._crop(rng.choice(names), crop, rng) for _ in range(size)) if c is not None
-            ]
+            crops = [c for c in (self._choose(names, crop, rng) for _ in range(size)) if c is not None]
             if not crops:
                 names = self._names()
                 continue
-            pictures = torch.stack([c[0] for c in crops])
-            about = torch.tensor([c[1:] for c in crops])
-            yield Batch(pictures[:, 0], pictures[:, 1], pictures[:, 2], about[:, 0], about[:, 1])
+            pictures = torch.stack([_flipped(c.pictures, rng) for c in crops])
+            steps, levels = torch.tensor([c.step for c in crops]), torch.tensor([c.level for c in crops])
+            weights = torch.tensor([c.weight for c in crops])
+            yield Batch(pictures[:, 0], pictures[:, 1], pictures[:, 2], steps, levels, weights)
 
-    def _crop(self, name: str, crop: int, rng: random.Random) -> tuple[Tensor, int, int] | None:
+    def _choose(self, names: list[str], crop: int, rng: random.Random) -> "_Crop | None":
+        """One of a few random crops, likelier the more it promises to cost: most crops have next to no
+        residual.
+
+        Weights make up for it (importance sampling).
+        """
+        crops = [self._crop(rng.choice(names), crop, rng) for _ in range(_CANDIDATES)]
+        found = [c for c in crops if c is not None]
+        if not found:
+            return None
+        shares = [_expected_cost(c) for c in found]
+        (index,) = rng.choices(range(len(found)), shares)
+        return replace(found[index], weight=sum(shares) / len(found) / shares[index])
+
+    def _crop(self, name: str, crop: int, rng: random.Random) -> "_Crop | None":
         """One crop of `crop` luma samples a side, aligned to the transform's blocks; None if the sample just
         went."""
         try:
@@ -129,9 +154,9 @@ class SampleRing:
         if rows < side or cols < side:
             return None
         top, left = rng.randrange(0, rows - side + 1, 4), rng.randrange(0, cols - side + 1, 4)
-        patch = torch.from_numpy(pictures[:, :, top : top + side, left : left + side].astype(np.float32))
+        patch = pictures[:, :, top : top + side, left : left + side]
         step = min(max(step + rng.randint(-_STEP_JITTER, _STEP_JITTER), 0), STEP_COUNT - 1)
-        return _flipped(patch, rng), step, level
+        return _Crop(torch.from_numpy(patch.astype(np.float32)), step, level)
 
     def motion(self, rng: random.Random) -> MotionSample | None:
         """The motion of one random sample; None if it just went."""
@@ -145,6 +170,22 @@ class SampleRing:
         except (OSError, ValueError):
             return None
         return MotionSample((trees[0], trees[1]), (conditions[:1], conditions[1:]))
+
+
+@dataclass(frozen=True)
+class _Crop:
+    pictures: Tensor
+    """(3, 6, S/2, S/2): target and hypotheses."""
+    step: int
+    level: int
+    weight: float = 1.0
+
+
+def _expected_cost(crop: _Crop) -> float:
+    """Rough bits per sample of what the mean of the hypotheses misses."""
+    x, first, second = crop.pictures[:, 0]
+    error = float(((x - (first + second) / 2) ** 2).mean()) / 16
+    return 0.03 + math.log2(1 + error / 2 ** ((qp_of_step(crop.step) - 4) / 3))
 
 
 _FLIP = v2.Compose([v2.RandomHorizontalFlip(0.5), v2.RandomVerticalFlip(0.5)])

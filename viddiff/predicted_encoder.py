@@ -17,7 +17,7 @@ from viddiff.checkpoint import Codec, TableSet
 from viddiff.config import CHROMA_WEIGHT, lmbda_of_step
 from viddiff.entropy import SymbolEncoder, Tables
 from viddiff.gop import FramePlan
-from viddiff.models.hyperprior import SYMBOL_MAX, TABLE_COUNT, table_class
+from viddiff.models.hyperprior import HYPER_MAX, HYPER_TRADE, SYMBOL_MAX, TABLE_COUNT, table_class
 from viddiff.models.model import Prediction
 from viddiff.models.motion_prior import VECTOR_MAX
 from viddiff.models.planes import Planes, pack, unpack
@@ -149,28 +149,27 @@ def _search_field(
 
 
 def quantise(
-    y: Tensor,
-    mean: Tensor,
+    values: NDArray[np.float32],
     indexes: NDArray[np.int64],
-    mask: Tensor,
-    steps: Tensor,
+    worth: NDArray[np.float32],
     lmbda: float,
     tables: Tables,
+    largest: int,
 ) -> NDArray[np.int64]:
-    """Rate-distortion optimised symbols of one step: for each latent the best of its nearest two integers
-    and zero."""
-    difference = ((y - mean / SYMBOL_UNIT) * mask).cpu().numpy()
-    nearest = np.rint(np.abs(difference)).clip(0, SYMBOL_MAX).astype(np.int64)
+    """Rate-distortion optimised symbols: for each of `values` the best of its nearest two integers and zero.
+
+    worth: squared error that a difference of one makes, of the shape of values; lmbda: squared error per bit;
+    largest: limit of the result.
+    """
+    nearest = np.rint(np.abs(values)).clip(0, largest).astype(np.int64)
     nearest[indexes < 0] = 0
     where = np.nonzero(nearest)
-    wanted, value, table = nearest[where], np.abs(difference[where]), indexes[where]
-    scale = (steps / STEP_UNIT).expand_as(y).cpu().numpy()[where] ** 2
-    scale[where[1] >= 64] *= CHROMA_WEIGHT
+    wanted, value, table, scale = nearest[where], np.abs(values[where]), indexes[where], worth[where]
     options = np.stack((wanted, wanted - 1, np.zeros_like(wanted)))
     costs = [scale * (value - o) ** 2 + lmbda * tables.bits(o, table) for o in options]
     best = np.take_along_axis(options, np.argmin(costs, axis=0)[None], 0)[0]
     symbols: NDArray[np.int64] = np.zeros_like(nearest)
-    symbols[where] = best * np.sign(difference[where]).astype(np.int64)
+    symbols[where] = best * np.sign(values[where]).astype(np.int64)
     return symbols
 
 
@@ -187,22 +186,27 @@ class _CodedLatents:
 
 
 def _code_latents(
-    codec: Codec, y: Tensor, z_hat: Tensor, prediction: Prediction, first: int, lmbda: float
+    codec: Codec,
+    y: Tensor,
+    z: tuple[NDArray[np.int64], NDArray[np.int64]],
+    prediction: Prediction,
+    first: int,
+    lmbda: float,
 ) -> _CodedLatents:
-    """Choose symbols for `y`, given `z_hat`; the frame's tables begin at `first`."""
-    z_index = codec.model.entropy_parameters.hyper_indexes(prediction.condition)[:, :, None, None].expand_as(
-        z_hat
-    )
-    z_indexes = table_indexes(z_index, None)
-    z_symbols = np.where(z_indexes < 0, 0, z_hat.cpu().numpy().astype(np.int64))
+    """Choose symbols for `y`, given the symbols and table indexes of z; the frame's tables begin at
+    `first`."""
+    z_symbols, z_indexes = z
     used = bool(z_symbols.any())
     bits = float(codec.tables.z.bits(z_symbols, z_indexes).sum()) if used else 0.0
     steps: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+    worth = (prediction.steps / STEP_UNIT).expand_as(y).cpu().numpy() ** 2
+    worth[:, 64:] *= CHROMA_WEIGHT
 
     def write(mean: Tensor, index: Tensor, mask: Tensor) -> Tensor:
         nonlocal bits
         indexes = table_indexes(index, mask, first)
-        symbols = quantise(y, mean, indexes, mask, prediction.steps, lmbda, codec.tables.y)
+        values = ((y - mean / SYMBOL_UNIT) * mask).cpu().numpy()
+        symbols = quantise(values, indexes, worth, lmbda, codec.tables.y, SYMBOL_MAX)
         steps.append((symbols, indexes))
         bits += float(codec.tables.y.bits(*steps[-1]).sum())
         return torch.from_numpy(symbols.astype(np.float32)).to(y.device)
@@ -210,7 +214,15 @@ def _code_latents(
     y_hat = codec.model.code_latents(
         torch.from_numpy(z_symbols.astype(np.float32)).to(y.device), prediction, write
     )
-    return _CodedLatents((z_symbols, z_indexes) if used else None, steps, y_hat, bits)
+    return _CodedLatents(z if used else None, steps, y_hat, bits)
+
+
+def _choose_z(codec: Codec, z: Tensor, prediction: Prediction) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Symbols of z and their table indexes."""
+    index = codec.model.entropy_parameters.hyper_indexes(prediction.condition)[:, :, None, None]
+    indexes = table_indexes(index.expand_as(z), None)
+    values = z.cpu().numpy()
+    return quantise(values, indexes, np.ones_like(values), HYPER_TRADE, codec.tables.z, HYPER_MAX), indexes
 
 
 @torch.inference_mode()
@@ -241,10 +253,14 @@ def encode_frame(
     both = (vectors[0], vectors[1])
     prediction, first, second = predict(codec, plan, references, both, step)
     x = pack(planes)
-    y, z_hat = codec.model.analyse(x, prediction)
+    y, z = codec.model.analyse(x, prediction)
+    z_symbols, z_indexes = _choose_z(codec, z, prediction)
     tables = TABLE_COUNT * table_class(plan.level, step)
     coded = min(
-        (_code_latents(codec, y, z, prediction, tables, lmbda) for z in (z_hat, torch.zeros_like(z_hat))),
+        (
+            _code_latents(codec, y, (symbols, z_indexes), prediction, tables, lmbda)
+            for symbols in (z_symbols, np.zeros_like(z_symbols))
+        ),
         key=lambda latents: latents.bits,
     )
 

@@ -32,16 +32,25 @@ from viddiff.config import CHROMA_WEIGHT, STEP_COUNT, ModelConfig
 from viddiff.data import Batch, MotionSample, SampleRing, collect, collect_forever, find_videos
 from viddiff.errors import CheckpointError, ViddiffError
 from viddiff.metrics import Distortion, bd_rate
-from viddiff.models.hyperprior import laplace_bits
-from viddiff.models.model import TrainingOutput, VideoModel
-from viddiff.models.motion_prior import MotionPrior, flag_probability
+from viddiff.models.hyperprior import TABLE_CLASSES
+from viddiff.models.model import VideoModel
+from viddiff.models.motion_prior import MotionPrior
+from viddiff.rates import Rates
+from viddiff.training_pass import Observe, PassOutput, run
 from viddiff.video import VideoReader
+from viddiff.whitening import WhitenedLayer, whiten
 
 CALIBRATION_ROUNDS = 2
 """Times that the final tables are taken from encodes with the tables of the time before."""
 REFRESH_MINUTES = 10
 """Minutes after which the collectors are given the newest weights."""
 MOTION_EVERY = 3
+RATES_EVERY = 200
+"""Steps after which the loss takes its bits from newer counts of symbols."""
+_FADE = 0.8
+_COUNT_EVERY = 4
+_WHITENING_BATCHES = 12
+_GRADIENT_MAX = 30.0
 """Steps from one that trains the motion prior to the next."""
 
 
@@ -87,11 +96,16 @@ class _State:
 
     model: VideoModel
     motion: MotionPrior
-    optimizer: torch.optim.Optimizer
     average: dict[str, Tensor]
     """Exponential moving average of all parameters; what is saved and judged."""
+    counts: SymbolCounts
+    """Symbols of late, from which the loss takes its bits."""
+    optimizer: torch.optim.Optimizer = field(init=False)
+    whitened: dict[str, WhitenedLayer] = field(default_factory=dict)
     step: int = 0
     seconds: float = 0.0
+    rates: dict[str, Rates] = field(default_factory=dict)
+    """Bits of each kind of symbol, renewed from the counts every RATES_EVERY steps."""
     norms: list[float] = field(default_factory=lambda: [0.0] * (STEP_COUNT // 8))
     """Running mean of the loss for each range of eight steps."""
 
@@ -105,10 +119,11 @@ def train(options: TrainOptions, report: Report) -> Codec:
     torch.manual_seed(options.seed)
     torch.set_flush_denormal(True)  # vanishing gradients would slow the processor down many times
     rng = random.Random(options.seed)
-    state = _begin(options)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
     ring = SampleRing(options.cache or options.out.with_suffix(".samples"), options.capacity)
     collectors = _start_collectors(options, ring)
     try:
+        state = _begin(options, ring)
         _loop(options, state, ring, rng, report)
     finally:
         for process in collectors:
@@ -130,26 +145,46 @@ def calibrate(codec: Codec, options: TrainOptions) -> Codec:
     return codec
 
 
-def _begin(options: TrainOptions) -> _State:
-    options.out.parent.mkdir(parents=True, exist_ok=True)
+def _begin(options: TrainOptions, ring: SampleRing) -> _State:
     model, motion = checkpoint.fresh(ModelConfig(), options.seed)
-    if options.init is not None:
-        start = checkpoint.load(options.init)
+    start = None if options.init is None else checkpoint.load(options.init)
+    if start is not None:
         model, motion = checkpoint.fresh(start.model.config, options.seed)
         model.load_state_dict(start.model.state_dict())
         motion.load_state_dict(start.motion.state_dict())
     model.to(device=options.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     motion.to(options.device)
-    linear = [
-        p for n, p in _parameters(model, motion) if ".linear." in n
-    ]  # a DCT to begin with: move it gently
-    others = [p for n, p in _parameters(model, motion) if ".linear." not in n]
+    average = {n: p.detach().clone() for n, p in _parameters(model, motion)}
+    state = _State(model, motion, average, SymbolCounts(None if start is None else start.tables))
+    saved = _restore(state, _resume_path(options)) if options.resume else {}
+    _renew_rates(state)
+    batches = ring.batches(options.batch, options.crop, random.Random(options.seed))
+
+    def feed() -> None:
+        model.train()
+        for _ in range(_WHITENING_BATCHES):
+            run(model, next(batches).to(options.device), state.rates["y"], state.rates["z"])
+
+    state.whitened = whiten(model, feed)
+    leaves = _leaves(state)
+    linear = [p for n, p in leaves.items() if ".linear." in n]  # a DCT to begin with: move it gently
+    others = [p for n, p in leaves.items() if ".linear." not in n]
     groups = [{"params": others, "pace": 1.0}, {"params": linear, "pace": 0.1}]
-    optimizer = torch.optim.AdamW(groups, options.learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
-    state = _State(model, motion, optimizer, {n: p.detach().clone() for n, p in _parameters(model, motion)})
-    if options.resume:
-        _restore(state, _resume_path(options))
+    state.optimizer = torch.optim.AdamW(groups, options.learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
+    for name, leaf in leaves.items():
+        if f"exp_avg.{name}" in saved:
+            state.optimizer.state[leaf] = {
+                key: saved[f"{key}.{name}"].to(leaf.device if key != "step" else "cpu")
+                for key in ("step", "exp_avg", "exp_avg_sq")
+            }
     return state
+
+
+def _leaves(state: _State) -> dict[str, torch.nn.Parameter]:
+    """What the optimiser moves: the steps of whitened layers, and all other parameters."""
+    leaves = {f"whitened.{name}": layer.step for name, layer in state.whitened.items()}
+    within = {id(p) for layer in state.whitened.values() for p in layer.layer.parameters()}
+    return leaves | {n: p for n, p in _parameters(state.model, state.motion) if id(p) not in within}
 
 
 def _parameters(model: VideoModel, motion: MotionPrior) -> list[tuple[str, torch.nn.Parameter]]:
@@ -239,25 +274,49 @@ def _step(
 ) -> dict[str, float]:
     """One optimiser step on residual crops and one frame's motion; returns figures for the log."""
     model, device = state.model.train(), options.device
-    x, first, second = (
-        t.to(device, memory_format=torch.channels_last) for t in (batch.x, batch.first, batch.second)
-    )
-    output = model(x, first, second, batch.step.to(device), batch.level.to(device))
-    loss, figures = _loss(output, x, batch, state.norms, share)
+    batch = batch.to(device)
+    if state.step % RATES_EVERY == 0:
+        _renew_rates(state)
+    counting = state.step % _COUNT_EVERY == 0
+    observe = _counter(state.counts) if counting else None
+    output = run(model, batch, state.rates["y"], state.rates["z"], observe)
+    loss, figures = _loss(output, batch, state.norms, share)
     if motion is not None:
-        bits, count = motion_bits(state.motion.train(), motion, device)
+        bits, count = motion_bits(state.motion.train(), motion, state.rates, _counter(state.counts), device)
         loss = loss + bits / count
         figures["motion_bits"] = float(bits.detach())
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
-    norm = torch.nn.utils.clip_grad_norm_([p for _, p in _parameters(state.model, state.motion)], 2.0)
+    norm = torch.nn.utils.clip_grad_norm_(
+        [p for _, p in _parameters(state.model, state.motion)], _GRADIENT_MAX
+    )
     if torch.isfinite(norm) and torch.isfinite(loss):
+        for layer in state.whitened.values():
+            layer.gather()
         state.optimizer.step()
+        for layer in state.whitened.values():
+            layer.apply()
     decay = min(0.999, (state.step + 1) / (state.step + 20))
     with torch.no_grad():
         for name, parameter in _parameters(state.model, state.motion):
             state.average[name].lerp_(parameter, 1 - decay)
     return {"loss": float(loss.detach()), "gradient": float(norm), **figures}
+
+
+def _renew_rates(state: _State) -> None:
+    tables, device = state.counts.tables(), next(state.model.parameters()).device
+    for kind in ("y", "z", "flags", "changes"):
+        classes = TABLE_CLASSES if kind == "y" else 1
+        state.rates[kind] = Rates.of(getattr(tables, kind), classes, device)
+    state.counts.fade(_FADE)
+
+
+def _counter(counts: SymbolCounts) -> Observe:
+    def observe(kind: str, symbols: Tensor, indexes: Tensor, weights: Tensor) -> None:
+        values, rows = (t.detach().to(torch.int64).cpu().numpy() for t in (symbols, indexes))
+        counts.count(kind, values, rows, weights.cpu().numpy())
+
+    return observe
 
 
 def _squared_error(a: Tensor, b: Tensor) -> Tensor:
@@ -268,8 +327,9 @@ def _squared_error(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _loss(
-    output: TrainingOutput, x: Tensor, batch: Batch, norms: list[float], share: float
+    output: PassOutput, batch: Batch, norms: list[float], share: float
 ) -> tuple[Tensor, dict[str, float]]:
+    x = batch.x
     pixels = 4 * x.shape[2] * x.shape[3]
     qp = 8 + batch.step.to(x) / 2
     lmbda = 0.85 * torch.exp2((qp - 12) / 3)
@@ -278,18 +338,24 @@ def _loss(
     rate = (output.bits_y + output.bits_z) / pixels
     cost = rate + distortion / lmbda
     scale = torch.empty_like(cost)
+    typical = float((batch.weight * cost.detach()).mean())
     for i, (step, value) in enumerate(zip(batch.step.tolist(), cost.tolist(), strict=True)):
         bucket = min(step // 8, len(norms) - 1)
-        norms[bucket] = value if norms[bucket] == 0 else 0.99 * norms[bucket] + 0.01 * value
+        value *= float(batch.weight[i])
+        before = norms[bucket] or typical
+        norms[bucket] = 0.99 * before + 0.01 * value
         scale[i] = 1 / max(norms[bucket], 1e-4)
     hint = 0.1 * max(0.0, 1 - 2 * share)  # early on, pull the prediction itself towards the frame
-    loss = (scale * (cost + hint * predicted / lmbda)).mean()
+    loss = (batch.weight * scale * (cost + hint * predicted / lmbda)).mean()
     figures = {
-        "cost": float(cost.detach().mean()),
-        "bpp": float(rate.detach().mean()),
-        "bpp_z": float((output.bits_z / pixels).detach().mean()),
-        "mse": float(distortion.detach().mean()),
-        "mse_prediction": float(predicted.detach().mean()),
+        name: float((batch.weight * values.detach()).mean())
+        for name, values in (
+            ("cost", cost),
+            ("bpp", rate),
+            ("bpp_z", output.bits_z / pixels),
+            ("mse", distortion),
+            ("mse_prediction", predicted),
+        )
     }
     return loss, figures
 
@@ -297,29 +363,35 @@ def _loss(
 class _MotionMeter:
     """Bits of a known quadtree under the prior, differentiable."""
 
-    def __init__(self, levels: list[Tensor]) -> None:
-        self.levels = levels
+    def __init__(self, levels: list[Tensor], rates: dict[str, Rates], observe: Observe) -> None:
+        self.levels, self.rates, self.observe = levels, rates, observe
         self.bits = torch.zeros((), device=levels[0].device)
+
+    def _add(self, kind: str, symbols: Tensor, index: Tensor, mask: Tensor) -> None:
+        self.bits = self.bits + (self.rates[kind].bits(symbols, index) * mask).sum()
+        coded = mask > 0
+        self.observe(kind, symbols[coded], index[coded], mask[coded])
 
     def flags(self, level: int, index: Tensor, mask: Tensor, parent: Tensor) -> Tensor:
         flags = (self.levels[level] != parent).any(1, keepdim=True).to(index.dtype)
-        p = flag_probability(index)
-        self.bits = self.bits - (torch.log2(torch.where(flags > 0, p, 1 - p)) * mask).sum()
+        self._add("flags", flags, index, mask)
         return flags
 
     def changes(self, level: int, index: Tensor, mask: Tensor, expected: Tensor) -> Tensor:
         values = self.levels[level] - expected
-        self.bits = self.bits + (laplace_bits(values, index) * mask).sum()
+        self._add("changes", values, index, mask)
         return values
 
 
-def motion_bits(motion: MotionPrior, sample: MotionSample, device: str) -> tuple[Tensor, int]:
+def motion_bits(
+    motion: MotionPrior, sample: MotionSample, rates: dict[str, Rates], observe: Observe, device: str
+) -> tuple[Tensor, int]:
     """Bits of a frame's two fields, and the number of their 8x8 blocks."""
     bits = torch.zeros((), device=device)
     changes: list[Tensor] | None = None
     count = 0
     for levels, condition in zip(sample.levels, sample.conditions, strict=True):
-        meter = _MotionMeter([level.to(device) for level in levels])
+        meter = _MotionMeter([level.to(device) for level in levels], rates, observe)
         rows, cols = levels[-1].shape[2:]
         changes = motion.code_field(rows, cols, changes, condition.to(device), meter)
         bits, count = bits + meter.bits, count + rows * cols
@@ -337,7 +409,7 @@ def _averaged(state: _State) -> Codec:
             parameter.copy_(state.average[name])
     model.to(next(state.model.parameters()).device)
     motion.to(next(state.model.parameters()).device)
-    return checkpoint.codec_of(model, motion, checkpoint.parametric_tables())
+    return checkpoint.codec_of(model, motion, state.counts.tables())
 
 
 def _save(options: TrainOptions, state: _State) -> Codec:
@@ -352,10 +424,11 @@ def _resume_path(options: TrainOptions) -> Path:
 
 def _save_state(state: _State, path: Path) -> None:
     tensors = {f"average.{n}": t for n, t in state.average.items()}
-    for name, parameter in _parameters(state.model, state.motion):
-        tensors[f"parameter.{name}"] = parameter.detach()
-        for key, value in state.optimizer.state.get(parameter, {}).items():
+    tensors |= {f"parameter.{n}": p.detach() for n, p in _parameters(state.model, state.motion)}
+    for name, leaf in _leaves(state).items():
+        for key, value in state.optimizer.state.get(leaf, {}).items():
             tensors[f"{key}.{name}"] = value
+    tensors |= {f"counts.{kind}": torch.from_numpy(c.copy()) for kind, c in state.counts.counts.items()}
     about = {
         "step": state.step,
         "seconds": state.seconds,
@@ -367,7 +440,8 @@ def _save_state(state: _State, path: Path) -> None:
     temporary.replace(path)
 
 
-def _restore(state: _State, path: Path) -> None:
+def _restore(state: _State, path: Path) -> dict[str, Tensor]:
+    """Continue from `path`; returns the optimiser's part of it, by name."""
     try:
         tensors = load_file(path)
         with safe_open(path, framework="pt") as file:
@@ -378,13 +452,11 @@ def _restore(state: _State, path: Path) -> None:
         for name, parameter in _parameters(state.model, state.motion):
             parameter.copy_(tensors[f"parameter.{name}"])
             state.average[name].copy_(tensors[f"average.{name}"])
-            keys = ("step", "exp_avg", "exp_avg_sq")
-            if f"exp_avg.{name}" in tensors:
-                state.optimizer.state[parameter] = {
-                    key: tensors[f"{key}.{name}"].to(parameter.device if key != "step" else "cpu")
-                    for key in keys
-                }
+    for kind, counts in state.counts.counts.items():
+        if f"counts.{kind}" in tensors:
+            counts[:] = tensors[f"counts.{kind}"].numpy()
     state.step, state.seconds, state.norms = int(about["step"]), float(about["seconds"]), list(about["norms"])
+    return tensors
 
 
 def _validate(

@@ -62,39 +62,6 @@ def scale_of_index(index: Tensor) -> Tensor:
     return SCALE_MIN * torch.exp(index * _LOG_RATIO)
 
 
-def laplace_bits(symbols: Tensor, index: Tensor) -> Tensor:
-    """Bits of `symbols` under discretised Laplace distributions of table `index` (training's estimate)."""
-    scale = scale_of_index(index)
-    magnitude = symbols.abs()
-    # P(0) = 1 - exp(-1/2b); P(s) = exp(-|s|/b) * sinh(1/2b), written to be stable for small b.
-    half = 0.5 / scale
-    zero = -torch.log2(-torch.expm1(-half) + 1e-9)
-    other = (
-        (magnitude - 0.5).clamp(min=0) / scale / math.log(2) + 1 - torch.log2(-torch.expm1(-2 * half) + 1e-9)
-    )
-    return torch.where(magnitude < 0.5, zero, other)
-
-
-def rate_aware_round(x: Tensor, index: Tensor, trade: Tensor | float, largest: int) -> Tensor:
-    """Round `x` to the nearest integer or the next one towards zero, whichever costs less in error^2 + trade
-    * bits.
-
-    x: in quantisation steps; index: table index of each element; trade: squared steps that one bit is worth.
-    Training quantises
-    like the encoder (rate-distortion optimised quantisation), or the entropy model would expect symbols that
-    never come.
-    The gradient is straight-through.
-    """
-    with torch.no_grad():
-        magnitude = x.abs()
-        nearest = magnitude.round().clamp(max=largest)
-        lower = (nearest - 1).clamp(min=0)
-        gain = (magnitude - lower) ** 2 - (magnitude - nearest) ** 2
-        keep = gain >= trade * (laplace_bits(nearest, index) - laplace_bits(lower, index))
-        symbols = torch.where(keep, nearest, lower) * x.sign()
-    return x + (symbols - x).detach()
-
-
 def checkerboard(like: Tensor) -> Tensor:
     """Mask (1, C, H, W), 1 for the symbols of the first step: neighbours in space and in channel
     alternate."""

@@ -19,33 +19,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from viddiff.config import CHROMA_WEIGHT, ModelConfig
-from viddiff.models.hyperprior import (
-    HYPER_MAX,
-    HYPER_TRADE,
-    SYMBOL_MAX,
-    EntropyParameters,
-    HyperAnalysis,
-    checkerboard,
-    laplace_bits,
-    rate_aware_round,
-)
+from viddiff.config import ModelConfig
+from viddiff.models.hyperprior import EntropyParameters, HyperAnalysis, checkerboard
 from viddiff.models.layers import UNIT, IntConv2d
 from viddiff.models.predictor import Predictor
-from viddiff.models.residual import (
-    STEP_UNIT,
-    SYMBOL_UNIT,
-    AnalysisTransform,
-    QuantisationMatrix,
-    SynthesisTransform,
-)
+from viddiff.models.residual import SYMBOL_UNIT, AnalysisTransform, QuantisationMatrix, SynthesisTransform
 
 SymbolCoder = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(means, indexes, mask) -> symbols: chooses or decodes the symbols of one step."""
-
-
-_Z_SHARE = 0.5
-"""Share of the training samples that have a z."""
 
 
 @dataclass(frozen=True)
@@ -60,18 +41,6 @@ class Prediction:
     """(B, CONDITIONS) activations."""
     steps: Tensor
     """(B, latent, 1, 1) integer quantisation steps."""
-
-
-@dataclass(frozen=True)
-class TrainingOutput:
-    """Result of a training pass."""
-
-    prediction: Tensor
-    reconstruction: Tensor
-    bits_y: Tensor
-    """(B,) estimated bits of the latents."""
-    bits_z: Tensor
-    """(B,) estimated bits of the hyper latents."""
 
 
 class VideoModel(nn.Module):
@@ -94,13 +63,11 @@ class VideoModel(nn.Module):
         return Prediction(samples, (quarter, eighth), condition, self.quantisation(step))
 
     def analyse(self, x: Tensor, prediction: Prediction) -> tuple[Tensor, Tensor]:
-        """Unrounded y and rounded z of frame x (encoder only)."""
+        """Unrounded y and z of frame x (encoder only)."""
         y = self.analysis_transform(
             x, prediction.samples, prediction.contexts[1], prediction.condition, prediction.steps
         )
-        z = self.hyper_analysis(y, prediction.condition)
-        index = self.entropy_parameters.hyper_indexes(prediction.condition)[:, :, None, None]
-        return y, rate_aware_round(z, index, HYPER_TRADE, HYPER_MAX)
+        return y, self.hyper_analysis(y, prediction.condition)
 
     def code_latents(self, z_hat: Tensor, prediction: Prediction, code: SymbolCoder) -> Tensor:
         """Run the two-step entropy model; `code` supplies the symbols of each step. Returns y_hat in 1/16
@@ -123,35 +90,6 @@ class VideoModel(nn.Module):
             y_hat, prediction.samples, prediction.contexts, prediction.condition, prediction.steps
         )
         return result
-
-    def forward(
-        self, x: Tensor, first: Tensor, second: Tensor, step: Tensor, level: Tensor
-    ) -> TrainingOutput:
-        """One differentiable pass of encoder and decoder."""
-        prediction = self.predict(first, second, step, level)
-        y, z_hat = self.analyse(x, prediction)
-        rates = []
-        qp = 8 + step[:, None, None, None] / 2
-        weights = torch.ones_like(prediction.steps)
-        weights[:, 64:] = CHROMA_WEIGHT
-        trade = 0.85 * torch.exp2((qp - 12) / 3) / ((prediction.steps / STEP_UNIT) ** 2 * weights)
-        trade = trade.detach()
-
-        def quantise(mean: Tensor, index: Tensor, mask: Tensor) -> Tensor:
-            symbols = rate_aware_round(y - mean / SYMBOL_UNIT, index, trade, SYMBOL_MAX)
-            bits = laplace_bits(symbols, index)
-            rates.append((bits * mask).sum((1, 2, 3)))
-            return symbols
-
-        hyper_index = self.entropy_parameters.hyper_indexes(prediction.condition)[:, :, None, None]
-        bits_z = laplace_bits(z_hat, hyper_index).sum((1, 2, 3))
-        if self.training:
-            # Encoders leave z out where it does not pay, so every frame must be decodable without it.
-            kept = (torch.rand(len(x), device=x.device) < _Z_SHARE).to(x.dtype)
-            z_hat, bits_z = z_hat * kept[:, None, None, None], bits_z * kept
-        y_hat = self.code_latents(z_hat, prediction, quantise)
-        reconstruction = self.reconstruct(y_hat, prediction)
-        return TrainingOutput(prediction.samples, reconstruction, rates[0] + rates[1], bits_z)
 
     def decoder_layers(self) -> dict[str, IntConv2d]:
         """All layers that the decoder runs, by name."""
