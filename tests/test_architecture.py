@@ -18,7 +18,7 @@ OWNERS = {
     "torchvision": {"data"},
 }
 LAYERS = [
-    {"errors", "config", "__init__"},
+    {"errors", "config", "effort", "__init__"},
     {"frame"},
     {"container", "entropy", "keyframe", "metrics", "models", "progress", "gop", "packet", "team"},
     {"reader", "videowriter", "search", "grouping"},

@@ -395,3 +395,15 @@ def test_discretised_tables(shape: Any) -> None:
             assert scale < 1 or variance == pytest.approx(scale**2 + 1 / 12, rel=0.05)
     kurtosis = {"laplace": 1 - np.exp(-0.5 * np.sqrt(2) / 7), "normal": 0.0569}
     assert tables.frequencies[3, tables.radius[3]] / SCALE == pytest.approx(kurtosis[shape], rel=0.01)
+
+
+def test_total_bits_is_the_sum_of_all_bits() -> None:
+    rng = np.random.default_rng(0)
+    tables = discretised_tables([0.2, 1, 5], "laplace")
+    indexes = rng.integers(-1, 3, (4, 5, 6))
+    symbols = np.where(indexes < 0, 0, rng.laplace(0, 2, indexes.shape).round().astype(np.int64))
+    symbols[0, 0, 0], indexes[0, 0, 0] = 900, 2
+    expected = tables.bits(symbols, indexes).sum()
+    assert tables.total_bits(symbols, indexes) == pytest.approx(expected)
+    assert tables.total_bits(np.array([1]), np.array([-1])) == np.inf
+    assert tables.total_bits(symbols[:0], indexes[:0]) == 0

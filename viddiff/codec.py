@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from viddiff.checkpoint import Codec
 from viddiff.container import Header, KeyChunk, PredictedChunk, Writer
-from viddiff.encoder import MINI_GOP, EncodeOptions, EncodeSummary, GopEncoder
+from viddiff.encoder import EncodeOptions, EncodeSummary, GopEncoder
 from viddiff.entropy import SymbolDecoder
 from viddiff.errors import BitstreamError, CheckpointError
 from viddiff.frame import Frame, VideoInfo
@@ -53,17 +53,16 @@ def encode(
     writer = Writer(out, header)
     summary = EncodeSummary()
     encoder = GopEncoder(codec, info, options, summary, collect)
-    mini_gop = 1 if options.low_delay else MINI_GOP
-    for group in group_frames(frames, options.gop, mini_gop):
-        chunk, decoded = encoder.encode(group)
-        writer.write(chunk)
-        summary.frames += len(group.frames)
-        summary.size_bytes = writer.size_bytes
-        if reconstruction is not None:
-            for frame in decoded:
-                reconstruction(frame)
-        if progress is not None:
-            progress(summary)
+    for group in group_frames(frames, options.gop, options.mini_gop):
+        for chunk, decoded in encoder.encode(group):
+            writer.write(chunk)
+            summary.frames += len(decoded)
+            summary.size_bytes = writer.size_bytes
+            if reconstruction is not None:
+                for frame in decoded:
+                    reconstruction(frame)
+            if progress is not None:
+                progress(summary)
     writer.finish()
     summary.size_bytes = writer.size_bytes
     return summary

@@ -10,6 +10,7 @@ from torch import Tensor
 from viddiff.checkpoint import Codec
 from viddiff.config import CHROMA_WEIGHT, lmbda_of_step, qp_of_step, step_of_quality
 from viddiff.container import KeyChunk, PredictedChunk
+from viddiff.effort import PRESETS, Effort
 from viddiff.entropy import SymbolEncoder
 from viddiff.frame import Frame, VideoInfo
 from viddiff.gop import FramePlan, plan
@@ -26,12 +27,9 @@ LEVEL_OFFSETS = (0.0, 3.5, 5.5, 7.5)
 LOW_DELAY_OFFSETS = (2.0, 1.0, 2.0, 0.0)
 """QP added in low delay, by position in a pattern of four frames."""
 KEY_OFFSET = -8.0
-KEY_PRESET = 2
-"""Effort of the AV1 stills: 3 to 8 % fewer bits than preset 4 at three times its cost, once in a GOP."""
 STILL_OFFSET = -3.0
 STILL_SHARE = 0.5
 """An anchor is tried as a still if, predicted, it costs this share of the GOP's keyframe."""
-MINI_GOP = 8
 
 
 @dataclass(frozen=True)
@@ -46,6 +44,18 @@ class EncodeOptions:
     """Predict from the past alone, so that no frame waits for a later one."""
     entropy: str = "ans"
     """"ans" or "huffman"."""
+    preset: str = "default"
+    """Effort of the encoder, a name of PRESETS."""
+
+    @property
+    def effort(self) -> Effort:
+        """What the preset stands for."""
+        return PRESETS[self.preset]
+
+    @property
+    def mini_gop(self) -> int:
+        """Most frames that are coded together."""
+        return 1 if self.low_delay else self.effort.mini_gops[0]
 
 
 @dataclass
@@ -58,6 +68,16 @@ class EncodeSummary:
     key_bytes: int = 0
     stats: list[FrameStats] = field(default_factory=list)
     """One for each predicted frame, in coding order."""
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """One way to cut a group into mini-GOPs, coded."""
+
+    chunks: list[tuple[KeyChunk | PredictedChunk, list[Frame]]]
+    state: dict[int, Reference]
+    searched: dict[int, SearchReference]
+    stats: list[FrameStats]
 
 
 class GopEncoder:
@@ -77,11 +97,40 @@ class GopEncoder:
         self.searched: dict[int, SearchReference] = {}
         self.key_bytes = 0
 
-    def encode(self, group: Group) -> tuple[KeyChunk | PredictedChunk, list[Frame]]:
-        """The group's chunk, and its reconstruction in display order."""
+    def encode(self, group: Group) -> list[tuple[KeyChunk | PredictedChunk, list[Frame]]]:
+        """The group's chunks, each with its reconstruction in display order."""
         if group.key:
-            return self._key(group.frames[0])
-        return self._mini_gop(group.frames)
+            return [self._key(group.frames[0])]
+        best = self._attempt(group.frames, len(group.frames))
+        for length in self.options.effort.mini_gops:
+            if length < len(group.frames):
+                other = self._attempt(group.frames, length)
+                best = min(best, other, key=lambda attempt: self._cost(attempt, group.frames))
+        self.state, self.searched = best.state, best.searched
+        self.summary.stats += best.stats
+        return best.chunks
+
+    def _attempt(self, frames: list[Frame], length: int) -> "_Attempt":
+        """Code frames in mini-GOPs of `length`, leaving the encoder as it was."""
+        before = self.state, self.searched, self.summary.stats
+        self.state, self.searched, self.summary.stats = dict(self.state), dict(self.searched), []
+        chunks: list[tuple[KeyChunk | PredictedChunk, list[Frame]]] = []
+        for start in range(0, len(frames), length):
+            chunks.append(self._mini_gop(frames[start : start + length]))
+        attempt = _Attempt(chunks, self.state, self.searched, self.summary.stats)
+        self.state, self.searched, self.summary.stats = before
+        return attempt
+
+    def _cost(self, attempt: "_Attempt", originals: list[Frame]) -> float:
+        """Rate and distortion of an attempt, in bits."""
+        depth, device = self.info.bit_depth, self.codec.device
+        shown = [frame for _, frames in attempt.chunks for frame in frames]
+        error = sum(
+            squared_error(planes_of(a, depth, device), planes_of(b, depth, device))
+            for a, b in zip(shown, originals, strict=True)
+        )
+        lmbda = lmbda_of_step(step_of_quality(self.options.quality))
+        return error / lmbda + sum(stats.bits for stats in attempt.stats)
 
     def _key(self, frame: Frame) -> tuple[KeyChunk, list[Frame]]:
         payload, decoded = self._still(frame, KEY_OFFSET)
@@ -95,7 +144,7 @@ class GopEncoder:
     def _still(self, frame: Frame, offset: float) -> tuple[bytes, Frame]:
         info = self.info
         quantiser = key_quantiser(step_of_quality(self.options.quality, offset))
-        payload = encode_still(frame, info.bit_depth, quantiser, KEY_PRESET)
+        payload = encode_still(frame, info.bit_depth, quantiser, self.options.effort.key_preset)
         return payload, decode_still(payload, info.width, info.height, info.bit_depth)
 
     def _mini_gop(self, frames: list[Frame]) -> tuple[PredictedChunk, list[Frame]]:
@@ -118,7 +167,8 @@ class GopEncoder:
         and distortion."""
         stream = self._new_stream()
         stats = self._predict(item, frame, stream)
-        if self.options.low_delay or stats.bits < STILL_SHARE * 8 * self.key_bytes:
+        tried = self.options.effort.try_stills and not self.options.low_delay
+        if not tried or stats.bits < STILL_SHARE * 8 * self.key_bytes:
             return stream, b""
         lmbda = lmbda_of_step(stats.step)
         target = planes_of(frame, self.info.bit_depth, self.codec.device)
@@ -147,6 +197,7 @@ class GopEncoder:
             (self._searched(item.first), self._searched(item.second)),
             stream,
             self.info.bit_depth,
+            self.options.effort,
             self.collect,
         )
         self.summary.stats.append(stats)

@@ -87,6 +87,17 @@ class Tables:
         result[ranks > 2 * radius] += np.log2(SCALE / _CLASSES)[classes] + classes + 3
         return np.where(indexes >= 0, result, np.where(symbols == 0, 0.0, np.inf))
 
+    def total_bits(self, symbols: NDArray[Any], indexes: NDArray[Any]) -> float:
+        """Sum of `bits`, fast where most symbols are zero: those are counted by table."""
+        nonzero = symbols != 0
+        zeros = np.bincount(indexes[~nonzero].ravel() + 1, minlength=len(self.radius) + 1)[1:]
+        return float(zeros @ self._zero_bits + self.bits(symbols[nonzero], indexes[nonzero]).sum())
+
+    @cached_property
+    def _zero_bits(self) -> NDArray[np.float64]:
+        every = np.arange(len(self.radius))
+        return self.bits(np.zeros_like(every), every)
+
 
 def discretised_tables(scales: Iterable[float], shape: Literal["laplace", "normal"]) -> Tables:
     """Zero-mean distributions of these standard deviations in unit bins; under 1e-4 escapes if that fits."""

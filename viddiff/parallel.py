@@ -22,7 +22,7 @@ from viddiff import checkpoint
 from viddiff.checkpoint import Codec
 from viddiff.codec import EncodeOptions, EncodeSummary, Observer, decode_chunks, encode
 from viddiff.container import Chunk, Header, IndexEntry, KeyChunk, Writer
-from viddiff.encoder import MINI_GOP, GopEncoder
+from viddiff.encoder import GopEncoder
 from viddiff.errors import ViddiffError
 from viddiff.frame import Frame, VideoInfo
 from viddiff.grouping import group_frames
@@ -155,13 +155,14 @@ def _encode_share(
     codec = machine.codec()
     with VideoReader(source, start, count) as reader:
         gop, encoder = -1, GopEncoder(codec, reader.info, options, EncodeSummary(), None)
-        for group in group_frames(reader, options.gop, 1 if options.low_delay else MINI_GOP):
+        for group in group_frames(reader, options.gop, options.mini_gop):
             if group.key:
                 if gop >= 0 and gop % workers == number:
                     give(Mark.END_OF_GOP)
                 gop += 1
             if gop % workers == number:
-                give(encoder.encode(group)[0])
+                for chunk, _ in encoder.encode(group):
+                    give(chunk)
         if gop % workers == number:
             give(Mark.END_OF_GOP)
         give(reader.notes)

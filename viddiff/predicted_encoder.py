@@ -15,6 +15,7 @@ from torch import Tensor
 from viddiff import search
 from viddiff.checkpoint import Codec, TableSet
 from viddiff.config import CHROMA_WEIGHT, lmbda_of_step
+from viddiff.effort import Effort, SearchEffort
 from viddiff.entropy import SymbolEncoder, Tables
 from viddiff.gop import FramePlan
 from viddiff.models.hyperprior import HYPER_MAX, HYPER_TRADE, SYMBOL_MAX, TABLE_COUNT, table_class
@@ -96,7 +97,7 @@ class _Ledger:
         self.stream.put(symbols, indexes, tables)
         chosen = indexes >= 0
         coded = CodedSymbols(kind, symbols[chosen], indexes[chosen])
-        self.bits[kind] += float(tables.bits(coded.symbols, coded.indexes).sum())
+        self.bits[kind] += tables.total_bits(coded.symbols, coded.indexes)
         self.coded.append(coded)
 
 
@@ -129,7 +130,8 @@ def _search_field(
     other: Tensor | None,
     target: NDArray[np.uint8],
     sought: search.SearchReference,
-    step: int,
+    lmbda: float,
+    effort: SearchEffort,
 ) -> tuple[int, Tensor, list[Tensor]]:
     """Best template, its vectors, and the differences from it on every level."""
     device = references[0].planes[0].device
@@ -140,7 +142,7 @@ def _search_field(
             cost = search.template_cost(target, sought, base[0].cpu().numpy())
             candidates.append((cost, kind, base))
     _, kind, base = min(candidates, key=lambda c: (c[0], c[1]))
-    levels = search.search(target, sought, base[0].cpu().numpy(), lmbda_of_step(step))
+    levels = search.search(target, sought, base[0].cpu().numpy(), lmbda, effort)
     tensors = [
         torch.from_numpy(level.clip(-VECTOR_MAX, VECTOR_MAX).astype(np.float32)).to(device)[None]
         for level in levels
@@ -197,7 +199,7 @@ def _code_latents(
     `first`."""
     z_symbols, z_indexes = z
     used = bool(z_symbols.any())
-    bits = float(codec.tables.z.bits(z_symbols, z_indexes).sum()) if used else 0.0
+    bits = codec.tables.z.total_bits(z_symbols, z_indexes) if used else 0.0
     steps: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
     worth = (prediction.steps / STEP_UNIT).expand_as(y).cpu().numpy() ** 2
     worth[:, 64:] *= CHROMA_WEIGHT
@@ -208,7 +210,7 @@ def _code_latents(
         values = ((y - mean / SYMBOL_UNIT) * mask).cpu().numpy()
         symbols = quantise(values, indexes, worth, lmbda, codec.tables.y, SYMBOL_MAX)
         steps.append((symbols, indexes))
-        bits += float(codec.tables.y.bits(*steps[-1]).sum())
+        bits += codec.tables.y.total_bits(*steps[-1])
         return torch.from_numpy(symbols.astype(np.float32)).to(y.device)
 
     y_hat = codec.model.code_latents(
@@ -235,6 +237,7 @@ def encode_frame(
     searched: tuple[search.SearchReference, search.SearchReference],
     stream: SymbolEncoder,
     bit_depth: int,
+    effort: Effort,
     collect: Callable[[FrameSample], None] | None = None,
 ) -> tuple[Reference, FrameStats]:
     """Encode one frame into the mini-GOP's stream; the reference returned is the decoder's, bit for bit."""
@@ -246,7 +249,9 @@ def encode_frame(
     quadtrees: list[list[Tensor]] = []
     for which in (0, 1):
         other = vectors[0] if vectors else None
-        kind, base, levels = _search_field(plan, references, which, other, target, searched[which], step)
+        kind, base, levels = _search_field(
+            plan, references, which, other, target, searched[which], lmbda, effort.search
+        )
         kinds.append(kind)
         vectors.append(levels[-1].to(torch.int64) + base)
         quadtrees.append(levels)
@@ -255,12 +260,12 @@ def encode_frame(
     x = pack(planes)
     y, z = codec.model.analyse(x, prediction)
     z_symbols, z_indexes = _choose_z(codec, z, prediction)
+    trials = [np.zeros_like(z_symbols)]
+    if effort.try_hyper and plan.level == 0 and z_symbols.any():
+        trials.append(z_symbols)
     tables = TABLE_COUNT * table_class(plan.level, step)
     coded = min(
-        (
-            _code_latents(codec, y, (symbols, z_indexes), prediction, tables, lmbda)
-            for symbols in (z_symbols, np.zeros_like(z_symbols))
-        ),
+        (_code_latents(codec, y, (symbols, z_indexes), prediction, tables, lmbda) for symbols in trials),
         key=lambda latents: latents.bits,
     )
 

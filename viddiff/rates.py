@@ -107,7 +107,9 @@ def rate_aware_round(
     with torch.no_grad():
         magnitude = x.abs()
         nearest = magnitude.round().clamp(max=largest)
-        options = torch.stack((nearest, (nearest - 1).clamp(min=0), torch.zeros_like(nearest)))
-        costs = torch.stack([(magnitude - o) ** 2 + trade * bits(o) for o in options])
-        symbols = options.gather(0, costs.argmin(0, keepdim=True))[0] * x.sign()
+        best, least = nearest, (magnitude - nearest) ** 2 + trade * bits(nearest)
+        for option in ((nearest - 1).clamp_(min=0), torch.zeros_like(nearest)):
+            cost = (magnitude - option) ** 2 + trade * bits(option)
+            best, least = torch.where(cost < least, option, best), torch.minimum(cost, least)
+        symbols = best * x.sign()
     return x + (symbols - x).detach()

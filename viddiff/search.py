@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from viddiff.effort import SearchEffort
 from viddiff.models.motion_prior import LEVEL_FACTORS
 from viddiff.models.warp import BLOCK, LUMA_TAPS
 
@@ -99,7 +100,7 @@ def search(
     reference: SearchReference,
     template: Field,
     lmbda: float,
-    refinements: int = 2,
+    effort: SearchEffort,
 ) -> list[Field]:
     """Find the vector field that predicts `target` from `reference`.
 
@@ -107,13 +108,12 @@ def search(
     template: (2, H/8, W/8), the field that costs nothing; what is coded is the quadtree of differences from
     it.
     lmbda: squared error per bit that a vector must save (of the frame's quality).
-    refinements: passes of local search around the best vector at each finer step.
     Returns the differences from the template at every level of the quadtree, coarse to fine; the last is (2,
     H/8, W/8).
     """
     cost_of = _BlockCost(target, reference)
     rows, cols = cost_of.rows, cost_of.cols
-    optical_flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    optical_flow = cv2.DISOpticalFlow.create(effort.flow)
     flow = optical_flow.calc(target, reference.luma, None)  # type: ignore[call-overload]
     # The flow is smooth within a block, so its mean over the block is as good a guess as any.
     flow8 = cv2.resize(flow, (cols, rows), interpolation=cv2.INTER_AREA).transpose(2, 0, 1) * 4 - template
@@ -138,13 +138,11 @@ def search(
         candidates += [np.roll(candidates[0], shift, axis) for axis in (1, 2) for shift in (1, -1)]
         for candidate in candidates:
             best, best_cost = _better(best, best_cost, candidate, cost(candidate))
-        steps = [8, 4, 2, 1] if factor > 1 else [2, 1]
-        for step in steps:
-            for _ in range(refinements if step == 1 else 1):
-                centre = best
-                for dx, dy in _RING if step <= 2 else _RING[:4]:
-                    moved = centre + np.array([dx * step, dy * step])[:, None, None]
-                    best, best_cost = _better(best, best_cost, moved, cost(moved))
+        for step in effort.coarse_steps if factor > 1 else effort.fine_steps:
+            centre = best
+            for dx, dy in _RING if step <= 2 and effort.diagonals else _RING[:4]:
+                moved = centre + np.array([dx * step, dy * step])[:, None, None]
+                best, best_cost = _better(best, best_cost, moved, cost(moved))
         chosen = best
         levels.append(chosen)
     return levels

@@ -35,6 +35,13 @@ from viddiff.cli import shared
     show_default=True,
     help="Entropy coder; huffman gives larger files.",
 )
+@click.option(
+    "--preset",
+    type=click.Choice(["fast", "default", "slow"]),
+    default="default",
+    show_default=True,
+    help="What encoding may cost; slower gives smaller files.",
+)
 @shared.combined(
     shared.start_option,
     shared.frames_option,
@@ -52,6 +59,7 @@ def encode_command(
     gop: int,
     low_delay: bool,
     entropy: str,
+    preset: str,
     start: int,
     frames: int | None,
     weights: Path | None,
@@ -78,7 +86,7 @@ def encode_command(
     from viddiff.progress import Progress
     from viddiff.video import VideoReader
 
-    options = EncodeOptions(quality, gop, low_delay, entropy)
+    options = EncodeOptions(quality, gop, low_delay, entropy, preset)
     machine = Machine(weights, shared.pick_device(device), workers)
     with VideoReader(source, start, frames) as reader, shared.complete_file(target) as out:
         info = reader.info
@@ -110,6 +118,7 @@ def encode_command(
                 "key_bytes": summary.key_bytes,
                 "bpp": bpp,
                 "quality": quality,
+                "preset": preset,
                 "seconds": seconds,
                 "fps": summary.frames / seconds,
             }

@@ -1,0 +1,48 @@
+"""How much the encoder spends. The decoder never notices."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SearchEffort:
+    """Effort of the motion search."""
+
+    flow: int
+    """Preset of the optical flow that begins it: 0 ultrafast, 1 fast, 2 medium (OpenCV's DIS)."""
+    coarse_steps: tuple[int, ...]
+    """Distances, in quarter samples, at which vectors of large blocks are tried around the best one."""
+    fine_steps: tuple[int, ...]
+    """The same for 8x8 blocks."""
+    diagonals: bool
+    """Whether the nearest distances are tried along the diagonals, too."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """One preset."""
+
+    key_preset: int
+    """SVT-AV1's preset for stills: 2 needs 3 to 8 % fewer bits than 4 at three times its cost."""
+    try_stills: bool
+    """Whether an anchor that costs much is tried as a still."""
+    try_hyper: bool
+    """Whether an anchor is coded with z as well as without; other frames hardly ever gain by it."""
+    mini_gops: tuple[int, ...]
+    """Lengths of mini-GOPs to choose from, the longest first; each is coded in full."""
+    search: SearchEffort
+
+
+_THOROUGH = SearchEffort(flow=2, coarse_steps=(8, 4, 2, 1, 1), fine_steps=(2, 1, 1), diagonals=True)
+
+PRESETS = {
+    "fast": Effort(
+        key_preset=5,
+        try_stills=False,
+        try_hyper=False,
+        mini_gops=(8,),
+        search=SearchEffort(flow=0, coarse_steps=(4, 2, 1), fine_steps=(1,), diagonals=False),
+    ),
+    "default": Effort(key_preset=2, try_stills=True, try_hyper=True, mini_gops=(8,), search=_THOROUGH),
+    "slow": Effort(key_preset=1, try_stills=True, try_hyper=True, mini_gops=(8, 4), search=_THOROUGH),
+}
+"""By name, cheapest first."""
