@@ -14,7 +14,7 @@ OWNERS = {
     "constriction": {"entropy"},
     "click": {"cli"},
     "tqdm": {"progress"},
-    "safetensors": {"checkpoint", "train"},
+    "safetensors": {"checkpoint", "train_state"},
     "torchvision": {"data"},
 }
 LAYERS = [
@@ -31,7 +31,8 @@ LAYERS = [
     {"codec"},
     {"data", "parallel"},
     {"rates", "whitening"},
-    {"training_pass"},
+    {"train_pass", "validation"},
+    {"train_state"},
     {"train"},
     {"cli"},
     {"__main__"},

@@ -12,7 +12,7 @@ from viddiff.entropy import discretised_tables
 from viddiff.models.layers import IntConv2d
 from viddiff.models.model import VideoModel
 from viddiff.rates import MAGNITUDES, Rates, rate_aware_round
-from viddiff.training_pass import run
+from viddiff.train_pass import run
 from viddiff.whitening import whiten
 
 TABLES = discretised_tables([0.2, 0.5, 1.0, 2.0, 4.0, 8.0], "laplace")

@@ -57,7 +57,7 @@ class Batch:
     weight: Tensor
     """(B,): how much a crop counts, as those that cost many bits are drawn more often."""
 
-    def to(self, device: str) -> "Batch":
+    def to(self, device: torch.device) -> "Batch":
         """The same on another device, pictures channels-last."""
         x, first, second = (
             t.to(device, memory_format=torch.channels_last) for t in (self.x, self.first, self.second)

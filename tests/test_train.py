@@ -1,0 +1,104 @@
+"""A short training from end to end: samples, steps, weights that decode, and going on after a stop."""
+
+import io
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import coded, moving_picture, same
+
+from viddiff import checkpoint
+from viddiff.codec import decode
+from viddiff.errors import CheckpointError
+from viddiff.frame import VideoInfo
+from viddiff.train import TrainOptions, train
+from viddiff.train_state import TrainState
+from viddiff.video import VideoWriter
+
+Lines = list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory) -> TrainOptions:
+    """A run of a few steps on one small clip, by which it is judged, too."""
+    folder = tmp_path_factory.mktemp("train")
+    (folder / "clips").mkdir()
+    with VideoWriter(folder / "clips" / "a.y4m", VideoInfo(64, 64), lossless=True) as writer:
+        for frame in moving_picture(64, 64, 9):
+            writer.write(replace(frame, pts=frame.pts // 2))
+    return TrainOptions(
+        data=folder / "clips",
+        out=folder / "w.safetensors",
+        valid=folder / "clips",
+        steps=3,
+        batch=2,
+        crop=64,
+        collectors=0,
+        first_samples=4,
+        calibration_clips=1,
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(options: TrainOptions) -> Lines:
+    lines: Lines = []
+    train(options, lines.append)
+    return lines
+
+
+def test_weights_come_out_that_code(options: TrainOptions, trained: Lines) -> None:
+    codec = checkpoint.load(options.out)
+    assert codec.hash != checkpoint.untrained().hash
+    frames = moving_picture(32, 32, 5)
+    data, shown, _ = coded(codec, frames)
+    assert same(list(decode(io.BytesIO(data), codec)), shown)
+
+
+def test_the_log_has_the_curves_of_the_validation_clips(trained: Lines) -> None:
+    (line,) = trained
+    assert line["step"] == 3
+    rates, psnrs = zip(*line["validation_points"]["a"], strict=True)
+    assert list(rates) == sorted(rates)
+    assert list(psnrs) == sorted(psnrs)
+
+
+def test_a_stopped_run_goes_on_where_it_was(options: TrainOptions, trained: Lines) -> None:
+    assert trained
+    before = checkpoint.load(options.out).hash
+    lines: Lines = []
+    train(replace(options, steps=5, resume=True), lines.append)
+    assert [line["step"] for line in lines] == [5]
+    assert checkpoint.load(options.out).hash != before
+
+
+def test_state_survives_the_disk(options: TrainOptions, trained: Lines, tmp_path: Path) -> None:
+    assert trained
+    start = checkpoint.load(options.out)
+    states = []
+    for _ in range(2):
+        state = TrainState.of(start, "cpu", 0)
+        leaves = [p for p in state.model.parameters()]
+        state.optimizer = torch.optim.AdamW(leaves, 1e-3)
+        states.append(state)
+    first, second = states
+    first.step, first.seconds, first.norms = 7, 12.5, [0.5] * len(first.norms)
+    with torch.no_grad():
+        for parameter in first.model.parameters():
+            parameter.add_(0.01)
+    first.save(tmp_path / "s.resume")
+    second.restore(tmp_path / "s.resume")
+    assert (second.step, second.seconds, second.norms) == (7, 12.5, first.norms)
+    pairs = zip(first.model.parameters(), second.model.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_what_is_no_state_is_refused(options: TrainOptions, trained: Lines, tmp_path: Path) -> None:
+    assert trained
+    state = TrainState.of(checkpoint.load(options.out), "cpu", 0)
+    state.optimizer = torch.optim.AdamW(state.model.parameters(), 1e-3)
+    (tmp_path / "bad.resume").write_bytes(b"no state at all")
+    for path in (tmp_path / "bad.resume", tmp_path / "none.resume", options.out):
+        with pytest.raises(CheckpointError, match="cannot resume"):
+            state.restore(path)

@@ -1,0 +1,59 @@
+"""Judging weights by what counts: real files of the validation clips."""
+
+import io
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from viddiff.checkpoint import Codec
+from viddiff.codec import EncodeOptions, decode, encode
+from viddiff.data import find_videos
+from viddiff.metrics import Distortion, bd_rate
+from viddiff.video import VideoReader
+
+QUALITIES = (22, 34, 46)
+FRAMES = 17
+"""Frames of each clip: a keyframe and two mini-GOPs."""
+
+Curve = list[tuple[float, float]]
+"""(bits per luma sample, 6:1:1 PSNR in dB), one for each quality."""
+
+
+class Judge:
+    """Compares codecs with the first one that it is given, on the clips of a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.videos = find_videos(folder)
+        self.baseline: dict[Path, Curve] = {}
+
+    def __call__(self, codec: Codec) -> dict[str, Any]:
+        """Figures for the log: mean BD-rate in percent and, the first time, the curves themselves."""
+        curves = {video: rate_distortion(codec, video, QUALITIES, FRAMES) for video in self.videos}
+        if not self.baseline:
+            self.baseline = curves
+            return {"validation_points": {video.stem: curve for video, curve in curves.items()}}
+        rates = []
+        for video, curve in curves.items():
+            with suppress(ValueError):  # qualities of this clip do not overlap
+                rates.append(bd_rate(*zip(*self.baseline[video], strict=True), *zip(*curve, strict=True)))
+        if not rates:
+            return {"validation_clips": 0}
+        return {"validation_bd_rate": round(sum(rates) / len(rates), 2), "validation_clips": len(rates)}
+
+
+def rate_distortion(codec: Codec, video: Path, qualities: tuple[int, ...], frames: int) -> Curve:
+    """(bits per pixel, 6:1:1 PSNR) of the first frames of a video, from real files."""
+    points = []
+    with VideoReader(video, frames=frames) as reader:
+        originals, info = list(reader), reader.info
+    for quality in qualities:
+        file = io.BytesIO()
+        summary = encode(originals, info, file, codec, EncodeOptions(quality=quality))
+        distortion = Distortion(info.bit_depth)
+        file.seek(0)
+        for original, decoded in zip(originals, decode(file, codec), strict=True):
+            distortion.add(original, decoded)
+        points.append(
+            (8 * summary.size_bytes / (len(originals) * info.width * info.height), distortion.psnr_611)
+        )
+    return points
