@@ -14,9 +14,10 @@ from av.video.stream import VideoStream
 
 from viddiff.config import MAX_HEIGHT, MAX_WIDTH, MIN_SIDE
 from viddiff.errors import LimitError, VideoError
+from viddiff.failures import FAILURES
 from viddiff.frame import Frame, VideoInfo
 from viddiff.keyframe import PIXEL_FORMATS, planes_from_picture
-from viddiff.videowriter import BT709, CHROMA_LOCATIONS, FAILURES, FULL, LIMITED, UNSPECIFIED, VideoWriter
+from viddiff.videowriter import BT709, CHROMA_LOCATIONS, FULL, LIMITED, UNSPECIFIED, VideoWriter
 
 __all__ = ["VideoReader", "VideoWriter"]
 
