@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable
-from typing import Any
+from fractions import Fraction
 
 import av
 from av.container import OutputContainer
@@ -14,31 +14,34 @@ from viddiff.tracks import FORMATS
 _BITEXACT = 0x400  # libav's AVFMT_FLAG_BITEXACT: nothing random, no versions
 
 
-def file_of(form: str, fill: Callable[[OutputContainer], object]) -> bytes:
-    """The bytes of a media file in libav's format `form` that `fill` writes. Raises what PyAV does."""
+def file_of(form: str, add: Callable[[OutputContainer], Stream], sample: bytes | None = None) -> bytes:
+    """The bytes of a media file in libav's format `form`: the stream that `add` adds, with a packet if given.
+
+    Raises what PyAV does where the format cannot hold the stream.
+    """
     out = io.BytesIO()
     with av.open(out, "w", format=form) as container:
         container.flags |= _BITEXACT
-        fill(container)
+        stream = add(container)
         container.start_encoding()
+        if sample is not None:
+            packet = av.Packet(sample)
+            packet.pts, packet.dts, packet.duration, packet.time_base = 0, 0, 1, Fraction(1, 100)
+            packet.is_keyframe, packet.stream = True, stream
+            container.mux(packet)
     return out.getvalue()
 
 
-def describe(stream: Stream, first: "av.Packet[Any] | None") -> tuple[str, bytes] | None:
-    """A format, and a file of it with this stream and its first packet, if any; None if no format can."""
+def describe(stream: Stream, sample: bytes) -> tuple[str, bytes] | None:
+    """A format, and a file of it with this stream and this packet; None if no format can.
 
-    def fill(container: OutputContainer) -> None:
-        copy = container.add_stream_from_template(stream, opaque=True)
-        if first is not None:
-            packet = av.Packet(bytes(first))
-            packet.time_base, packet.is_keyframe = first.time_base, True
-            packet.pts = packet.dts = 0
-            packet.stream = copy
-            container.mux(packet)
-
+    libav takes what it still misses from the packet, and some formats need one to be whole.
+    """
     for form in FORMATS:
         try:
-            data = file_of(form, fill)
+            data = file_of(
+                form, lambda container: container.add_stream_from_template(stream, opaque=True), sample
+            )
             with av.open(io.BytesIO(data), "r", format=form) as again:
                 if [codec_name(s) for s in again.streams] == [codec_name(stream)]:
                     return form, data

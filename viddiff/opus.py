@@ -9,10 +9,13 @@ import av
 from av.audio.codeccontext import AudioCodecContext
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
+from av.stream import Stream
 
 from viddiff.description import file_of
 
 RATE = 48000
+SILENCE = b"\xf8\xff\xfe"
+"""A packet of 20 ms."""
 LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 8: "7.1"}
 """By number of channels; other numbers become stereo."""
 BITRATES = range(6, 511)
@@ -55,10 +58,12 @@ class OpusTranscoder:
         context.options = {"mapping_family": "-1"}
 
     def _describe(self) -> bytes:
-        def fill(container: OutputContainer) -> None:
-            self._configure(container.add_stream("libopus", rate=RATE).codec_context)
+        def add(container: OutputContainer) -> Stream:
+            stream = container.add_stream("libopus", rate=RATE)
+            self._configure(stream.codec_context)
+            return stream
 
-        return file_of("matroska", fill)
+        return file_of("matroska", add, SILENCE)
 
     def _filtered(self, frame: av.AudioFrame) -> Iterator[av.AudioFrame]:
         if self._graph is None:

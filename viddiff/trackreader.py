@@ -12,7 +12,7 @@ import av
 from av.audio.stream import AudioStream
 from av.bitstream import BitStreamFilterContext
 from av.container import InputContainer
-from av.stream import AttachmentStream, Stream
+from av.stream import AttachmentStream, Disposition, Stream
 
 from viddiff.description import codec_name, describe
 from viddiff.errors import VideoError
@@ -148,7 +148,7 @@ class TrackReader:
         self._demuxed = self._all_packets(ahead, demuxed)
 
     def _add(self, stream: Stream, first: "av.Packet[Any] | None", audio: str) -> None:
-        codec = codec_name(stream)
+        codec, sample = codec_name(stream), bytes(first) if first is not None else b"\0\0"
         if len(self.extras.tracks) < MAX_TRACKS and stream.time_base and codec:
             if stream.type == "audio" and audio != "copy":
                 found: tuple[str, bytes] | None
@@ -156,8 +156,8 @@ class TrackReader:
                 self._opus[stream.index], found = opus, ("matroska", opus.description)
                 codec, time_base = "opus", opus.time_base
             else:
-                found, time_base = describe(stream, first), stream.time_base
-                if codec == "aac" and first is not None and bytes(first)[:2] >= b"\xff\xf0":
+                found, time_base = describe(stream, sample), stream.time_base
+                if codec == "aac" and sample[:2] >= b"\xff\xf0":
                     # a broadcast's headers (ADTS), which other files do not have
                     self._filters[len(self.extras.tracks)] = BitStreamFilterContext("aac_adtstoasc", stream)
             if found is not None:
@@ -205,7 +205,7 @@ class TrackReader:
 
 
 def _is_cover(stream: Stream) -> bool:
-    return stream.type == "video" and "attached_pic" in str(stream.disposition)
+    return stream.type == "video" and Disposition.attached_pic in stream.disposition
 
 
 def _wanted(tags: Tags) -> Tags:

@@ -9,6 +9,7 @@ from typing import BinaryIO, Self, cast
 
 import av
 from av.container import InputContainer
+from av.stream import Disposition
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
@@ -78,7 +79,7 @@ class VideoReader:
 
     def _select_stream(self, threads: int) -> VideoStream:
         """The first stream of moving pictures, ready to decode and of a size within the limits."""
-        streams = [s for s in self._container.streams.video if "attached_pic" not in str(s.disposition)]
+        streams = [s for s in self._container.streams.video if Disposition.attached_pic not in s.disposition]
         if not streams:
             raise VideoError(f"{self._name} has no video in it")
         if len(streams) > 1:
