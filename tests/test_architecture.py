@@ -10,7 +10,10 @@ import viddiff
 ROOT = Path(viddiff.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 OWNERS = {
-    "av": {"video", "videowriter", "keyframe"},
+    "av": {
+        *("video", "videowriter", "keyframe"),
+        *("trackreader", "trackwriter", "description", "opus", "failures"),
+    },
     "constriction": {"entropy"},
     "click": {"cli"},
     "tqdm": {"progress"},
@@ -18,10 +21,13 @@ OWNERS = {
     "torchvision": {"data"},
 }
 LAYERS = [
-    {"errors", "config", "effort", "__init__"},
+    {"errors", "config", "effort", "failures", "__init__"},
     {"frame"},
     {"container", "entropy", "keyframe", "metrics", "models", "progress", "gop", "packet", "team"},
-    {"reader", "videowriter", "search", "grouping"},
+    {"reader", "tracks", "search", "grouping"},
+    {"description", "interleave", "trackfile"},
+    {"opus", "trackwriter"},
+    {"trackreader", "videowriter"},
     {"video"},
     {"checkpoint"},
     {"templates"},
@@ -40,6 +46,9 @@ LAYERS = [
 FREE_OF = {
     "container": {"numpy", "torch"},
     "reader": {"numpy", "torch"},
+    "tracks": {"numpy", "torch"},
+    "interleave": {"numpy", "torch"},
+    "trackfile": {"numpy", "torch"},
     "models": {"av", "click", "constriction", "safetensors", "cv2", "io", "pathlib"},
 }
 

@@ -44,13 +44,14 @@ def encode(
     progress: Observer | None = None,
     reconstruction: ReconstructionSink | None = None,
     collect: Callable[[FrameSample], None] | None = None,
+    open_writer: Callable[[BinaryIO, Header], Writer] = Writer,
 ) -> EncodeSummary:
     """Encode frames in presentation order to `out`, which is only written to, never sought in.
 
     Raises VideoError or LimitError from the frames' source unchanged. Returns totals.
     """
     header = Header(info, codec.hash, codec.name, options.gop, options.entropy, options.low_delay)
-    writer = Writer(out, header)
+    writer = open_writer(out, header)
     summary = EncodeSummary()
     encoder = GopEncoder(codec, info, options, summary, collect)
     for group in group_frames(frames, options.gop, options.mini_gop):

@@ -10,8 +10,7 @@ signed 64-bit, in units of the time base.
 A payload is at most 64 MiB. Types below 0x80 are critical: a decoder rejects those it does not know, and a
 second HEADER. Types from 0x80 are ancillary: a decoder checks their CRC and skips those it does not need.
 
-    01 HEADER     02 KEY     03 PREDICTED     04 END     80 INDEX
-    81 TRACK, 82 PACKETS, 83 META: reserved for other streams, their data, and metadata or attachments
+    01 HEADER     02 KEY     03 PREDICTED     04 END     80 INDEX     81 TRACK     82 PACKETS     83 META
 
 HEADER, always the first chunk; a value that is not listed is rejected, and so are bytes after the last field:
 
@@ -45,6 +44,29 @@ The first of both kinds is KEY, and pts strictly increase. INDEX, for seeking:
 
     varint number of frames | varint number of KEY chunks | for each of these: varint offset from the file's
     first byte, less that of the KEY before | varint number of the frame from 0, less that before | zigzag pts
+
+META, TRACK and PACKETS carry what came with the video; a decoder of frames needs none of them, and a file
+without sound, subtitles and the like has none. META and TRACK stand before the first KEY, both as
+
+    varint size of JSON | JSON, an object in UTF-8 | data
+
+META is either {"tags": {..}, "chapters": [[start, end, numerator, denominator, {..}]..], "video": {"tags":
+{..}, "disposition": n}} without data, chapters in units of numerator/denominator seconds and {..} text by
+name; or {"name": .., "mime": ..}, an attachment, which is the data. TRACK describes a stream of packets, the
+first is number 0, at most 64: {"kind": "audio", "subtitle" or "data", "codec": libav's name of it,
+"time_base": [numerator, denominator], "format": "matroska", "mp4", "mov" or "mpegts", "tags": {..},
+"disposition": n, "details": {.. numbers or text for people}}; the data is a media file of that format whose
+only stream has the track's codec parameters (what packets it holds means nothing). Dispositions are libav's
+bits. PACKETS holds, until its end, packets, whose bytes and times are those of the source:
+
+    varint   4 x track + 2 x regular + key; key: decoding may begin here
+    zigzag   pts in the track's time base, within 2^31 s of 0    } both only if not regular: else the track's
+    varint   duration, 0 if unknown, below 2^31 s                } packet before in this chunk says them: its
+                                                                   pts and duration together, its duration
+    varint   size | bytes
+
+All times are on the video's scale: a packet at 2 s belongs to a frame at 2 s. Packets come in the order in
+which they were stored, ahead of the first frame that is not earlier.
 
 END, always 14 bytes, directly after INDEX: u64 offset of INDEX from the file's first byte. A reader rebuilds
 an INDEX that is missing or untrue from the chunks; after damage it goes on at the next good KEY.
@@ -276,6 +298,10 @@ class Writer:
         else:
             self._emit(PREDICTED, payload)
         self._frames += 1 if isinstance(chunk, KeyChunk) else len(chunk.pts)
+
+    def attach(self, kind: int, payload: bytes) -> None:
+        """Append an ancillary chunk: TRACK, PACKETS or META. LimitError if it is over 64 MiB."""
+        self._emit(kind, payload)
 
     def finish(self) -> None:
         """Write INDEX and END; the last call."""

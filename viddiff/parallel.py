@@ -9,7 +9,7 @@ What waits to be passed on is bounded: chunks are small, and decoded frames have
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -102,6 +102,7 @@ def encode_video(
     machine: Machine,
     options: EncodeOptions,
     progress: Observer | None = None,
+    open_writer: Callable[[BinaryIO, Header], Writer] = Writer,
 ) -> EncodeSummary:
     """Encode the frames of `reader`, which was opened as VideoReader(source, start, count), to `out`.
 
@@ -114,10 +115,10 @@ def encode_video(
         -(-expected // options.gop), expected * info.width * info.height, _ENCODE_LEAST
     )
     if workers == 1:
-        summary = encode(reader, reader.info, out, codec, options, progress)
+        summary = encode(reader, reader.info, out, codec, options, progress, open_writer=open_writer)
     else:
         summary = EncodeSummary()
-        writer = Writer(
+        writer = open_writer(
             out, Header(reader.info, codec.hash, codec.name, options.gop, options.entropy, options.low_delay)
         )
         arguments = (source, start, count, machine, options)

@@ -86,9 +86,12 @@ class _Source:
 class Reader:
     """Reads a `.vdf`, from a pipe too; only `index` and `seek` need a seekable file. Does not close it."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        """Read magic and header from `file`, which stands at its start. BitstreamError, LimitError."""
-        self._file, self._source = file, _Source(file)
+    def __init__(self, file: BinaryIO, others: Callable[[int, bytes], None] | None = None) -> None:
+        """Read magic and header from `file`, which stands at its start. BitstreamError, LimitError.
+
+        others: takes type and payload of the ancillary chunks that are passed, but for INDEX.
+        """
+        self._file, self._source, self._others = file, _Source(file), others
         if not self._source.fill(len(MAGIC)) or self._source.buffer != MAGIC:
             raise BitstreamError("not a .vdf file")
         self._source.drop(len(MAGIC))
@@ -175,6 +178,8 @@ class Reader:
                 raise BitstreamError("END has a wrong size or is not the end")
         elif kind < 0x80 and kind != PREDICTED:
             raise BitstreamError(f"chunk type {kind:#04x} is unknown or misplaced")
+        elif kind > INDEX and self._others is not None:
+            self._others(kind, payload)
         return None
 
     def _key_at(self, entry: IndexEntry, end: int) -> _Source:

@@ -9,14 +9,16 @@ from typing import BinaryIO, Self, cast
 
 import av
 from av.container import InputContainer
+from av.stream import Disposition
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from viddiff.config import MAX_HEIGHT, MAX_WIDTH, MIN_SIDE
 from viddiff.errors import LimitError, VideoError
+from viddiff.failures import FAILURES
 from viddiff.frame import Frame, VideoInfo
 from viddiff.keyframe import PIXEL_FORMATS, planes_from_picture
-from viddiff.videowriter import BT709, CHROMA_LOCATIONS, FAILURES, FULL, LIMITED, UNSPECIFIED, VideoWriter
+from viddiff.videowriter import BT709, CHROMA_LOCATIONS, FULL, LIMITED, UNSPECIFIED, VideoWriter
 
 __all__ = ["VideoReader", "VideoWriter"]
 
@@ -77,7 +79,7 @@ class VideoReader:
 
     def _select_stream(self, threads: int) -> VideoStream:
         """The first stream of moving pictures, ready to decode and of a size within the limits."""
-        streams = [s for s in self._container.streams.video if "attached_pic" not in str(s.disposition)]
+        streams = [s for s in self._container.streams.video if Disposition.attached_pic not in s.disposition]
         if not streams:
             raise VideoError(f"{self._name} has no video in it")
         if len(streams) > 1:

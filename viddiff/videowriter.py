@@ -12,8 +12,11 @@ from av.container import OutputContainer
 from av.video.stream import VideoStream
 
 from viddiff.errors import VideoError
+from viddiff.failures import FAILURES
 from viddiff.frame import Frame, VideoInfo
+from viddiff.interleave import Interleaver
 from viddiff.keyframe import PIXEL_FORMATS, picture_from_planes, plane_shapes, replicate
+from viddiff.trackwriter import TrackWriter
 
 CONTAINERS = {".mp4": "mp4", ".mkv": "matroska", ".y4m": "yuv4mpegpipe"}
 """Files that `VideoWriter` writes, by extension, with libav's names of them."""
@@ -21,8 +24,6 @@ CHROMA_LOCATIONS = ("unspecified", "left", "center", "topleft")
 """libav's names of the values of `VideoInfo.chroma_location`."""
 UNSPECIFIED, BT709 = 2, 1  # H.273 code points
 LIMITED, FULL = 1, 2  # libav's AVColorRange
-FAILURES = (av.FFmpegError, OSError, ValueError, RuntimeError, NotImplementedError)
-"""What PyAV raises when a file or its content is to blame."""
 
 _Y4M_CHROMA = ("420", "420mpeg2", "420jpeg", "420paldv")  # index: VideoInfo.chroma_location
 
@@ -33,7 +34,14 @@ class VideoWriter:
     The file appears under its name only when all is written; after an exception nothing is left.
     """
 
-    def __init__(self, path: str | os.PathLike[str], info: VideoInfo, lossless: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        info: VideoInfo,
+        lossless: bool = False,
+        others: Interleaver | None = None,
+    ) -> None:
+        """others: what goes beside the video, as far as the file can hold it."""
         self._path, self._info, self._lossless = Path(path), info, lossless
         self._suffix = self._path.suffix.lower()
         if self._suffix not in CONTAINERS:
@@ -43,6 +51,10 @@ class VideoWriter:
         self._temporary = self._path.with_name(f".{self._path.name}.{secrets.token_hex(4)}.part")
         self.notes: list[str] = []
         """Lines that the user should see: what this kind of file cannot hold."""
+        self._others: TrackWriter | None = None
+        if others is not None:
+            self._others = TrackWriter(others, CONTAINERS[self._suffix])
+            self.notes += self._others.notes
         self._size = info.width, info.height
         if self._suffix != ".y4m" and not lossless and (info.width % 2 or info.height % 2):
             self._size = info.width + info.width % 2, info.height + info.height % 2
@@ -74,6 +86,12 @@ class VideoWriter:
             )
         if self._frames and frame.pts <= self._last_pts:
             raise ValueError(f"a frame at {frame.pts} after one at {self._last_pts}")
+        time = frame.pts * info.time_base
+        if self._others is not None:
+            with self._failures():
+                if not self._frames:
+                    self._others.begin(time)
+                self._others.upto(time)
         self._first_pts = self._first_pts if self._frames else frame.pts
         self._last_pts = frame.pts
         self._frames += 1
@@ -103,6 +121,9 @@ class VideoWriter:
                 with self._stack:
                     if kind is None and self._frames and self._suffix != ".y4m":
                         self._container.mux(self._stream.encode(None))
+                        if self._others is not None:
+                            end = self._last_pts * self._info.time_base + 1 / self._info.frame_rate
+                            self._others.rest(end)
                 if kind is None:
                     if not self._frames:
                         raise VideoError(f"{self._path} is not written, for there was no frame")
@@ -144,6 +165,9 @@ class VideoWriter:
         self._stream = stream
         if self._lossless and info.sample_aspect_ratio != 1:
             self._set_aspect = _aspect_filter(info)
+        if self._others is not None:
+            self._others.add_to(output, stream)
+            self.notes += self._others.notes
         return output
 
 

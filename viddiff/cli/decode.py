@@ -47,16 +47,20 @@ def decode_command(
     target = target or source.with_suffix(".mkv" if lossless else ".mp4")
     shared.check_paths(source, target, force)
 
+    from viddiff.interleave import Interleaver
     from viddiff.parallel import Machine, decode_video
     from viddiff.progress import Progress
+    from viddiff.trackfile import TrackFile
     from viddiff.video import VideoWriter
 
     started = time.monotonic()
     machine = Machine(weights, shared.pick_device(device), workers)
-    with open(source, "rb") as file:
+    with open(source, "rb") as file, open(source, "rb") as again:
         video = decode_video(file, source, machine, start, frames)
+        others = TrackFile(again)
+        interleaver = Interleaver(others.extras, others.packets(), start > 0, frames is not None)
         with (
-            VideoWriter(target, video.info, lossless) as writer,
+            VideoWriter(target, video.info, lossless, interleaver) as writer,
             Progress("decode", video.frame_count, quiet) as progress,
         ):
             for count, frame in enumerate(video.frames, 1):

@@ -1,11 +1,22 @@
 """`viddiff encode`."""
 
+import re
 import time
 from pathlib import Path
 
 import click
 
 from viddiff.cli import shared
+
+
+def _audio(context: click.Context, option: click.Parameter, value: str) -> str:
+    """Check --audio, and drop the k of "64k"."""
+    if value in ("copy", "none"):
+        return value
+    found = re.fullmatch(r"opus:(\d{1,3})k?", value)
+    if found is None or not 6 <= int(found[1]) <= 510:
+        raise click.BadParameter("it is copy, none, or opus:6k to opus:510k")
+    return f"opus:{int(found[1])}"
 
 
 @click.command("encode")
@@ -42,6 +53,14 @@ from viddiff.cli import shared
     show_default=True,
     help="What encoding may cost; slower gives smaller files.",
 )
+@click.option(
+    "--audio",
+    callback=_audio,
+    default="copy",
+    show_default=True,
+    metavar="copy|opus:N|none",
+    help="Copy the sound, encode it with N kbit/s (opus:64k; 6 to 510) or leave it out.",
+)
 @shared.combined(
     shared.start_option,
     shared.frames_option,
@@ -60,6 +79,7 @@ def encode_command(
     low_delay: bool,
     entropy: str,
     preset: str,
+    audio: str,
     start: int,
     frames: int | None,
     weights: Path | None,
@@ -82,14 +102,21 @@ def encode_command(
     shared.check_paths(source, target, force)
 
     from viddiff.codec import EncodeOptions
+    from viddiff.interleave import Interleaver, InterleavingWriter
     from viddiff.parallel import Machine, encode_video
     from viddiff.progress import Progress
+    from viddiff.trackreader import TrackReader
     from viddiff.video import VideoReader
 
     options = EncodeOptions(quality, gop, low_delay, entropy, preset)
     machine = Machine(weights, shared.pick_device(device), workers)
-    with VideoReader(source, start, frames) as reader, shared.complete_file(target) as out:
+    with (
+        VideoReader(source, start, frames) as reader,
+        TrackReader(source, audio) as others,
+        shared.complete_file(target) as out,
+    ):
         info = reader.info
+        interleaver = Interleaver(others.extras, others.packets(), start > 0, frames is not None)
         started = time.monotonic()
         with Progress("encode", info.frame_count, quiet) as progress:
             summary = encode_video(
@@ -101,9 +128,10 @@ def encode_command(
                 machine,
                 options,
                 lambda s: progress.update(s.frames, s.size_bytes),
+                lambda file, header: InterleavingWriter(file, header, interleaver, frames),
             )
         seconds = time.monotonic() - started
-        shared.print_notes(reader.notes, quiet)
+        shared.print_notes([*reader.notes, *others.notes], quiet)
     bpp = 8 * summary.size_bytes / (summary.frames * info.width * info.height)
     if as_json:
         shared.print_json(

@@ -28,20 +28,31 @@ def info_command(source: Path | None, model: bool, weights: Path | None, as_json
         shared.print_json(values)
         return
     for name, value in values.items():
-        if isinstance(value, dict):
-            value = ", ".join(f"{part} {number:g}" for part, number in value.items())
-        click.echo(f"{name.replace('_', ' '):24} {value}")
+        lines = value if isinstance(value, list) else [value]
+        for number, line in enumerate(lines or ["none"]):
+            label = "" if number else name.replace("_", " ")
+            click.echo(f"{label:24} {_text(line)}")
+
+
+def _text(value: object) -> str:
+    """A value on one line."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_text(inner)}" for name, inner in value.items()) or "none"
+    return f"{value:g}" if isinstance(value, float) else " ".join(str(value).split())
 
 
 def describe_file(source: Path) -> dict[str, Any]:
     """What a `.vdf` says of itself, without decoding a frame."""
     from viddiff.reader import Reader
+    from viddiff.trackfile import summary
 
     if not source.is_file():
         raise ViddiffError(f"{source} {'is not a file' if source.exists() else 'does not exist'}")
     with open(source, "rb") as file:
         reader = Reader(file)
         keyframes = reader.index()
+        file.seek(0)
+        others = summary(file)
     header, video, frames = reader.header, reader.header.video, reader.frame_count or 0
     size, seconds = source.stat().st_size, frames / float(video.frame_rate)
     return {
@@ -56,6 +67,7 @@ def describe_file(source: Path) -> dict[str, Any]:
         "full_range": video.full_range, "chroma_location": video.chroma_location,
         "sample_aspect_ratio": str(video.sample_aspect_ratio), "rotation": video.rotation,
         "model_name": header.model_name, "model_hash": header.model_hash.hex(),
+        **others,
     }  # fmt: skip
 
 

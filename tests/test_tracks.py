@@ -1,0 +1,670 @@
+"""Sound, subtitles, chapters, tags and attachments: the same packets at the same times, there and back."""
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from viddiff.checkpoint import Codec
+from viddiff.cli import main
+from viddiff.codec import decode
+from viddiff.container import META, PACKETS, TRACK, Writer, pack_varint
+from viddiff.errors import BitstreamError
+from viddiff.reader import Reader
+from viddiff.trackfile import TrackFile
+from viddiff.tracks import Attachment, Chapter, Extras, Track, TrackPacket, pack_packets, unpack_packets
+
+RATE = 48000
+FRAME = 1024 / RATE
+"""Seconds of a packet of AAC, the longest here."""
+ASS = (
+    b"[Script Info]\nScriptType: v4.00+\n[V4+ Styles]\nFormat: Name, Fontname, Fontsize\n"
+    b"Style: Default,Arial,20\n[Events]\nFormat: Layer, Start, End, Style, Text\n"
+    b"Dialogue: 0,0:00:00.10,0:00:00.30,Default,Hello\nDialogue: 0,0:00:00.50,0:00:00.90,Default,World\n"
+)
+SRT = b"1\n00:00:00,100 --> 00:00:00,300\nGood day\n\n2\n00:00:00,500 --> 00:00:00,900\nGood night\n\n"
+
+
+@dataclass
+class Sound:
+    """A sound track to make: a click every tenth of a second."""
+
+    codec: str = "aac"
+    language: str = "eng"
+    title: str = "Main"
+    start: float = 0.0
+    channels: int = 2
+
+
+@dataclass
+class Source:
+    """A little video to make, and what goes with it."""
+
+    sounds: list[Sound] = field(default_factory=list)
+    subtitles: list[tuple[str, bytes]] = field(default_factory=list)
+    video_start: float = 0.0
+    frames: int = 25
+    tags: dict[str, str] = field(default_factory=dict)
+    chapters: list[tuple[int, int, str]] = field(default_factory=list)
+    attachments: list[Attachment] = field(default_factory=list)
+    options: dict[str, str] = field(default_factory=dict)
+
+    def write(self, path: Path) -> Path:
+        with av.open(str(path), "w", container_options=self.options) as output:
+            output.metadata.update(self.tags)
+            chapters = [
+                {"id": i, "start": a, "end": b, "time_base": Fraction(1, 1000), "metadata": {"title": name}}
+                for i, (a, b, name) in enumerate(self.chapters, 1)
+            ]
+            video = output.add_stream("mpeg4", rate=25)
+            video.width, video.height, video.pix_fmt = 32, 32, "yuv420p"
+            video.codec_context.max_b_frames = 0
+            packets = []
+            sounds = []
+            for sound in self.sounds:
+                stream = output.add_stream(sound.codec, rate=RATE)
+                stream.codec_context.layout = "stereo" if sound.channels == 2 else "mono"
+                stream.metadata.update({"language": sound.language, "title": sound.title})
+                sounds.append(stream)
+            texts = []
+            for form, text in self.subtitles:
+                source = av.open(io.BytesIO(text), format=form)
+                stream = output.add_stream_from_template(source.streams[0])
+                stream.metadata["language"] = "fra"
+                texts.append((stream, source))
+            for file in self.attachments:
+                output.add_attachment(file.name, file.mime, file.data)
+            output.set_chapters(chapters)
+            output.start_encoding()
+            for index in range(self.frames):
+                picture = av.VideoFrame.from_ndarray(np.full((48, 32), 4 * index, np.uint8), "yuv420p")
+                picture.pts, picture.time_base = index + round(25 * self.video_start), Fraction(1, 25)
+                packets += video.encode(picture)
+            packets += video.encode(None)
+            for sound, stream in zip(self.sounds, sounds, strict=True):
+                wave = clicks(self.frames / 25, sound.channels)
+                pcm = av.AudioFrame.from_ndarray(wave, "fltp", stream.codec_context.layout.name)
+                pcm.sample_rate, pcm.pts, pcm.time_base = RATE, round(sound.start * RATE), Fraction(1, RATE)
+                packets += stream.encode(pcm) + stream.encode(None)
+            for stream, source in texts:
+                for packet in source.demux():
+                    if packet.size:
+                        packet.stream = stream
+                        packets.append(packet)
+            output.mux(sorted(packets, key=lambda p: p.dts * p.time_base))
+        return path
+
+
+def clicks(seconds: float, channels: int) -> np.ndarray:
+    """(channels, samples): 5 ms of 1 kHz at the beginning of every tenth of a second."""
+    time = np.arange(round(seconds * RATE)) / RATE
+    wave = np.where(time % 0.1 < 0.005, np.sin(2 * np.pi * 1000 * time), 0)
+    return np.repeat(wave[None].astype(np.float32) / 2, channels, 0)
+
+
+@dataclass
+class Contents:
+    """What is in a media file besides video."""
+
+    kinds: list[str]
+    hashes: list[list[str]]
+    times: list[list[float]]
+    """In seconds, less the time of the first frame."""
+    tags: list[dict[str, str]]
+    codecs: list[str]
+    first_frame: float
+    file_tags: dict[str, str]
+    chapters: list[tuple[float, float, str]]
+    attachments: dict[str, bytes]
+
+
+def contents(path: Path) -> Contents:
+    with av.open(str(path)) as container:
+        streams = [s for s in container.streams if s.type in ("audio", "subtitle")]
+        attached = {s.name: s.data for s in container.streams if s.type == "attachment"}
+        found = Contents(
+            [s.type for s in streams],
+            [[] for _ in streams],
+            [[] for _ in streams],
+            [dict(s.metadata) for s in streams],
+            [s.codec_context.codec.canonical_name for s in streams],
+            0.0,
+            dict(container.metadata),
+            [
+                (float(c["start"] * c["time_base"]), float(c["end"] * c["time_base"]), c["metadata"]["title"])
+                for c in container.chapters()
+            ],
+            attached,
+        )
+        numbers = {s.index: i for i, s in enumerate(streams)}
+        first = []
+        for packet in container.demux():
+            if packet.size and packet.stream.index in numbers:
+                number = numbers[packet.stream.index]
+                found.hashes[number].append(sha256(bytes(packet)).hexdigest())
+                found.times[number].append(float(packet.pts * packet.time_base))
+            elif packet.size and packet.stream.type == "video":
+                if av.stream.Disposition.attached_pic in packet.stream.disposition:
+                    attached[packet.stream.metadata.get("filename", "cover")] = bytes(packet)
+                elif not packet.is_discard:
+                    first.append(float(packet.pts * packet.time_base))
+        found.first_frame = min(first)
+        found.times = [[time - found.first_frame for time in times] for times in found.times]
+        return found
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+@pytest.fixture
+def there(weights: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Encodes a file and gives the .vdf; asserts that it went well."""
+
+    def encode_file(source: Path, *options: object) -> Path:
+        vdf = tmp_path / f"{source.stem}.vdf"
+        result = run("encode", source, vdf, "--weights", weights, "--workers", 1, "--force", *options)
+        assert result.exit_code == 0, result.output
+        return vdf
+
+    return encode_file
+
+
+@pytest.fixture
+def back(weights: Path, tmp_path: Path) -> Callable[..., tuple[Contents, str]]:
+    """Decodes a .vdf and gives what is in the result, and what was said."""
+
+    def decode_file(vdf: Path, suffix: str, *options: object) -> tuple[Contents, str]:
+        out = tmp_path / f"back{suffix}"
+        result = run("decode", vdf, out, "--weights", weights, "--workers", 1, "--force", *options)
+        assert result.exit_code == 0, result.output
+        return contents(out), result.stderr
+
+    return decode_file
+
+
+def close(a: list[float], b: list[float], within: float) -> bool:
+    return len(a) == len(b) and all(abs(x - y) <= within for x, y in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codecs"),
+    [
+        (".mp4", ["aac", "ac3"]),
+        (".mkv", ["libopus", "flac"]),
+        (".mov", ["aac", "pcm_s16le"]),
+        (".mkv", ["aac", "tta"]),
+    ],
+)
+def test_sound_is_copied_packet_for_packet(
+    tmp_path: Path, there: Any, back: Any, suffix: str, codecs: list[str]
+) -> None:
+    """Two tracks: the same bytes, the same times to a tick of the format, the same names."""
+    sounds = [Sound(codecs[0], "eng", "Main"), Sound(codecs[1], "deu", "Kommentar", channels=1)]
+    source = Source(sounds).write(tmp_path / f"a{suffix}")
+    before = contents(source)
+    vdf = there(source)
+    for target in (".mkv", ".mp4"):
+        after, said = back(vdf, target)
+        if target == ".mp4" and "tta" in codecs:
+            assert "Note: .mp4 cannot hold these, they are left out: audio tta (deu)" in said
+            before = Contents(**{**vars(before), "hashes": before.hashes[:1], "times": before.times[:1]})
+        else:
+            assert said.count("Note") == 0
+        assert after.hashes == before.hashes
+        assert all(close(a, b, 0.0011) for a, b in zip(after.times, before.times, strict=True))
+        for tags, first, sound in zip(after.tags, before.tags, sounds, strict=False):
+            assert tags.get("language", "und") == first.get("language", "und")
+            assert tags.get("title", tags.get("name")) == sound.title
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
+@pytest.mark.parametrize(("video_start", "sound_start"), [(0.4, 0.0), (0.0, 0.6), (2.0, 2.2)])
+def test_starts_apart_stay_apart(
+    tmp_path: Path, there: Any, back: Any, suffix: str, video_start: float, sound_start: float
+) -> None:
+    """Edit lists, late tracks, and the offset that broadcasts begin with."""
+    codec = "libmp3lame" if suffix == ".mkv" else "aac"
+    source = Source([Sound(codec, start=sound_start)], video_start=video_start)
+    before = contents(source.write(tmp_path / f"a{suffix}"))
+    assert before.times[0][0] == pytest.approx(sound_start - video_start, abs=0.06), "the source is as meant"
+    vdf = there(tmp_path / f"a{suffix}")
+    for target in (".mkv", ".mp4"):
+        after, _ = back(vdf, target)
+        assert close(after.times[0], before.times[0], 0.0016)
+
+
+def test_two_tracks_of_a_broadcast(tmp_path: Path, there: Any, back: Any) -> None:
+    """Their packets lose the broadcast's own headers (ADTS, 7 bytes), as in every other kind of file."""
+    source = Source([Sound(language="eng"), Sound(language="fra", channels=1)]).write(tmp_path / "a.ts")
+    with av.open(str(source)) as container:
+        tracks = container.streams.audio
+        raw = [[sha256(bytes(p)[7:]).hexdigest() for p in container.demux(t) if p.size] for t in tracks[:1]]
+        container.seek(0)
+    after, _ = back(there(source), ".mkv")
+    assert after.hashes[0] == raw[0]
+    assert [tags["language"] for tags in after.tags] == ["eng", "fra"]
+    assert close(after.times[1], contents(source).times[1], 0.0011)
+
+
+def test_what_an_edit_list_hides_stays_hidden(tmp_path: Path, there: Any, back: Any) -> None:
+    """An .mp4 whose first 0.4 s are cut by its edit list, as phones and editors do."""
+    raw = Source([Sound()]).write(tmp_path / "raw.mp4")
+    cut = tmp_path / "cut.mp4"
+    with av.open(str(raw)) as container, av.open(str(cut), "w") as output:
+        streams = {s.index: output.add_stream_from_template(s, opaque=True) for s in container.streams}
+        for packet in container.demux():
+            if packet.size:
+                shift = round(Fraction(2, 5) / packet.time_base)
+                packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+                packet.stream = streams[packet.stream.index]
+                output.mux(packet)
+    before = contents(cut)
+    assert min(before.times[0]) < -0.3, "the hidden part is there"
+    after, _ = back(there(cut), ".mp4")
+    shown = [h for h, t in zip(before.hashes[0], before.times[0], strict=True) if t >= -0.1]
+    assert after.hashes[0] == shown
+    assert min(after.times[0]) >= -0.11
+
+
+def test_subtitles(tmp_path: Path, there: Any, back: Any) -> None:
+    source = Source([Sound("libopus")], [("ass", ASS), ("srt", SRT)]).write(tmp_path / "a.mkv")
+    before = contents(source)
+    vdf = there(source)
+    after, said = back(vdf, ".mkv")
+    assert "Note" not in said
+    assert (after.kinds, after.hashes) == (before.kinds, before.hashes)
+    assert [tags["language"] for tags in after.tags[1:]] == ["fra", "fra"]
+    assert close(after.times[1], [0.1, 0.5], 0.001)
+    after, said = back(vdf, ".mp4")
+    assert after.hashes == before.hashes[:1]
+    assert said.count("Note: .mp4 cannot hold these, they are left out: subtitle ") == 1
+    assert "ass" in said or "ssa" in said
+    assert "subrip (fra)" in said
+
+
+def test_subtitles_of_mp4(tmp_path: Path, there: Any, back: Any) -> None:
+    """mov_text: two bytes of length, then text; .mkv has no such kind."""
+    source = tmp_path / "a.mp4"
+    with av.open(str(source), "w") as output:
+        video, text = output.add_stream("mpeg4", rate=25), output.add_mux_stream("mov_text")
+        video.width, video.height, video.pix_fmt = 32, 32, "yuv420p"
+        packets = []
+        for index in range(10):
+            picture = av.VideoFrame.from_ndarray(np.full((48, 32), 4 * index, np.uint8), "yuv420p")
+            packets += video.encode(picture)
+        packet = av.Packet(b"\0\5Hello")
+        packet.pts = packet.dts = 120
+        packet.duration, packet.time_base, packet.stream = 200, Fraction(1, 1000), text
+        output.mux([*packets, packet, *video.encode(None)])
+    before = contents(source)
+    assert sha256(b"\0\5Hello").hexdigest() in before.hashes[0]
+    vdf = there(source)
+    after, said = back(vdf, ".mp4")
+    shown = set(before.hashes[0]) - {sha256(b"\0\0").hexdigest()}
+    assert set(after.hashes[0]) - {sha256(b"\0\0").hexdigest()} == shown
+    assert 0.12 in [pytest.approx(time, abs=0.001) for time in after.times[0]]
+    after, said = back(vdf, ".mkv")
+    assert after.kinds == []
+    assert "Note: .mkv cannot hold these, they are left out: subtitle mov_text" in said
+
+
+def test_a_second_video_is_left_out(tmp_path: Path, there: Any, weights: Path) -> None:
+    source = tmp_path / "a.mkv"
+    with av.open(str(source), "w") as output:
+        videos = [output.add_stream("mpeg4", rate=25) for _ in range(2)]
+        for video in videos:
+            video.width, video.height, video.pix_fmt = 32, 32, "yuv420p"
+        picture = av.VideoFrame.from_ndarray(np.full((48, 32), 90, np.uint8), "yuv420p")
+        output.mux([packet for video in videos for packet in video.encode(picture) + video.encode(None)])
+    result = run("encode", source, "--weights", weights, "--workers", 1)
+    assert "Note: took the first of 2 video streams" in result.stderr
+
+
+def test_dispositions(tmp_path: Path, there: Any, back: Any, weights: Path) -> None:
+    source = Source([Sound("libopus"), Sound("libopus", "deu")]).write(tmp_path / "a.mkv")
+    marked = tmp_path / "marked.mkv"
+    wanted = [av.stream.Disposition.default, av.stream.Disposition.hearing_impaired]
+    with av.open(str(source)) as container, av.open(str(marked), "w") as output:
+        streams = {s.index: output.add_stream_from_template(s, opaque=True) for s in container.streams}
+        for stream, disposition in zip(output.streams.audio, wanted, strict=True):
+            stream.disposition = disposition
+        for packet in container.demux():
+            if packet.size:
+                packet.stream = streams[packet.stream.index]
+                output.mux(packet)
+    back(there(marked), ".mkv")
+    with av.open(str(tmp_path / "back.mkv")) as container:
+        assert [int(s.disposition) for s in container.streams.audio] == [int(d) for d in wanted]
+
+
+def test_chapters_tags_and_attachments(tmp_path: Path, there: Any, back: Any) -> None:
+    font = Attachment("font.ttf", "application/x-truetype-font", bytes(range(256)) * 40)
+    source = Source(
+        [Sound("libopus")],
+        tags={"title": "Été", "creation_time": "2024-05-06T07:08:09.000000Z", "odd": "kept"},
+        chapters=[(0, 400, "First"), (400, 1000, "Second")],
+        attachments=[font, cover()],
+    ).write(tmp_path / "a.mkv")
+    vdf = there(source)
+    after, said = back(vdf, ".mkv")
+    assert "Note" not in said
+    assert after.chapters == [(0.0, 0.4, "First"), (0.4, 1.0, "Second")]
+    lower = {name.lower(): value for name, value in after.file_tags.items()}
+    assert (lower["title"], lower["odd"]) == ("Été", "kept")
+    assert lower["creation_time"].startswith("2024-05-06T07:08:09")
+    assert after.attachments == {"font.ttf": font.data, "cover.png": cover().data}
+    after, said = back(vdf, ".mp4")
+    assert [name for *_, name in after.chapters] == ["First", "Second"]
+    assert after.file_tags["title"] == "Été"
+    assert after.file_tags["creation_time"].startswith("2024-05-06T07:08:09")
+    assert list(after.attachments.values()) == [cover().data]
+    assert "left out: tag ODD, attachment font.ttf" in said
+
+
+def cover() -> Attachment:
+    encoder = av.CodecContext.create("png", "w")
+    encoder.width, encoder.height, encoder.pix_fmt, encoder.time_base = 16, 16, "rgb24", Fraction(1, 25)
+    picture = av.VideoFrame.from_ndarray(np.arange(768, dtype=np.uint8).reshape(16, 16, 3), "rgb24")
+    return Attachment(
+        "cover.png", "image/png", b"".join(map(bytes, encoder.encode(picture) + encoder.encode()))
+    )
+
+
+def test_y4m_says_what_it_leaves_out(tmp_path: Path, there: Any, weights: Path) -> None:
+    vdf = there(Source([Sound()], tags={"title": "x"}).write(tmp_path / "a.mp4"))
+    result = run("decode", vdf, tmp_path / "a.y4m", "--weights", weights)
+    assert result.exit_code == 0
+    assert "Note: .y4m cannot hold these, they are left out: audio aac (eng)" in result.stderr
+
+
+def test_parts_keep_their_sound(tmp_path: Path, there: Any, back: Any) -> None:
+    """Cut when encoding or when decoding: the span of the frames, whole packets, in sync."""
+    source = Source([Sound("libopus")], [("srt", SRT)], chapters=[(0, 300, "A"), (300, 1000, "B")])
+    source.write(tmp_path / "a.mkv")
+    before = contents(tmp_path / "a.mkv")
+    cut = ("--start", 10, "--frames", 10)
+    at_encoding, _ = back(there(tmp_path / "a.mkv", *cut), ".mkv")
+    at_decoding, _ = back(there(tmp_path / "a.mkv"), ".mkv", *cut)
+    for after in (at_encoding, at_decoding):
+        # 0.4 to 0.8 s; packets of 20 ms; the words from 0.5 s on
+        kept = [
+            (h, t - 0.4) for h, t in zip(before.hashes[0], before.times[0], strict=True) if 0.38 < t < 0.8
+        ]
+        assert after.hashes[0] == [h for h, _ in kept]
+        assert close(after.times[0], [t for _, t in kept], 0.0011)
+        assert after.hashes[1] == before.hashes[1][1:]
+        assert close(after.times[1], [0.1], 0.0011)
+        assert [name for *_, name in after.chapters] == ["B"]
+    early, _ = back(there(tmp_path / "a.mkv", "--start", 5, "--frames", 5), ".mkv")
+    assert close(early.times[1], [0.0], 0.0011), (
+        "a text that has begun before is shown from the first frame on"
+    )
+
+
+@pytest.mark.parametrize(("kbps", "channels"), [("24k", 1), ("128", 2)])
+def test_opus(tmp_path: Path, there: Any, back: Any, kbps: str, channels: int) -> None:
+    """Clicks stay where they are, of a track that begins late, too."""
+    source = Source([Sound("flac", start=0.2, channels=channels)], frames=50).write(tmp_path / "a.mkv")
+    after, _ = back(there(source, "--audio", f"opus:{kbps}"), ".mkv")
+    assert after.codecs == ["opus"]
+    assert after.tags[0]["language"] == "eng"
+    wave, start = decoded(tmp_path / "back.mkv")
+    assert start == pytest.approx(0.2, abs=0.01)
+    expected = clicks(1.8, 1)[0]
+    wave = wave[max(round((0.2 - start) * RATE), 0) :][: len(expected)]
+    expected = expected[: len(wave)]
+    assert len(wave) > 1.7 * RATE
+    lags = range(-480, 481, 8)
+    best = max(lags, key=lambda lag: float(np.dot(np.roll(wave, lag)[1000:-1000], expected[1000:-1000])))
+    assert abs(best) < 0.005 * RATE
+
+
+def decoded(path: Path) -> tuple[np.ndarray, float]:
+    """The first channel of the first sound track, and when it begins."""
+    with av.open(str(path)) as container:
+        frames = list(container.decode(audio=0))
+        wave = np.concatenate([f.to_ndarray() for f in frames], 1)
+        step = 1 if frames[0].format.is_planar else frames[0].layout.nb_channels
+        return wave[0, ::step], float(frames[0].time)
+
+
+def test_opus_fills_gaps_with_silence(tmp_path: Path, there: Any, back: Any) -> None:
+    source = Source([Sound("flac")], frames=50).write(tmp_path / "a.mkv")
+    holed = tmp_path / "holed.mkv"
+    with av.open(str(source)) as container, av.open(str(holed), "w") as output:
+        streams = {s.index: output.add_stream_from_template(s, opaque=True) for s in container.streams}
+        for packet in container.demux():
+            sound = packet.stream.type == "audio"
+            if packet.size and not (sound and 0.5 < packet.pts * packet.time_base < 1.0):
+                packet.stream = streams[packet.stream.index]
+                output.mux(packet)
+    back(there(holed, "--audio", "opus:96k"), ".mkv")
+    wave, start = decoded(tmp_path / "back.mkv")
+    assert len(wave) / RATE == pytest.approx(2.0, abs=0.1), "nothing moved together"
+    begin = round((0.65 - start) * RATE)
+    assert np.abs(wave[begin : begin + RATE // 4]).max() < 0.01
+
+
+def test_no_sound_if_so_wanted(tmp_path: Path, there: Any, back: Any) -> None:
+    source = Source([Sound("libopus")], [("srt", SRT)]).write(tmp_path / "a.mkv")
+    after, _ = back(there(source, "--audio", "none"), ".mkv")
+    assert after.kinds == ["subtitle"]
+
+
+@pytest.mark.parametrize("value", ["opus", "opus:5k", "opus:511k", "opus:64kb", "mp3", ""])
+def test_unknown_ways_with_sound(value: str) -> None:
+    result = run("encode", "a.mp4", "--audio", value)
+    assert result.exit_code == 2
+    assert "opus:6k to opus:510k" in result.stderr
+
+
+def test_a_video_alone_is_coded_as_before(tmp_path: Path, there: Any, codec: Codec) -> None:
+    """No chunk is added where there is nothing to carry."""
+    source = Source().write(tmp_path / "a.mp4")
+    with open(there(source), "rb") as file:
+        kinds: list[int] = []
+        assert list(Reader(file, lambda kind, _: kinds.append(kind)))
+    assert kinds == []
+
+
+def test_any_number_of_processes_gives_the_same_file(tmp_path: Path, there: Any) -> None:
+    source = Source([Sound(), Sound(start=0.3)], chapters=[(0, 500, "A")]).write(tmp_path / "a.mp4")
+    one = there(source, "--gop", 8).read_bytes()
+    assert there(source, "--gop", 8, "--workers", 2).read_bytes() == one
+    assert there(source, "--gop", 8).read_bytes() == one, "nothing in it is random"
+
+
+def test_info(tmp_path: Path, there: Any) -> None:
+    source = Source(
+        [Sound("libopus")],
+        [("srt", SRT)],
+        tags={"title": "T"},
+        chapters=[(0, 400, "First")],
+        attachments=[cover()],
+    )
+    vdf = there(source.write(tmp_path / "a.mkv"))
+    values = json.loads(run("info", vdf, "--json").stdout)
+    sound, text = values["streams"]
+    assert (sound["kind"], sound["codec"], sound["language"]) == ("audio", "opus", "eng")
+    assert (sound["channels"], sound["layout"], sound["sample_rate"]) == (2, "stereo", RATE)
+    hashes = contents(tmp_path / "a.mkv").hashes
+    assert (sound["packets"], text["packets"]) == (len(hashes[0]), 2)
+    assert sound["seconds"] == pytest.approx(1.0, abs=0.03)
+    assert (text["kind"], text["codec"], text["start"]) == ("subtitle", "subrip", 0.1)
+    assert values["chapters"] == [{"start": 0.0, "end": 0.4, "title": "First"}]
+    assert values["attachments"] == [{"name": "cover.png", "mime": "image/png", "bytes": len(cover().data)}]
+    assert values["tags"]["title"] == "T"
+    table = run("info", vdf).stdout
+    assert all(word in table for word in ("opus", "stereo", "subrip", "fra", "First", "cover.png"))
+
+
+def test_a_file_that_is_cut_off_keeps_what_came_before(tmp_path: Path, there: Any) -> None:
+    source = Source([Sound()], frames=50).write(tmp_path / "a.mp4")
+    data = there(source, "--gop", 8).read_bytes()
+    whole = list(TrackFile(io.BytesIO(data)).packets())
+    faults: list[BitstreamError] = []
+    part = TrackFile(io.BytesIO(data[: len(data) // 2]), faults.append)
+    packets = list(part.packets())
+    assert packets == whole[: len(packets)]
+    assert 10 < len(packets) < len(whole)
+    assert len(faults) == 1
+
+
+# --- the format and what may be wrong with it --------------------------------------------------------
+
+TRACK_A = Track(
+    "audio", "aac", Fraction(1, 48000), "matroska", b"file", {"language": "eng"}, 1, {"channels": 2}
+)
+
+
+def test_chunks_there_and_back() -> None:
+    assert Track.unpack(TRACK_A.pack()) == TRACK_A
+    packets = [TrackPacket(i % 2, 1024 * i - 5, 1024 * (i != 4), i % 3 == 0, bytes(i)) for i in range(9)]
+    packets += [TrackPacket(0, p, 960, True, b"x") for p in (9000, 9960, 10920)]
+    assert unpack_packets(pack_packets(packets), [TRACK_A, TRACK_A]) == packets
+    assert len(pack_packets(packets[-3:])) < 3 * 5 + 5, "regular packets take four bytes each"
+    extras = Extras({"a": "ü"}, [Chapter(-3, 5, Fraction(1, 90), {"title": "x"})], {"b": "c"}, 2)
+    extras.attachments = [Attachment("f", "m", b"data")]
+    again = Extras()
+    for payload in extras.pack_meta():
+        again.take_meta(payload)
+    assert again == extras
+    assert list(Extras().pack_meta()) == []
+
+
+def wrong_json(**changes: object) -> bytes:
+    values = {
+        "kind": "audio", "codec": "aac", "time_base": [1, 48000], "format": "matroska",
+        "tags": {}, "disposition": 0, "details": {},
+    }  # fmt: skip
+    text = json.dumps(values | changes).encode()
+    return pack_varint(len(text)) + text + b"file"
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"\x05{}",
+        b"\x02[]",
+        b"\x02{}",
+        pack_varint(60000) + b"[" * 60000,
+        wrong_json(kind="video"),
+        wrong_json(format="hls"),
+        wrong_json(time_base=[0, 1]),
+        wrong_json(time_base=[1, 1 << 31]),
+        wrong_json(time_base=[1.0, 2]),
+        wrong_json(tags={"a": 1}),
+        wrong_json(tags={"a": "b\0c"}),
+        wrong_json(tags=[]),
+        wrong_json(disposition=-1),
+        wrong_json(disposition="1"),
+        wrong_json(details={"a": []}),
+        wrong_json(codec=None),
+    ],
+)
+def test_tracks_that_lie(payload: bytes) -> None:
+    with pytest.raises(BitstreamError):
+        Track.unpack(payload)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"name": 1, "mime": ""},
+        {"tags": {}, "chapters": [1], "video": {}},
+        {"tags": {}, "chapters": [[0, 1, 1, 0, {}]], "video": {"tags": {}, "disposition": 0}},
+        {"tags": {}, "chapters": [[5, 1, 1, 1, {}]], "video": {"tags": {}, "disposition": 0}},
+        {"tags": {}, "chapters": [[0, 1 << 80, 1, 1, {}]], "video": {"tags": {}, "disposition": 0}},
+        {"tags": {}, "chapters": [], "video": {"tags": {}}},
+    ],
+)
+def test_meta_that_lies(values: dict[str, Any]) -> None:
+    text = json.dumps(values).encode()
+    with pytest.raises(BitstreamError):
+        Extras().take_meta(pack_varint(len(text)) + text)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"\x04\x00\x00\x00",  # a second track
+        b"\x02\x00",  # regular, but nothing came before
+        b"\x00\x00\x00\x05abc",
+        b"\x00\x00\x00" + pack_varint((1 << 64) - 1),
+        b"\x00" + pack_varint((1 << 64) - 1) + b"\x00\x00",
+        b"\x00\x00" + pack_varint(1 << 63) + b"\x00",
+        b"\x80",
+    ],
+)
+def test_packets_that_lie(payload: bytes) -> None:
+    with pytest.raises(BitstreamError):
+        unpack_packets(payload, [TRACK_A])
+
+
+def with_chunks(data: bytes, *chunks: tuple[int, bytes]) -> bytes:
+    """The .vdf with these chunks before its first frame; INDEX is lost."""
+    reader = Reader(io.BytesIO(data))
+    out = io.BytesIO()
+    writer = Writer(out, reader.header)
+    for kind, payload in chunks:
+        writer.attach(kind, payload)
+    for chunk in reader:
+        writer.write(chunk)
+    writer.finish()
+    return out.getvalue()
+
+
+def genuine(tmp_path: Path) -> Track:
+    """A track that libav can read."""
+    from viddiff.trackreader import TrackReader
+
+    with TrackReader(Source([Sound()]).write(tmp_path / "genuine.mp4")) as reader:
+        return reader.extras.tracks[0]
+
+
+def test_lies_end_in_frames_or_one_error(
+    tmp_path: Path, codec: Codec, weights: Path, small_file: bytes
+) -> None:
+    """Frames decode whatever the other chunks say; the command gives a file or one sentence."""
+    track = genuine(tmp_path)
+    rng = np.random.default_rng(3)
+    broken = [bytearray(track.description) for _ in range(12)]
+    for data in broken:
+        for at in rng.integers(0, len(data), 8):
+            data[at] = rng.integers(256)
+    times = [0, 5, 5, -(1 << 45), 1 << 45, 3]
+    odd = pack_packets([TrackPacket(0, t, 1 << 40, False, b"\xff" * 30) for t in times])
+    cases = [
+        [(TRACK, Track(**vars(track) | {"description": bytes(data)}).pack()), (PACKETS, odd)]
+        for data in broken
+    ]
+    cases += [
+        [(TRACK, track.pack()), (PACKETS, odd)],
+        [(TRACK, track.pack())] * 65,
+        [(TRACK, TRACK_A.pack()), (PACKETS, odd)],
+        [(PACKETS, odd)],
+        [(META, b"\xff")],
+        [(TRACK, b"")],
+    ]
+    for number, chunks in enumerate(cases):
+        data = with_chunks(small_file, *chunks)
+        assert len(list(decode(io.BytesIO(data), codec))) == 8
+        vdf, out = tmp_path / "a.vdf", tmp_path / f"{number}.mkv"
+        vdf.write_bytes(data)
+        result = run("decode", vdf, out, "--weights", weights, "--workers", 1)
+        assert result.exit_code in (0, 1), result.output
+        assert result.exception is None or isinstance(result.exception, SystemExit)
+        assert out.exists() == (result.exit_code == 0)
+        if result.exit_code:
+            assert sum(line.startswith("Error: ") for line in result.stderr.splitlines()) == 1

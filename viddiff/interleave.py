@@ -1,0 +1,123 @@
+"""Packets in step with the video: ahead of each frame those that are not later, cut to its span if asked."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+from math import ceil, floor
+from typing import BinaryIO
+
+from viddiff.container import META, PACKETS, TRACK, Chunk, Header, KeyChunk, Writer
+from viddiff.tracks import Extras, TrackPacket, pack_packets
+
+DISORDER = 10
+"""Seconds by which files store the packets of one track before those of another, at most, as libav does."""
+CHUNK_BYTES = 1 << 20
+"""A PACKETS chunk ends with the packet that fills it."""
+
+
+class Interleaver:
+    """Gives packets up to the video's time. Those outside of a part of a video are left out."""
+
+    def __init__(
+        self, extras: Extras, packets: Iterator[TrackPacket], cut_start: bool = False, cut_end: bool = False
+    ) -> None:
+        """cut_start, cut_end: whether the video is to begin later, or to end earlier, than the packets."""
+        self.extras = extras
+        """What `begin` left of it."""
+        self._packets, self._waiting = packets, next(packets, None)
+        self._cut_start, self._cut_end = cut_start, cut_end
+        self._since: Fraction | None = None
+
+    def begin(self, since: Fraction, until: Fraction | None = None) -> None:
+        """The video begins at `since` seconds and ends, as far as is known, at `until`: cut the chapters."""
+        self._since = since if self._cut_start else None
+        until = until if self._cut_end else None
+        chapters = []
+        for chapter in self.extras.chapters:
+            start, end = chapter.start, chapter.end
+            if self._since is not None:
+                start = max(start, floor(self._since / chapter.time_base))
+            if until is not None:
+                end = min(end, ceil(until / chapter.time_base))
+            if start < end or (start, end) == (chapter.start, chapter.end):
+                chapters.append(replace(chapter, start=start, end=end))
+        self.extras = replace(self.extras, chapters=chapters)
+
+    def upto(self, time: Fraction) -> Iterator[TrackPacket]:
+        """Packets that begin at `time` seconds or before."""
+        while self._waiting is not None and self._seconds(self._waiting, self._waiting.pts) <= time:
+            yield from self._cut(self._waiting, None)
+            self._waiting = next(self._packets, None)
+
+    def rest(self, end: Fraction) -> Iterator[TrackPacket]:
+        """The packets that are left; `end`: when the video ends, in seconds."""
+        until = end if self._cut_end else None
+        while self._waiting is not None:
+            if until is not None and self._seconds(self._waiting, self._waiting.pts) > until + DISORDER:
+                return  # without reading to the source's end
+            yield from self._cut(self._waiting, until)
+            self._waiting = next(self._packets, None)
+
+    def _seconds(self, packet: TrackPacket, time: int) -> Fraction:
+        return self.extras.tracks[packet.track].seconds(time)
+
+    def _cut(self, packet: TrackPacket, until: Fraction | None) -> Iterator[TrackPacket]:
+        """The packet if it lies within the span; one of subtitles with its time cut to it."""
+        track, start, end = self.extras.tracks[packet.track], packet.pts, packet.pts + packet.duration
+        since = self._since
+        if since is not None and track.seconds(max(start + 1, end)) <= since:
+            return
+        if until is not None and track.seconds(start) >= until:
+            return
+        if track.kind == "subtitle" and packet.duration:
+            start = start if since is None else max(start, ceil(since / track.time_base))
+            end = end if until is None else min(end, floor(until / track.time_base))
+            packet = replace(packet, pts=start, duration=max(end - start, 1))
+        yield packet
+
+
+class InterleavingWriter(Writer):
+    """Writes a `.vdf` with packets among the pictures; what describes them comes before the first."""
+
+    def __init__(
+        self, file: BinaryIO, header: Header, interleaver: Interleaver, frames: int | None = None
+    ) -> None:
+        """frames: how many the video is to have at most, if that is known."""
+        super().__init__(file, header)
+        self._video, self._interleaver, self._frames_asked = header.video, interleaver, frames
+        self._end: Fraction | None = None
+
+    def write(self, chunk: Chunk) -> None:
+        """Append a chunk, and before it what begins no later."""
+        times = (chunk.pts,) if isinstance(chunk, KeyChunk) else chunk.pts
+        start, step = times[0] * self._video.time_base, 1 / self._video.frame_rate
+        if self._end is None:
+            self._begin(start, None if self._frames_asked is None else start + self._frames_asked * step)
+        self._end = times[-1] * self._video.time_base + step
+        self._attach(self._interleaver.upto(start))
+        super().write(chunk)
+
+    def finish(self) -> None:
+        """Write what is left, INDEX and END."""
+        if self._end is not None:
+            self._attach(self._interleaver.rest(self._end))
+        super().finish()
+
+    def _begin(self, since: Fraction, until: Fraction | None) -> None:
+        self._interleaver.begin(since, until)
+        extras = self._interleaver.extras
+        for payload in extras.pack_meta():
+            self.attach(META, payload)
+        for track in extras.tracks:
+            self.attach(TRACK, track.pack())
+
+    def _attach(self, packets: Iterator[TrackPacket]) -> None:
+        group, size = list[TrackPacket](), 0
+        for packet in packets:
+            group.append(packet)
+            size += len(packet.data)
+            if size >= CHUNK_BYTES:
+                self.attach(PACKETS, pack_packets(group))
+                group, size = [], 0
+        if group:
+            self.attach(PACKETS, pack_packets(group))

@@ -1,0 +1,77 @@
+"""Reads what a `.vdf` carries beside the video."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from typing import Any, BinaryIO
+
+from viddiff.container import META, PACKETS, TRACK
+from viddiff.errors import BitstreamError
+from viddiff.reader import Reader
+from viddiff.tracks import Extras, TrackPacket, unpack_packets
+
+
+class TrackFile:
+    """Tracks, tags, chapters and attachments of a `.vdf`, and the packets in the order of the file."""
+
+    def __init__(self, file: BinaryIO, on_fault: Callable[[BitstreamError], None] | None = None) -> None:
+        """Read all that comes before the first frame. BitstreamError, LimitError. Does not close `file`.
+
+        on_fault: as of `Reader.chunks`.
+        """
+        self.extras = Extras()
+        self._ready: deque[TrackPacket] = deque()
+        self._begun = False
+        self._chunks = Reader(file, self._take).chunks(on_fault)
+        next(self._chunks, None)
+        self._begun = True
+
+    def packets(self) -> Iterator[TrackPacket]:
+        """The packets, once; reads the file as they are taken. BitstreamError, LimitError."""
+        while True:
+            while self._ready:
+                yield self._ready.popleft()
+            if next(self._chunks, None) is None and not self._ready:
+                return
+
+    def _take(self, kind: int, payload: bytes) -> None:
+        if kind == PACKETS:
+            self._ready += unpack_packets(payload, self.extras.tracks)
+        elif kind in (META, TRACK) and self._begun:
+            raise BitstreamError("META or TRACK comes after a frame")
+        elif kind == META:
+            self.extras.take_meta(payload)
+        elif kind == TRACK:
+            self.extras.take_track(payload)
+
+
+def summary(file: BinaryIO) -> dict[str, Any]:
+    """What a `.vdf` carries beside the video, to be printed; as far as the file is whole."""
+    source = TrackFile(file, lambda fault: None)
+    extras = source.extras
+    count, size = [0] * len(extras.tracks), [0] * len(extras.tracks)
+    first, last = dict[int, Fraction](), dict[int, Fraction]()
+    for packet in source.packets():
+        number, seconds = packet.track, extras.tracks[packet.track].seconds
+        count[number] += 1
+        size[number] += len(packet.data)
+        first[number] = min(first.get(number, seconds(packet.pts)), seconds(packet.pts))
+        end = seconds(packet.pts + packet.duration)
+        last[number] = max(last.get(number, end), end)
+    return {
+        "streams": [
+            {"kind": track.kind, "codec": track.codec}
+            | {name: track.tags[name] for name in ("language", "title") if name in track.tags}
+            | track.details
+            | {"packets": count[i], "bytes": size[i]}
+            | {"start": float(first.get(i, 0)), "seconds": float(last.get(i, 0) - first.get(i, 0))}
+            for i, track in enumerate(extras.tracks)
+        ],
+        "chapters": [
+            {"start": float(c.start * c.time_base), "end": float(c.end * c.time_base)} | c.tags
+            for c in extras.chapters
+        ],
+        "attachments": [{"name": a.name, "mime": a.mime, "bytes": len(a.data)} for a in extras.attachments],
+        "tags": extras.tags,
+        "video_tags": extras.video_tags,
+    }

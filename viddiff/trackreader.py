@@ -1,0 +1,230 @@
+"""Reads what a media file holds beside the video: packets as stored, tags, chapters, attachments."""
+
+import os
+import re
+from collections import deque
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Self, cast
+
+import av
+from av.audio.stream import AudioStream
+from av.bitstream import BitStreamFilterContext
+from av.container import InputContainer
+from av.stream import AttachmentStream, Disposition, Stream
+
+from viddiff.description import codec_name, describe
+from viddiff.errors import VideoError
+from viddiff.failures import FAILURES
+from viddiff.opus import OpusTranscoder
+from viddiff.tracks import MAX_TRACKS, Attachment, Chapter, Extras, Tags, Track, TrackPacket
+
+TECHNICAL = re.compile(
+    r"encoder|major_brand|minor_version|compatible_brands|vendor_id|(duration|bps|number_of_(frames|bytes)|"
+    r"_statistics_\w+|source_id)(-\w+)?",
+    re.IGNORECASE,
+)
+"""Tags that speak of the source file, not of what is in it: the next muxer writes its own."""
+HANDLERS = ("VideoHandler", "SoundHandler", "SubtitleHandler", "DataHandler")
+COVERS = {"mjpeg": "jpeg", "png": "png", "gif": "gif", "bmp": "bmp", "webp": "webp"}
+"""Kinds of image/... by libav's codec."""
+ATTACHMENT_BYTES = 256 << 20
+"""Most bytes of all attachments; they are held in memory."""
+PREROLL = Fraction(-1, 10)
+"""Of what an edit list hides, the time just before 0 is kept: decoders of sound need it to settle."""
+_AHEAD_BYTES = 16 << 20
+_DISPOSITION = 0x1FFFFF & ~(1 << 10)  # not attached_pic: that is an attachment here
+
+
+class TrackReader:
+    """Extras and packets of a media file. `notes` says what could not be taken along.
+
+    Sound is copied, encoded as Opus or left out; all else is copied, but for further videos.
+    """
+
+    def __init__(self, source: Path, audio: str = "copy") -> None:
+        """audio: copy, none, or opus:N, with N kbit/s for each stream. VideoError."""
+        self.notes: list[str] = []
+        """Lines that the user should see."""
+        self.extras = Extras()
+        self._name = os.fspath(source)
+        self._tracks: dict[int, int] = {}  # number of a track by index of its stream
+        self._opus: dict[int, OpusTranscoder] = {}
+        self._filters: dict[int, BitStreamFilterContext] = {}  # by number of the track
+        self._ahead: deque[TrackPacket] = deque()
+        self._next: dict[int, int] = {}
+        try:
+            with self._open() as container:  # apart, for reading a cover moves the file's position
+                self._attachments(container)
+            self._container = self._open()
+        except FAILURES as error:
+            raise VideoError(f"{self._name} cannot be read") from error
+        try:
+            self._file_properties()
+            self._find_tracks(audio)
+        except FAILURES as error:
+            self.close()
+            raise VideoError(f"the sound or subtitles of {self._name} cannot be read") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the file."""
+        self._container.close()
+
+    def packets(self) -> Iterator[TrackPacket]:
+        """The packets of all tracks in the order of the file, once. VideoError."""
+        try:
+            while self._ahead:
+                yield self._ahead.popleft()
+            yield from self._demuxed
+        except FAILURES as error:
+            raise VideoError(f"the sound or subtitles of {self._name} cannot be read to their end") from error
+
+    def _open(self) -> InputContainer:
+        return av.open(f"file:{self._name}", "r", metadata_errors="replace")
+
+    def _file_properties(self) -> None:
+        container, extras = self._container, self.extras
+        extras.tags = _wanted(container.metadata)
+        extras.chapters = [
+            Chapter(c["start"], c["end"], c["time_base"], dict(c["metadata"]))
+            for c in container.chapters()
+            if c["time_base"] and c["start"] <= c["end"]
+        ]
+        video = next((s for s in container.streams.video if not _is_cover(s)), None)
+        if video is not None:
+            extras.video_tags = _wanted(video.metadata)
+            disposition = int(video.disposition) & _DISPOSITION
+            extras.video_disposition = disposition & ~1  # the only video is the default one anyway
+
+    def _attachments(self, container: InputContainer) -> None:
+        total, found = 0, list[Attachment]()
+        for stream in container.streams:
+            if isinstance(stream, AttachmentStream):
+                file = Attachment(stream.name or "attachment", stream.mimetype or "", stream.data)
+            elif _is_cover(stream):
+                codec = stream.codec_context.name if stream.codec_context else ""
+                kind = COVERS.get(codec, "unknown")
+                name = stream.metadata.get("filename") or f"cover.{kind.replace('jpeg', 'jpg')}"
+                packet = next((p for p in container.demux(stream) if p.size), None)
+                file = Attachment(name, f"image/{kind}", bytes(packet) if packet else b"")
+            else:
+                continue
+            total += len(file.data)
+            if not file.data or total > ATTACHMENT_BYTES:
+                self.notes.append(f"left the attachment {file.name} out")
+            else:
+                found.append(file)
+        self.extras.attachments = found
+
+    def _find_tracks(self, audio: str) -> None:
+        """Describe every stream that can be taken, by its first packet where libav wants to see one."""
+        chosen = list[Stream]()
+        for stream in self._container.streams:
+            if stream.type in ("audio", "subtitle", "data") and not (
+                stream.type == "audio" and audio == "none"
+            ):
+                chosen.append(stream)
+            else:
+                stream.discard = av.stream.Discard.all
+        first: dict[int, av.Packet[Any]] = {}
+        awaited = {stream.index for stream in chosen if stream.type == "audio"}
+        ahead: list[av.Packet[Any]] = []
+        size = 0
+        demuxed = self._container.demux(*chosen) if chosen else iter(())
+        while not awaited <= first.keys() and size < _AHEAD_BYTES and (p := next(demuxed, None)) is not None:
+            ahead.append(p)
+            size += p.size + 100
+            if p.size:
+                first.setdefault(p.stream.index, p)
+        for stream in chosen:
+            self._add(stream, first.get(stream.index), audio)
+        self._demuxed = self._all_packets(ahead, demuxed)
+
+    def _add(self, stream: Stream, first: "av.Packet[Any] | None", audio: str) -> None:
+        codec, sample = codec_name(stream), bytes(first) if first is not None else b"\0\0"
+        if len(self.extras.tracks) < MAX_TRACKS and stream.time_base and codec:
+            if stream.type == "audio" and audio != "copy":
+                found: tuple[str, bytes] | None
+                opus = OpusTranscoder(cast(AudioStream, stream), int(audio.removeprefix("opus:")))
+                self._opus[stream.index], found = opus, ("matroska", opus.description)
+                codec, time_base = "opus", opus.time_base
+            else:
+                found, time_base = describe(stream, sample), stream.time_base
+                if codec == "aac" and sample[:2] >= b"\xff\xf0":
+                    # a broadcast's headers (ADTS), which other files do not have
+                    self._filters[len(self.extras.tracks)] = BitStreamFilterContext("aac_adtstoasc", stream)
+            if found is not None:
+                self._tracks[stream.index] = len(self.extras.tracks)
+                track = Track(
+                    stream.type,
+                    codec,
+                    time_base,
+                    *found,
+                    _wanted(stream.metadata),
+                    int(stream.disposition) & _DISPOSITION,
+                    _details(stream),
+                )
+                self.extras.tracks.append(track)
+                return
+        self.notes.append(f"left {stream.type} stream {stream.index} ({codec or 'unknown format'}) out")
+
+    def _all_packets(
+        self, ahead: "list[av.Packet[Any]]", demuxed: "Iterator[av.Packet[Any]]"
+    ) -> Iterator[TrackPacket]:
+        for packets in (ahead, demuxed):
+            for packet in packets:
+                yield from self._taken(packet)
+        ahead.clear()
+
+    def _taken(self, packet: "av.Packet[Any]") -> Iterator[TrackPacket]:
+        number = self._tracks.get(packet.stream.index)
+        if number is None:
+            return
+        opus = self._opus.get(packet.stream.index)
+        if opus is not None:
+            for pts, duration, data in opus.feed(packet):
+                yield TrackPacket(number, pts, duration, True, data)
+            return
+        if not packet.size:
+            return  # the flush at the end
+        times = [time for time in (packet.pts, packet.dts) if time is not None]
+        pts = times[0] if times else self._next.get(number, 0)
+        self._next[number] = pts + (packet.duration or 0)
+        seconds = self.extras.tracks[number].seconds(pts)
+        if not packet.is_discard or PREROLL <= seconds < 0:
+            filtered = self._filters[number].filter(packet) if number in self._filters else [packet]
+            data = b"".join(map(bytes, filtered))
+            yield TrackPacket(number, pts, max(packet.duration or 0, 0), packet.is_keyframe, data)
+
+
+def _is_cover(stream: Stream) -> bool:
+    return stream.type == "video" and Disposition.attached_pic in stream.disposition
+
+
+def _wanted(tags: Tags) -> Tags:
+    named = {("title" if name == "name" else name): value for name, value in tags.items()}  # .mp4 reads so
+    return {
+        name: value
+        for name, value in named.items()
+        if not TECHNICAL.fullmatch(name)
+        and not (name == "handler_name" and value in HANDLERS)
+        and not (name == "language" and value == "und")
+    }
+
+
+def _details(stream: Stream) -> dict[str, str | int]:
+    if not isinstance(stream, AudioStream):
+        return {}
+    context = stream.codec_context
+    return {
+        "channels": context.channels,
+        "layout": context.layout.name,
+        "sample_rate": context.sample_rate,
+    }
