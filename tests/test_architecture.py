@@ -22,13 +22,14 @@ LAYERS = [
     {"frame"},
     {"container", "entropy", "keyframe", "metrics", "models", "progress", "gop", "packet", "team"},
     {"reader", "videowriter", "search", "grouping"},
-    {"video"},
+    {"video", "schedule"},
     {"checkpoint"},
     {"templates"},
     {"predicted"},
     {"predicted_encoder"},
     {"encoder", "calibration"},
     {"codec"},
+    {"recovery"},
     {"data", "parallel"},
     {"rates", "whitening"},
     {"training_pass"},
@@ -39,6 +40,7 @@ LAYERS = [
 FREE_OF = {
     "container": {"numpy", "torch"},
     "reader": {"numpy", "torch"},
+    "schedule": {"numpy", "torch"},
     "models": {"av", "click", "constriction", "safetensors", "cv2", "io", "pathlib"},
 }
 

@@ -12,12 +12,15 @@ from viddiff.cli import shared
 @click.argument("source", metavar="IN.vdf", type=shared.PATH)
 @click.argument("target", metavar="[OUT]", type=shared.PATH, required=False)
 @click.option("--lossless", is_flag=True, help="Store the frames exactly: FFV1 in .mkv.")
+@click.option("--strict", is_flag=True, help="Stop at the first fault, without output, instead of repairing.")
 @shared.combined(
     shared.start_option,
     shared.frames_option,
     shared.weights_option,
     shared.device_option,
     shared.workers_option,
+    shared.max_pixels_option,
+    shared.max_frames_option,
     shared.force_option,
     shared.json_option,
     shared.quiet_option,
@@ -26,16 +29,21 @@ def decode_command(
     source: Path,
     target: Path | None,
     lossless: bool,
+    strict: bool,
     start: int,
     frames: int | None,
     weights: Path | None,
     device: str,
     workers: int | None,
+    max_pixels: int | None,
+    max_frames: int | None,
     force: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
     """Decode a .vdf to .mp4 or .mkv (H.264), .mkv (FFV1, --lossless) or .y4m (raw).
+
+    Frames that damage has cost are shown as the one before; the exit code is 3 then.
 
     OUT is IN with the extension .mp4 (.mkv with --lossless) unless it is given.
 
@@ -49,12 +57,14 @@ def decode_command(
 
     from viddiff.parallel import Machine, decode_video
     from viddiff.progress import Progress
+    from viddiff.recovery import ReadOptions
     from viddiff.video import VideoWriter
 
     started = time.monotonic()
     machine = Machine(weights, shared.pick_device(device), workers)
+    options = ReadOptions(strict, shared.limits_of(max_pixels, max_frames))
     with open(source, "rb") as file:
-        video = decode_video(file, source, machine, start, frames)
+        video = decode_video(file, source, machine, start, frames, options)
         with (
             VideoWriter(target, video.info, lossless) as writer,
             Progress("decode", video.frame_count, quiet) as progress,
@@ -75,7 +85,12 @@ def decode_command(
                 "bytes": target.stat().st_size,
                 "seconds": seconds,
                 "fps": progress.frames / seconds,
+                "lost_frames": [list(span) for span in video.damage.lost],
+                "faults": video.damage.faults,
             }
         )
     elif not quiet:
         click.echo(f"{target}: {progress.frames} frames, {progress.frames / seconds:.1f} fps", err=True)
+    if video.damage:
+        click.echo(f"Warning: {video.damage}", err=True)
+        click.get_current_context().exit(3)

@@ -6,14 +6,24 @@ from typing import Any
 import click
 
 from viddiff.cli import shared
+from viddiff.config import Limits
 from viddiff.errors import ViddiffError
 
 
 @click.command("info")
 @click.argument("source", metavar="[FILE.vdf]", type=shared.PATH, required=False)
 @click.option("--model", is_flag=True, help="Describe the weights instead of a file.")
-@shared.combined(shared.weights_option, shared.json_option)
-def info_command(source: Path | None, model: bool, weights: Path | None, as_json: bool) -> None:
+@shared.combined(
+    shared.weights_option, shared.max_pixels_option, shared.max_frames_option, shared.json_option
+)
+def info_command(
+    source: Path | None,
+    model: bool,
+    weights: Path | None,
+    max_pixels: int | None,
+    max_frames: int | None,
+    as_json: bool,
+) -> None:
     """Describe a .vdf, or the weights (--model).
 
     \b
@@ -23,7 +33,10 @@ def info_command(source: Path | None, model: bool, weights: Path | None, as_json
     """
     if (source is None) != model:
         raise click.UsageError("give either a FILE.vdf or --model")
-    values = describe_model(weights) if source is None else describe_file(source)
+    if source is None:
+        values = describe_model(weights)
+    else:
+        values = describe_file(source, shared.limits_of(max_pixels, max_frames))
     if as_json:
         shared.print_json(values)
         return
@@ -33,14 +46,14 @@ def info_command(source: Path | None, model: bool, weights: Path | None, as_json
         click.echo(f"{name.replace('_', ' '):24} {value}")
 
 
-def describe_file(source: Path) -> dict[str, Any]:
+def describe_file(source: Path, limits: Limits) -> dict[str, Any]:
     """What a `.vdf` says of itself, without decoding a frame."""
     from viddiff.reader import Reader
 
     if not source.is_file():
         raise ViddiffError(f"{source} {'is not a file' if source.exists() else 'does not exist'}")
     with open(source, "rb") as file:
-        reader = Reader(file)
+        reader = Reader(file, limits)
         keyframes = reader.index()
     header, video, frames = reader.header, reader.header.video, reader.frame_count or 0
     size, seconds = source.stat().st_size, frames / float(video.frame_rate)

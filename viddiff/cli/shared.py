@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, TypeVar
 
 import click
 
+from viddiff.config import Limits
 from viddiff.errors import ViddiffError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -35,6 +36,15 @@ start_option = click.option(
 )
 frames_option = click.option(
     "--frames", type=click.IntRange(1), metavar="N", help="Number of frames.  [default: all]"
+)
+max_pixels_option = click.option(
+    "--max-pixels",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Refuse files of larger frames, in luma samples.  [default: 9437184, 4096x2304]",
+)
+max_frames_option = click.option(
+    "--max-frames", type=click.IntRange(1), metavar="N", help="Refuse longer files.  [default: 10000000]"
 )
 workers_option = click.option(
     "--workers",
@@ -80,6 +90,12 @@ def complete_file(target: Path) -> Iterator[BinaryIO]:
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def limits_of(pixels: int | None, frames: int | None) -> Limits:
+    """What --max-pixels and --max-frames ask for."""
+    default = Limits()
+    return Limits(pixels or default.pixels, frames or default.frames)
 
 
 def pick_device(name: str) -> str:
