@@ -16,13 +16,14 @@ OWNERS = {
     "tqdm": {"progress"},
     "safetensors": {"checkpoint", "train"},
     "torchvision": {"data"},
+    "cryptography": {"sealing"},
 }
 LAYERS = [
     {"errors", "config", "__init__"},
     {"frame"},
     {"container", "entropy", "keyframe", "metrics", "models", "progress", "gop", "packet", "team"},
-    {"reader", "videowriter", "search", "grouping"},
-    {"video", "schedule"},
+    {"reader", "videowriter", "search", "grouping", "sealing"},
+    {"video", "schedule", "access"},
     {"checkpoint"},
     {"templates"},
     {"predicted"},
@@ -40,7 +41,9 @@ LAYERS = [
 FREE_OF = {
     "container": {"numpy", "torch"},
     "reader": {"numpy", "torch"},
+    "access": {"numpy", "torch"},
     "schedule": {"numpy", "torch"},
+    "sealing": {"numpy", "torch"},
     "models": {"av", "click", "constriction", "safetensors", "cv2", "io", "pathlib"},
 }
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from conftest import coded, moving_picture, same
 
+from viddiff.access import ReadOptions
 from viddiff.checkpoint import Codec
 from viddiff.codec import EncodeOptions, decode
 from viddiff.config import Limits
@@ -17,7 +18,7 @@ from viddiff.errors import BitstreamError, CheckpointError, LimitError
 from viddiff.frame import Frame
 from viddiff.parallel import DecodedVideo, Machine, decode_video
 from viddiff.reader import Reader
-from viddiff.recovery import Damage, ReadOptions
+from viddiff.recovery import Damage
 
 GOP = 6
 GOPS, MANY = 9, 40

@@ -11,6 +11,7 @@ A payload is at most 64 MiB. Types below 0x80 are critical: a decoder rejects th
 second HEADER. Types from 0x80 are ancillary: a decoder checks their CRC and skips those it does not need.
 
     01 HEADER     02 KEY     03 PREDICTED     04 END     80 INDEX
+    05 SEALED, in place of HEADER: an encrypted file, see `sealing`
     81 TRACK, 82 PACKETS, 83 META: reserved for other streams, their data, and metadata or attachments
 
 HEADER, always the first chunk; a value that is not listed is rejected, and so are bytes after the last field:
@@ -65,7 +66,7 @@ from viddiff.errors import BitstreamError, LimitError
 from viddiff.frame import VideoInfo
 
 MAGIC = b"\x89VDF\r\n\x1a\n"
-HEADER, KEY, PREDICTED, END, INDEX, TRACK, PACKETS, META = 1, 2, 3, 4, 0x80, 0x81, 0x82, 0x83
+HEADER, KEY, PREDICTED, END, SEALED, INDEX, TRACK, PACKETS, META = 1, 2, 3, 4, 5, 0x80, 0x81, 0x82, 0x83
 MAX_PAYLOAD = 64 << 20
 """Largest payload of a chunk, in bytes."""
 MAX_PREDICTED = 64

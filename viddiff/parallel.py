@@ -19,6 +19,7 @@ import cv2
 import torch
 
 from viddiff import checkpoint
+from viddiff.access import ReadOptions
 from viddiff.checkpoint import Codec
 from viddiff.codec import EncodeOptions, EncodeSummary, Observer, encode
 from viddiff.container import Header, KeyChunk, Writer
@@ -27,7 +28,7 @@ from viddiff.errors import LimitError, ViddiffError
 from viddiff.frame import Frame, VideoInfo
 from viddiff.grouping import group_frames
 from viddiff.reader import Reader
-from viddiff.recovery import Damage, GopEnd, ReadOptions, conceal, decode_gop
+from viddiff.recovery import Damage, GopEnd, conceal, decode_gop
 from viddiff.schedule import Gop, schedule
 from viddiff.team import Give, Mark, Team
 from viddiff.video import VideoReader
@@ -259,7 +260,7 @@ def _decode_share(
 ) -> None:
     """Decode every GOP whose number is `number` modulo `workers`."""
     codec = machine.codec()
-    with open(source, "rb") as file:
+    with options.open(source) as file:
         for gop in gops[number::workers]:
             for part in decode_gop(file, gop, codec, options):
                 give(part)

@@ -17,6 +17,7 @@ from viddiff.container import (
     MAX_PAYLOAD,
     PIECE,
     PREDICTED,
+    SEALED,
     Chunk,
     Header,
     IndexEntry,
@@ -95,6 +96,8 @@ class Reader:
         self._source.drop(len(MAGIC))
         try:
             kind, payload = self._source.chunk()
+            if kind == SEALED:
+                raise BitstreamError("the file is encrypted and needs its key")
             if kind != HEADER:
                 raise BitstreamError("the first chunk is not HEADER")
             self.header = Header.unpack(payload)
@@ -107,7 +110,7 @@ class Reader:
         self._timeline, self._frames = Timeline(self.header), 0
         self._lost = self._ended = False
         self.index_body: bytes | None = None
-        """Payload of an INDEX that `scan` has passed."""
+        """Payload of an INDEX that was met, true of the file or not."""
         self.frame_count: int | None = None
         """Number of frames, once `index` has been called."""
 
@@ -227,6 +230,7 @@ class Reader:
         kind, body = source.chunk()
         if kind != INDEX or source.offset != end:
             raise BitstreamError("END does not follow INDEX")
+        self.index_body = body
         total, _ = read_varint(body, 0)
         if total > self._limits.frames:
             raise LimitError(f"{total} frames are over the limit of {self._limits.frames}")

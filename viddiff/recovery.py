@@ -10,9 +10,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
+from viddiff.access import ReadOptions
 from viddiff.checkpoint import Codec
 from viddiff.codec import decode_chunks
-from viddiff.config import Limits
 from viddiff.container import Chunk, KeyChunk
 from viddiff.errors import BitstreamError, LimitError
 from viddiff.frame import Frame, VideoInfo
@@ -21,15 +21,6 @@ from viddiff.schedule import Gop, usual_step
 
 _LAST_TIME = (1 << 63) - 1
 _NAMED = 8
-
-
-@dataclass(frozen=True)
-class ReadOptions:
-    """How to read a file."""
-
-    strict: bool = False
-    """Raise at the first fault instead of decoding around it."""
-    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ def schedule(file: BinaryIO, limits: Limits) -> list[Gop]:
     try:
         entries = reader.stored_index()
     except (BitstreamError, LimitError):
-        return _surveyed(file, limits)
+        return _surveyed(file, limits, reader.index_body)
     gops = []
     for entry, following in zip_longest(entries, entries[1:]):
         frames = (following.frame if following else reader.frame_count or 0) - entry.frame
@@ -65,7 +65,7 @@ def schedule(file: BinaryIO, limits: Limits) -> list[Gop]:
     return gops
 
 
-def _surveyed(file: BinaryIO, limits: Limits) -> list[Gop]:
+def _surveyed(file: BinaryIO, limits: Limits, index_body: bytes | None) -> list[Gop]:
     file.seek(0)
     reader, found = Reader(file, limits), list[_Found]()
 
@@ -82,9 +82,10 @@ def _surveyed(file: BinaryIO, limits: Limits) -> list[Gop]:
             found[-1].frames += len(chunk.pts)
             found[-1].last, found[-1].end = chunk.pts[-1], reader.offset
             number += len(chunk.pts)
-    if reader.index_body is not None:
+    index_body = index_body or reader.index_body  # the second may be found where END is damaged
+    if index_body is not None:
         try:
-            return _as_stated(found, reader.index_body, reader.header.gop, limits)
+            return _as_stated(found, index_body, reader.header.gop, limits)
         except BitstreamError:
             pass  # INDEX does not speak of this file
     return _by_time(found, reader.header.video)

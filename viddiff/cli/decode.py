@@ -21,6 +21,8 @@ from viddiff.cli import shared
     shared.workers_option,
     shared.max_pixels_option,
     shared.max_frames_option,
+    shared.key_file_option,
+    shared.passphrase_file_option,
     shared.force_option,
     shared.json_option,
     shared.quiet_option,
@@ -37,6 +39,8 @@ def decode_command(
     workers: int | None,
     max_pixels: int | None,
     max_frames: int | None,
+    key_file: Path | None,
+    passphrase_file: Path | None,
     force: bool,
     as_json: bool,
     quiet: bool,
@@ -55,15 +59,16 @@ def decode_command(
     target = target or source.with_suffix(".mkv" if lossless else ".mp4")
     shared.check_paths(source, target, force)
 
+    from viddiff.access import ReadOptions
     from viddiff.parallel import Machine, decode_video
     from viddiff.progress import Progress
-    from viddiff.recovery import ReadOptions
     from viddiff.video import VideoWriter
 
     started = time.monotonic()
     machine = Machine(weights, shared.pick_device(device), workers)
-    options = ReadOptions(strict, shared.limits_of(max_pixels, max_frames))
-    with open(source, "rb") as file:
+    key = shared.file_key(source, key_file, passphrase_file)
+    options = ReadOptions(strict, shared.limits_of(max_pixels, max_frames), key)
+    with options.open(source) as file:
         video = decode_video(file, source, machine, start, frames, options)
         with (
             VideoWriter(target, video.info, lossless) as writer,

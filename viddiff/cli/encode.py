@@ -35,7 +35,14 @@ from viddiff.cli import shared
     show_default=True,
     help="Entropy coder; huffman gives larger files.",
 )
+@click.option(
+    "--encrypt",
+    is_flag=True,
+    help="Encrypt, with a passphrase that is asked for unless a file or VIDDIFF_PASSPHRASE holds it.",
+)
 @shared.combined(
+    shared.key_file_option,
+    shared.passphrase_file_option,
     shared.start_option,
     shared.frames_option,
     shared.weights_option,
@@ -52,6 +59,9 @@ def encode_command(
     gop: int,
     low_delay: bool,
     entropy: str,
+    encrypt: bool,
+    key_file: Path | None,
+    passphrase_file: Path | None,
     start: int,
     frames: int | None,
     weights: Path | None,
@@ -73,6 +83,12 @@ def encode_command(
     target = target or source.with_suffix(".vdf")
     shared.check_paths(source, target, force)
 
+    if key_file and passphrase_file:
+        raise click.UsageError("give either --key-file or --passphrase-file")
+    secret = None
+    if encrypt or key_file or passphrase_file:
+        secret = shared.read_secret(key_file, passphrase_file, confirm=True)
+
     from viddiff.codec import EncodeOptions
     from viddiff.parallel import Machine, encode_video
     from viddiff.progress import Progress
@@ -80,7 +96,7 @@ def encode_command(
 
     options = EncodeOptions(quality, gop, low_delay, entropy)
     machine = Machine(weights, shared.pick_device(device), workers)
-    with VideoReader(source, start, frames) as reader, shared.complete_file(target) as out:
+    with VideoReader(source, start, frames) as reader, shared.sealed_file(target, secret) as out:
         info = reader.info
         started = time.monotonic()
         with Progress("encode", info.frame_count, quiet) as progress:
@@ -96,6 +112,7 @@ def encode_command(
             )
         seconds = time.monotonic() - started
         shared.print_notes(reader.notes, quiet)
+    summary.size_bytes = target.stat().st_size
     bpp = 8 * summary.size_bytes / (summary.frames * info.width * info.height)
     if as_json:
         shared.print_json(
