@@ -17,6 +17,7 @@ from conftest import moving_picture, same
 
 from viddiff.cli import main
 from viddiff.frame import Frame, VideoInfo
+from viddiff.reader import Reader
 from viddiff.video import VideoReader, VideoWriter
 
 FRAMES = 7
@@ -108,7 +109,11 @@ def test_json_of_encode(clip: Path, weights: Path, tmp_path: Path) -> None:
 def test_json_of_decode(encoded: Path, weights: Path, tmp_path: Path) -> None:
     out = tmp_path / "a.mp4"
     values = json.loads(run("decode", encoded, out, "--json", "--weights", weights).stdout)
-    assert values.keys() == {"input", "output", "width", "height", "frames", "bytes", "seconds", "fps"}
+    assert values.keys() == {
+        *("input", "output", "width", "height", "frames", "bytes", "seconds", "fps"),
+        *("lost_frames", "faults"),
+    }
+    assert values["lost_frames"] == values["faults"] == []
     assert (values["frames"], values["bytes"]) == (FRAMES, out.stat().st_size)
 
 
@@ -173,7 +178,7 @@ def test_errors_cross_processes(encoded: Path, weights: Path, tmp_path: Path) ->
     data[-150] ^= 1
     bad = tmp_path / "bad.vdf"
     bad.write_bytes(data)
-    arguments = ("decode", bad, tmp_path / "out.mp4", "--weights", weights, "--workers")
+    arguments = ("decode", bad, tmp_path / "out.mp4", "--strict", "--weights", weights, "--workers")
     assert refused(run(*arguments, 2)) == refused(run(*arguments, 1))
     assert [p.name for p in tmp_path.iterdir()] == ["bad.vdf"]
 
@@ -217,8 +222,35 @@ def test_bad_files(encoded: Path, clip: Path, weights: Path, tmp_path: Path) -> 
 def test_damage_leaves_no_file(encoded: Path, weights: Path, tmp_path: Path) -> None:
     short = tmp_path / "short.vdf"
     short.write_bytes(encoded.read_bytes()[:-200])
-    assert "byte" in refused(run("decode", short, "--weights", weights))
+    assert "byte" in refused(run("decode", short, "--strict", "--weights", weights))
     assert [p.name for p in tmp_path.iterdir()] == ["short.vdf"]
+
+
+def test_damage_is_repaired_and_said(encoded: Path, weights: Path, tmp_path: Path) -> None:
+    data = bytearray(encoded.read_bytes())
+    with open(encoded, "rb") as file:
+        data[Reader(file).index()[1].offset + 20] ^= 1  # frames 3 to 5
+    bad, out = tmp_path / "bad.vdf", tmp_path / "out.mkv"
+    bad.write_bytes(data)
+    result = run("decode", bad, out, "--lossless", "--json", "-q", "--weights", weights)
+    assert result.exit_code == 3, result.output
+    assert result.stderr.startswith("Warning: 3 frames are lost and shown as the one before: 3-5 (byte ")
+    assert result.stderr.count("\n") == 1
+    values = json.loads(result.stdout)
+    assert (values["frames"], values["lost_frames"], len(values["faults"])) == (FRAMES, [[3, 5]], 1)
+    assert run("decode", encoded, tmp_path / "whole.mkv", "--lossless", "--weights", weights).exit_code == 0
+    repaired, whole = read(out), read(tmp_path / "whole.mkv")
+    assert [f.pts for f in repaired] == [0, 60, 80, 140, 173, 206, 240]  # evenly where nothing tells them
+    assert same(repaired[:3] + repaired[6:], whole[:3] + whole[6:])
+    part = run("decode", bad, tmp_path / "part.y4m", "--start", 6, "--weights", weights)
+    assert part.exit_code == 0, "the damage is elsewhere"
+
+
+def test_limits(encoded: Path, weights: Path, tmp_path: Path) -> None:
+    for command in (("decode", encoded, tmp_path / "a.mp4", "--weights", weights), ("info", encoded)):
+        assert "over 1000 pixels" in refused(run(*command, "--max-pixels", 1000))
+        assert "6" in refused(run(*command, "--max-frames", 6))
+        assert run(*command, "--max-pixels", 48 * 34, "--max-frames", 7).exit_code == 0
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from viddiff import container
 from viddiff import reader as reader_module
+from viddiff.config import Limits
 from viddiff.container import Chunk, Header, IndexEntry, KeyChunk, PredictedChunk, Writer
 from viddiff.errors import BitstreamError, LimitError, ViddiffError
 from viddiff.frame import VideoInfo
@@ -65,7 +66,7 @@ def raw_chunk(kind: int, payload: bytes, length: bytes | None = None) -> bytes:
 
 FILE = write(CHUNKS)
 START = write([])[:-22]  # magic and HEADER: an empty INDEX has 8 bytes, END has 14
-STARTS = [offset for offset, _ in Reader(io.BytesIO(FILE))._scan(None)]
+STARTS = [offset for offset, _ in Reader(io.BytesIO(FILE)).scan(None)]
 
 
 class Pipe(io.RawIOBase):
@@ -285,7 +286,7 @@ def test_recovery_keeps_the_other_gops(damage: str) -> None:
         times = tuple(range(gop * 8 + 1, gop * 8 + 8))
         chunks += [KeyChunk(gop * 8, noise), PredictedChunk(times, noise[::-1])]
     data = bytearray(write(chunks))
-    start = [offset for offset, _ in Reader(io.BytesIO(bytes(data)))._scan(None)][4]
+    start = [offset for offset, _ in Reader(io.BytesIO(bytes(data))).scan(None)][4]
     if damage == "payload":
         data[start + 999] ^= 16
     elif damage == "length":
@@ -416,6 +417,34 @@ def test_a_chunk_holds_64_frames() -> None:
     assert read(write([KeyChunk(0, b""), PredictedChunk(tuple(range(1, 65)), b"")], header))[1:]
     with pytest.raises(BitstreamError, match="65 predicted frames"):
         write([KeyChunk(0, b""), PredictedChunk(tuple(range(1, 66)), b"")], header)
+
+
+@pytest.mark.parametrize(("width", "height", "most"), [(4096, 2304, 8), (1920, 1080, 36), (1024, 1024, 64)])
+def test_a_chunk_holds_fewer_large_frames(width: int, height: int, most: int) -> None:
+    header = replace(HEADER, video=VideoInfo(width, height), gop=100)
+    fits = [KeyChunk(0, b""), PredictedChunk(tuple(range(1, most + 1)), b"")]
+    assert read(write(fits, header)) == fits
+    with pytest.raises(ViddiffError, match=f"{most + 1} predicted frames"):
+        write([KeyChunk(0, b""), PredictedChunk(tuple(range(1, most + 2)), b"")], header)
+    small = write([KeyChunk(0, b""), PredictedChunk(tuple(range(1, 65)), b"")], replace(HEADER, gop=100))
+    large = write([], header)[:-22] + small[len(START) :]
+    if most < 64:
+        with pytest.raises(LimitError, match=f"64 predicted frames.* {most}"):
+            read(large)
+        faults: list[BitstreamError] = []
+        assert read(large, faults.append) == [KeyChunk(0, b"")]
+
+
+def test_limits_hold_before_frames_are_read() -> None:
+    assert list(Reader(io.BytesIO(FILE), Limits(64 * 48, 11))) == CHUNKS
+    with pytest.raises(LimitError, match="64x48"):
+        Reader(io.BytesIO(FILE), Limits(pixels=64 * 48 - 1))
+    for data in (FILE, FILE[:-1]):
+        reader = Reader(io.BytesIO(data), Limits(frames=10))
+        with pytest.raises(LimitError, match="10"):
+            reader.index()
+        with pytest.raises(LimitError, match="more than 10 frames"):
+            list(reader)
 
 
 def test_writer_refuses_a_huge_chunk(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -473,7 +473,7 @@ def test_a_video_alone_is_coded_as_before(tmp_path: Path, there: Any, codec: Cod
     source = Source().write(tmp_path / "a.mp4")
     with open(there(source), "rb") as file:
         kinds: list[int] = []
-        assert list(Reader(file, lambda kind, _: kinds.append(kind)))
+        assert list(Reader(file, others=lambda kind, _: kinds.append(kind)))
     assert kinds == []
 
 

@@ -8,6 +8,18 @@ MAX_WIDTH = 4096
 MAX_HEIGHT = 2304
 MAX_GOP = 1024
 """Most frames from one keyframe to the next."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a reader of files accepts; more is refused before anything is allocated for it."""
+
+    pixels: int = MAX_WIDTH * MAX_HEIGHT
+    """Most luma samples of a frame; by default all that the format allows."""
+    frames: int = 10_000_000
+    """Most frames of a file: 46 hours at 60 Hz by default."""
+
+
 QUALITIES = 64
 """`--quality` runs from 0 (smallest file) to QUALITIES - 1 (best picture)."""
 

@@ -11,6 +11,7 @@ A payload is at most 64 MiB. Types below 0x80 are critical: a decoder rejects th
 second HEADER. Types from 0x80 are ancillary: a decoder checks their CRC and skips those it does not need.
 
     01 HEADER     02 KEY     03 PREDICTED     04 END     80 INDEX     81 TRACK     82 PACKETS     83 META
+    05 SEALED, in place of HEADER: an encrypted file, see `sealing`
 
 HEADER, always the first chunk; a value that is not listed is rejected, and so are bytes after the last field:
 
@@ -33,7 +34,8 @@ It has no room for extensions: what an old decoder may ignore goes into a new an
 not ignore takes a flag, a critical type or a version.
 
 KEY, a frame that needs nothing before it: 4B 46 ("KF", to find it again after damage) | zigzag pts | picture.
-PREDICTED, n frames (1..64), displayed after all frames before them, predicted from frames of the same GOP:
+PREDICTED, n frames (1..64, and n * width * height at most 8 * 4096 * 2304, so that a decoder can keep them
+all), displayed after all frames before them, predicted from frames of the same GOP:
 
     u8 timing   bits 0..5: n - 1; bit 6: irregular; bit 7: reserved, 0
     varints     pts of each frame less that of the frame displayed before it, less 1: n of them if irregular,
@@ -86,11 +88,13 @@ from viddiff.errors import BitstreamError, LimitError
 from viddiff.frame import VideoInfo
 
 MAGIC = b"\x89VDF\r\n\x1a\n"
-HEADER, KEY, PREDICTED, END, INDEX, TRACK, PACKETS, META = 1, 2, 3, 4, 0x80, 0x81, 0x82, 0x83
+HEADER, KEY, PREDICTED, END, SEALED, INDEX, TRACK, PACKETS, META = 1, 2, 3, 4, 5, 0x80, 0x81, 0x82, 0x83
 MAX_PAYLOAD = 64 << 20
 """Largest payload of a chunk, in bytes."""
 MAX_PREDICTED = 64
-"""Most frames in a PREDICTED chunk."""
+"""Most frames in a PREDICTED chunk of small pictures; of large ones see `most_predicted`."""
+MAX_PREDICTED_PIXELS = 8 * MAX_WIDTH * MAX_HEIGHT
+"""Most luma samples in a PREDICTED chunk."""
 ENTROPY_CODERS = ("ans", "huffman")
 KEY_MARK = b"KF"
 END_SIZE = 14
@@ -230,11 +234,16 @@ def read_zigzag(data: bytes | bytearray, start: int) -> tuple[int, int]:
     return value >> 1 ^ -(value & 1), end
 
 
+def most_predicted(video: VideoInfo) -> int:
+    """Most frames of this size in a PREDICTED chunk, 8..MAX_PREDICTED."""
+    return min(MAX_PREDICTED, MAX_PREDICTED_PIXELS // (video.width * video.height))
+
+
 class Timeline:
     """Bodies of KEY and PREDICTED chunks, and the rules on their order, the same for writing and reading."""
 
-    def __init__(self, gop: int) -> None:
-        self.gop = gop
+    def __init__(self, header: Header) -> None:
+        self.gop, self.most = header.gop, most_predicted(header.video)
         self.frames = 0  # since the last KEY, itself included; 0 before the first
         self.last = -1  # pts of the last frame, if there is one
 
@@ -244,6 +253,8 @@ class Timeline:
         frames = len(times) if key else self.frames + len(times)
         if not key and (not self.frames or frames > self.gop or not 1 <= len(times) <= MAX_PREDICTED):
             raise BitstreamError(f"{len(times)} predicted frames follow {self.frames} of a GOP of {self.gop}")
+        if not key and len(times) > self.most:
+            raise LimitError(f"{len(times)} predicted frames of this size in a chunk, not up to {self.most}")
         order = (self.last, *times) if self.frames else times
         if any(a >= b for a, b in pairwise(order)) or not -(1 << 63) <= times[0] <= times[-1] < 1 << 63:
             raise BitstreamError("presentation times do not increase or leave 64 bits")
@@ -281,7 +292,7 @@ class Writer:
 
     def __init__(self, file: BinaryIO, header: Header) -> None:
         """Write the magic and `header`. BitstreamError or LimitError if it lies outside the format."""
-        self._file, self._timeline, self._frames = file, Timeline(header.gop), 0
+        self._file, self._timeline, self._frames = file, Timeline(header), 0
         self._entries: list[IndexEntry] = []
         payload = header.pack()
         self.size_bytes = file.write(MAGIC)

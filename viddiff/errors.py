@@ -17,5 +17,9 @@ class VideoError(ViddiffError):
     """A media file cannot be read or written."""
 
 
+class SecretError(ViddiffError):
+    """A key or passphrase is missing, wrong or unusable."""
+
+
 class LimitError(ViddiffError):
     """A size or count lies outside what viddiff is willing to allocate for."""

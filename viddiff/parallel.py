@@ -19,14 +19,17 @@ import cv2
 import torch
 
 from viddiff import checkpoint
+from viddiff.access import ReadOptions
 from viddiff.checkpoint import Codec
-from viddiff.codec import EncodeOptions, EncodeSummary, Observer, decode_chunks, encode
-from viddiff.container import Chunk, Header, IndexEntry, KeyChunk, Writer
+from viddiff.codec import EncodeOptions, EncodeSummary, Observer, encode
+from viddiff.container import Header, KeyChunk, Writer
 from viddiff.encoder import GopEncoder
-from viddiff.errors import ViddiffError
+from viddiff.errors import LimitError, ViddiffError
 from viddiff.frame import Frame, VideoInfo
 from viddiff.grouping import group_frames
 from viddiff.reader import Reader
+from viddiff.recovery import Damage, GopEnd, conceal, decode_gop
+from viddiff.schedule import Gop, schedule
 from viddiff.team import Give, Mark, Team
 from viddiff.video import VideoReader
 
@@ -72,6 +75,8 @@ class DecodedVideo:
     frame_count: int
     """How many are to come."""
     frames: Iterator[Frame]
+    damage: Damage
+    """What was lost of the frames that were taken."""
 
 
 def prepare_process() -> None:
@@ -173,39 +178,50 @@ def _encode_share(
 
 
 def decode_video(
-    file: BinaryIO, source: Path, machine: Machine, start: int = 0, count: int | None = None
+    file: BinaryIO,
+    source: Path,
+    machine: Machine,
+    start: int = 0,
+    count: int | None = None,
+    options: ReadOptions | None = None,
 ) -> DecodedVideo:
     """Decode `count` frames from number `start` on, from the GOPs that hold them; `file` is `source` opened.
 
     Raises ViddiffError here or while frames are taken.
     """
-    reader = Reader(file)
-    entries, total = reader.index(), reader.frame_count or 0
+    options = options or ReadOptions()
+    all_gops = schedule(file, options.limits)
+    file.seek(0)
+    reader = Reader(file, options.limits)
+    video, total = reader.header.video, all_gops[-1].first + all_gops[-1].frames if all_gops else 0
+    if total > options.limits.frames:
+        raise LimitError(f"{total} frames are over the limit of {options.limits.frames}")
+    if not total:
+        for _ in reader:  # which raises if that is for damage
+            pass
     if start and start >= total:
         raise ViddiffError(f"{source} has no frame {start}, for it has {total} frames")
-    firsts = [entry.frame for entry in entries]
     stop = total if count is None else min(start + count, total)
-    gops = [i for i, (a, b) in enumerate(itertools.pairwise([*firsts, total])) if a < stop and b > start]
-    # The first GOP is reached by reading, not seeking, so that no byte of a whole file goes unchecked.
-    seeks = [entries[i] if i else None for i in gops]
-    video = reader.header.video
+    gops = [gop for gop in all_gops if gop.first < stop and gop.first + gop.frames > start]
     workers = machine.processes(len(gops), (stop - start) * video.width * video.height, _DECODE_LEAST)
-    workers = min(workers, _workers_that_never_wait(video, [*firsts, total]))
+    workers = min(workers, _workers_that_never_wait(video, gops))
     if machine.workers is None:
         workers = min(workers, _workers_within_memory(video))
     if workers == 1:
-        frames = _decode_here(reader, seeks, machine)
+        parts = _decode_here(file, gops, machine, options)
     else:
-        frames = _decode_in_processes(source, seeks, machine, workers)
-    skipped = start - firsts[gops[0]] if gops else 0
+        parts = _decode_in_processes(source, video, gops, machine, options, workers)
+    damage = Damage(start, stop)
+    frames = conceal(parts, gops, video, damage, options.strict)
+    skipped = start - gops[0].first if gops else 0
     # A part ends after its frames; the whole ends where the file does, so that damage at its end is noticed.
     end = skipped + stop - start if stop < total else None
-    return DecodedVideo(reader.header.video, stop - start, itertools.islice(frames, skipped, end))
+    return DecodedVideo(video, stop - start, itertools.islice(frames, skipped, end), damage)
 
 
-def _workers_that_never_wait(video: VideoInfo, numbers: list[int]) -> int:
+def _workers_that_never_wait(video: VideoInfo, gops: list[Gop]) -> int:
     """Processes whose frames fit the buffers, for all but one may have to keep a whole GOP."""
-    longest = max((b - a for a, b in itertools.pairwise(numbers)), default=1)
+    longest = max((gop.frames for gop in gops), default=1)
     return 1 + BUFFER_BYTES // max(longest * _frame_bytes(video), 1)
 
 
@@ -219,42 +235,35 @@ def _frame_bytes(info: VideoInfo) -> int:
     return info.width * info.height * 3 // 2 * (1 if info.bit_depth == 8 else 2)
 
 
-def _decode_here(reader: Reader, seeks: list[IndexEntry | None], machine: Machine) -> Iterator[Frame]:
-    if seeks and seeks[0] is not None:
-        reader.seek(seeks[0])
-    yield from decode_chunks(reader, reader, machine.codec())
+def _decode_here(
+    file: BinaryIO, gops: list[Gop], machine: Machine, options: ReadOptions
+) -> Iterator[Frame | GopEnd]:
+    codec = machine.codec()
+    for gop in gops:
+        yield from decode_gop(file, gop, codec, options)
 
 
 def _decode_in_processes(
-    source: Path, seeks: list[IndexEntry | None], machine: Machine, workers: int
-) -> Iterator[Frame]:
-    with open(source, "rb") as file:
-        waiting = max(BUFFER_BYTES // workers // _frame_bytes(Reader(file).header.video), _MIN_BUFFERED)
-    with Team(_decode_share, (source, seeks, machine), workers, waiting) as team:
+    source: Path, video: VideoInfo, gops: list[Gop], machine: Machine, options: ReadOptions, workers: int
+) -> Iterator[Frame | GopEnd]:
+    waiting = max(BUFFER_BYTES // workers // _frame_bytes(video), _MIN_BUFFERED)
+    with Team(_decode_share, (source, gops, machine, options), workers, waiting) as team:
         yield from team.in_order()
 
 
 def _decode_share(
-    give: Give, number: int, workers: int, source: Path, seeks: list[IndexEntry | None], machine: Machine
+    give: Give,
+    number: int,
+    workers: int,
+    source: Path,
+    gops: list[Gop],
+    machine: Machine,
+    options: ReadOptions,
 ) -> None:
     """Decode every GOP whose number is `number` modulo `workers`."""
     codec = machine.codec()
-    with open(source, "rb") as file:
-        for seek in seeks[number::workers]:
-            file.seek(0)
-            reader = Reader(file)
-            if seek is not None:
-                reader.seek(seek)
-            for frame in decode_chunks(reader, _one_gop(reader), codec):
-                give(frame)
+    with options.open(source) as file:
+        for gop in gops[number::workers]:
+            for part in decode_gop(file, gop, codec, options):
+                give(part)
             give(Mark.END_OF_GOP)
-
-
-def _one_gop(reader: Reader) -> Iterator[Chunk]:
-    """The chunks up to the next KEY. That one is read too, so that no damage before it goes unnoticed."""
-    begun = False
-    for chunk in reader:
-        if begun and isinstance(chunk, KeyChunk):
-            return
-        begun = True
-        yield chunk

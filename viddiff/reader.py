@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
+from viddiff.config import Limits
 from viddiff.container import (
     END,
     END_SIZE,
@@ -16,6 +17,7 @@ from viddiff.container import (
     MAX_PAYLOAD,
     PIECE,
     PREDICTED,
+    SEALED,
     Chunk,
     Header,
     IndexEntry,
@@ -86,48 +88,75 @@ class _Source:
 class Reader:
     """Reads a `.vdf`, from a pipe too; only `index` and `seek` need a seekable file. Does not close it."""
 
-    def __init__(self, file: BinaryIO, others: Callable[[int, bytes], None] | None = None) -> None:
+    def __init__(
+        self,
+        file: BinaryIO,
+        limits: Limits | None = None,
+        others: Callable[[int, bytes], None] | None = None,
+    ) -> None:
         """Read magic and header from `file`, which stands at its start. BitstreamError, LimitError.
 
         others: takes type and payload of the ancillary chunks that are passed, but for INDEX.
         """
         self._file, self._source, self._others = file, _Source(file), others
+        self._limits = limits or Limits()
         if not self._source.fill(len(MAGIC)) or self._source.buffer != MAGIC:
             raise BitstreamError("not a .vdf file")
         self._source.drop(len(MAGIC))
         try:
             kind, payload = self._source.chunk()
+            if kind == SEALED:
+                raise BitstreamError("the file is encrypted and needs its key")
             if kind != HEADER:
                 raise BitstreamError("the first chunk is not HEADER")
             self.header = Header.unpack(payload)
         except (BitstreamError, LimitError) as error:
             raise type(error)(f"byte {len(MAGIC)}: {error}") from error
+        video = self.header.video
+        if video.width * video.height > self._limits.pixels:
+            raise LimitError(f"frames of {video.width}x{video.height} are over {self._limits.pixels} pixels")
         self._first = self._source.offset
-        self._timeline = Timeline(self.header.gop)
+        self._timeline, self._frames = Timeline(self.header), 0
         self._lost = self._ended = False
+        self.index_body: bytes | None = None
+        """Payload of an INDEX that was met, true of the file or not."""
         self.frame_count: int | None = None
         """Number of frames, once `index` has been called."""
 
     def __iter__(self) -> Iterator[Chunk]:
         return self.chunks()
 
-    def chunks(self, on_fault: Callable[[BitstreamError], None] | None = None) -> Iterator[Chunk]:
-        """The chunks from where the reader stands, in order.
+    @property
+    def offset(self) -> int:
+        """Where the next chunk begins, in bytes from the file's start."""
+        return self._source.offset
+
+    def chunks(
+        self, on_fault: Callable[[BitstreamError], None] | None = None, stop: int | None = None
+    ) -> Iterator[Chunk]:
+        """The chunks from where the reader stands, in order; with `stop`, those that begin before that byte.
 
         A fault raises BitstreamError (LimitError for a size over the limit) that names its byte offset. With
         `on_fault` it is reported instead, and what follows is dropped, without more reports, up to the next
         good KEY chunk.
         """
-        return (chunk for _, chunk in self._scan(on_fault))
+        return (chunk for _, chunk in self.scan(on_fault, stop))
+
+    def stored_index(self) -> tuple[IndexEntry, ...]:
+        """The same from INDEX alone. BitstreamError or LimitError if it is not there or not true."""
+        try:
+            return self._stored_index(self._file.seek(0, io.SEEK_END) - END_SIZE)
+        finally:
+            self._file.seek(self._source.offset + len(self._source.buffer))
 
     def index(self) -> tuple[IndexEntry, ...]:
         """All KEY chunks, from INDEX or else by reading the whole file. `chunks` goes on where it was."""
         try:
-            return self._stored_index(self._file.seek(0, io.SEEK_END) - END_SIZE)
+            return self.stored_index()
         except (BitstreamError, LimitError):
             self._file.seek(0)
             entries, self.frame_count = [], 0
-            for offset, chunk in Reader(self._file)._scan(lambda fault: None):
+            for offset, chunk in Reader(self._file, self._limits).scan(lambda fault: None):
                 if isinstance(chunk, KeyChunk):
                     entries.append(IndexEntry(offset, self.frame_count, chunk.pts))
                 self.frame_count += 1 if isinstance(chunk, KeyChunk) else len(chunk.pts)
@@ -141,12 +170,14 @@ class Reader:
             self._source = self._key_at(entry, self._file.seek(0, io.SEEK_END))
         finally:
             self._file.seek(self._source.offset + len(self._source.buffer))
-        self._timeline = Timeline(self.header.gop)
+        self._timeline, self._frames = Timeline(self.header), 0
         self._lost = self._ended = False
 
-    def _scan(self, on_fault: Callable[[BitstreamError], None] | None) -> Iterator[tuple[int, Chunk]]:
-        """Chunks with their offsets. After a fault `_lost` is set until the next good KEY chunk."""
-        while not self._ended:
+    def scan(
+        self, on_fault: Callable[[BitstreamError], None] | None, stop: int | None = None
+    ) -> Iterator[tuple[int, Chunk]]:
+        """`chunks` with their offsets."""  # after a fault `_lost` is set until the next good KEY chunk
+        while not self._ended and (stop is None or self._source.offset < stop):
             start = self._source.offset
             try:
                 chunk = self._next()
@@ -160,6 +191,9 @@ class Reader:
                     self._source.resync()
             else:
                 if chunk is not None:
+                    self._frames += 1 if isinstance(chunk, KeyChunk) else len(chunk.pts)
+                    if self._frames > self._limits.frames:
+                        raise LimitError(f"the file has more than {self._limits.frames} frames")
                     yield start, chunk
 
     def _next(self) -> Chunk | None:
@@ -176,6 +210,8 @@ class Reader:
             self._ended = True
             if len(payload) != 8 or self._source.fill(1):
                 raise BitstreamError("END has a wrong size or is not the end")
+        elif kind == INDEX:
+            self.index_body = payload
         elif kind < 0x80 and kind != PREDICTED:
             raise BitstreamError(f"chunk type {kind:#04x} is unknown or misplaced")
         elif kind > INDEX and self._others is not None:
@@ -203,22 +239,34 @@ class Reader:
         self._file.seek(offset)
         source = _Source(self._file, offset)
         kind, body = source.chunk()
-        total, at = read_varint(body, 0)
-        count, at = read_varint(body, at)
-        entries = [IndexEntry(0, 0, 0)]
-        for number in range(count):
-            last = entries[-1]
-            step, at = read_varint(body, at)
-            frames, at = read_varint(body, at)
-            pts, at = read_zigzag(body, at)
-            entry = IndexEntry(last.offset + step, last.frame + frames, pts)
-            if not (1 <= frames <= self.header.gop and pts > last.pts if number else frames == 0):
-                raise BitstreamError("INDEX is out of order")
+        if kind != INDEX or source.offset != end:
+            raise BitstreamError("END does not follow INDEX")
+        self.index_body = body
+        total, _ = read_varint(body, 0)
+        if total > self._limits.frames:
+            raise LimitError(f"{total} frames are over the limit of {self._limits.frames}")
+        entries = []
+        for entry in index_entries(body, self.header.gop):
             self._key_at(entry, offset)
             entries.append(entry)
-        tail = total - entries[-1].frame
-        whole = kind == INDEX and source.offset == end and at == len(body)
-        if not whole or not min(count, 1) <= tail <= self.header.gop * min(count, 1):
-            raise BitstreamError("INDEX is damaged")
         self.frame_count = total
-        return tuple(entries[1:])
+        return tuple(entries)
+
+
+def index_entries(body: bytes, gop: int) -> Iterator[IndexEntry]:
+    """What the payload of an INDEX says of a file of this `gop`. BitstreamError if it contradicts itself."""
+    total, at = read_varint(body, 0)
+    count, at = read_varint(body, at)
+    entry = IndexEntry(0, 0, 0)
+    for number in range(count):
+        last = entry
+        step, at = read_varint(body, at)
+        frames, at = read_varint(body, at)
+        pts, at = read_zigzag(body, at)
+        entry = IndexEntry(last.offset + step, last.frame + frames, pts)
+        if not (1 <= frames <= gop and pts > last.pts if number else frames == 0):
+            raise BitstreamError("INDEX is out of order")
+        yield entry
+    tail = total - entry.frame
+    if at != len(body) or not min(count, 1) <= tail <= gop * min(count, 1):
+        raise BitstreamError("INDEX is damaged")

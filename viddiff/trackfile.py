@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any, BinaryIO
 
+from viddiff.config import Limits
 from viddiff.container import META, PACKETS, TRACK
 from viddiff.errors import BitstreamError
 from viddiff.reader import Reader
@@ -14,7 +15,12 @@ from viddiff.tracks import Extras, TrackPacket, unpack_packets
 class TrackFile:
     """Tracks, tags, chapters and attachments of a `.vdf`, and the packets in the order of the file."""
 
-    def __init__(self, file: BinaryIO, on_fault: Callable[[BitstreamError], None] | None = None) -> None:
+    def __init__(
+        self,
+        file: BinaryIO,
+        on_fault: Callable[[BitstreamError], None] | None = None,
+        limits: Limits | None = None,
+    ) -> None:
         """Read all that comes before the first frame. BitstreamError, LimitError. Does not close `file`.
 
         on_fault: as of `Reader.chunks`.
@@ -22,7 +28,7 @@ class TrackFile:
         self.extras = Extras()
         self._ready: deque[TrackPacket] = deque()
         self._begun = False
-        self._chunks = Reader(file, self._take).chunks(on_fault)
+        self._chunks = Reader(file, limits, self._take).chunks(on_fault)
         next(self._chunks, None)
         self._begun = True
 
@@ -45,9 +51,9 @@ class TrackFile:
             self.extras.take_track(payload)
 
 
-def summary(file: BinaryIO) -> dict[str, Any]:
+def summary(file: BinaryIO, limits: Limits | None = None) -> dict[str, Any]:
     """What a `.vdf` carries beside the video, to be printed; as far as the file is whole."""
-    source = TrackFile(file, lambda fault: None)
+    source = TrackFile(file, lambda fault: None, limits)
     extras = source.extras
     count, size = [0] * len(extras.tracks), [0] * len(extras.tracks)
     first, last = dict[int, Fraction](), dict[int, Fraction]()

@@ -1,6 +1,6 @@
 """The command line: `viddiff encode`, `decode`, `info` and `train`, a file for each.
 
-Exit codes: 0 done, 1 `Error: one sentence` on stderr, 2 wrong use, 130 interrupted.
+Exit codes: 0 done, 1 `Error: one sentence` on stderr, 2 wrong use, 3 decoded around damage, 130 interrupted.
 Heavy imports wait inside the commands, so that `--help` is quick.
 """
 

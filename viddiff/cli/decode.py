@@ -12,12 +12,17 @@ from viddiff.cli import shared
 @click.argument("source", metavar="IN.vdf", type=shared.PATH)
 @click.argument("target", metavar="[OUT]", type=shared.PATH, required=False)
 @click.option("--lossless", is_flag=True, help="Store the frames exactly: FFV1 in .mkv.")
+@click.option("--strict", is_flag=True, help="Stop at the first fault, without output, instead of repairing.")
 @shared.combined(
     shared.start_option,
     shared.frames_option,
     shared.weights_option,
     shared.device_option,
     shared.workers_option,
+    shared.max_pixels_option,
+    shared.max_frames_option,
+    shared.key_file_option,
+    shared.passphrase_file_option,
     shared.force_option,
     shared.json_option,
     shared.quiet_option,
@@ -26,16 +31,23 @@ def decode_command(
     source: Path,
     target: Path | None,
     lossless: bool,
+    strict: bool,
     start: int,
     frames: int | None,
     weights: Path | None,
     device: str,
     workers: int | None,
+    max_pixels: int | None,
+    max_frames: int | None,
+    key_file: Path | None,
+    passphrase_file: Path | None,
     force: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
     """Decode a .vdf to .mp4 or .mkv (H.264), .mkv (FFV1, --lossless) or .y4m (raw).
+
+    Frames that damage has cost are shown as the one before; the exit code is 3 then.
 
     OUT is IN with the extension .mp4 (.mkv with --lossless) unless it is given.
 
@@ -47,6 +59,7 @@ def decode_command(
     target = target or source.with_suffix(".mkv" if lossless else ".mp4")
     shared.check_paths(source, target, force)
 
+    from viddiff.access import ReadOptions
     from viddiff.interleave import Interleaver
     from viddiff.parallel import Machine, decode_video
     from viddiff.progress import Progress
@@ -55,9 +68,11 @@ def decode_command(
 
     started = time.monotonic()
     machine = Machine(weights, shared.pick_device(device), workers)
-    with open(source, "rb") as file, open(source, "rb") as again:
-        video = decode_video(file, source, machine, start, frames)
-        others = TrackFile(again)
+    key = shared.file_key(source, key_file, passphrase_file)
+    options = ReadOptions(strict, shared.limits_of(max_pixels, max_frames), key)
+    with options.open(source) as file, options.open(source) as again:
+        video = decode_video(file, source, machine, start, frames, options)
+        others = TrackFile(again, None if strict else lambda fault: None, options.limits)
         interleaver = Interleaver(others.extras, others.packets(), start > 0, frames is not None)
         with (
             VideoWriter(target, video.info, lossless, interleaver) as writer,
@@ -79,7 +94,12 @@ def decode_command(
                 "bytes": target.stat().st_size,
                 "seconds": seconds,
                 "fps": progress.frames / seconds,
+                "lost_frames": [list(span) for span in video.damage.lost],
+                "faults": video.damage.faults,
             }
         )
     elif not quiet:
         click.echo(f"{target}: {progress.frames} frames, {progress.frames / seconds:.1f} fps", err=True)
+    if video.damage:
+        click.echo(f"Warning: {video.damage}", err=True)
+        click.get_current_context().exit(3)

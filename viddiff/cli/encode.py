@@ -61,7 +61,14 @@ def _audio(context: click.Context, option: click.Parameter, value: str) -> str:
     metavar="copy|opus:N|none",
     help="Copy the sound, encode it with N kbit/s (opus:64k; 6 to 510) or leave it out.",
 )
+@click.option(
+    "--encrypt",
+    is_flag=True,
+    help="Encrypt, with a passphrase that is asked for unless a file or VIDDIFF_PASSPHRASE holds it.",
+)
 @shared.combined(
+    shared.key_file_option,
+    shared.passphrase_file_option,
     shared.start_option,
     shared.frames_option,
     shared.weights_option,
@@ -80,6 +87,9 @@ def encode_command(
     entropy: str,
     preset: str,
     audio: str,
+    encrypt: bool,
+    key_file: Path | None,
+    passphrase_file: Path | None,
     start: int,
     frames: int | None,
     weights: Path | None,
@@ -101,6 +111,12 @@ def encode_command(
     target = target or source.with_suffix(".vdf")
     shared.check_paths(source, target, force)
 
+    if key_file and passphrase_file:
+        raise click.UsageError("give either --key-file or --passphrase-file")
+    secret = None
+    if encrypt or key_file or passphrase_file:
+        secret = shared.read_secret(key_file, passphrase_file, confirm=True)
+
     from viddiff.codec import EncodeOptions
     from viddiff.interleave import Interleaver, InterleavingWriter
     from viddiff.parallel import Machine, encode_video
@@ -113,7 +129,7 @@ def encode_command(
     with (
         VideoReader(source, start, frames) as reader,
         TrackReader(source, audio) as others,
-        shared.complete_file(target) as out,
+        shared.sealed_file(target, secret) as out,
     ):
         info = reader.info
         interleaver = Interleaver(others.extras, others.packets(), start > 0, frames is not None)
@@ -132,6 +148,7 @@ def encode_command(
             )
         seconds = time.monotonic() - started
         shared.print_notes([*reader.notes, *others.notes], quiet)
+    summary.size_bytes = target.stat().st_size
     bpp = 8 * summary.size_bytes / (summary.frames * info.width * info.height)
     if as_json:
         shared.print_json(

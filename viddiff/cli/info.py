@@ -1,19 +1,38 @@
 """`viddiff info`."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from viddiff.cli import shared
 from viddiff.errors import ViddiffError
 
+if TYPE_CHECKING:
+    from viddiff.access import ReadOptions
+
 
 @click.command("info")
 @click.argument("source", metavar="[FILE.vdf]", type=shared.PATH, required=False)
 @click.option("--model", is_flag=True, help="Describe the weights instead of a file.")
-@shared.combined(shared.weights_option, shared.json_option)
-def info_command(source: Path | None, model: bool, weights: Path | None, as_json: bool) -> None:
+@shared.combined(
+    shared.weights_option,
+    shared.max_pixels_option,
+    shared.max_frames_option,
+    shared.key_file_option,
+    shared.passphrase_file_option,
+    shared.json_option,
+)
+def info_command(
+    source: Path | None,
+    model: bool,
+    weights: Path | None,
+    max_pixels: int | None,
+    max_frames: int | None,
+    key_file: Path | None,
+    passphrase_file: Path | None,
+    as_json: bool,
+) -> None:
     """Describe a .vdf, or the weights (--model).
 
     \b
@@ -23,7 +42,16 @@ def info_command(source: Path | None, model: bool, weights: Path | None, as_json
     """
     if (source is None) != model:
         raise click.UsageError("give either a FILE.vdf or --model")
-    values = describe_model(weights) if source is None else describe_file(source)
+    if source is None:
+        values = describe_model(weights)
+    else:
+        if not source.is_file():
+            raise ViddiffError(f"{source} {'is not a file' if source.exists() else 'does not exist'}")
+        from viddiff.access import ReadOptions
+
+        key = shared.file_key(source, key_file, passphrase_file)
+        options = ReadOptions(limits=shared.limits_of(max_pixels, max_frames), key=key)
+        values = describe_file(source, options)
     if as_json:
         shared.print_json(values)
         return
@@ -41,22 +69,20 @@ def _text(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else " ".join(str(value).split())
 
 
-def describe_file(source: Path) -> dict[str, Any]:
+def describe_file(source: Path, options: "ReadOptions") -> dict[str, Any]:
     """What a `.vdf` says of itself, without decoding a frame."""
     from viddiff.reader import Reader
     from viddiff.trackfile import summary
 
-    if not source.is_file():
-        raise ViddiffError(f"{source} {'is not a file' if source.exists() else 'does not exist'}")
-    with open(source, "rb") as file:
-        reader = Reader(file)
+    with options.open(source) as file:
+        reader = Reader(file, options.limits)
         keyframes = reader.index()
         file.seek(0)
         others = summary(file)
     header, video, frames = reader.header, reader.header.video, reader.frame_count or 0
     size, seconds = source.stat().st_size, frames / float(video.frame_rate)
     return {
-        "file": str(source), "format_version": 1, "bytes": size,
+        "file": str(source), "format_version": 1, "bytes": size, "encrypted": options.key is not None,
         "width": video.width, "height": video.height, "bit_depth": video.bit_depth,
         "frames": frames, "keyframes": len(keyframes), "gop": header.gop,
         "low_delay": header.low_delay, "entropy": header.entropy,

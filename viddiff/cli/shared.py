@@ -4,13 +4,18 @@ import contextlib
 import json
 import os
 import secrets
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 import click
 
-from viddiff.errors import ViddiffError
+from viddiff.config import Limits
+from viddiff.errors import SecretError, ViddiffError
+
+if TYPE_CHECKING:
+    from viddiff.sealing import Secret
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
@@ -29,12 +34,30 @@ json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object on stdout at the end."
 )
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="No progress and no notes.")
+key_file_option = click.option(
+    "--key-file", type=PATH, metavar="FILE", help="Key that encrypts or decrypts the .vdf: 32 random bytes."
+)
+passphrase_file_option = click.option(
+    "--passphrase-file",
+    type=PATH,
+    metavar="FILE",
+    help="Passphrase that does so.  [default: VIDDIFF_PASSPHRASE, or a prompt]",
+)
 force_option = click.option("--force", "-f", is_flag=True, help="Overwrite the output if it exists.")
 start_option = click.option(
     "--start", type=click.IntRange(0), default=0, show_default=True, metavar="N", help="First frame, from 0."
 )
 frames_option = click.option(
     "--frames", type=click.IntRange(1), metavar="N", help="Number of frames.  [default: all]"
+)
+max_pixels_option = click.option(
+    "--max-pixels",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Refuse files of larger frames, in luma samples.  [default: 9437184, 4096x2304]",
+)
+max_frames_option = click.option(
+    "--max-frames", type=click.IntRange(1), metavar="N", help="Refuse longer files.  [default: 10000000]"
 )
 workers_option = click.option(
     "--workers",
@@ -80,6 +103,65 @@ def complete_file(target: Path) -> Iterator[BinaryIO]:
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def sealed_file(target: Path, secret: "Secret | None") -> Iterator[BinaryIO]:
+    """`complete_file`, encrypted if there is a secret."""
+    with complete_file(target) as file:
+        if secret is None:
+            yield file
+            return
+        from viddiff.sealing import SealedWriter
+
+        sealed = SealedWriter(file, secret)
+        yield cast(BinaryIO, sealed)
+        sealed.finish()
+
+
+def read_secret(key_file: Path | None, passphrase_file: Path | None, confirm: bool) -> "Secret":
+    """The key, or the passphrase from its file, the environment or the terminal. Raises SecretError."""
+    from viddiff.sealing import KEY_BYTES, Secret
+
+    if key_file is not None:
+        with open(key_file, "rb") as file:
+            key = file.read(KEY_BYTES + 1)
+        if len(key) != KEY_BYTES:
+            raise SecretError(f"{key_file} is no key, which has {KEY_BYTES} bytes")
+        return Secret(key, passphrase=False)
+    if passphrase_file is not None:
+        with open(passphrase_file, "rb") as file:
+            words = file.read(4096).removesuffix(b"\n").removesuffix(b"\r")
+    elif "VIDDIFF_PASSPHRASE" in os.environ:
+        words = os.fsencode(os.environ["VIDDIFF_PASSPHRASE"])
+    elif sys.stdin.isatty():
+        words = click.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm, err=True).encode()
+    else:
+        raise SecretError(
+            "a passphrase is needed: set VIDDIFF_PASSPHRASE, give --passphrase-file, or run in a terminal"
+        )
+    if not words:
+        raise SecretError("the passphrase is empty")
+    return Secret(words, passphrase=True)
+
+
+def file_key(source: Path, key_file: Path | None, passphrase_file: Path | None) -> bytes | None:
+    """What decrypts `source`; None if it is not encrypted. Raises SecretError and BitstreamError."""
+    from viddiff.sealing import unlock, wants
+
+    with open(source, "rb") as file:
+        wanted = wants(file)
+        if not wanted and key_file is None and passphrase_file is None:
+            return None
+        if wanted == "key file" and key_file is None:
+            raise SecretError(f"{source} is encrypted and needs its --key-file")
+        return unlock(file, read_secret(key_file, passphrase_file, confirm=False))
+
+
+def limits_of(pixels: int | None, frames: int | None) -> Limits:
+    """What --max-pixels and --max-frames ask for."""
+    default = Limits()
+    return Limits(pixels or default.pixels, frames or default.frames)
 
 
 def pick_device(name: str) -> str:
