@@ -9,12 +9,19 @@ import pytest
 
 from viddiff import checkpoint
 from viddiff.codec import decode
-from viddiff.parallel import released_weights
+from viddiff.parallel import Machine, decode_video, released_weights
 from viddiff.reader import Reader
 
 FOLDER = Path(__file__).parent / "data" / "golden"
 LEDGER = FOLDER / "hashes.json"
 HASHES: dict[str, dict[str, str]] = json.loads(LEDGER.read_text()) if LEDGER.exists() else {}
+
+
+@pytest.mark.parametrize("name", sorted(name for name in HASHES if name.startswith("plain")))
+def test_a_file_finds_the_released_weights_that_it_was_made_with(name: str) -> None:
+    with open(FOLDER / name, "rb") as file:
+        video = decode_video(file, FOLDER / name, Machine(workers=1))
+        assert len(list(video.frames)) == video.frame_count
 
 
 def weights_of(digest: str) -> checkpoint.Codec:

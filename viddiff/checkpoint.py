@@ -143,6 +143,15 @@ def _config(metadata: dict[str, str] | None) -> ModelConfig:
     return config
 
 
+def stated_hash(path: Path) -> str:
+    """The hash that a weights file claims, hexadecimal, without loading it; empty if it claims none."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return str((file.metadata() or {}).get("hash", ""))
+    except (OSError, SafetensorError):
+        return ""
+
+
 def load(path: Path | None = None, device: torch.device | str = "cpu") -> Codec:
     """Load weights for use; None takes the released ones. Raises CheckpointError on anything but sound
     weights."""

@@ -22,7 +22,7 @@ from viddiff.predicted_encoder import FrameSample, FrameStats, encode_frame
 from viddiff.search import SearchReference
 from viddiff.templates import Reference
 
-LEVEL_OFFSETS = (0.0, 3.5, 5.5, 7.5)
+LEVEL_OFFSETS = (0.0, 2.5, 4.0, 5.5)
 """QP added on each level of the hierarchy: frames that others lean on are worth more."""
 LOW_DELAY_OFFSETS = (2.0, 1.0, 2.0, 0.0)
 """QP added in low delay, by position in a pattern of four frames."""

@@ -10,7 +10,7 @@ What waits to be passed on is bounded: chunks are small, and decoded frames have
 import itertools
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import BinaryIO
@@ -49,7 +49,7 @@ class Machine:
     """What to compute with."""
 
     weights: Path | None = None
-    """None: the released ones."""
+    """None: the released ones; to decode, those of the release that the file was made with."""
     device: str = "cpu"
     workers: int | None = None
     """Processes, at most; 1 means this process alone, None as many as pay."""
@@ -93,6 +93,15 @@ def released_weights() -> Path:
         return Path(str(resources.files("viddiff.checkpoints").joinpath(checkpoint.DEFAULT)))
     except ModuleNotFoundError:  # run from a checkout that is not installed
         return Path(__file__).parent.parent / "checkpoints" / checkpoint.DEFAULT
+
+
+def released_for(model_hash: bytes) -> Path:
+    """The released weights, of today or before, that have this hash; those of today if none do."""
+    today = released_weights()
+    for path in sorted(today.parent.glob("*.safetensors")):
+        if checkpoint.stated_hash(path) == model_hash.hex():
+            return path
+    return today
 
 
 # --- encode ------------------------------------------------------------------------------------------
@@ -193,6 +202,8 @@ def decode_video(
     all_gops = schedule(file, options.limits)
     file.seek(0)
     reader = Reader(file, options.limits)
+    if machine.weights is None:
+        machine = replace(machine, weights=released_for(reader.header.model_hash))
     video, total = reader.header.video, all_gops[-1].first + all_gops[-1].frames if all_gops else 0
     if total > options.limits.frames:
         raise LimitError(f"{total} frames are over the limit of {options.limits.frames}")
