@@ -21,6 +21,7 @@ from viddiff.container import META, PACKETS, TRACK, Writer, pack_varint
 from viddiff.errors import BitstreamError
 from viddiff.reader import Reader
 from viddiff.trackfile import TrackFile
+from viddiff.trackreader import TrackReader
 from viddiff.tracks import Attachment, Chapter, Extras, Track, TrackPacket, pack_packets, unpack_packets
 
 RATE = 48000
@@ -369,6 +370,17 @@ def test_chapters_tags_and_attachments(tmp_path: Path, there: Any, back: Any) ->
     assert after.file_tags["creation_time"].startswith("2024-05-06T07:08:09")
     assert list(after.attachments.values()) == [cover().data]
     assert "left out: tag ODD, attachment font.ttf" in said
+
+
+def test_attachments_too_large_for_a_chunk_are_left_out_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("viddiff.trackreader.ATTACHMENT_BYTES", 1000)
+    files = [Attachment(f"{size}.ttf", "font/ttf", bytes(size)) for size in (1000, 1001)]
+    source = Source([Sound("libopus")], attachments=files).write(tmp_path / "a.mkv")
+    with TrackReader(source, "copy") as reader:
+        assert [file.name for file in reader.extras.attachments] == ["1000.ttf"]
+        assert reader.notes == ["left the attachment 1001.ttf out"]
 
 
 def cover() -> Attachment:

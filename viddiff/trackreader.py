@@ -14,6 +14,7 @@ from av.bitstream import BitStreamFilterContext
 from av.container import InputContainer
 from av.stream import AttachmentStream, Disposition, Stream
 
+from viddiff.container import MAX_PAYLOAD
 from viddiff.description import codec_name, describe
 from viddiff.errors import VideoError
 from viddiff.failures import FAILURES
@@ -29,7 +30,9 @@ TECHNICAL = re.compile(
 HANDLERS = ("VideoHandler", "SoundHandler", "SubtitleHandler", "DataHandler")
 COVERS = {"mjpeg": "jpeg", "png": "png", "gif": "gif", "bmp": "bmp", "webp": "webp"}
 """Kinds of image/... by libav's codec."""
-ATTACHMENT_BYTES = 256 << 20
+ATTACHMENT_BYTES = MAX_PAYLOAD - (1 << 16)
+"""Most bytes of one attachment, which is one chunk with its name."""
+ATTACHMENTS_BYTES = 256 << 20
 """Most bytes of all attachments; they are held in memory."""
 PREROLL = Fraction(-1, 10)
 """Of what an edit list hides, the time just before 0 is kept: decoders of sound need it to settle."""
@@ -116,10 +119,10 @@ class TrackReader:
                 file = Attachment(name, f"image/{kind}", bytes(packet) if packet else b"")
             else:
                 continue
-            total += len(file.data)
-            if not file.data or total > ATTACHMENT_BYTES:
+            if not 0 < len(file.data) <= min(ATTACHMENT_BYTES, ATTACHMENTS_BYTES - total):
                 self.notes.append(f"left the attachment {file.name} out")
             else:
+                total += len(file.data)
                 found.append(file)
         self.extras.attachments = found
 
