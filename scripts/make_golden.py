@@ -6,8 +6,6 @@ writes tests/data/golden/*.vdf and, in hashes.json beside them, the SHA-256 of t
 of its decoded frames. A file that exists is never replaced: a change that breaks one breaks its users' files.
 """
 
-import hashlib
-import io
 import json
 import sys
 from pathlib import Path
@@ -18,8 +16,9 @@ sys.path.insert(0, str(ROOT / "tests"))
 from conftest import coded, moving_picture  # noqa: E402
 
 from viddiff import checkpoint  # noqa: E402
-from viddiff.codec import EncodeOptions, decode  # noqa: E402
+from viddiff.codec import EncodeOptions  # noqa: E402
 from viddiff.parallel import released_weights  # noqa: E402
+from viddiff.selftest import frames_hash  # noqa: E402
 
 FOLDER = ROOT / "tests" / "data" / "golden"
 # Name: width, height, frames, bit depth, options.
@@ -31,15 +30,6 @@ FILES = {
     "best": (48, 32, 9, 8, EncodeOptions(quality=63)),
     "smallest": (96, 64, 9, 8, EncodeOptions(quality=0)),
 }
-
-
-def frames_hash(data: bytes, codec: checkpoint.Codec) -> str:
-    """SHA-256 of the samples of all frames, Y, U, V, as stored little-endian."""
-    digest = hashlib.sha256()
-    for frame in decode(io.BytesIO(data), codec):
-        for plane in frame.planes:
-            digest.update(plane.astype(plane.dtype.newbyteorder("<")).tobytes())
-    return digest.hexdigest()
 
 
 def main() -> None:

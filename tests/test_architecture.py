@@ -38,7 +38,7 @@ LAYERS = [
     {"codec"},
     {"recovery"},
     {"data", "parallel"},
-    {"rates", "whitening"},
+    {"rates", "whitening", "selftest"},
     {"train_pass", "validation"},
     {"train_state"},
     {"train"},

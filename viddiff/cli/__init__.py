@@ -1,4 +1,4 @@
-"""The command line: `viddiff encode`, `decode`, `info` and `train`, a file for each.
+"""The command line: `viddiff encode`, `decode`, `info`, `train` and `selftest`, a file for each.
 
 Exit codes: 0 done, 1 `Error: one sentence` on stderr, 2 wrong use, 3 decoded around damage, 130 interrupted.
 Heavy imports wait inside the commands, so that `--help` is quick.
@@ -16,6 +16,7 @@ from viddiff import __version__
 from viddiff.cli.decode import decode_command
 from viddiff.cli.encode import encode_command
 from viddiff.cli.info import info_command
+from viddiff.cli.selftest import selftest_command
 from viddiff.cli.train import train_command
 from viddiff.errors import ViddiffError
 
@@ -57,5 +58,5 @@ def main() -> None:
     """A learned video codec: encode any video to .vdf, decode it exactly, train it on your own footage."""
 
 
-for _command in (encode_command, decode_command, info_command, train_command):
+for _command in (encode_command, decode_command, info_command, train_command, selftest_command):
     main.add_command(_command)

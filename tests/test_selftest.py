@@ -1,0 +1,57 @@
+"""`viddiff selftest` passes here, and fails where a file or its hash is not what it was."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from viddiff import selftest
+from viddiff.cli import main
+
+
+@pytest.fixture(autouse=True)
+def _keep_threads() -> object:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The golden folder with one small file."""
+    source, copy = selftest.golden_folder(), tmp_path / "golden"
+    copy.mkdir()
+    known = json.loads((source / "hashes.json").read_text())
+    name = min(known, key=lambda name: (source / name).stat().st_size)
+    shutil.copy(source / name, copy)
+    (copy / "hashes.json").write_text(json.dumps({name: known[name]}))
+    monkeypatch.setattr(selftest, "golden_folder", lambda: copy)
+    return copy
+
+
+def test_this_machine_passes(folder: Path) -> None:
+    result = CliRunner().invoke(main, ["selftest"])
+    assert result.exit_code == 0, result.output
+    assert [line.split()[0] for line in result.stdout.splitlines()][:3] == ["device", "cpu", "cpu"]
+    assert all(line.endswith("same") for line in result.stdout.splitlines()[1:])
+
+
+@pytest.mark.parametrize("damage", ["hash", "file", "weights"])
+def test_differences_are_found(folder: Path, damage: str) -> None:
+    ledger = folder / "hashes.json"
+    known = json.loads(ledger.read_text())
+    (name,) = known
+    if damage == "file":
+        data = bytearray((folder / name).read_bytes())
+        data[-60] ^= 1
+        (folder / name).write_bytes(data)
+    else:
+        known[name]["frames" if damage == "hash" else "weights"] = "00" * 32
+        ledger.write_text(json.dumps(known))
+    result = CliRunner().invoke(main, ["selftest"])
+    assert result.exit_code == 1
+    assert "decoded files differ" in result.stderr
+    assert ("was made with the weights" in result.stdout) == (damage == "weights")
