@@ -37,7 +37,7 @@ _THOROUGH = SearchEffort(flow=2, coarse_steps=(8, 4, 2, 1, 1), fine_steps=(2, 1,
 PRESETS = {
     "fast": Effort(
         key_preset=5,
-        try_stills=False,
+        try_stills=True,
         try_hyper=False,
         mini_gops=(8,),
         search=SearchEffort(flow=0, coarse_steps=(4, 2, 1), fine_steps=(1,), diagonals=False),
