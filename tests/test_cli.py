@@ -98,7 +98,7 @@ def test_json_of_encode(clip: Path, weights: Path, tmp_path: Path) -> None:
     values = json.loads(result.stdout)
     assert values.keys() == {
         *("input", "output", "width", "height", "frames", "keyframes", "bytes", "key_bytes"),
-        *("bpp", "quality", "seconds", "fps"),
+        *("bpp", "quality", "preset", "seconds", "fps"),
     }
     assert values["bytes"] == out.stat().st_size
     assert (values["width"], values["height"], values["frames"], values["keyframes"]) == (48, 34, FRAMES, 2)
