@@ -23,8 +23,6 @@ class Effort:
 
     key_preset: int
     """SVT-AV1's preset for stills: 2 needs 3 to 8 % fewer bits than 4 at three times its cost."""
-    try_stills: bool
-    """Whether an anchor that costs much is tried as a still."""
     try_hyper: bool
     """Whether an anchor is coded with z as well as without; other frames hardly ever gain by it."""
     mini_gops: tuple[int, ...]
@@ -37,12 +35,11 @@ _THOROUGH = SearchEffort(flow=2, coarse_steps=(8, 4, 2, 1, 1), fine_steps=(2, 1,
 PRESETS = {
     "fast": Effort(
         key_preset=5,
-        try_stills=True,
         try_hyper=False,
         mini_gops=(8,),
         search=SearchEffort(flow=0, coarse_steps=(4, 2, 1), fine_steps=(1,), diagonals=False),
     ),
-    "default": Effort(key_preset=2, try_stills=True, try_hyper=True, mini_gops=(8,), search=_THOROUGH),
-    "slow": Effort(key_preset=1, try_stills=True, try_hyper=True, mini_gops=(8, 4), search=_THOROUGH),
+    "default": Effort(key_preset=2, try_hyper=True, mini_gops=(8,), search=_THOROUGH),
+    "slow": Effort(key_preset=1, try_hyper=True, mini_gops=(8, 4), search=_THOROUGH),
 }
 """By name, cheapest first."""

@@ -110,7 +110,7 @@ class GopEncoder:
         self.summary.stats += best.stats
         return best.chunks
 
-    def _attempt(self, frames: list[Frame], length: int) -> "_Attempt":
+    def _attempt(self, frames: list[Frame], length: int) -> _Attempt:
         """Code frames in mini-GOPs of `length`, leaving the encoder as it was."""
         before = self.state, self.searched, self.summary.stats
         self.state, self.searched, self.summary.stats = dict(self.state), dict(self.searched), []
@@ -121,7 +121,7 @@ class GopEncoder:
         self.state, self.searched, self.summary.stats = before
         return attempt
 
-    def _cost(self, attempt: "_Attempt", originals: list[Frame]) -> float:
+    def _cost(self, attempt: _Attempt, originals: list[Frame]) -> float:
         """Rate and distortion of an attempt, in bits."""
         depth, device = self.info.bit_depth, self.codec.device
         shown = [frame for _, frames in attempt.chunks for frame in frames]
@@ -167,8 +167,7 @@ class GopEncoder:
         and distortion."""
         stream = self._new_stream()
         stats = self._predict(item, frame, stream)
-        tried = self.options.effort.try_stills and not self.options.low_delay
-        if not tried or stats.bits < STILL_SHARE * 8 * self.key_bytes:
+        if self.options.low_delay or stats.bits < STILL_SHARE * 8 * self.key_bytes:
             return stream, b""
         lmbda = lmbda_of_step(stats.step)
         target = planes_of(frame, self.info.bit_depth, self.codec.device)

@@ -27,6 +27,12 @@ _BEYOND = 0.1
 _SLOPE_MAX = 4.0
 
 
+def _places(symbols: Tensor, rows: Tensor) -> Tensor:
+    """Where the bits of symbols under tables `rows` stand in a flat (tables, MAGNITUDES)."""
+    magnitude = symbols.detach().abs().clamp(max=MAGNITUDES - 1)
+    return rows.to(torch.int64) * MAGNITUDES + magnitude.to(torch.int64)
+
+
 class _Lookup(torch.autograd.Function):
     """bits[row, |symbol|], with slopes for gradients."""
 
@@ -41,8 +47,7 @@ class _Lookup(torch.autograd.Function):
         by_symbol: Tensor,
         by_row: Tensor,
     ) -> Tensor:
-        magnitude = symbols.detach().abs().clamp(max=MAGNITUDES - 1)
-        where = rows.to(torch.int64) * MAGNITUDES + magnitude.to(torch.int64)
+        where = _places(symbols, rows)
         first = by_symbol.view(-1)[where]
         rising = torch.minimum(first * (2 * values.abs()).clamp(max=1), 2 * values.abs() / trade)
         slope = torch.where(symbols == 0, rising * values.sign(), first * symbols.sign())
@@ -87,10 +92,13 @@ class Rates:
 
         values, trade: what `rate_aware_round` made `symbols` of, where it did.
         """
-        values = symbols if values is None else values.detach()
-        result: Tensor = _Lookup.apply(
-            symbols, rows, values, trade, self.table_bits, self.by_symbol, self.by_row
-        )
+        if torch.is_grad_enabled():
+            values = symbols if values is None else values.detach()
+            result: Tensor = _Lookup.apply(
+                symbols, rows, values, trade, self.table_bits, self.by_symbol, self.by_row
+            )
+        else:  # most calls only compare costs, and need no slopes
+            result = self.table_bits.view(-1)[_places(symbols, rows)]
         return result + _BEYOND * (symbols.abs() - (MAGNITUDES - 1)).clamp(min=0)
 
 

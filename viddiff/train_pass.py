@@ -46,9 +46,9 @@ def run(
         device=y.device,
     )[:, None, None, None]
     lmbda = torch.tensor([lmbda_of_step(s) for s in steps], device=y.device)[:, None, None, None]
-    weights = torch.ones_like(prediction.steps)
-    weights[:, 64:] = CHROMA_WEIGHT
-    trade = (lmbda / ((prediction.steps / STEP_UNIT) ** 2 * weights)).detach()
+    worth = torch.ones_like(prediction.steps)
+    worth[:, 64:] = CHROMA_WEIGHT
+    trade = (lmbda / ((prediction.steps / STEP_UNIT) ** 2 * worth)).detach()
     weight = batch.weight[:, None, None, None]
     collected: list[Tensor] = []
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from viddiff.cli import shared
+from viddiff.effort import PRESETS
 
 
 def _audio(context: click.Context, option: click.Parameter, value: str) -> str:
@@ -48,7 +49,7 @@ def _audio(context: click.Context, option: click.Parameter, value: str) -> str:
 )
 @click.option(
     "--preset",
-    type=click.Choice(["fast", "default", "slow"]),
+    type=click.Choice(list(PRESETS)),
     default="default",
     show_default=True,
     help="What encoding may cost; slower gives smaller files.",
