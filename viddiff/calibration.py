@@ -53,14 +53,14 @@ class SymbolCounts:
         where = indexes * counts.shape[1] + column
         counts += np.bincount(where, weights, counts.size).reshape(counts.shape)
 
-    def fade(self, factor: float) -> None:
-        """Let what was counted so far weigh `factor` times as much."""
-        for counts in self.counts.values():
-            counts *= factor
+    def fade(self, kind: str, factor: float) -> None:
+        """Let what was counted so far of one kind of symbols weigh `factor` times as much."""
+        self.counts[kind] *= factor
 
     def tables(self) -> TableSet:
-        """Tables of the counts so far; symmetric but for flags, which are 0 or 1."""
-        return TableSet(**{f.name: self._fit(f.name, symmetric=f.name != "flags") for f in fields(TableSet)})
+        """Tables of the counts so far; symmetric but for flags, which are 0 or 1, and modes."""
+        names = [field.name for field in fields(TableSet)]
+        return TableSet(**{n: self._fit(n, symmetric=n not in ("flags", "modes")) for n in names})
 
     def _fit(self, kind: str, symmetric: bool) -> Tables:
         prior: Tables = getattr(self.prior, kind)

@@ -10,7 +10,7 @@ pickled.
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from importlib import resources
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from viddiff.errors import CheckpointError
 from viddiff.models.hyperprior import TABLE_CLASSES, TABLE_COUNT, scale_of_index
 from viddiff.models.layers import IntConv2d
 from viddiff.models.model import VideoModel
+from viddiff.models.modes import MODE_TABLES, surrounding_of_table
 from viddiff.models.motion_prior import FLAG_TABLES, MotionPrior, flag_probability
 from viddiff.models.residual import STEP_MAX
 
@@ -45,6 +46,7 @@ class TableSet:
     z: Tables
     flags: Tables
     changes: Tables
+    modes: Tables
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,18 @@ def parametric_tables() -> TableSet:
     laplace = discretised_tables((scales * 2**0.5).tolist(), "laplace")  # standard deviations
     probabilities = flag_probability(torch.arange(FLAG_TABLES)).double().numpy()
     flags = Tables.from_probabilities([np.array([0.0, 1 - p, p, 0.0]) for p in probabilities])
-    return TableSet(Tables(np.tile(laplace.packed, TABLE_CLASSES)), laplace, flags, laplace)
+    y = Tables(np.tile(laplace.packed, TABLE_CLASSES))
+    return TableSet(y, laplace, flags, laplace, _parametric_modes())
+
+
+def _parametric_modes() -> Tables:
+    """Both hypotheses as a rule, unless neighbours have one alone. Weights older than modes have these."""
+    rows = []
+    for index in range(MODE_TABLES):
+        around = surrounding_of_table(index)
+        first, second = (0.1 * 2.0 ** max(sign * around, 0) for sign in (-1, 1))
+        rows.append(np.array([first, 0.8 / (1 + abs(around)), second, 0.0]))
+    return Tables.from_probabilities([row / row.sum() for row in rows])
 
 
 def _layers(model: VideoModel, motion: MotionPrior) -> dict[str, IntConv2d]:
@@ -174,7 +187,12 @@ def _assemble(config: ModelConfig, tensors: dict[str, Tensor], stated: str, devi
     model, motion = VideoModel(config), MotionPrior()
     encoder = {n.removeprefix("encoder."): tensors.pop(n) for n in list(tensors) if n.startswith("encoder.")}
     try:
-        tables = TableSet(**{f.name: Tables(tensors[f"tables.{f.name}"].numpy()) for f in fields(TableSet)})
+        stored = {f.name: f"tables.{f.name}" for f in fields(TableSet)}
+        if stored["modes"] not in tensors:
+            del stored["modes"]
+        tables = replace(
+            parametric_tables(), **{field: Tables(tensors[name].numpy()) for field, name in stored.items()}
+        )
         for name, layer in _layers(model, motion).items():
             parts = [tensors[f"{name}.{part}"] for part in ("weight", "bias", "exponent")]
             if [p.dtype for p in parts] != [torch.int8, torch.int32, torch.int8]:
@@ -214,6 +232,7 @@ def _check_tables(tables: TableSet) -> None:
         ("z", TABLE_COUNT),
         ("flags", FLAG_TABLES),
         ("changes", TABLE_COUNT),
+        ("modes", MODE_TABLES),
     ):
         if len(getattr(tables, name).radius) != count:
             raise CheckpointError(

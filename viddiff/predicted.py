@@ -2,12 +2,14 @@
 
     fields --motion prior--> vectors --warp--> hypotheses --model--> prediction --latents--> reconstruction
 
-A frame's symbols in the mini-GOP's stream, in order: step (7 bits), template of either field (2 bits each),
-whether z is all
-zero (1 bit); the changes of the first and of the second field; z; the two steps of y. The encoder
+A frame's symbols in the mini-GOP's stream, in order: step (7 bits), template of either field (2 bits each;
+the first one's plus 2 if there are modes), whether z is all zero (1 bit); the changes of the first and of the
+second field; the three steps of modes, if there are any; z; the two steps of y. The encoder
 (`predicted_encoder`) runs the
 same `predict`, `VideoModel.code_latents` and `finish`; the two differ in where symbols come from.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -21,11 +23,14 @@ from viddiff.errors import BitstreamError
 from viddiff.gop import FramePlan
 from viddiff.models.hyperprior import HYPER_MAX, SYMBOL_MAX, TABLE_COUNT, table_class
 from viddiff.models.model import Prediction
+from viddiff.models.modes import apply_modes, code_modes
 from viddiff.models.motion_prior import VECTOR_MAX, field_of
 from viddiff.models.planes import pack, unpack
 from viddiff.models.warp import warp
 from viddiff.templates import Reference, motion_condition, template
 
+MODES_FOLLOW = 2
+"""Added to the first field's template if the modes of blocks follow the motion."""
 HEADER_WIDTHS = np.array([7, 2, 2, 1])
 """Bits of step, templates of both fields, and whether z is all zero."""
 
@@ -36,9 +41,15 @@ def predict(
     references: tuple[Reference, Reference],
     vectors: tuple[Tensor, Tensor],
     step: int,
+    modes: Callable[[Tensor, Tensor], Tensor] | None,
 ) -> tuple[Prediction, Tensor, Tensor]:
-    """Prediction and both packed hypotheses."""
+    """Prediction and both packed hypotheses.
+
+    modes: from hypotheses to the modes of their blocks (`models.modes`); None: both are used everywhere.
+    """
     first, second = (pack(warp(r.planes, v)) for r, v in zip(references, vectors, strict=True))
+    if modes is not None:
+        first, second = apply_modes(first, second, modes(first, second))
     device = first.device
     steps, levels = torch.tensor([step], device=device), torch.tensor([plan.level], device=device)
     return codec.model.predict(first, second, steps, levels), first, second
@@ -94,6 +105,7 @@ def decode_frame(
     """Decode one predicted frame from the mini-GOP's stream. Raises BitstreamError on damage."""
     device = references[0].planes[0].device
     step, *kinds, empty = stream.get_bits(HEADER_WIDTHS).tolist()
+    moded, kinds[0] = divmod(kinds[0], MODES_FOLLOW)
     if step >= STEP_COUNT:
         raise BitstreamError(f"quantisation step {step} is beyond {STEP_COUNT - 1}")
     vectors: list[Tensor] = []
@@ -108,7 +120,15 @@ def decode_frame(
         changes = codec.motion.code_field(rows, cols, changes, condition, coder)
         vectors.append(field_of(changes).to(torch.int64) + base)
     both = (vectors[0], vectors[1])
-    prediction, _, _ = predict(codec, plan, references, both, step)
+
+    def read_modes(first: Tensor, second: Tensor) -> Tensor:
+        def read_step(index: Tensor, mask: Tensor) -> Tensor:
+            indexes = torch.where(mask, index, -1).cpu().numpy()
+            return torch.from_numpy(stream.get(indexes, codec.tables.modes).clip(-1, 1)).to(device)
+
+        return code_modes(first, second, plan.level, read_step)
+
+    prediction, _, _ = predict(codec, plan, references, both, step, read_modes if moded else None)
 
     tables = TABLE_COUNT * table_class(plan.level, step)
 

@@ -20,10 +20,11 @@ from viddiff.entropy import SymbolEncoder, Tables
 from viddiff.gop import FramePlan
 from viddiff.models.hyperprior import HYPER_MAX, HYPER_TRADE, SYMBOL_MAX, TABLE_COUNT, table_class
 from viddiff.models.model import Prediction
+from viddiff.models.modes import BOTH, FIRST, SECOND, block_sums, code_modes, neighbours
 from viddiff.models.motion_prior import VECTOR_MAX
 from viddiff.models.planes import Planes, pack, unpack
 from viddiff.models.residual import STEP_UNIT, SYMBOL_UNIT
-from viddiff.predicted import HEADER_WIDTHS, finish, predict, table_indexes
+from viddiff.predicted import HEADER_WIDTHS, MODES_FOLLOW, finish, predict, table_indexes
 from viddiff.templates import KINDS, Reference, motion_condition, template
 
 
@@ -84,6 +85,13 @@ class FrameSample:
     """All that was entropy coded."""
 
 
+_MODE_BITS = 0.5
+"""Rough bits that a block of one hypothesis costs above one of both, for decisions only."""
+_UNLIKE_BITS = 0.3
+"""The same for each of eight neighbours of another mode."""
+_MODE_ROUNDS = 2
+
+
 class _Ledger:
     """Puts symbols into the stream and keeps account of what they are and cost."""
 
@@ -132,6 +140,7 @@ def _search_field(
     sought: search.SearchReference,
     lmbda: float,
     effort: SearchEffort,
+    partner: search.Partner | None,
 ) -> tuple[int, Tensor, list[Tensor]]:
     """Best template, its vectors, and the differences from it on every level."""
     device = references[0].planes[0].device
@@ -142,7 +151,7 @@ def _search_field(
             cost = search.template_cost(target, sought, base[0].cpu().numpy())
             candidates.append((cost, kind, base))
     _, kind, base = min(candidates, key=lambda c: (c[0], c[1]))
-    levels = search.search(target, sought, base[0].cpu().numpy(), lmbda, effort)
+    levels = search.search(target, sought, base[0].cpu().numpy(), lmbda, effort, partner)
     tensors = [
         torch.from_numpy(level.clip(-VECTOR_MAX, VECTOR_MAX).astype(np.float32)).to(device)[None]
         for level in levels
@@ -173,6 +182,28 @@ def quantise(
     symbols: NDArray[np.int64] = np.zeros_like(nearest)
     symbols[where] = best * np.sign(values[where]).astype(np.int64)
     return symbols
+
+
+def choose_modes(x: Tensor, first: Tensor, second: Tensor, lmbda: float) -> Tensor:
+    """Modes (1, 1, R, C) int64 that predict packed picture x well and are alike in neighbouring blocks.
+
+    first, second: its packed hypotheses; lmbda: squared error per bit. Iterated conditional modes (Besag
+    1986) over the four colours of blocks that do not touch.
+    """
+    weight = x.new_tensor((1, 1, 1, 1, CHROMA_WEIGHT, CHROMA_WEIGHT))[:, None, None] / 16
+    guesses = {FIRST: first, BOTH: (first + second) / 2, SECOND: second}
+    errors = torch.cat([block_sums((x - guess) ** 2 * weight) for guess in guesses.values()])
+    bits = errors.new_tensor([_MODE_BITS * (mode != BOTH) for mode in guesses])[:, None, None, None]
+    values = torch.tensor(list(guesses), device=x.device)[:, None, None, None]
+    modes = values[(errors + lmbda * bits).argmin(0), 0, 0, 0][None]
+    grid = torch.arange(modes.shape[2], device=x.device)[:, None] % 2 * 2
+    colours = grid + torch.arange(modes.shape[3], device=x.device) % 2
+    for colour in (0, 3, 1, 2) * _MODE_ROUNDS:
+        around = torch.stack(neighbours(modes, True) + neighbours(modes, False))
+        unlike = (around[None, :, 0, 0] != values).to(errors.dtype).sum(1)[:, None]
+        best = (errors + lmbda * (bits + _UNLIKE_BITS * unlike)).argmin(0)
+        modes = torch.where(colours == colour, values[best, 0, 0, 0][None], modes)
+    return modes
 
 
 @dataclass(frozen=True)
@@ -249,15 +280,28 @@ def encode_frame(
     quadtrees: list[list[Tensor]] = []
     for which in (0, 1):
         other = vectors[0] if vectors else None
+        partner = None if other is None else search.Partner(searched[0], other[0].cpu().numpy())
         kind, base, levels = _search_field(
-            plan, references, which, other, target, searched[which], lmbda, effort.search
+            plan, references, which, other, target, searched[which], lmbda, effort.search, partner
         )
         kinds.append(kind)
         vectors.append(levels[-1].to(torch.int64) + base)
         quadtrees.append(levels)
     both = (vectors[0], vectors[1])
-    prediction, first, second = predict(codec, plan, references, both, step)
     x = pack(planes)
+    coded_modes: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+
+    def decide_modes(first: Tensor, second: Tensor) -> Tensor:
+        modes = choose_modes(x, first, second, lmbda)
+
+        def keep(index: Tensor, mask: Tensor) -> Tensor:
+            chosen = torch.where(mask, modes, 0)
+            coded_modes.append((chosen.cpu().numpy(), torch.where(mask, index, -1).cpu().numpy()))
+            return chosen
+
+        return code_modes(first, second, plan.level, keep)
+
+    prediction, first, second = predict(codec, plan, references, both, step, decide_modes)
     y, z = codec.model.analyse(x, prediction)
     z_symbols, z_indexes = _choose_z(codec, z, prediction)
     trials = [np.zeros_like(z_symbols)]
@@ -270,13 +314,18 @@ def encode_frame(
     )
 
     ledger = _Ledger(stream, codec.tables)
-    stream.put_bits(np.array([step, *kinds, int(coded.z is None)]), HEADER_WIDTHS)
+    moded = any(modes.any() for modes, _ in coded_modes)
+    templates = [kinds[0] + MODES_FOLLOW * moded, kinds[1]]
+    stream.put_bits(np.array([step, *templates, int(coded.z is None)]), HEADER_WIDTHS)
     changes: list[Tensor] | None = None
     conditions = tuple(motion_condition(plan, step, w, kinds[w], device) for w in (0, 1))
     for which in (0, 1):
         coder = _MotionEncoder(ledger, quadtrees[which])
         rows, cols = both[which].shape[2:]
         changes = codec.motion.code_field(rows, cols, changes, conditions[which], coder)
+    if moded:
+        for modes, indexes in coded_modes:
+            ledger.put("modes", modes, indexes)
     if coded.z is not None:
         ledger.put("z", *coded.z)
     for symbols, indexes in coded.y:
@@ -301,7 +350,7 @@ def encode_frame(
         plan.time,
         plan.level,
         step,
-        ledger.bits["flags"] + ledger.bits["changes"],
+        ledger.bits["flags"] + ledger.bits["changes"] + ledger.bits["modes"],
         ledger.bits["z"],
         ledger.bits["y"],
         float(((predicted - planes[0]) ** 2).mean()) / 16,

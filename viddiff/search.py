@@ -21,6 +21,12 @@ Field = NDArray[np.int64]
 
 WEIGHT = 2.2
 """Bits against absolute differences: over the root of lambda, as each of two hypotheses matters by half."""
+FLAG_BITS = (0.5, 1.5, 2.0, 3.5)
+"""Bits that the flag of a changed block costs above that of an unchanged one, by level of the quadtree."""
+_JOINED = 0.5
+"""Share of WEIGHT where the other hypothesis is known: differences are those of the prediction itself."""
+_ALONE_BITS = 1.0
+"""What a block of one hypothesis costs above one of both."""
 _BORDER = 2 * BLOCK
 _RING = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, -1), (1, -1), (-1, 1))
 
@@ -47,6 +53,14 @@ class SearchReference:
         return cls(luma, np.stack(planes))
 
 
+@dataclass(frozen=True)
+class Partner:
+    """The other hypothesis, already found, that blocks may be blended with."""
+
+    reference: SearchReference
+    field: Field
+
+
 class _BlockCost:
     """Sums of absolute differences of a target's 8x8 blocks against a reference at given vectors."""
 
@@ -61,14 +75,38 @@ class _BlockCost:
         self.x = np.arange(self.cols) * BLOCK + _BORDER
         self.y = np.arange(self.rows)[:, None] * BLOCK + _BORDER
 
-    def __call__(self, field: Field) -> NDArray[np.float32]:
+    def fetch(self, field: Field) -> NDArray[np.uint8]:
+        """The blocks (N, 64) at `field`'s vectors."""
         whole, phase = field >> 2, field & 3
         x = np.clip(self.x + whole[0], 0, self.limit[0])
         y = np.clip(self.y + whole[1], 0, self.limit[1])
-        fetched = self.windows[phase[1] * 4 + phase[0], y, x].reshape(self.target.shape)
+        fetched: NDArray[np.uint8] = self.windows[phase[1] * 4 + phase[0], y, x].reshape(self.target.shape)
+        return fetched
+
+    def __call__(self, field: Field) -> NDArray[np.float32]:
+        return self.sums(self.fetch(field))
+
+    def sums(self, fetched: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Sums (rows, cols) of the absolute differences of blocks (N, 64) from the target."""
         difference = cv2.absdiff(fetched, self.target)
         sums = cv2.reduce(difference, 1, cv2.REDUCE_SUM, dtype=cv2.CV_32F)
         return np.asarray(sums, np.float32).reshape(self.rows, self.cols)
+
+
+class _JoinedCost:
+    """The same where a block may be predicted from this hypothesis, from its partner or from the mean of
+    both (`models.modes`)."""
+
+    def __init__(self, cost: _BlockCost, partner: NDArray[np.uint8], alone: np.float32) -> None:
+        """partner: the other hypothesis' blocks; alone: what one hypothesis costs above both."""
+        self.cost, self.partner, self.alone = cost, partner, alone
+        self.without = cost.sums(partner)
+
+    def __call__(self, field: Field) -> NDArray[np.float32]:
+        fetched = self.cost.fetch(field)
+        mean = self.cost.sums(np.asarray(cv2.addWeighted(fetched, 0.5, self.partner, 0.5, 0), np.uint8))
+        one = np.minimum(self.cost.sums(fetched), self.without) + self.alone
+        return np.minimum(one, mean)
 
 
 def _pool(costs: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
@@ -84,10 +122,11 @@ def expand(field: Field, factor: int, rows: int, cols: int) -> Field:
     return field.repeat(factor, axis=1).repeat(factor, axis=2)[:, :rows, :cols]
 
 
-def vector_bits(difference: Field) -> NDArray[np.float32]:
+def vector_bits(difference: Field, level: int) -> NDArray[np.float32]:
     """Rough cost in bits of coding a vector's difference from its parent's, for decisions only."""
     magnitude = np.log2(1.0 + np.abs(difference)).sum(axis=0)
-    return np.where(magnitude > 0, 4.0 + 1.7 * magnitude, 0.3).astype(np.float32)
+    changed = FLAG_BITS[level] + 4.8 + 1.12 * magnitude
+    return np.where(difference.any(axis=0), changed, 0.0).astype(np.float32)
 
 
 def template_cost(target: NDArray[np.uint8], reference: SearchReference, template: Field) -> float:
@@ -101,6 +140,7 @@ def search(
     template: Field,
     lmbda: float,
     effort: SearchEffort,
+    partner: Partner | None = None,
 ) -> list[Field]:
     """Find the vector field that predicts `target` from `reference`.
 
@@ -108,28 +148,33 @@ def search(
     template: (2, H/8, W/8), the field that costs nothing; what is coded is the quadtree of differences from
     it.
     lmbda: squared error per bit that a vector must save (of the frame's quality).
+    partner: the other hypothesis if it is known; None: this one has to be good alone.
     Returns the differences from the template at every level of the quadtree, coarse to fine; the last is (2,
     H/8, W/8).
     """
-    cost_of = _BlockCost(target, reference)
-    rows, cols = cost_of.rows, cost_of.cols
+    own_cost = _BlockCost(target, reference)
+    rows, cols = own_cost.rows, own_cost.cols
     optical_flow = cv2.DISOpticalFlow.create(effort.flow)
     flow = optical_flow.calc(target, reference.luma, None)  # type: ignore[call-overload]
     # The flow is smooth within a block, so its mean over the block is as good a guess as any.
     flow8 = cv2.resize(flow, (cols, rows), interpolation=cv2.INTER_AREA).transpose(2, 0, 1) * 4 - template
-    weight = np.float32(
-        WEIGHT * np.sqrt(lmbda)
-    )  # absolute differences, so the root of the squared-error lambda
+    weight = np.float32(WEIGHT * np.sqrt(lmbda))  # absolute differences: the root of squared errors' lambda
+    cost_of: _BlockCost | _JoinedCost = own_cost
+    if partner is not None:
+        weight *= np.float32(_JOINED)
+        other = _BlockCost(target, partner.reference).fetch(partner.field)
+        cost_of = _JoinedCost(own_cost, other, np.float32(_ALONE_BITS * weight))
 
     levels: list[Field] = []
     chosen: Field = np.zeros((2, -(-rows // 16), -(-cols // 16)), np.int64)
-    for factor in LEVEL_FACTORS:
+    for level, factor in enumerate(LEVEL_FACTORS):
         shape = (-(-rows // factor), -(-cols // factor))
         parent = expand(chosen, 2, *shape)
 
-        def cost(field: Field, factor: int = factor, parent: Field = parent) -> NDArray[np.float32]:
+        def cost(field: Field, level: int = level, parent: Field = parent) -> NDArray[np.float32]:
+            factor = LEVEL_FACTORS[level]
             costs = _pool(cost_of(expand(field, factor, rows, cols) + template), factor)
-            return costs + weight * vector_bits(field - parent)
+            return costs + weight * vector_bits(field - parent, level)
 
         best, best_cost = parent, cost(parent)
         counts = _pool(np.ones((rows, cols), np.float32), factor)

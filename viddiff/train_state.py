@@ -88,7 +88,7 @@ class TrainState:
         for kind in ("y", "z", "flags", "changes"):
             classes = TABLE_CLASSES if kind == "y" else 1
             self.rates[kind] = Rates.of(getattr(tables, kind), classes, device)
-        self.counts.fade(_FADE)
+            self.counts.fade(kind, _FADE)
 
     def move(self) -> None:
         """One step of the optimiser along the gradients, and the average after it."""
