@@ -136,8 +136,6 @@ class GopEncoder:
         payload, decoded = self._still(frame, KEY_OFFSET)
         self.state = {0: Reference(0, planes_of(decoded, self.info.bit_depth, self.codec.device))}
         self.searched = {}
-        self.summary.keyframes += 1
-        self.summary.key_bytes += len(payload)
         self.key_bytes = len(payload)
         return KeyChunk(frame.pts, payload), [Frame(decoded.y, decoded.u, decoded.v, frame.pts)]
 
