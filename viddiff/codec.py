@@ -48,19 +48,20 @@ def encode(
 ) -> EncodeSummary:
     """Encode frames in presentation order to `out`, which is only written to, never sought in.
 
-    done: chunks of the first GOPs, which are not coded again.
+    done: chunks of the first GOPs, which are not coded again. Ctrl-C completes the file with what is coded.
     Raises VideoError or LimitError from the frames' source unchanged. Returns totals.
     """
     header = Header(info, codec.hash, codec.name, options.gop, options.entropy, options.low_delay)
     output = Output(open_writer(out, header), EncodeSummary(), progress)
     encoder = GopEncoder(codec, info, options, output.summary, collect)
     gops = output.repeat(done)
-    for group in after_gops(group_frames(frames, options.gop, options.mini_gop), gops):
-        for chunk, decoded in encoder.encode(group):
-            output.take(chunk)
-            if reconstruction is not None:
-                for frame in decoded:
-                    reconstruction(frame)
+    with output.until_interrupted():
+        for group in after_gops(group_frames(frames, options.gop, options.mini_gop), gops):
+            for chunk, decoded in encoder.encode(group):
+                output.take(chunk)
+                if reconstruction is not None:
+                    for frame in decoded:
+                        reconstruction(frame)
     return output.finish()
 
 

@@ -1,6 +1,9 @@
 """Where an encoder's chunks go: into the file, into the totals, and to whoever watches."""
 
-from collections.abc import Callable, Iterable
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from viddiff.container import Chunk, KeyChunk, Writer
 from viddiff.encoder import EncodeSummary
@@ -27,14 +30,30 @@ class Output:
         if self._progress is not None:
             self._progress(self.summary)
 
+    @contextmanager
+    def until_interrupted(self) -> Iterator[None]:
+        """Ctrl-C ends the block; what was taken before can be finished, unless it is nothing."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            if not self.summary.frames:
+                raise
+            self.summary.interrupted = True
+            self._writer.cut_short()
+
     def finish(self) -> EncodeSummary:
         """Complete the file; the totals."""
-        self._writer.finish()
+        with _uninterrupted():
+            self._writer.finish()
         self.summary.size_bytes = self._writer.size_bytes
         return self.summary
 
     def _write(self, chunk: Chunk) -> None:
-        self._writer.write(chunk)
+        with _uninterrupted():
+            self._writer.write(chunk)
+            self._count(chunk)
+
+    def _count(self, chunk: Chunk) -> None:
         if isinstance(chunk, KeyChunk):
             self.summary.frames += 1
             self.summary.keyframes += 1
@@ -42,3 +61,24 @@ class Output:
         else:
             self.summary.frames += len(chunk.pts)
         self.summary.size_bytes = self._writer.size_bytes
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits for the end of the block."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # no other thread is interrupted
+        return
+    waiting = False
+
+    def wait(*_: object) -> None:
+        nonlocal waiting
+        waiting = True
+
+    before = signal.signal(signal.SIGINT, wait)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if waiting:
+        raise KeyboardInterrupt

@@ -122,7 +122,7 @@ def encode_video(
 ) -> EncodeSummary:
     """Encode the frames of `reader`, which was opened as VideoReader(source, start, count), to `out`.
 
-    done: chunks of the first GOPs, which are not coded again.
+    done: chunks of the first GOPs, which are not coded again. Ctrl-C completes the file with what is coded.
     If one process is not enough, `reader` is not read: each process opens `source` itself.
     Raises VideoError, LimitError and CheckpointError, and ViddiffError if there is no frame.
     """
@@ -137,7 +137,7 @@ def encode_video(
         header = Header(info, codec.hash, codec.name, options.gop, options.entropy, options.low_delay)
         output = Output(open_writer(out, header), EncodeSummary(), progress)
         arguments = (source, start, count, machine, options, output.repeat(done))
-        with Team(_encode_share, arguments, workers, _CHUNKS_WAITING) as team:
+        with output.until_interrupted(), Team(_encode_share, arguments, workers, _CHUNKS_WAITING) as team:
             for piece in team.in_order():
                 if isinstance(piece, list):
                     reader.notes += [note for note in piece if note not in reader.notes]

@@ -190,6 +190,7 @@ def encode_command(
                 "preset": preset,
                 "seconds": seconds,
                 "fps": summary.frames / seconds,
+                "interrupted": summary.interrupted,
             }
         )
     elif not quiet:
@@ -198,3 +199,6 @@ def encode_command(
             f"{bpp:.4f} bits per pixel, {summary.frames / seconds:.1f} fps",
             err=True,
         )
+    if summary.interrupted:
+        click.echo(f"Interrupted: {target} is complete, with the first {summary.frames} frames", err=True)
+        click.get_current_context().exit(130)
