@@ -1,11 +1,8 @@
 """The commands as a user meets them: results, exit codes, one-sentence errors, no partial files."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -98,7 +95,7 @@ def test_json_of_encode(clip: Path, weights: Path, tmp_path: Path) -> None:
     values = json.loads(result.stdout)
     assert values.keys() == {
         *("input", "output", "width", "height", "frames", "keyframes", "bytes", "key_bytes"),
-        *("bpp", "quality", "preset", "seconds", "fps"),
+        *("bpp", "quality", "preset", "seconds", "fps", "interrupted"),
     }
     assert values["bytes"] == out.stat().st_size
     assert (values["width"], values["height"], values["frames"], values["keyframes"]) == (48, 34, FRAMES, 2)
@@ -307,30 +304,6 @@ def test_converted_input_is_named(weights: Path, tmp_path: Path) -> None:
 def test_help_does_not_load_pytorch() -> None:
     code = "import sys, viddiff.cli; assert not {'torch', 'cv2', 'av', 'numpy'} & set(sys.modules), 'slow'"
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_interrupted(clip: Path, weights: Path, tmp_path: Path, number: signal.Signals, code: int) -> None:
-    source = tmp_path / "long.mkv"
-    write(source, moving_picture(352, 288, 40))
-    arguments = ["encode", str(source), "--weights", str(weights), "--workers", "1"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "viddiff", *arguments],
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        # A shell's background job ignores SIGINT, and so would all that it starts.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.glob(".*.part")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(1)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == code, errors
-    assert "Traceback" not in errors
-    assert [p.name for p in tmp_path.iterdir()] == ["long.mkv"]
 
 
 def test_the_readme_names_every_json_field(clip: Path, encoded: Path, weights: Path, tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ class Source:
             output.set_chapters(chapters)
             output.start_encoding()
             for index in range(self.frames):
-                picture = av.VideoFrame.from_ndarray(np.full((48, 32), 4 * index, np.uint8), "yuv420p")
+                picture = av.VideoFrame.from_ndarray(np.full((48, 32), 4 * index % 256, np.uint8), "yuv420p")
                 picture.pts, picture.time_base = index + round(25 * self.video_start), Fraction(1, 25)
                 packets += video.encode(picture)
             packets += video.encode(None)
@@ -301,7 +301,7 @@ def test_subtitles_of_mp4(tmp_path: Path, there: Any, back: Any) -> None:
         video.width, video.height, video.pix_fmt = 32, 32, "yuv420p"
         packets = []
         for index in range(10):
-            picture = av.VideoFrame.from_ndarray(np.full((48, 32), 4 * index, np.uint8), "yuv420p")
+            picture = av.VideoFrame.from_ndarray(np.full((48, 32), 4 * index % 256, np.uint8), "yuv420p")
             packets += video.encode(picture)
         packet = av.Packet(b"\0\5Hello")
         packet.pts = packet.dts = 120

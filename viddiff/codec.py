@@ -12,15 +12,16 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO
 
 from viddiff.checkpoint import Codec
-from viddiff.container import Header, KeyChunk, PredictedChunk, Writer
+from viddiff.container import Chunk, Header, KeyChunk, PredictedChunk, Writer
 from viddiff.encoder import EncodeOptions, EncodeSummary, GopEncoder
 from viddiff.entropy import SymbolDecoder
 from viddiff.errors import BitstreamError, CheckpointError
 from viddiff.frame import Frame, VideoInfo
 from viddiff.gop import plan
-from viddiff.grouping import group_frames
+from viddiff.grouping import after_gops, group_frames
 from viddiff.keyframe import decode_still
 from viddiff.models.planes import frame_of, planes_of
+from viddiff.output import Observer, Output
 from viddiff.packet import unpack_mini_gop
 from viddiff.predicted import decode_frame
 from viddiff.predicted_encoder import FrameSample
@@ -29,8 +30,6 @@ from viddiff.templates import Reference
 
 __all__ = ["EncodeOptions", "EncodeSummary", "decode", "decode_chunks", "encode"]
 
-Observer = Callable[[EncodeSummary], None]
-"""Called after every chunk."""
 ReconstructionSink = Callable[[Frame], None]
 """Takes the encoder's reconstruction of every frame in display order: what any decoder will show."""
 
@@ -45,28 +44,25 @@ def encode(
     reconstruction: ReconstructionSink | None = None,
     collect: Callable[[FrameSample], None] | None = None,
     open_writer: Callable[[BinaryIO, Header], Writer] = Writer,
+    done: Iterable[Chunk] = (),
 ) -> EncodeSummary:
     """Encode frames in presentation order to `out`, which is only written to, never sought in.
 
+    done: chunks of the first GOPs, which are not coded again. Ctrl-C completes the file with what is coded.
     Raises VideoError or LimitError from the frames' source unchanged. Returns totals.
     """
     header = Header(info, codec.hash, codec.name, options.gop, options.entropy, options.low_delay)
-    writer = open_writer(out, header)
-    summary = EncodeSummary()
-    encoder = GopEncoder(codec, info, options, summary, collect)
-    for group in group_frames(frames, options.gop, options.mini_gop):
-        for chunk, decoded in encoder.encode(group):
-            writer.write(chunk)
-            summary.frames += len(decoded)
-            summary.size_bytes = writer.size_bytes
-            if reconstruction is not None:
-                for frame in decoded:
-                    reconstruction(frame)
-            if progress is not None:
-                progress(summary)
-    writer.finish()
-    summary.size_bytes = writer.size_bytes
-    return summary
+    output = Output(open_writer(out, header), EncodeSummary(), progress)
+    encoder = GopEncoder(codec, info, options, output.summary, collect)
+    gops = output.repeat(done)
+    with output.until_interrupted():
+        for group in after_gops(group_frames(frames, options.gop, options.mini_gop), gops):
+            for chunk, decoded in encoder.encode(group):
+                output.take(chunk)
+                if reconstruction is not None:
+                    for frame in decoded:
+                        reconstruction(frame)
+    return output.finish()
 
 
 def decode(file: BinaryIO, codec: Codec) -> Iterator[Frame]:

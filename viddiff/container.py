@@ -314,6 +314,9 @@ class Writer:
         """Append an ancillary chunk: TRACK, PACKETS or META. LimitError if it is over 64 MiB."""
         self._emit(kind, payload)
 
+    def cut_short(self) -> None:
+        """The video ends here, earlier than what comes with it; then `finish`."""
+
     def finish(self) -> None:
         """Write INDEX and END; the last call."""
         body = pack_varint(self._frames) + pack_varint(len(self._entries))

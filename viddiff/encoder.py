@@ -66,6 +66,8 @@ class EncodeSummary:
     keyframes: int = 0
     size_bytes: int = 0
     key_bytes: int = 0
+    interrupted: bool = False
+    """Whether the user ended it before the video did."""
     stats: list[FrameStats] = field(default_factory=list)
     """One for each predicted frame, in coding order."""
 
@@ -136,8 +138,6 @@ class GopEncoder:
         payload, decoded = self._still(frame, KEY_OFFSET)
         self.state = {0: Reference(0, planes_of(decoded, self.info.bit_depth, self.codec.device))}
         self.searched = {}
-        self.summary.keyframes += 1
-        self.summary.key_bytes += len(payload)
         self.key_bytes = len(payload)
         return KeyChunk(frame.pts, payload), [Frame(decoded.y, decoded.u, decoded.v, frame.pts)]
 

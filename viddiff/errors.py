@@ -17,6 +17,10 @@ class VideoError(ViddiffError):
     """A media file cannot be read or written."""
 
 
+class ResumeError(ViddiffError):
+    """What an earlier run left cannot be gone on with."""
+
+
 class SecretError(ViddiffError):
     """A key or passphrase is missing, wrong or unusable."""
 

@@ -42,6 +42,15 @@ def group_frames(frames: Iterable[Frame], gop: int, mini_gop: int) -> Iterator[G
         yield Group(False, pending)
 
 
+def after_gops(groups: Iterable[Group], gops: int) -> Iterator[Group]:
+    """What follows the first `gops` keyframes and all that depends on them."""
+    met = 0
+    for group in groups:
+        met += group.key
+        if met > gops:
+            yield group
+
+
 def _thumbnail(frame: Frame) -> NDArray[np.float32]:
     size = (max(frame.y.shape[1] // 8, 2), max(frame.y.shape[0] // 8, 2))
     small = cv2.resize(frame.y, size, interpolation=cv2.INTER_AREA).astype(np.float32)

@@ -43,6 +43,10 @@ class Interleaver:
                 chapters.append(replace(chapter, start=start, end=end))
         self.extras = replace(self.extras, chapters=chapters)
 
+    def cut_short(self) -> None:
+        """The video is to end earlier than the packets."""
+        self._cut_end = True
+
     def upto(self, time: Fraction) -> Iterator[TrackPacket]:
         """Packets that begin at `time` seconds or before."""
         while self._waiting is not None and self._seconds(self._waiting, self._waiting.pts) <= time:
@@ -96,6 +100,10 @@ class InterleavingWriter(Writer):
         self._end = times[-1] * self._video.time_base + step
         self._attach(self._interleaver.upto(start))
         super().write(chunk)
+
+    def cut_short(self) -> None:
+        """What comes with the video ends with it."""
+        self._interleaver.cut_short()
 
     def finish(self) -> None:
         """Write what is left, INDEX and END."""

@@ -9,7 +9,7 @@ What waits to be passed on is bounded: chunks are small, and decoded frames have
 
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -21,12 +21,13 @@ import torch
 from viddiff import checkpoint
 from viddiff.access import ReadOptions
 from viddiff.checkpoint import Codec
-from viddiff.codec import EncodeOptions, EncodeSummary, Observer, encode
-from viddiff.container import Header, KeyChunk, Writer
+from viddiff.codec import EncodeOptions, EncodeSummary, encode
+from viddiff.container import Chunk, Header, Writer
 from viddiff.encoder import GopEncoder
 from viddiff.errors import LimitError, ViddiffError
 from viddiff.frame import Frame, VideoInfo
-from viddiff.grouping import group_frames
+from viddiff.grouping import after_gops, group_frames
+from viddiff.output import Observer, Output
 from viddiff.reader import Reader
 from viddiff.recovery import Damage, GopEnd, conceal, decode_gop
 from viddiff.schedule import Gop, schedule
@@ -117,9 +118,11 @@ def encode_video(
     options: EncodeOptions,
     progress: Observer | None = None,
     open_writer: Callable[[BinaryIO, Header], Writer] = Writer,
+    done: Iterable[Chunk] = (),
 ) -> EncodeSummary:
     """Encode the frames of `reader`, which was opened as VideoReader(source, start, count), to `out`.
 
+    done: chunks of the first GOPs, which are not coded again. Ctrl-C completes the file with what is coded.
     If one process is not enough, `reader` is not read: each process opens `source` itself.
     Raises VideoError, LimitError and CheckpointError, and ViddiffError if there is no frame.
     """
@@ -129,28 +132,18 @@ def encode_video(
         -(-expected // options.gop), expected * info.width * info.height, _ENCODE_LEAST
     )
     if workers == 1:
-        summary = encode(reader, reader.info, out, codec, options, progress, open_writer=open_writer)
+        summary = encode(reader, info, out, codec, options, progress, open_writer=open_writer, done=done)
     else:
-        summary = EncodeSummary()
-        writer = open_writer(
-            out, Header(reader.info, codec.hash, codec.name, options.gop, options.entropy, options.low_delay)
-        )
-        arguments = (source, start, count, machine, options)
-        with Team(_encode_share, arguments, workers, _CHUNKS_WAITING) as team:
+        header = Header(info, codec.hash, codec.name, options.gop, options.entropy, options.low_delay)
+        output = Output(open_writer(out, header), EncodeSummary(), progress)
+        arguments = (source, start, count, machine, options, output.repeat(done))
+        with output.until_interrupted(), Team(_encode_share, arguments, workers, _CHUNKS_WAITING) as team:
             for piece in team.in_order():
                 if isinstance(piece, list):
                     reader.notes += [note for note in piece if note not in reader.notes]
-                    continue
-                writer.write(piece)
-                key = isinstance(piece, KeyChunk)
-                summary.frames += 1 if isinstance(piece, KeyChunk) else len(piece.pts)
-                summary.keyframes += key
-                summary.key_bytes += len(piece.payload) * key
-                summary.size_bytes = writer.size_bytes
-                if progress is not None:
-                    progress(summary)
-        writer.finish()
-        summary.size_bytes = writer.size_bytes
+                else:
+                    output.take(piece)
+        summary = output.finish()
     if not summary.frames:
         raise ViddiffError(f"{source} has no frame {start}")
     return summary
@@ -165,12 +158,14 @@ def _encode_share(
     count: int | None,
     machine: Machine,
     options: EncodeOptions,
+    done: int,
 ) -> None:
-    """Encode every GOP whose number is `number` modulo `workers`; then give the reader's notes."""
+    """Of the GOPs after those that are done, encode every one whose number is `number` modulo `workers`; then
+    give the reader's notes."""
     codec = machine.codec()
     with VideoReader(source, start, count) as reader:
         gop, encoder = -1, GopEncoder(codec, reader.info, options, EncodeSummary(), None)
-        for group in group_frames(reader, options.gop, options.mini_gop):
+        for group in after_gops(group_frames(reader, options.gop, options.mini_gop), done):
             if group.key:
                 if gop >= 0 and gop % workers == number:
                     give(Mark.END_OF_GOP)

@@ -10,6 +10,7 @@ import queue
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import Enum
 from typing import Any, Self
 
@@ -42,8 +43,9 @@ class Team:
         ]
 
     def __enter__(self) -> Self:
-        for process in self._processes:
-            process.start()
+        with _ctrl_c_ignored():  # by the processes from their very beginning: we end them
+            for process in self._processes:
+                process.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -76,11 +78,23 @@ class Team:
             return thing
 
 
+@contextmanager
+def _ctrl_c_ignored() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _run(
     results: "multiprocessing.Queue[Any]", work: Callable[..., None], arguments: tuple[Any, ...]
 ) -> None:
     """The whole life of a process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where that is not inherited
     threading.Thread(target=_follow_parent, daemon=True).start()
     try:
         work(results.put, *arguments)

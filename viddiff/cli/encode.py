@@ -1,13 +1,19 @@
 """`viddiff encode`."""
 
+import contextlib
 import re
 import time
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from viddiff.cli import shared
 from viddiff.effort import PRESETS
+
+if TYPE_CHECKING:
+    from viddiff.container import Chunk
 
 
 def _audio(context: click.Context, option: click.Parameter, value: str) -> str:
@@ -67,6 +73,9 @@ def _audio(context: click.Context, option: click.Parameter, value: str) -> str:
     is_flag=True,
     help="Encrypt, with a passphrase that is asked for unless a file or VIDDIFF_PASSPHRASE holds it.",
 )
+@click.option(
+    "--resume", is_flag=True, help="Go on with what is there of the same encode after a crash or a full disk."
+)
 @shared.combined(
     shared.key_file_option,
     shared.passphrase_file_option,
@@ -89,6 +98,7 @@ def encode_command(
     preset: str,
     audio: str,
     encrypt: bool,
+    resume: bool,
     key_file: Path | None,
     passphrase_file: Path | None,
     start: int,
@@ -116,22 +126,34 @@ def encode_command(
         raise click.UsageError("give either --key-file or --passphrase-file")
     secret = None
     if encrypt or key_file or passphrase_file:
+        if resume:
+            raise click.UsageError("an encrypted file cannot be resumed")
         secret = shared.read_secret(key_file, passphrase_file, confirm=True)
 
     from viddiff.codec import EncodeOptions
     from viddiff.interleave import Interleaver, InterleavingWriter
     from viddiff.parallel import Machine, encode_video
+    from viddiff.partfile import PartFile
     from viddiff.progress import Progress
     from viddiff.trackreader import TrackReader
     from viddiff.video import VideoReader
 
     options = EncodeOptions(quality, gop, low_delay, entropy, preset)
     machine = Machine(weights, shared.pick_device(device), workers)
+    seen = source.stat()
+    job = {**vars(options), "audio": audio, "start": start, "frames": frames}
+    job |= {"bytes": seen.st_size, "modified": seen.st_mtime_ns}
     with (
         VideoReader(source, start, frames) as reader,
         TrackReader(source, audio) as others,
-        shared.sealed_file(target, secret) as out,
+        contextlib.ExitStack() as stack,
     ):
+        done: Iterable[Chunk] = ()
+        if secret is None:
+            part = PartFile(target, job, resume)
+            out, done = stack.enter_context(shared.resumable_file(part, quiet)), part.done()
+        else:
+            out = stack.enter_context(shared.sealed_file(target, secret))
         info = reader.info
         interleaver = Interleaver(others.extras, others.packets(), start > 0, frames is not None)
         started = time.monotonic()
@@ -146,6 +168,7 @@ def encode_command(
                 options,
                 lambda s: progress.update(s.frames, s.size_bytes),
                 lambda file, header: InterleavingWriter(file, header, interleaver, frames),
+                done,
             )
         seconds = time.monotonic() - started
         shared.print_notes([*reader.notes, *others.notes], quiet)
@@ -167,6 +190,7 @@ def encode_command(
                 "preset": preset,
                 "seconds": seconds,
                 "fps": summary.frames / seconds,
+                "interrupted": summary.interrupted,
             }
         )
     elif not quiet:
@@ -175,3 +199,6 @@ def encode_command(
             f"{bpp:.4f} bits per pixel, {summary.frames / seconds:.1f} fps",
             err=True,
         )
+    if summary.interrupted:
+        click.echo(f"Interrupted: {target} is complete, with the first {summary.frames} frames", err=True)
+        click.get_current_context().exit(130)

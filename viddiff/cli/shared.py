@@ -15,6 +15,7 @@ from viddiff.config import Limits
 from viddiff.errors import SecretError, ViddiffError
 
 if TYPE_CHECKING:
+    from viddiff.partfile import PartFile
     from viddiff.sealing import Secret
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -106,17 +107,27 @@ def complete_file(target: Path) -> Iterator[BinaryIO]:
 
 
 @contextlib.contextmanager
-def sealed_file(target: Path, secret: "Secret | None") -> Iterator[BinaryIO]:
-    """`complete_file`, encrypted if there is a secret."""
-    with complete_file(target) as file:
-        if secret is None:
-            yield file
-            return
-        from viddiff.sealing import SealedWriter
+def sealed_file(target: Path, secret: "Secret") -> Iterator[BinaryIO]:
+    """`complete_file`, encrypted."""
+    from viddiff.sealing import SealedWriter
 
+    with complete_file(target) as file:
         sealed = SealedWriter(file, secret)
         yield cast(BinaryIO, sealed)
         sealed.finish()
+
+
+@contextlib.contextmanager
+def resumable_file(part: "PartFile", quiet: bool) -> Iterator[BinaryIO]:
+    """A file that appears under its name if the block ends without an exception; otherwise its whole GOPs
+    stay, to be gone on with."""
+    try:
+        yield cast(BinaryIO, part)
+        part.complete()
+    except BaseException:
+        if part.leave():
+            print_notes(["what is coded is kept; the same command with --resume goes on with it"], quiet)
+        raise
 
 
 def read_secret(key_file: Path | None, passphrase_file: Path | None, confirm: bool) -> "Secret":

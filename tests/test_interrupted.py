@@ -1,0 +1,145 @@
+"""Ctrl-C and SIGTERM at an encode: a complete file of what is coded, or none, and no word of Python."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+from click.testing import CliRunner, Result
+from conftest import moving_picture
+from test_cli import write
+from test_tracks import Sound, Source
+
+from viddiff.access import ReadOptions
+from viddiff.cli import main
+from viddiff.container import Chunk, KeyChunk, Writer
+from viddiff.reader import Reader
+from viddiff.team import Team
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seconds with sound."""
+    path = tmp_path_factory.mktemp("clip") / "clip.mkv"
+    return Source([Sound()], frames=50).write(path)
+
+
+@pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """A shell's background job ignores SIGINT, and so do the tests in it, were it not for this."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def frames_of(path: Path) -> int:
+    """How many frames a file without a fault holds."""
+    with ReadOptions(strict=True).open(path) as file:
+        reader = Reader(file)
+        assert reader.stored_index()
+        assert reader.frame_count
+        return reader.frame_count
+
+
+def test_ctrl_c_completes_the_file(
+    clip: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of writing the second keyframe, which still gets there whole."""
+    out, back = tmp_path / "out.vdf", tmp_path / "back.mkv"
+    emit, keys = Writer._emit, list[int]()
+
+    def interrupted(self: Writer, kind: int, payload: bytes) -> None:
+        if kind == 2:
+            keys.append(len(keys))
+            if len(keys) == 2:
+                signal.raise_signal(signal.SIGINT)
+        emit(self, kind, payload)
+
+    monkeypatch.setattr(Writer, "_emit", interrupted)
+    result = run("encode", clip, out, "--gop", 5, "--weights", weights, "--workers", 1)
+    monkeypatch.undo()
+    assert result.exit_code == 130, result.output
+    assert result.stderr.endswith("out.vdf is complete, with the first 6 frames\n")
+    assert frames_of(out) == 6
+    assert [p.name for p in tmp_path.iterdir()] == ["out.vdf"]
+    result = run("decode", out, back, "--strict", "--weights", weights)
+    assert result.exit_code == 0, result.output
+    with av.open(str(back)) as played:
+        times: dict[str, list[Any]] = {"video": [], "audio": []}
+        for packet in played.demux():
+            if packet.size and packet.pts is not None:
+                times[packet.stream.type].append(packet.pts * packet.time_base)
+    assert len(times["video"]) == 6
+    assert float(max(times["audio"])) == pytest.approx(6 / 25, abs=0.05), "the sound ends with the video"
+
+
+def test_ctrl_c_with_several_processes(
+    clip: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out.vdf"
+    in_order = Team.in_order
+
+    def interrupted(self: Team) -> Iterator[Chunk | list[str]]:
+        keys = 0
+        for piece in in_order(self):
+            keys += isinstance(piece, KeyChunk)
+            if keys == 2:
+                signal.raise_signal(signal.SIGINT)
+            yield piece
+
+    monkeypatch.setattr(Team, "in_order", interrupted)
+    result = run("encode", clip, out, "--gop", 5, "--frames", 10, "--weights", weights, "--workers", 2)
+    assert result.exit_code == 130, result.output
+    assert frames_of(out) == 5
+    assert [p.name for p in tmp_path.iterdir()] == ["out.vdf"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_too_early_for_a_file(
+    clip: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    from viddiff.encoder import GopEncoder
+
+    monkeypatch.setattr(GopEncoder, "encode", lambda self, group: signal.raise_signal(number))
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        result = run("encode", clip, tmp_path / "out.vdf", "--weights", weights, "--workers", 1)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert result.exit_code == 128 + number, result.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_in_a_terminal(weights: Path, tmp_path: Path) -> None:
+    """A real one, which goes to all processes."""
+    source, out = tmp_path / "long.mkv", tmp_path / "out.vdf"
+    write(source, moving_picture(160, 96, 40))
+    command = ["encode", str(source), str(out), "--gop", "4", "--weights", str(weights), "--workers", "2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "viddiff", *command],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    deadline = time.monotonic() + 120
+    while not any(part.stat().st_size > 2000 for part in tmp_path.glob(".*.part")):
+        assert process.poll() is None, "it ended too soon"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert 0 < frames_of(out) < 40
