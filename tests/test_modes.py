@@ -34,9 +34,12 @@ def test_blocks_use_the_hypotheses_that_show_them() -> None:
 def test_one_hypothesis_stands_for_both() -> None:
     x, first, second = _pictures()
     a, b = apply_modes(first, second, choose_modes(x, first, second, lmbda=20.0))
-    assert torch.equal(a[..., :12], first[..., :12]) and torch.equal(b[..., :12], first[..., :12])
-    assert torch.equal(a[..., 12:24], first[..., 12:24]) and torch.equal(b[..., 12:24], second[..., 12:24])
-    assert torch.equal(a[..., 24:], second[..., 24:]) and torch.equal(b[..., 24:], second[..., 24:])
+    assert torch.equal(a[..., :12], first[..., :12])
+    assert torch.equal(b[..., :12], first[..., :12])
+    assert torch.equal(a[..., 12:24], first[..., 12:24])
+    assert torch.equal(b[..., 12:24], second[..., 12:24])
+    assert torch.equal(a[..., 24:], second[..., 24:])
+    assert torch.equal(b[..., 24:], second[..., 24:])
 
 
 def test_decoder_reads_modes_with_the_indexes_of_the_encoder() -> None:
@@ -62,7 +65,7 @@ def test_decoder_reads_modes_with_the_indexes_of_the_encoder() -> None:
 
     assert torch.equal(code_modes(first, second, 1, read), coded)
     assert sum(len(symbols) for _, symbols in written) == 6 * 9 - 1
-    assert all(0 <= int(i.min()) and int(i.max()) < MODE_TABLES for i, _ in written)
+    assert all(int(i.min()) >= 0 and int(i.max()) < MODE_TABLES for i, _ in written)
     wanted[0, 0, 0, 0] = BOTH
     assert torch.equal(coded, wanted)
 
