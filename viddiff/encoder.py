@@ -66,10 +66,10 @@ class EncodeSummary:
     keyframes: int = 0
     size_bytes: int = 0
     key_bytes: int = 0
-    interrupted: bool = False
-    """Whether the user ended it before the video did."""
     stats: list[FrameStats] = field(default_factory=list)
     """One for each predicted frame, in coding order."""
+    interrupted: bool = False
+    """Whether the user ended it before the video did."""
 
 
 @dataclass(frozen=True)
