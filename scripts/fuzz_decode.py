@@ -1,6 +1,6 @@
 #!/usr/bin/env python
 """Coverage-guided fuzzing (atheris, the extra `fuzz`) of all that reads files: anything but a result or a
-ViddiffError, in time and memory, is a finding. Each kind is made small and kept in tests/data/bad, which the tests run.
+ViddiffError, in time and memory, is a finding. Each kind is made small and kept in tests/data/bad.
 
     scripts/fuzz_decode.py --minutes 10                   # shared by all targets
     scripts/fuzz_decode.py --minutes 60 --target decode
@@ -20,7 +20,14 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 BAD = ROOT / "tests" / "data" / "bad"
 NAMES = ("header", "container", "entropy", "weights", "sealed", "decode")
-MAX_BYTES = {"header": 200, "container": 4096, "entropy": 600, "weights": 1 << 19, "sealed": 20_000, "decode": 6000}
+MAX_BYTES = {
+    "header": 200,
+    "container": 4096,
+    "entropy": 600,
+    "weights": 1 << 19,
+    "sealed": 20_000,
+    "decode": 6000,
+}
 MEMORY_MIB = 4096
 """Of a whole process, instrumented; `fuzz_targets` has the tighter bound for each input."""
 
@@ -41,9 +48,12 @@ def seeds(target: str) -> list[bytes]:
     def synthetic() -> bytes:
         out = io.BytesIO()
         writer = Writer(out, Header(VideoInfo(32, 16, time_base=Fraction(1, 90)), bytes(32), "tiny", 16))
-        tags = b'{"tags": {"a": "b"}, "chapters": [[0, 5, 1, 25, {}]], "video": {"tags": {}, "disposition": 1}}'
+        tags = (
+            b'{"tags": {"a": "b"}, "chapters": [[0, 5, 1, 25, {}]], "video": {"tags": {}, "disposition": 1}}'
+        )
         writer.attach(META, bytes([len(tags)]) + tags)
-        track = b'{"kind": "audio", "codec": "opus", "time_base": [1, 48], "format": "matroska", "tags": {}, "disposition": 0, "details": {}}'
+        track = b'{"kind": "audio", "codec": "opus", "time_base": [1, 48], "format": "matroska", '
+        track += b'"tags": {}, "disposition": 0, "details": {}}'
         writer.attach(TRACK, bytes([len(track)]) + track)
         for gop in range(3):
             writer.write(KeyChunk(20 * gop, b"abc"))
@@ -126,7 +136,12 @@ def work(target: str, seconds: int, corpus: Path) -> None:
     for number, seed in enumerate(seeds(target)):
         (corpus / f"seed{number}").write_bytes(seed)
     arguments = [sys.argv[0], f"-max_total_time={seconds}", f"-max_len={MAX_BYTES[target]}", "-timeout=120"]
-    arguments += [f"-rss_limit_mb={MEMORY_MIB}", "-print_final_stats=1", "-len_control=0", f"-artifact_prefix={corpus}/"]
+    arguments += [
+        f"-rss_limit_mb={MEMORY_MIB}",
+        "-print_final_stats=1",
+        "-len_control=0",
+        f"-artifact_prefix={corpus}/",
+    ]
     if target in MUTATORS:
         atheris.Setup(
             [*arguments, str(corpus)],
@@ -144,7 +159,16 @@ def fuzz(target: str, seconds: int) -> tuple[int, int]:
         log = Path(folder) / "log"
         corpus = Path(folder) / "corpus"
         corpus.mkdir()
-        command = [sys.executable, __file__, "--worker", str(seconds), "--corpus", str(corpus), "--target", target]
+        command = [
+            sys.executable,
+            __file__,
+            "--worker",
+            str(seconds),
+            "--corpus",
+            str(corpus),
+            "--target",
+            target,
+        ]
         with open(log, "wb") as file:
             code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT).returncode
         text = log.read_text(errors="replace")
@@ -153,18 +177,28 @@ def fuzz(target: str, seconds: int) -> tuple[int, int]:
             (BAD / target).mkdir(parents=True, exist_ok=True)
             (BAD / target / f"{artifact.name[:16]}.bin").write_bytes(artifact.read_bytes())
             findings.append(f"FINDING {target}: {artifact.name}")
-        counts = [int(n) for n in re.findall(r"^#(\d+)|number_of_executed_units: *(\d+)", text, re.M) for n in n if n]
+        counts = [
+            int(n)
+            for n in re.findall(r"^#(\d+)|number_of_executed_units: *(\d+)", text, re.M)
+            for n in n
+            if n
+        ]
         covered = re.findall(r" cov: (\d+)", text)
         for line in findings:
             print(line)
-        print(f"{target}: {max(counts, default=0)} executions, {len(findings)} findings, coverage {covered[-1:]}", flush=True)
+        print(
+            f"{target}: {max(counts, default=0)} executions, {len(findings)} findings, coverage {covered[-1:]}",  # noqa: E501
+            flush=True,
+        )
         if code and not findings:
             print(text[-2000:])
         return max(counts, default=0), len(findings) + (code != 0 and not findings)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--minutes", type=float, default=10, help="for all targets together")
     parser.add_argument("--target", choices=NAMES, help="only this one")
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)

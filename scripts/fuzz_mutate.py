@@ -1,4 +1,4 @@
-"""Mutations that an attacker would make: of the content, with every length and checksum around it made good again."""
+"""Mutations that an attacker would make: of the content, with lengths and checksums around it made good."""
 
 import random
 import struct
@@ -110,7 +110,11 @@ def mutated_weights(data: bytes, max_size: int, seed: int, mutate: Mutate) -> by
         for _ in range(rng.choice((1, 8))):
             numbers[rng.randrange(len(numbers)) if numbers else 0 :][:1] = rng.randbytes(1)
         place = rng.randrange(len(numbers) + 1)
-        numbers = bytes(numbers[:place]) + rng.choice((b"\xff" * 4, b"\0" * 4, b"\x7f" * 4)) + bytes(numbers[place + 4 :])
+        numbers = (
+            bytes(numbers[:place])
+            + rng.choice((b"\xff" * 4, b"\0" * 4, b"\x7f" * 4))
+            + bytes(numbers[place + 4 :])
+        )
     return (struct.pack("<Q", len(text)) + text + numbers)[:max_size]
 
 

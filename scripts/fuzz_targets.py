@@ -1,5 +1,8 @@
-"""What hostile bytes are thrown at. A target takes any bytes and ends in a result or in a ViddiffError; `check` says
-whether it did, in time and memory. Used by `fuzz_decode.py` and, on every file that was ever a finding, by the tests."""
+"""What hostile bytes are thrown at.
+
+A target takes any bytes and ends in a result or in a ViddiffError; `check` says whether it did, in time and
+memory.
+"""
 
 import io
 import resource
@@ -45,7 +48,7 @@ class Finding(Exception):
 
 @cache
 def tiny_codec() -> Codec:
-    """Narrow networks under a hash that no release of PyTorch changes, so that files keep reaching the codec."""
+    """Narrow networks under a hash that no release of PyTorch changes: files keep reaching the codec."""
     torch.set_num_threads(1)
     codec = checkpoint.untrained(ModelConfig("tiny", quarter=8, eighth=16))
     return replace(codec, hash=bytes(32))
@@ -124,7 +127,9 @@ def decode(data: bytes) -> None:
         damage = Damage(0, LIMITS.frames)
         options = ReadOptions(limits=LIMITS)
         parts = (part for gop in gops for part in decode_gop(file, gop, codec, options))
-        times = [frame.pts for frame in conceal(parts, gops, Reader(io.BytesIO(data)).header.video, damage, False)]
+        times = [
+            frame.pts for frame in conceal(parts, gops, Reader(io.BytesIO(data)).header.video, damage, False)
+        ]
         assert all(a < b for a, b in pairwise(times))
         if damage:
             reader = Reader(io.BytesIO(data), LIMITS)
@@ -150,8 +155,14 @@ def check(target: Callable[[bytes], None], data: bytes) -> str:
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # a panic of a Rust library is no Exception
-        frames = [f for f in traceback.extract_tb(error.__traceback__) if "viddiff" in f.filename or "fuzz" in f.filename]
-        raise Finding(f"{type(error).__name__} in {Path(frames[-1].filename).stem}.{frames[-1].name}") from error
+        frames = [
+            f
+            for f in traceback.extract_tb(error.__traceback__)
+            if "viddiff" in f.filename or "fuzz" in f.filename
+        ]
+        raise Finding(
+            f"{type(error).__name__} in {Path(frames[-1].filename).stem}.{frames[-1].name}"
+        ) from error
     if time.process_time() - began > SECONDS:
         raise Finding(f"over {SECONDS:.0f} seconds")
     if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - size > MEMORY_MIB << 10:
