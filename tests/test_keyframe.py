@@ -1,5 +1,6 @@
 """AV1 stills: the same bytes and samples every time, and nothing but BitstreamError for damaged ones."""
 
+import os
 import random
 import resource
 from collections.abc import Callable
@@ -158,3 +159,10 @@ def test_flipped_bits_end_in_a_picture_or_an_error_and_always_the_same() -> None
         assert decoded.y.shape == (100, 132)
         assert equal(decoded, decode_still(bytes(data), 132, 100, 8, threads=2))
     assert 20 < sum(outcomes) < 380
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="no scheduling policies here")
+def test_the_caller_keeps_its_scheduling() -> None:
+    before = os.sched_getscheduler(0)
+    encode_still(picture(64, 64), 8, 40)
+    assert os.sched_getscheduler(0) == before

@@ -11,6 +11,8 @@ cropped back by the decoder. Film grain, if a stream asks for it, is not applied
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from typing import Literal, cast
 
@@ -59,7 +61,8 @@ def encode_still(frame: Frame, bit_depth: int, quantiser: int, preset: int = PRE
     context.time_base, context.framerate = Fraction(1, 25), Fraction(25)
     context.options = {"preset": str(preset), "qp": str(quantiser), "svtav1-params": "avif=1:lp=1"}
     try:
-        packets = context.encode(picture) + context.encode(None)
+        with _kept_scheduling():
+            packets = context.encode(picture) + context.encode(None)
     except (av.FFmpegError, ValueError, RuntimeError) as error:
         raise VideoError(f"the AV1 encoder failed on a {width}x{height} picture: {error}") from error
     obus = [obu for obu in _split_obus(b"".join(map(bytes, packets))) if obu[0] != _TEMPORAL_DELIMITER]
@@ -153,6 +156,21 @@ def _context(codec: str, mode: Literal["r", "w"]) -> VideoCodecContext:
     context = cast(VideoCodecContext, av.CodecContext.create(codec, mode))
     context.thread_count = 1
     return context
+
+
+@contextmanager
+def _kept_scheduling() -> Iterator[None]:
+    """Give the calling thread its scheduling back: SVT-AV1 makes it real-time for good where it may (as root),
+    and then nothing else runs on its core."""
+    if not hasattr(os, "sched_getscheduler"):
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        if os.sched_getscheduler(0) != policy:
+            os.sched_setscheduler(0, policy, parameters)
 
 
 def _split_obus(data: bytes) -> list[tuple[int, bytes]]:
