@@ -58,9 +58,9 @@ class SymbolCounts:
         self.counts[kind] *= factor
 
     def tables(self) -> TableSet:
-        """Tables of the counts so far; symmetric but for flags, which are 0 or 1, and modes."""
+        """Tables of the counts so far; symmetric but for flags, modes and merges."""
         names = [field.name for field in fields(TableSet)]
-        return TableSet(**{n: self._fit(n, symmetric=n not in ("flags", "modes")) for n in names})
+        return TableSet(**{n: self._fit(n, symmetric=n not in ("flags", "modes", "merges")) for n in names})
 
     def _fit(self, kind: str, symmetric: bool) -> Tables:
         prior: Tables = getattr(self.prior, kind)

@@ -27,7 +27,7 @@ from viddiff.models.hyperprior import TABLE_CLASSES, TABLE_COUNT, scale_of_index
 from viddiff.models.layers import IntConv2d
 from viddiff.models.model import VideoModel
 from viddiff.models.modes import MODE_TABLES, surrounding_of_table
-from viddiff.models.motion_prior import FLAG_TABLES, MotionPrior, flag_probability
+from viddiff.models.motion_prior import FLAG_TABLES, MERGE_COUNT, MERGE_TABLES, MotionPrior, flag_probability
 from viddiff.models.residual import STEP_MAX
 
 DEFAULT = "small.safetensors"
@@ -47,6 +47,7 @@ class TableSet:
     flags: Tables
     changes: Tables
     modes: Tables
+    merges: Tables
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def parametric_tables() -> TableSet:
     probabilities = flag_probability(torch.arange(FLAG_TABLES)).double().numpy()
     flags = Tables.from_probabilities([np.array([0.0, 1 - p, p, 0.0]) for p in probabilities])
     y = Tables(np.tile(laplace.packed, TABLE_CLASSES))
-    return TableSet(y, laplace, flags, laplace, _parametric_modes())
+    return TableSet(y, laplace, flags, laplace, _parametric_modes(), _parametric_merges())
 
 
 def _parametric_modes() -> Tables:
@@ -88,6 +89,17 @@ def _parametric_modes() -> Tables:
         first, second = (0.1 * 2.0 ** max(sign * around, 0) for sign in (-1, 1))
         rows.append(np.array([first, 0.8 / (1 + abs(around)), second, 0.0]))
     return Tables.from_probabilities([row / row.sum() for row in rows])
+
+
+def _parametric_merges() -> Tables:
+    """No merge half of the time, or one of the candidates that there are. Old weights do not use these."""
+    rows = []
+    for index in range(MERGE_TABLES):
+        count = index // (MERGE_TABLES // MERGE_COUNT) + 1
+        row = np.zeros(2 * MERGE_COUNT + 2)
+        row[MERGE_COUNT : MERGE_COUNT + count + 1] = [0.5, *[0.5 / count] * count]
+        rows.append(row)
+    return Tables.from_probabilities(rows)
 
 
 def _layers(model: VideoModel, motion: MotionPrior) -> dict[str, IntConv2d]:
@@ -110,6 +122,8 @@ def _decoder_tensors(model: VideoModel, motion: MotionPrior, tables: TableSet) -
     model.quantisation.refresh_()
     tensors["quantisation.table"] = model.quantisation.table.to("cpu", torch.int16)
     for field in fields(tables):
+        if field.name == "merges" and not motion.merging:
+            continue
         tensors[f"tables.{field.name}"] = torch.from_numpy(getattr(tables, field.name).packed.copy())
     return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
@@ -184,12 +198,13 @@ def load(path: Path | None = None, device: torch.device | str = "cpu") -> Codec:
 
 
 def _assemble(config: ModelConfig, tensors: dict[str, Tensor], stated: str, device: torch.device) -> Codec:
-    model, motion = VideoModel(config), MotionPrior()
+    model, motion = VideoModel(config), MotionPrior(merging="tables.merges" in tensors)
     encoder = {n.removeprefix("encoder."): tensors.pop(n) for n in list(tensors) if n.startswith("encoder.")}
     try:
         stored = {f.name: f"tables.{f.name}" for f in fields(TableSet)}
-        if stored["modes"] not in tensors:
-            del stored["modes"]
+        for later in ("modes", "merges"):
+            if stored[later] not in tensors:
+                del stored[later]
         tables = replace(
             parametric_tables(), **{field: Tables(tensors[name].numpy()) for field, name in stored.items()}
         )
@@ -233,6 +248,7 @@ def _check_tables(tables: TableSet) -> None:
         ("flags", FLAG_TABLES),
         ("changes", TABLE_COUNT),
         ("modes", MODE_TABLES),
+        ("merges", MERGE_TABLES),
     ):
         if len(getattr(tables, name).radius) != count:
             raise CheckpointError(

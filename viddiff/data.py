@@ -70,6 +70,8 @@ class MotionSample:
     """Quadtrees of one frame: levels of D for both fields, each (1, 2, R, C), and conditions (1, K)."""
 
     levels: tuple[list[Tensor], list[Tensor]]
+    others: tuple[Tensor, Tensor]
+    """What other templates differ from the chosen one, (A, 2, R, C)."""
     conditions: tuple[Tensor, Tensor]
 
 
@@ -106,6 +108,7 @@ class SampleRing:
         trees = {
             f"level{w}{i}": level.astype(np.int16) for w in (0, 1) for i, level in enumerate(sample.levels[w])
         }
+        trees |= {f"others{w}": sample.others[w].astype(np.int16) for w in (0, 1)}
         conditions = torch.cat(sample.conditions).cpu().numpy().astype(np.int16)
         with open(self.folder / f"{name}.part", "wb") as file:
             np.savez(file, about=np.array([sample.step, sample.level]), conditions=conditions, **trees)  # type: ignore[arg-type]
@@ -166,10 +169,11 @@ class SampleRing:
                     [torch.from_numpy(data[f"level{w}{i}"].astype(np.float32))[None] for i in range(4)]
                     for w in (0, 1)
                 ]
+                others = [torch.from_numpy(data[f"others{w}"].astype(np.float32)) for w in (0, 1)]
                 conditions = torch.from_numpy(data["conditions"].astype(np.float32))
         except (OSError, ValueError):
             return None
-        return MotionSample((trees[0], trees[1]), (conditions[:1], conditions[1:]))
+        return MotionSample((trees[0], trees[1]), (others[0], others[1]), (conditions[:1], conditions[1:]))
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,10 @@ from viddiff.gop import FramePlan
 from viddiff.models.hyperprior import HYPER_MAX, SYMBOL_MAX, TABLE_COUNT, table_class
 from viddiff.models.model import Prediction
 from viddiff.models.modes import apply_modes, code_modes
-from viddiff.models.motion_prior import VECTOR_MAX, field_of
+from viddiff.models.motion_prior import VECTOR_MAX, MergeCandidates, field_of
 from viddiff.models.planes import pack, unpack
 from viddiff.models.warp import warp
-from viddiff.templates import Reference, motion_condition, template
+from viddiff.templates import Reference, motion_condition, other_templates, template
 
 MODES_FOLLOW = 2
 """Added to the first field's template if the modes of blocks follow the motion."""
@@ -90,6 +90,10 @@ class _MotionDecoder:
     def flags(self, level: int, index: Tensor, mask: Tensor, parent: Tensor) -> Tensor:
         return (self._get(index, mask, self.tables.flags) > 0).to(index.dtype)
 
+    def merges(self, level: int, index: Tensor, candidates: MergeCandidates) -> Tensor:
+        numbers = self.stream.get(index.cpu().numpy(), self.tables.merges).astype(np.int64)
+        return torch.from_numpy(numbers).to(index.device)
+
     def changes(self, level: int, index: Tensor, mask: Tensor, expected: Tensor) -> Tensor:
         return self._get(index, mask, self.tables.changes)
 
@@ -116,8 +120,8 @@ def decode_frame(
             raise BitstreamError(f"motion template {kind} does not exist for the frame at {plan.time}")
         condition = motion_condition(plan, step, which, kind, device)
         coder = _MotionDecoder(codec, stream)
-        rows, cols = base.shape[2:]
-        changes = codec.motion.code_field(rows, cols, changes, condition, coder)
+        others = other_templates(kind, base, plan, references, which, vectors[0] if vectors else None)
+        changes = codec.motion.code_field(others, changes, condition, coder)
         vectors.append(field_of(changes).to(torch.int64) + base)
     both = (vectors[0], vectors[1])
 

@@ -5,7 +5,8 @@ reconstruction is the decoder's.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from dataclasses import fields as fields_of
 
 import numpy as np
 import torch
@@ -21,11 +22,11 @@ from viddiff.gop import FramePlan
 from viddiff.models.hyperprior import HYPER_MAX, HYPER_TRADE, SYMBOL_MAX, TABLE_COUNT, table_class
 from viddiff.models.model import Prediction
 from viddiff.models.modes import BOTH, FIRST, SECOND, block_sums, code_modes, neighbours
-from viddiff.models.motion_prior import VECTOR_MAX
+from viddiff.models.motion_prior import VECTOR_MAX, MergeCandidates
 from viddiff.models.planes import Planes, pack, unpack
 from viddiff.models.residual import STEP_UNIT, SYMBOL_UNIT
 from viddiff.predicted import HEADER_WIDTHS, MODES_FOLLOW, finish, predict, table_indexes
-from viddiff.templates import KINDS, Reference, motion_condition, template
+from viddiff.templates import KINDS, Reference, motion_condition, other_templates, template
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,8 @@ class FrameSample:
     level: int
     levels: tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]]
     """Differences from the template on every level of either field's quadtree."""
+    others: tuple[NDArray[np.int64], NDArray[np.int64]]
+    """What other templates differ from the chosen one, (A, 2, H/8, W/8), for either field."""
     conditions: tuple[Tensor, Tensor]
     """Conditions (1, CONDITIONS) of the motion prior for either field."""
     symbols: list[CodedSymbols]
@@ -97,7 +100,7 @@ class _Ledger:
 
     def __init__(self, stream: SymbolEncoder, tables: TableSet) -> None:
         self.stream, self.tables = stream, tables
-        self.bits = {field.name: 0.0 for field in fields(TableSet)}
+        self.bits = {field.name: 0.0 for field in fields_of(TableSet)}
         self.coded: list[CodedSymbols] = []
 
     def put(self, kind: str, symbols: NDArray[np.int64], indexes: NDArray[np.int64]) -> None:
@@ -125,13 +128,38 @@ class _MotionEncoder:
         self._put("flags", flags, index, mask)
         return flags
 
+    def merges(self, level: int, index: Tensor, candidates: MergeCandidates) -> Tensor:
+        numbers = torch.where(index < 0, 0, candidates.number_of(self.levels[level]))
+        self.stream.put("merges", numbers.cpu().numpy(), index.cpu().numpy())
+        return numbers
+
     def changes(self, level: int, index: Tensor, mask: Tensor, expected: Tensor) -> Tensor:
         values = self.levels[level] - expected
         self._put("changes", values, index, mask)
         return values
 
 
+@dataclass(frozen=True)
+class _Found:
+    """A searched field."""
+
+    kind: int
+    """Its template's."""
+    base: Tensor
+    """Vectors (1, 2, H/8, W/8) of the template."""
+    others: Tensor
+    """What other templates differ from it, (A, 2, H/8, W/8)."""
+    levels: list[Tensor]
+    """Differences from the template on every level of the quadtree."""
+
+    @property
+    def vectors(self) -> Tensor:
+        """The field, (1, 2, H/8, W/8) int64."""
+        return self.levels[-1].to(torch.int64) + self.base
+
+
 def _search_field(
+    codec: Codec,
     plan: FramePlan,
     references: tuple[Reference, Reference],
     which: int,
@@ -141,9 +169,9 @@ def _search_field(
     lmbda: float,
     effort: SearchEffort,
     partner: search.Partner | None,
-) -> tuple[int, Tensor, list[Tensor]]:
-    """Best template, its vectors, and the differences from it on every level."""
-    device = references[0].planes[0].device
+) -> _Found:
+    """Best template and the motion on top of it."""
+    device = codec.device
     candidates = []
     for kind in KINDS[which]:
         base = template(kind, plan, references, which, other)
@@ -151,12 +179,14 @@ def _search_field(
             cost = search.template_cost(target, sought, base[0].cpu().numpy())
             candidates.append((cost, kind, base))
     _, kind, base = min(candidates, key=lambda c: (c[0], c[1]))
-    levels = search.search(target, sought, base[0].cpu().numpy(), lmbda, effort, partner)
+    others = other_templates(kind, base, plan, references, which, other)
+    merging = others if codec.motion.merging else None
+    levels = search.search(target, sought, base[0].cpu().numpy(), lmbda, effort, partner, merging)
     tensors = [
         torch.from_numpy(level.clip(-VECTOR_MAX, VECTOR_MAX).astype(np.float32)).to(device)[None]
         for level in levels
     ]
-    return kind, base, tensors
+    return _Found(kind, base, others, tensors)
 
 
 def quantise(
@@ -275,19 +305,16 @@ def encode_frame(
     lmbda = lmbda_of_step(step)
     target = (planes[0][0] * 0.25).round().cpu().numpy().clip(0, 255).astype(np.uint8)
     device = planes[0].device
-    kinds: list[int] = []
-    vectors: list[Tensor] = []
-    quadtrees: list[list[Tensor]] = []
+    fields: list[_Found] = []
     for which in (0, 1):
-        other = vectors[0] if vectors else None
+        other = fields[0].vectors if fields else None
         partner = None if other is None else search.Partner(searched[0], other[0].cpu().numpy())
-        kind, base, levels = _search_field(
-            plan, references, which, other, target, searched[which], lmbda, effort.search, partner
+        fields.append(
+            _search_field(
+                codec, plan, references, which, other, target, searched[which], lmbda, effort.search, partner
+            )
         )
-        kinds.append(kind)
-        vectors.append(levels[-1].to(torch.int64) + base)
-        quadtrees.append(levels)
-    both = (vectors[0], vectors[1])
+    both = (fields[0].vectors, fields[1].vectors)
     x = pack(planes)
     coded_modes: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
 
@@ -315,14 +342,13 @@ def encode_frame(
 
     ledger = _Ledger(stream, codec.tables)
     moded = any(modes.any() for modes, _ in coded_modes)
-    templates = [kinds[0] + MODES_FOLLOW * moded, kinds[1]]
+    templates = [fields[0].kind + MODES_FOLLOW * moded, fields[1].kind]
     stream.put_bits(np.array([step, *templates, int(coded.z is None)]), HEADER_WIDTHS)
     changes: list[Tensor] | None = None
-    conditions = tuple(motion_condition(plan, step, w, kinds[w], device) for w in (0, 1))
+    conditions = tuple(motion_condition(plan, step, w, fields[w].kind, device) for w in (0, 1))
     for which in (0, 1):
-        coder = _MotionEncoder(ledger, quadtrees[which])
-        rows, cols = both[which].shape[2:]
-        changes = codec.motion.code_field(rows, cols, changes, conditions[which], coder)
+        coder = _MotionEncoder(ledger, fields[which].levels)
+        changes = codec.motion.code_field(fields[which].others, changes, conditions[which], coder)
     if moded:
         for modes, indexes in coded_modes:
             ledger.put("modes", modes, indexes)
@@ -332,7 +358,7 @@ def encode_frame(
         ledger.put("y", symbols, indexes)
     reference = finish(codec, plan, coded.y_hat, prediction, both, bit_depth)
     if collect is not None:
-        trees = [[level[0].cpu().numpy().astype(np.int64) for level in levels] for levels in quadtrees]
+        trees = [[level[0].cpu().numpy().astype(np.int64) for level in field.levels] for field in fields]
         collect(
             FrameSample(
                 x,
@@ -341,6 +367,7 @@ def encode_frame(
                 step,
                 plan.level,
                 (trees[0], trees[1]),
+                (fields[0].others.cpu().numpy(), fields[1].others.cpu().numpy()),
                 (conditions[0], conditions[1]),
                 ledger.coded,
             )
@@ -350,7 +377,7 @@ def encode_frame(
         plan.time,
         plan.level,
         step,
-        ledger.bits["flags"] + ledger.bits["changes"] + ledger.bits["modes"],
+        sum(ledger.bits[kind] for kind in ("flags", "merges", "changes", "modes")),
         ledger.bits["z"],
         ledger.bits["y"],
         float(((predicted - planes[0]) ** 2).mean()) / 16,

@@ -6,14 +6,17 @@ parent's
 vector unless another one saves more squared error, in effect, than its bits cost.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from viddiff.effort import SearchEffort
-from viddiff.models.motion_prior import LEVEL_FACTORS
+from viddiff.models.motion_prior import LEVEL_FACTORS, MergeCandidates, coarse, first_step
 from viddiff.models.warp import BLOCK, LUMA_TAPS
 
 Field = NDArray[np.int64]
@@ -23,6 +26,8 @@ WEIGHT = 2.2
 """Bits against absolute differences: over the root of lambda, as each of two hypotheses matters by half."""
 FLAG_BITS = (0.5, 1.5, 2.0, 3.5)
 """Bits that the flag of a changed block costs above that of an unchanged one, by level of the quadtree."""
+MERGE_BITS = (2.0, 3.0, 3.5, 5.0)
+"""The same of a block that merges, its choice among candidates included."""
 _JOINED = 0.5
 """Share of WEIGHT where the other hypothesis is known: differences are those of the prediction itself."""
 _ALONE_BITS = 1.0
@@ -141,6 +146,7 @@ def search(
     lmbda: float,
     effort: SearchEffort,
     partner: Partner | None = None,
+    others: Tensor | None = None,
 ) -> list[Field]:
     """Find the vector field that predicts `target` from `reference`.
 
@@ -149,6 +155,7 @@ def search(
     it.
     lmbda: squared error per bit that a vector must save (of the frame's quality).
     partner: the other hypothesis if it is known; None: this one has to be good alone.
+    others: (A, 2, H/8, W/8), what other templates differ from `template`; None: blocks do not merge.
     Returns the differences from the template at every level of the quadtree, coarse to fine; the last is (2,
     H/8, W/8).
     """
@@ -171,10 +178,11 @@ def search(
         shape = (-(-rows // factor), -(-cols // factor))
         parent = expand(chosen, 2, *shape)
 
+        def error(field: Field, factor: int = factor) -> NDArray[np.float32]:
+            return _pool(cost_of(expand(field, factor, rows, cols) + template), factor)
+
         def cost(field: Field, level: int = level, parent: Field = parent) -> NDArray[np.float32]:
-            factor = LEVEL_FACTORS[level]
-            costs = _pool(cost_of(expand(field, factor, rows, cols) + template), factor)
-            return costs + weight * vector_bits(field - parent, level)
+            return error(field) + weight * vector_bits(field - parent, level)
 
         best, best_cost = parent, cost(parent)
         counts = _pool(np.ones((rows, cols), np.float32), factor)
@@ -189,8 +197,34 @@ def search(
                 moved = centre + np.array([dx * step, dy * step])[:, None, None]
                 best, best_cost = _better(best, best_cost, moved, cost(moved))
         chosen = best
+        if others is not None:
+            chosen = _merged(best, best_cost, parent, coarse(others, factor), error, weight * MERGE_BITS[level])
         levels.append(chosen)
     return levels
+
+
+def _merged(
+    best: Field,
+    best_cost: NDArray[np.float32],
+    parent: Field,
+    others: Tensor,
+    error: Callable[[Field], NDArray[np.float32]],
+    price: np.float32,
+) -> Field:
+    """The field `best` with blocks merged where that costs less, in both checkerboard steps."""
+    chosen = parent
+    shape = parent.shape[1:]
+    early = first_step(*shape, others.device)[0, 0].numpy()
+    for mask in (early, ~early):
+        field, field_cost = best, best_cost
+        candidates = MergeCandidates.of(torch.from_numpy(parent)[None], torch.from_numpy(chosen)[None], others)
+        for vectors, numbers in zip(candidates.vectors.numpy(), candidates.numbers[:, 0].numpy(), strict=True):
+            useful = (numbers > 0) & mask
+            if useful.any():
+                costs = np.where(useful, error(vectors) + price, np.inf).astype(np.float32)
+                field, field_cost = _better(field, field_cost, vectors, costs)
+        chosen = np.where(mask, field, chosen)
+    return chosen
 
 
 def _better(

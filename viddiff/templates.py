@@ -69,6 +69,19 @@ def template(
     return None
 
 
+def other_templates(
+    kind: int,
+    base: Tensor,
+    plan: FramePlan,
+    references: tuple[Reference, Reference],
+    which: int,
+    other: Tensor | None,
+) -> Tensor:
+    """What the templates of the other kinds differ from `base`, that of `kind`: (A, 2, H/8, W/8) int64."""
+    found = (template(k, plan, references, which, other) for k in reversed(KINDS[which]) if k != kind)
+    return torch.cat([base[:0], *(one - base for one in found if one is not None)])
+
+
 def motion_condition(plan: FramePlan, step: int, which: int, kind: int, device: torch.device) -> Tensor:
     """Conditions (1, CONDITIONS) of the motion prior for one field."""
     distance = abs((plan.first, plan.second)[which] - plan.time)

@@ -12,7 +12,7 @@ from viddiff.config import CHROMA_WEIGHT, lmbda_of_step
 from viddiff.data import Batch, MotionSample
 from viddiff.models.hyperprior import HYPER_MAX, HYPER_TRADE, SYMBOL_MAX, TABLE_COUNT, table_class
 from viddiff.models.model import VideoModel
-from viddiff.models.motion_prior import MotionPrior
+from viddiff.models.motion_prior import MergeCandidates, MotionPrior
 from viddiff.models.residual import STEP_UNIT, SYMBOL_UNIT
 from viddiff.rates import Rates, rate_aware_round
 
@@ -149,6 +149,12 @@ class _MotionMeter:
         self._add("flags", flags, index, mask)
         return flags
 
+    def merges(self, level: int, index: Tensor, candidates: MergeCandidates) -> Tensor:
+        numbers = torch.where(index < 0, 0, candidates.number_of(self.levels[level]))
+        coded = (index >= 0).to(self.bits.dtype)
+        self._add("merges", numbers.to(self.bits.dtype), index.clamp(min=0).to(self.bits.dtype), coded)
+        return numbers
+
     def changes(self, level: int, index: Tensor, mask: Tensor, expected: Tensor) -> Tensor:
         values = self.levels[level] - expected
         self._add("changes", values, index, mask)
@@ -162,9 +168,8 @@ def motion_bits(
     bits = torch.zeros((), device=device)
     changes: list[Tensor] | None = None
     count = 0
-    for levels, condition in zip(sample.levels, sample.conditions, strict=True):
+    for levels, others, condition in zip(sample.levels, sample.others, sample.conditions, strict=True):
         meter = _MotionMeter([level.to(device) for level in levels], rates, observe)
-        rows, cols = levels[-1].shape[2:]
-        changes = motion.code_field(rows, cols, changes, condition.to(device), meter)
-        bits, count = bits + meter.bits, count + rows * cols
+        changes = motion.code_field(others.to(device), changes, condition.to(device), meter)
+        bits, count = bits + meter.bits, count + levels[-1][0, 0].numel()
     return bits, count

@@ -53,7 +53,7 @@ class TrainState:
         """A run that goes on from the weights and tables of `start`; it has no optimiser yet."""
         model, motion = checkpoint.fresh(start.model.config, seed)
         model.load_state_dict(start.model.state_dict())
-        motion.load_state_dict(start.motion.state_dict())
+        motion.adopt(start.motion)
         model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         motion.to(device)
         average = {n: p.detach().clone() for n, p in parameters(model, motion)}
@@ -85,7 +85,7 @@ class TrainState:
     def renew_rates(self) -> None:
         """Take the rates from the counts so far, which fade."""
         tables, device = self.counts.tables(), next(self.model.parameters()).device
-        for kind in ("y", "z", "flags", "changes"):
+        for kind in ("y", "z", "flags", "merges", "changes"):
             classes = TABLE_CLASSES if kind == "y" else 1
             self.rates[kind] = Rates.of(getattr(tables, kind), classes, device)
             self.counts.fade(kind, _FADE)

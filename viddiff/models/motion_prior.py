@@ -2,16 +2,18 @@
 integer network.
 
 A field of 8x8 blocks is template + D. D is coded coarse to fine (blocks of 64, 32, 16, 8 luma samples). On
-each level a block inherits its
-parent's D or changes it: a flag, then, where it is set, the two components of the change. Levels are coded
-in two
-checkerboard steps; in the second a changed block is predicted to move like a neighbour already decoded that
-changed.
-The network sees the parents, the neighbours already decoded, the other reference's field and the frame's
-conditions.
+each level a block inherits its parent's D or changes it: a flag says which. A changed block merges with a
+neighbour, or with another template, by its number among those that differ (as in ITU-T H.265, 8.5.3.2.2), or
+has the two components of its change coded. Levels are coded in two checkerboard steps; in the second all
+neighbours are known, in the first only their parents. The network sees the parents, the neighbours already
+decoded, the candidates, the other reference's field and the frame's conditions.
+
+Weights made before there was merging have blocks that do not merge; their changes are coded as differences
+from a neighbour's.
 """
 
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +28,13 @@ VECTOR_MAX = 8191
 """Largest component of D, in quarter samples."""
 CONDITIONS = 6
 """step, level, field (0 or 1), log2 of the distance, template temporal, template mirrored."""
+MERGE_COUNT = 6
+"""Most blocks and templates that a block can merge with: four neighbours, two other templates."""
+MERGE_TABLES = MERGE_COUNT * len(LEVEL_FACTORS) * 2 * 2
+"""By the number of candidates, level, step, field."""
 _PLANES = 14
+_MERGE_PLANES = 2
+"""How many candidates there are, and how far the first one is from the parent."""
 _WIDTH = 32
 _FLAG_SLOPE = 0.2
 _FLAG_CENTRE = 44
@@ -36,11 +44,16 @@ class MotionCoder(Protocol):
     """Chooses (encoder), measures (training) or decodes the symbols of one step of one level."""
 
     def flags(self, level: int, index: Tensor, mask: Tensor, parent: Tensor) -> Tensor:
-        """(B, 1, R, C) zeros and ones: which blocks change their parent's difference `parent`."""
+        """(1, 1, R, C) zeros and ones: which blocks change their parent's difference `parent`."""
+        ...
+
+    def merges(self, level: int, index: Tensor, candidates: "MergeCandidates") -> Tensor:
+        """(1, 1, R, C) int64: number of the candidate that a block merges with, from 1; 0 for none. Only
+        coded where `index` is not -1."""
         ...
 
     def changes(self, level: int, index: Tensor, mask: Tensor, expected: Tensor) -> Tensor:
-        """(B, 2, R, C) integers: difference of a changed block less `expected`; only read where `mask` is
+        """(1, 2, R, C) integers: difference of a changed block less `expected`; only read where `mask` is
         set."""
         ...
 
@@ -72,6 +85,63 @@ def _expected(parent: Tensor, field: Tensor, known: Tensor) -> Tensor:
     return expected
 
 
+@dataclass(frozen=True)
+class MergeCandidates:
+    """What the blocks of one level can merge with."""
+
+    vectors: Tensor
+    """(K, 2, R, C) differences from the template."""
+    numbers: Tensor
+    """(K, 1, R, C) int64: number of the candidate among those that count, from 1; 0 for one that repeats
+    another or the parent."""
+
+    @classmethod
+    def of(cls, parent: Tensor, field: Tensor, others: Tensor) -> Self:
+        """Candidates of every block.
+
+        parent: (1, 2, R, C), its parent's difference; field: the same of all that is decoded, the parents'
+        elsewhere; others: (A, 2, R, C), differences that the other templates make.
+        """
+        vectors = torch.cat((*_shifted(field), others))
+        counts = (vectors != parent).any(1, keepdim=True)
+        for i in range(1, len(vectors)):
+            for j in range(i):
+                counts[i] &= (vectors[i] != vectors[j]).any(0)
+        return cls(vectors, counts.cumsum(0) * counts)
+
+    @property
+    def count(self) -> Tensor:
+        """(1, 1, R, C) int64: how many count."""
+        return self.numbers.amax(0, keepdim=True)
+
+    def number_of(self, field: Tensor) -> Tensor:
+        """(1, 1, R, C) int64: number of the candidate that each block of `field` equals, or 0."""
+        return ((self.vectors == field).all(1, keepdim=True) * self.numbers).amax(0, keepdim=True)
+
+    def chosen(self, number: Tensor) -> tuple[Tensor, Tensor]:
+        """Vectors (1, 2, R, C) of these candidates, and where (1, 1, R, C) there is one of that number."""
+        picked = (self.numbers == number) & (number > 0)
+        return (self.vectors * picked).sum(0, keepdim=True), picked.any(0, keepdim=True)
+
+
+def merge_tables(candidates: MergeCandidates, level: int, step: int, which: int) -> Tensor:
+    """Table (1, 1, R, C) int64 of each block's merge, -1 where it has no candidates."""
+    count = candidates.count
+    tables = ((count - 1) * len(LEVEL_FACTORS) + level) * 4 + 2 * step + which
+    return torch.where(count > 0, tables, -1)
+
+
+def coarse(field: Tensor, factor: int) -> Tensor:
+    """Vectors (A, 2, R, C) at the middle of each square of `factor` x `factor` blocks of (A, 2, rows, cols)."""
+    if factor == 1:
+        return field
+    rows, cols = (
+        (torch.arange(-(-n // factor), device=field.device) * factor + factor // 2).clamp(max=n - 1)
+        for n in field.shape[2:]
+    )
+    return field[:, :, rows][:, :, :, cols]
+
+
 def _magnitude(vectors: Tensor) -> Tensor:
     return vectors.abs().clamp(max=63) * 8
 
@@ -83,12 +153,24 @@ def _changed(vectors: Tensor) -> Tensor:
 class MotionPrior(nn.Module):
     """Tables of flags and changes from what is already decoded."""
 
-    def __init__(self) -> None:
+    def __init__(self, merging: bool = True) -> None:
+        """merging: whether blocks merge, as they do but with old weights."""
         super().__init__()
-        self.entry = IntConv2d(_PLANES + len(LEVEL_FACTORS) + CONDITIONS, _WIDTH)
+        self.merging = merging
+        planes = _PLANES + _MERGE_PLANES * merging
+        self.entry = IntConv2d(planes + len(LEVEL_FACTORS) + CONDITIONS, _WIDTH)
         self.depthwise = IntConv2d(_WIDTH, _WIDTH, kernel=3, groups=_WIDTH)
         self.inner = IntConv2d(_WIDTH, _WIDTH)
         self.head = IntConv2d(_WIDTH, 3)
+
+    def adopt(self, other: "MotionPrior") -> None:
+        """Take the weights of another one, which may be too old for merging: then it starts unseen."""
+        weights = other.state_dict()
+        if self.merging and not other.merging:
+            entry = weights["entry.weight"]
+            unseen = entry.new_zeros(len(entry), _MERGE_PLANES, 1, 1)
+            weights["entry.weight"] = torch.cat((entry[:, :_PLANES], unseen, entry[:, _PLANES:]), 1)
+        self.load_state_dict(weights)
 
     def indexes(self, planes: Tensor) -> tuple[Tensor, Tensor]:
         """Flag table (B, 1, R, C) and tables of both components (B, 2, R, C) from context planes."""
@@ -99,57 +181,73 @@ class MotionPrior(nn.Module):
         return flags, round_clamp(index[:, 1:] + 32, 1, FLAG_TABLES - 1)
 
     def code_field(
-        self, rows: int, cols: int, other: list[Tensor] | None, condition: Tensor, coder: MotionCoder
+        self, others: Tensor, beside: list[Tensor] | None, condition: Tensor, coder: MotionCoder
     ) -> list[Tensor]:
-        """Code one field per batch entry.
+        """Code one field.
 
-        rows, cols: size of the field in 8x8 blocks.
-        other: the changes of the other reference's field on every level, as returned for it, or None.
-        condition: (B, CONDITIONS) activations.
-        Returns the *changes* on every level (B, 2, R, C), coarse to fine; `field_of` sums them.
+        others: (A, 2, rows, cols), what the other templates differ from the chosen one; A may be 0.
+        beside: the changes of the other reference's field on every level, as returned for it, or None.
+        condition: (1, CONDITIONS) activations.
+        Returns the *changes* on every level (1, 2, R, C), coarse to fine; `field_of` sums them.
         """
-        batch, device = len(condition), condition.device
-        field = torch.zeros(batch, 2, -(-rows // 16), -(-cols // 16), device=device)
+        rows, cols = others.shape[2:]
+        device = condition.device
+        others = others.to(condition.dtype)
+        field = torch.zeros(1, 2, -(-rows // 16), -(-cols // 16), device=device)
         change = field
         changes: list[Tensor] = []
         for level, factor in enumerate(LEVEL_FACTORS):
             shape = (-(-rows // factor), -(-cols // factor))
             parent, parent_change = double(field, *shape), double(change, *shape)
-            beside = other[level] if other is not None else torch.zeros_like(parent)
+            other = beside[level] if beside is not None else torch.zeros_like(parent)
             slopes = [(parent - n).abs().sum(1, keepdim=True).clamp(max=63) * 8 for n in _shifted(parent)]
-            ones = torch.full((batch, 1, *shape), float(UNIT), device=device)
-            one_hot = functional.one_hot(torch.full((batch,), level), len(LEVEL_FACTORS)).to(condition) * UNIT
-            grid = torch.arange(shape[0], device=device)[:, None] + torch.arange(shape[1], device=device)
-            first = (grid % 2 == 0).to(parent.dtype)[None, None].expand(batch, -1, -1, -1)
+            ones = torch.full((1, 1, *shape), float(UNIT), device=device)
+            one_hot = functional.one_hot(torch.tensor([level]), len(LEVEL_FACTORS)).to(condition) * UNIT
             change = torch.zeros_like(parent)
-            for mask, known in ((first, torch.zeros_like(first)), (1 - first, first)):
+            first = first_step(*shape, device).to(parent.dtype)
+            for step, (mask, known) in enumerate(((first, torch.zeros_like(first)), (1 - first, first))):
+                candidates = MergeCandidates.of(parent, parent + change, coarse(others, factor))
                 expected = _expected(parent, parent + change, known)
-                planes = torch.cat(
-                    (
-                        _changed(parent_change) * UNIT,
-                        _magnitude(parent_change),
-                        known * UNIT,
-                        _changed(change) * UNIT,
-                        _magnitude(change),
-                        _changed(beside) * UNIT,
-                        _magnitude(beside),
-                        _changed(expected) * UNIT,
-                        torch.maximum(slopes[0], slopes[1]),
-                        torch.maximum(slopes[2], slopes[3]),
-                        ones,
-                    ),
-                    1,
-                )
-                flag_index, change_index = self.indexes(
-                    with_planes(planes, torch.cat((one_hot, condition), 1))
-                )
+                planes = [
+                    _changed(parent_change) * UNIT,
+                    _magnitude(parent_change),
+                    known * UNIT,
+                    _changed(change) * UNIT,
+                    _magnitude(change),
+                    _changed(other) * UNIT,
+                    _magnitude(other),
+                    _changed(expected) * UNIT,
+                    torch.maximum(slopes[0], slopes[1]),
+                    torch.maximum(slopes[2], slopes[3]),
+                    ones,
+                ]
+                if self.merging:
+                    apart = (candidates.vectors[4:5] - parent).abs().sum(1, keepdim=True).clamp(max=63) * 8
+                    planes += [candidates.count * (UNIT / 4), apart if len(apart) else torch.zeros_like(ones)]
+                    expected = torch.zeros_like(parent)
+                conditions = torch.cat((one_hot, condition), 1)
+                flag_index, change_index = self.indexes(with_planes(torch.cat(planes, 1), conditions))
                 flags = coder.flags(level, flag_index, mask, parent) * mask
-                values = coder.changes(level, change_index, flags.expand_as(parent), expected + parent)
-                change = change + torch.where(flags > 0, values + expected, torch.zeros_like(values))
+                merged, at = torch.zeros_like(parent), torch.zeros_like(flags, dtype=torch.bool)
+                if self.merging:
+                    tables = merge_tables(candidates, level, step, int(beside is not None))
+                    merged, at = candidates.chosen(
+                        coder.merges(level, torch.where(flags > 0, tables, -1), candidates)
+                    )
+                coded = flags * ~at
+                values = coder.changes(level, change_index, coded.expand_as(parent), expected + parent)
+                change = change + torch.where(coded > 0, values + expected, 0)
+                change = change + torch.where(at, merged - parent, 0)
             field = (parent + change).clamp(-VECTOR_MAX, VECTOR_MAX)
             changes.append(field - parent)
             change = changes[-1]
         return changes
+
+
+def first_step(rows: int, cols: int, device: torch.device) -> Tensor:
+    """Blocks of the first checkerboard step, (1, 1, rows, cols) bool."""
+    grid = torch.arange(rows, device=device)[:, None] + torch.arange(cols, device=device)
+    return (grid % 2 == 0)[None, None]
 
 
 def field_of(changes: list[Tensor]) -> Tensor:
