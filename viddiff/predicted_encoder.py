@@ -25,7 +25,9 @@ from viddiff.models.modes import BOTH, FIRST, SECOND, block_sums, code_modes, ne
 from viddiff.models.motion_prior import VECTOR_MAX, MergeCandidates
 from viddiff.models.planes import Planes, pack, unpack
 from viddiff.models.residual import STEP_UNIT, SYMBOL_UNIT
+from viddiff.models.warp import BLOCK
 from viddiff.predicted import HEADER_WIDTHS, MODES_FOLLOW, finish, predict, table_indexes
+from viddiff.residual_cost import residual_bits
 from viddiff.templates import KINDS, Reference, motion_condition, other_templates, template
 
 
@@ -176,7 +178,7 @@ def _search_field(
     for kind in KINDS[which]:
         base = template(kind, plan, references, which, other)
         if base is not None:
-            cost = search.template_cost(target, sought, base[0].cpu().numpy())
+            cost = search.template_cost(target, sought, base[0].cpu().numpy(), lmbda)
             candidates.append((cost, kind, base))
     _, kind, base = min(candidates, key=lambda c: (c[0], c[1]))
     others = other_templates(kind, base, plan, references, which, other)
@@ -220,18 +222,19 @@ def choose_modes(x: Tensor, first: Tensor, second: Tensor, lmbda: float) -> Tens
     first, second: its packed hypotheses; lmbda: squared error per bit. Iterated conditional modes (Besag
     1986) over the four colours of blocks that do not touch.
     """
-    weight = x.new_tensor((1, 1, 1, 1, CHROMA_WEIGHT, CHROMA_WEIGHT))[:, None, None] / 16
+    weight = x.new_tensor((1, 1, 1, 1, CHROMA_WEIGHT, CHROMA_WEIGHT))[:, None, None] / (16 * BLOCK**2)
     guesses = {FIRST: first, BOTH: (first + second) / 2, SECOND: second}
     errors = torch.cat([block_sums((x - guess) ** 2 * weight) for guess in guesses.values()])
-    bits = errors.new_tensor([_MODE_BITS * (mode != BOTH) for mode in guesses])[:, None, None, None]
+    costs = torch.from_numpy(residual_bits(errors.cpu().numpy(), BLOCK**2, lmbda)).to(x.device)
+    costs += costs.new_tensor([_MODE_BITS * (mode != BOTH) for mode in guesses])[:, None, None, None]
     values = torch.tensor(list(guesses), device=x.device)[:, None, None, None]
-    modes = values[(errors + lmbda * bits).argmin(0), 0, 0, 0][None]
+    modes = values[costs.argmin(0), 0, 0, 0][None]
     grid = torch.arange(modes.shape[2], device=x.device)[:, None] % 2 * 2
     colours = grid + torch.arange(modes.shape[3], device=x.device) % 2
     for colour in (0, 3, 1, 2) * _MODE_ROUNDS:
         around = torch.stack(neighbours(modes, True) + neighbours(modes, False))
-        unlike = (around[None, :, 0, 0] != values).to(errors.dtype).sum(1)[:, None]
-        best = (errors + lmbda * (bits + _UNLIKE_BITS * unlike)).argmin(0)
+        unlike = (around[None, :, 0, 0] != values).to(costs.dtype).sum(1)[:, None]
+        best = (costs + _UNLIKE_BITS * unlike).argmin(0)
         modes = torch.where(colours == colour, values[best, 0, 0, 0][None], modes)
     return modes
 

@@ -3,7 +3,7 @@
 Only the encoder runs this, so it may change for ever without touching the format. Dense optical flow (DIS,
 Kroeger et al. 2016) gives the first guess; every block of the quadtree 64 -> 32 -> 16 -> 8 then keeps its
 parent's
-vector unless another one saves more squared error, in effect, than its bits cost.
+vector unless another one, or a neighbour's, saves more bits of the residual than it costs.
 """
 
 from collections.abc import Callable
@@ -18,20 +18,21 @@ from torch import Tensor
 from viddiff.effort import SearchEffort
 from viddiff.models.motion_prior import LEVEL_FACTORS, MergeCandidates, coarse, first_step
 from viddiff.models.warp import BLOCK, LUMA_TAPS
+from viddiff.residual_cost import residual_bits
 
 Field = NDArray[np.int64]
 """Vectors of 8x8 luma blocks, (2, H/8, W/8), x first, in quarter luma samples."""
 
-WEIGHT = 2.2
-"""Bits against absolute differences: over the root of lambda, as each of two hypotheses matters by half."""
+_ALONE_SHARE = 0.5
+"""How much what one hypothesis misses matters while the other, to be blended with it, is not known."""
 FLAG_BITS = (0.5, 1.5, 2.0, 3.5)
 """Bits that the flag of a changed block costs above that of an unchanged one, by level of the quadtree."""
 MERGE_BITS = (2.0, 3.0, 3.5, 5.0)
 """The same of a block that merges, its choice among candidates included."""
-_JOINED = 0.5
-"""Share of WEIGHT where the other hypothesis is known: differences are those of the prediction itself."""
-_ALONE_BITS = 1.0
+_ONE_BITS = 2.0
 """What a block of one hypothesis costs above one of both."""
+_DEVIATION = 1.25
+"""Standard deviation of differences over their mean magnitude, between a normal and a Laplace distribution's."""
 _BORDER = 2 * BLOCK
 _RING = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, -1), (1, -1), (-1, 1))
 
@@ -67,11 +68,11 @@ class Partner:
 
 
 class _BlockCost:
-    """Sums of absolute differences of a target's 8x8 blocks against a reference at given vectors."""
+    """Bits that 8x8 blocks of a target cost, all but their motion, predicted at given vectors."""
 
-    def __init__(self, target: NDArray[np.uint8], reference: SearchReference) -> None:
+    def __init__(self, target: NDArray[np.uint8], reference: SearchReference, lmbda: float) -> None:
         height, width = target.shape
-        self.rows, self.cols = height // BLOCK, width // BLOCK
+        self.rows, self.cols, self.lmbda = height // BLOCK, width // BLOCK, lmbda
         blocks = target.reshape(self.rows, BLOCK, self.cols, BLOCK).swapaxes(1, 2)
         self.target = np.ascontiguousarray(blocks).reshape(-1, BLOCK * BLOCK)
         windows = np.lib.stride_tricks.sliding_window_view(reference.phases, (BLOCK, BLOCK), axis=(1, 2))
@@ -89,29 +90,30 @@ class _BlockCost:
         return fetched
 
     def __call__(self, field: Field) -> NDArray[np.float32]:
-        return self.sums(self.fetch(field))
+        return np.float32(_ALONE_SHARE) * self.bits(self.fetch(field))
 
-    def sums(self, fetched: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Sums (rows, cols) of the absolute differences of blocks (N, 64) from the target."""
+    def bits(self, fetched: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Bits (rows, cols) of the target's blocks predicted by blocks (N, 64)."""
         difference = cv2.absdiff(fetched, self.target)
-        sums = cv2.reduce(difference, 1, cv2.REDUCE_SUM, dtype=cv2.CV_32F)
-        return np.asarray(sums, np.float32).reshape(self.rows, self.cols)
+        sums = np.asarray(cv2.reduce(difference, 1, cv2.REDUCE_SUM, dtype=cv2.CV_32F), np.float32)
+        deviations = sums.reshape(self.rows, self.cols) * np.float32(_DEVIATION / BLOCK**2)
+        return residual_bits(deviations**2, BLOCK**2, self.lmbda)
 
 
 class _JoinedCost:
     """The same where a block may be predicted from this hypothesis, from its partner or from the mean of
     both (`models.modes`)."""
 
-    def __init__(self, cost: _BlockCost, partner: NDArray[np.uint8], alone: np.float32) -> None:
-        """partner: the other hypothesis' blocks; alone: what one hypothesis costs above both."""
-        self.cost, self.partner, self.alone = cost, partner, alone
-        self.without = cost.sums(partner)
+    def __init__(self, cost: _BlockCost, partner: NDArray[np.uint8]) -> None:
+        """partner: the other hypothesis' blocks."""
+        self.cost, self.partner = cost, partner
+        self.without = cost.bits(partner)
 
     def __call__(self, field: Field) -> NDArray[np.float32]:
         fetched = self.cost.fetch(field)
-        mean = self.cost.sums(np.asarray(cv2.addWeighted(fetched, 0.5, self.partner, 0.5, 0), np.uint8))
-        one = np.minimum(self.cost.sums(fetched), self.without) + self.alone
-        return np.minimum(one, mean)
+        mean = self.cost.bits(np.asarray(cv2.addWeighted(fetched, 0.5, self.partner, 0.5, 0), np.uint8))
+        one = np.minimum(self.cost.bits(fetched), self.without)
+        return np.minimum(one + np.float32(_ONE_BITS), mean)
 
 
 def _pool(costs: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
@@ -134,9 +136,11 @@ def vector_bits(difference: Field, level: int) -> NDArray[np.float32]:
     return np.where(difference.any(axis=0), changed, 0.0).astype(np.float32)
 
 
-def template_cost(target: NDArray[np.uint8], reference: SearchReference, template: Field) -> float:
-    """Sum of absolute differences of `target` predicted from `reference` by `template` alone."""
-    return float(_BlockCost(target, reference)(template).sum())
+def template_cost(
+    target: NDArray[np.uint8], reference: SearchReference, template: Field, lmbda: float
+) -> float:
+    """Rough bits of `target` predicted from `reference` by `template` alone."""
+    return float(_BlockCost(target, reference, lmbda)(template).sum())
 
 
 def search(
@@ -153,24 +157,21 @@ def search(
     target: (H, W) luma at 8 bits, H and W multiples of 8.
     template: (2, H/8, W/8), the field that costs nothing; what is coded is the quadtree of differences from
     it.
-    lmbda: squared error per bit that a vector must save (of the frame's quality).
+    lmbda: squared error that is worth a bit at the frame's quality.
     partner: the other hypothesis if it is known; None: this one has to be good alone.
     others: (A, 2, H/8, W/8), what other templates differ from `template`; None: blocks do not merge.
     Returns the differences from the template at every level of the quadtree, coarse to fine; the last is (2,
     H/8, W/8).
     """
-    own_cost = _BlockCost(target, reference)
+    own_cost = _BlockCost(target, reference, lmbda)
     rows, cols = own_cost.rows, own_cost.cols
     optical_flow = cv2.DISOpticalFlow.create(effort.flow)
     flow = optical_flow.calc(target, reference.luma, None)  # type: ignore[call-overload]
     # The flow is smooth within a block, so its mean over the block is as good a guess as any.
     flow8 = cv2.resize(flow, (cols, rows), interpolation=cv2.INTER_AREA).transpose(2, 0, 1) * 4 - template
-    weight = np.float32(WEIGHT * np.sqrt(lmbda))  # absolute differences: the root of squared errors' lambda
     cost_of: _BlockCost | _JoinedCost = own_cost
     if partner is not None:
-        weight *= np.float32(_JOINED)
-        other = _BlockCost(target, partner.reference).fetch(partner.field)
-        cost_of = _JoinedCost(own_cost, other, np.float32(_ALONE_BITS * weight))
+        cost_of = _JoinedCost(own_cost, _BlockCost(target, partner.reference, lmbda).fetch(partner.field))
 
     levels: list[Field] = []
     chosen: Field = np.zeros((2, -(-rows // 16), -(-cols // 16)), np.int64)
@@ -182,7 +183,7 @@ def search(
             return _pool(cost_of(expand(field, factor, rows, cols) + template), factor)
 
         def cost(field: Field, level: int = level, parent: Field = parent) -> NDArray[np.float32]:
-            return error(field) + weight * vector_bits(field - parent, level)
+            return error(field) + vector_bits(field - parent, level)
 
         best, best_cost = parent, cost(parent)
         counts = _pool(np.ones((rows, cols), np.float32), factor)
@@ -198,7 +199,7 @@ def search(
                 best, best_cost = _better(best, best_cost, moved, cost(moved))
         chosen = best
         if others is not None:
-            chosen = _merged(best, best_cost, parent, coarse(others, factor), error, weight * MERGE_BITS[level])
+            chosen = _merged(best, best_cost, parent, coarse(others, factor), error, MERGE_BITS[level])
         levels.append(chosen)
     return levels
 
@@ -209,7 +210,7 @@ def _merged(
     parent: Field,
     others: Tensor,
     error: Callable[[Field], NDArray[np.float32]],
-    price: np.float32,
+    price: float,
 ) -> Field:
     """The field `best` with blocks merged where that costs less, in both checkerboard steps."""
     chosen = parent

@@ -142,6 +142,12 @@ def coarse(field: Tensor, factor: int) -> Tensor:
     return field[:, :, rows][:, :, :, cols]
 
 
+def _median(field: Tensor) -> Tensor:
+    """The mean, rounded, of the two middle ones of every block's neighbours, by component."""
+    ordered = torch.stack(_shifted(field)).sort(0).values
+    return ((ordered[1] + ordered[2]) / 2).round()
+
+
 def _magnitude(vectors: Tensor) -> Tensor:
     return vectors.abs().clamp(max=63) * 8
 
@@ -224,7 +230,8 @@ class MotionPrior(nn.Module):
                 if self.merging:
                     apart = (candidates.vectors[4:5] - parent).abs().sum(1, keepdim=True).clamp(max=63) * 8
                     planes += [candidates.count * (UNIT / 4), apart if len(apart) else torch.zeros_like(ones)]
-                    expected = torch.zeros_like(parent)
+                    # Beyond the coarsest blocks the parent is as good a guess as any neighbour.
+                    expected = _median(parent + change) * known if level == 0 else torch.zeros_like(parent)
                 conditions = torch.cat((one_hot, condition), 1)
                 flag_index, change_index = self.indexes(with_planes(torch.cat(planes, 1), conditions))
                 flags = coder.flags(level, flag_index, mask, parent) * mask
