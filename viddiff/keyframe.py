@@ -160,8 +160,8 @@ def _context(codec: str, mode: Literal["r", "w"]) -> VideoCodecContext:
 
 @contextmanager
 def _kept_scheduling() -> Iterator[None]:
-    """Give the calling thread its scheduling back: SVT-AV1 makes it real-time for good where it may (as root),
-    and then nothing else runs on its core."""
+    """Give the calling thread its scheduling back: SVT-AV1 makes it real-time for good where it may (as
+    root), and then nothing else runs on its core."""
     if not hasattr(os, "sched_getscheduler"):
         yield
         return

@@ -32,7 +32,7 @@ MERGE_BITS = (2.0, 3.0, 3.5, 5.0)
 _ONE_BITS = 2.0
 """What a block of one hypothesis costs above one of both."""
 _DEVIATION = 1.25
-"""Standard deviation of differences over their mean magnitude, between a normal and a Laplace distribution's."""
+"""Standard deviation of differences over their mean magnitude: that of a normal distribution."""
 _BORDER = 2 * BLOCK
 _RING = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, -1), (1, -1), (-1, 1))
 
@@ -215,12 +215,13 @@ def _merged(
     """The field `best` with blocks merged where that costs less, in both checkerboard steps."""
     chosen = parent
     shape = parent.shape[1:]
-    early = first_step(*shape, others.device)[0, 0].numpy()
+    early = first_step(shape[0], shape[1], others.device)[0, 0].numpy()
     for mask in (early, ~early):
         field, field_cost = best, best_cost
-        candidates = MergeCandidates.of(torch.from_numpy(parent)[None], torch.from_numpy(chosen)[None], others)
-        for vectors, numbers in zip(candidates.vectors.numpy(), candidates.numbers[:, 0].numpy(), strict=True):
-            useful = (numbers > 0) & mask
+        known = (torch.from_numpy(part)[None] for part in (parent, chosen))
+        candidates = MergeCandidates.of(*known, others)
+        for vectors, counts in zip(candidates.vectors.numpy(), candidates.numbers.numpy() > 0, strict=True):
+            useful = counts[0] & mask
             if useful.any():
                 costs = np.where(useful, error(vectors) + price, np.inf).astype(np.float32)
                 field, field_cost = _better(field, field_cost, vectors, costs)

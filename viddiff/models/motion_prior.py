@@ -132,7 +132,8 @@ def merge_tables(candidates: MergeCandidates, level: int, step: int, which: int)
 
 
 def coarse(field: Tensor, factor: int) -> Tensor:
-    """Vectors (A, 2, R, C) at the middle of each square of `factor` x `factor` blocks of (A, 2, rows, cols)."""
+    """Vectors (A, 2, R, C) at the middle of each square of `factor` x `factor` blocks of (A, 2, rows,
+    cols)."""
     if factor == 1:
         return field
     rows, cols = (
