@@ -218,8 +218,8 @@ def _merged(
     early = first_step(shape[0], shape[1], others.device)[0, 0].numpy()
     for mask in (early, ~early):
         field, field_cost = best, best_cost
-        known = (torch.from_numpy(part)[None] for part in (parent, chosen))
-        candidates = MergeCandidates.of(*known, others)
+        before, known = (torch.from_numpy(part)[None] for part in (parent, chosen))
+        candidates = MergeCandidates.of(before, known, others)
         for vectors, counts in zip(candidates.vectors.numpy(), candidates.numbers.numpy() > 0, strict=True):
             useful = counts[0] & mask
             if useful.any():
