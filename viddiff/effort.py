@@ -15,6 +15,8 @@ class SearchEffort:
     """The same for 8x8 blocks."""
     diagonals: bool
     """Whether the nearest distances are tried along the diagonals, too."""
+    rounds: int
+    """Times that both fields are searched; from the second on, each to go with the other."""
 
 
 @dataclass(frozen=True)
@@ -30,16 +32,26 @@ class Effort:
     search: SearchEffort
 
 
-_THOROUGH = SearchEffort(flow=2, coarse_steps=(8, 4, 2, 1, 1), fine_steps=(2, 1, 1), diagonals=True)
-
 PRESETS = {
     "fast": Effort(
         key_preset=5,
         try_hyper=False,
         mini_gops=(8,),
-        search=SearchEffort(flow=0, coarse_steps=(4, 2, 1), fine_steps=(1,), diagonals=False),
+        search=SearchEffort(flow=0, coarse_steps=(4, 2, 1), fine_steps=(1,), diagonals=False, rounds=1),
     ),
-    "default": Effort(key_preset=2, try_hyper=True, mini_gops=(8,), search=_THOROUGH),
-    "slow": Effort(key_preset=1, try_hyper=True, mini_gops=(8, 4), search=_THOROUGH),
+    "default": Effort(
+        key_preset=1,
+        try_hyper=True,
+        mini_gops=(8,),
+        search=SearchEffort(flow=2, coarse_steps=(4, 2, 1), fine_steps=(1,), diagonals=True, rounds=2),
+    ),
+    "slow": Effort(
+        key_preset=0,
+        try_hyper=True,
+        mini_gops=(8, 4),
+        search=SearchEffort(
+            flow=2, coarse_steps=(8, 4, 2, 1, 1), fine_steps=(2, 1, 1), diagonals=True, rounds=3
+        ),
+    ),
 }
 """By name, cheapest first."""

@@ -16,13 +16,13 @@ from torch import Tensor
 from viddiff import search
 from viddiff.checkpoint import Codec, TableSet
 from viddiff.config import CHROMA_WEIGHT, lmbda_of_step
-from viddiff.effort import Effort, SearchEffort
+from viddiff.effort import Effort
 from viddiff.entropy import SymbolEncoder, Tables
 from viddiff.gop import FramePlan
 from viddiff.models.hyperprior import HYPER_MAX, HYPER_TRADE, SYMBOL_MAX, TABLE_COUNT, table_class
 from viddiff.models.model import Prediction
 from viddiff.models.modes import BOTH, FIRST, SECOND, block_sums, code_modes, neighbours
-from viddiff.models.motion_prior import VECTOR_MAX, MergeCandidates
+from viddiff.models.motion_prior import LEVEL_FACTORS, VECTOR_MAX, MergeCandidates, coarse
 from viddiff.models.planes import Planes, pack, unpack
 from viddiff.models.residual import STEP_UNIT, SYMBOL_UNIT
 from viddiff.models.warp import BLOCK
@@ -159,36 +159,66 @@ class _Found:
         """The field, (1, 2, H/8, W/8) int64."""
         return self.levels[-1].to(torch.int64) + self.base
 
+    def relative_to(self, base: Tensor) -> list[search.Field]:
+        """The same field on every level as differences from another template."""
+        shift = self.base - base
+        return [
+            (level.to(torch.int64) + coarse(shift, factor))[0].cpu().numpy()
+            for level, factor in zip(self.levels, LEVEL_FACTORS, strict=True)
+        ]
 
-def _search_field(
-    codec: Codec,
-    plan: FramePlan,
-    references: tuple[Reference, Reference],
-    which: int,
-    other: Tensor | None,
-    target: NDArray[np.uint8],
-    sought: search.SearchReference,
-    lmbda: float,
-    effort: SearchEffort,
-    partner: search.Partner | None,
-) -> _Found:
-    """Best template and the motion on top of it."""
-    device = codec.device
-    candidates = []
-    for kind in KINDS[which]:
-        base = template(kind, plan, references, which, other)
-        if base is not None:
-            cost = search.template_cost(target, sought, base[0].cpu().numpy(), lmbda)
-            candidates.append((cost, kind, base))
-    _, kind, base = min(candidates, key=lambda c: (c[0], c[1]))
-    others = other_templates(kind, base, plan, references, which, other)
-    merging = others if codec.motion.merging else None
-    levels = search.search(target, sought, base[0].cpu().numpy(), lmbda, effort, partner, merging)
-    tensors = [
-        torch.from_numpy(level.clip(-VECTOR_MAX, VECTOR_MAX).astype(np.float32)).to(device)[None]
-        for level in levels
-    ]
-    return _Found(kind, base, others, tensors)
+
+class _MotionSearch:
+    """The search of a frame's two fields."""
+
+    def __init__(
+        self,
+        codec: Codec,
+        plan: FramePlan,
+        references: tuple[Reference, Reference],
+        searched: tuple[search.SearchReference, search.SearchReference],
+        searches: tuple[search.FieldSearch, search.FieldSearch],
+    ) -> None:
+        self.codec, self.plan, self.references = codec, plan, references
+        self.searched, self.searches = searched, searches
+
+    def __call__(self, rounds: int) -> tuple[_Found, _Found]:
+        """Search the first field alone, the second to go with it, and both anew in further rounds."""
+        first = self._field(0, None, None, None)
+        second = self._field(1, first, first, None)
+        for _ in range(rounds - 1):
+            first = self._field(0, None, second, first)
+            second = self._field(1, first, first, second)
+        return first, second
+
+    def _field(
+        self, which: int, mirrored: _Found | None, beside: _Found | None, before: _Found | None
+    ) -> _Found:
+        """One field. mirrored: what its template may mirror; beside: what it is to go with; before: what was
+        found for it the last time."""
+        other = None if mirrored is None else mirrored.vectors
+        partner = None
+        if beside is not None:
+            partner = search.Partner(self.searched[1 - which], beside.vectors[0].cpu().numpy())
+        candidates = []
+        for kind in KINDS[which]:
+            base = template(kind, self.plan, self.references, which, other)
+            if base is not None:
+                cost = self.searches[which].template_cost(base[0].cpu().numpy())
+                candidates.append((cost, kind, base))
+        _, kind, base = min(candidates, key=lambda c: (c[0], c[1]))
+        others = other_templates(kind, base, self.plan, self.references, which, other)
+        levels = self.searches[which](
+            base[0].cpu().numpy(),
+            partner,
+            others.cpu() if self.codec.motion.merging else None,
+            None if before is None else before.relative_to(base),
+        )
+        tensors = [
+            torch.from_numpy(level.clip(-VECTOR_MAX, VECTOR_MAX).astype(np.float32)).to(base.device)[None]
+            for level in levels
+        ]
+        return _Found(kind, base, others, tensors)
 
 
 def quantise(
@@ -308,15 +338,9 @@ def encode_frame(
     lmbda = lmbda_of_step(step)
     target = (planes[0][0] * 0.25).round().cpu().numpy().clip(0, 255).astype(np.uint8)
     device = planes[0].device
-    fields: list[_Found] = []
-    for which in (0, 1):
-        other = fields[0].vectors if fields else None
-        partner = None if other is None else search.Partner(searched[0], other[0].cpu().numpy())
-        fields.append(
-            _search_field(
-                codec, plan, references, which, other, target, searched[which], lmbda, effort.search, partner
-            )
-        )
+    first_search, second_search = (search.FieldSearch(target, s, lmbda, effort.search) for s in searched)
+    seek = _MotionSearch(codec, plan, references, searched, (first_search, second_search))
+    fields = seek(effort.search.rounds)
     both = (fields[0].vectors, fields[1].vectors)
     x = pack(planes)
     coded_modes: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []

@@ -31,6 +31,8 @@ MERGE_BITS = (2.0, 3.0, 3.5, 5.0)
 """The same of a block that merges, its choice among candidates included."""
 _ONE_BITS = 2.0
 """What a block of one hypothesis costs above one of both."""
+_REFINEMENT = (2, 1)
+"""Distances at which vectors are tried around a guess, the first but for 8x8 blocks."""
 _DEVIATION = 1.25
 """Standard deviation of differences over their mean magnitude: that of a normal distribution."""
 _BORDER = 2 * BLOCK
@@ -136,72 +138,83 @@ def vector_bits(difference: Field, level: int) -> NDArray[np.float32]:
     return np.where(difference.any(axis=0), changed, 0.0).astype(np.float32)
 
 
-def template_cost(
-    target: NDArray[np.uint8], reference: SearchReference, template: Field, lmbda: float
-) -> float:
-    """Rough bits of `target` predicted from `reference` by `template` alone."""
-    return float(_BlockCost(target, reference, lmbda)(template).sum())
+class FieldSearch:
+    """The search of one vector field, which may be repeated as more is known."""
 
+    def __init__(
+        self,
+        target: NDArray[np.uint8],
+        reference: SearchReference,
+        lmbda: float,
+        effort: SearchEffort,
+    ) -> None:
+        """target: (H, W) luma at 8 bits, H and W multiples of 8; lmbda: squared error that is worth a bit."""
+        self.target, self.lmbda, self.effort = target, lmbda, effort
+        self.cost = _BlockCost(target, reference, lmbda)
+        optical_flow = cv2.DISOpticalFlow.create(effort.flow)
+        flow = optical_flow.calc(target, reference.luma, None)  # type: ignore[call-overload]
+        # The flow is smooth within a block, so its mean over the block is as good a guess as any.
+        size = (self.cost.cols, self.cost.rows)
+        self.flow = cv2.resize(flow, size, interpolation=cv2.INTER_AREA).transpose(2, 0, 1) * 4
 
-def search(
-    target: NDArray[np.uint8],
-    reference: SearchReference,
-    template: Field,
-    lmbda: float,
-    effort: SearchEffort,
-    partner: Partner | None = None,
-    others: Tensor | None = None,
-) -> list[Field]:
-    """Find the vector field that predicts `target` from `reference`.
+    def template_cost(self, template: Field) -> float:
+        """Rough bits of the target predicted by `template` alone."""
+        return float(self.cost(template).sum())
 
-    target: (H, W) luma at 8 bits, H and W multiples of 8.
-    template: (2, H/8, W/8), the field that costs nothing; what is coded is the quadtree of differences from
-    it.
-    lmbda: squared error that is worth a bit at the frame's quality.
-    partner: the other hypothesis if it is known; None: this one has to be good alone.
-    others: (A, 2, H/8, W/8), what other templates differ from `template`; None: blocks do not merge.
-    Returns the differences from the template at every level of the quadtree, coarse to fine; the last is (2,
-    H/8, W/8).
-    """
-    own_cost = _BlockCost(target, reference, lmbda)
-    rows, cols = own_cost.rows, own_cost.cols
-    optical_flow = cv2.DISOpticalFlow.create(effort.flow)
-    flow = optical_flow.calc(target, reference.luma, None)  # type: ignore[call-overload]
-    # The flow is smooth within a block, so its mean over the block is as good a guess as any.
-    flow8 = cv2.resize(flow, (cols, rows), interpolation=cv2.INTER_AREA).transpose(2, 0, 1) * 4 - template
-    cost_of: _BlockCost | _JoinedCost = own_cost
-    if partner is not None:
-        cost_of = _JoinedCost(own_cost, _BlockCost(target, partner.reference, lmbda).fetch(partner.field))
+    def __call__(
+        self, template: Field, partner: Partner | None, others: Tensor | None, guesses: list[Field] | None
+    ) -> list[Field]:
+        """Find the field that predicts the target.
 
-    levels: list[Field] = []
-    chosen: Field = np.zeros((2, -(-rows // 16), -(-cols // 16)), np.int64)
-    for level, factor in enumerate(LEVEL_FACTORS):
-        shape = (-(-rows // factor), -(-cols // factor))
-        parent = expand(chosen, 2, *shape)
+        template: (2, H/8, W/8), the field that costs nothing; what is coded is the quadtree of differences
+        from it.
+        partner: the other hypothesis if it is known; None: this one has to be good alone.
+        others: (A, 2, H/8, W/8), what other templates differ from `template`; None: blocks do not merge.
+        guesses: differences from the template at every level, to begin with; None: nothing is known.
+        Returns the differences from the template at every level of the quadtree, coarse to fine; the last is
+        (2, H/8, W/8).
+        """
+        effort, rows, cols = self.effort, self.cost.rows, self.cost.cols
+        flow = self.flow - template
+        cost_of: _BlockCost | _JoinedCost = self.cost
+        if partner is not None:
+            other = _BlockCost(self.target, partner.reference, self.lmbda)
+            cost_of = _JoinedCost(self.cost, other.fetch(partner.field))
 
-        def error(field: Field, factor: int = factor) -> NDArray[np.float32]:
-            return _pool(cost_of(expand(field, factor, rows, cols) + template), factor)
+        levels: list[Field] = []
+        chosen: Field = np.zeros((2, -(-rows // 16), -(-cols // 16)), np.int64)
+        for level, factor in enumerate(LEVEL_FACTORS):
+            shape = (-(-rows // factor), -(-cols // factor))
+            parent = expand(chosen, 2, *shape)
 
-        def cost(field: Field, level: int = level, parent: Field = parent) -> NDArray[np.float32]:
-            return error(field) + vector_bits(field - parent, level)
+            def error(field: Field, factor: int = factor) -> NDArray[np.float32]:
+                return _pool(cost_of(expand(field, factor, rows, cols) + template), factor)
 
-        best, best_cost = parent, cost(parent)
-        counts = _pool(np.ones((rows, cols), np.float32), factor)
-        mean = np.stack([_pool(np.ascontiguousarray(f, np.float32), factor) / counts for f in flow8])
-        candidates = [np.rint(mean).astype(np.int64), np.zeros_like(parent)]
-        candidates += [np.roll(candidates[0], shift, axis) for axis in (1, 2) for shift in (1, -1)]
-        for candidate in candidates:
-            best, best_cost = _better(best, best_cost, candidate, cost(candidate))
-        for step in effort.coarse_steps if factor > 1 else effort.fine_steps:
-            centre = best
-            for dx, dy in _RING if step <= 2 and effort.diagonals else _RING[:4]:
-                moved = centre + np.array([dx * step, dy * step])[:, None, None]
-                best, best_cost = _better(best, best_cost, moved, cost(moved))
-        chosen = best
-        if others is not None:
-            chosen = _merged(best, best_cost, parent, coarse(others, factor), error, MERGE_BITS[level])
-        levels.append(chosen)
-    return levels
+            def cost(field: Field, level: int = level, parent: Field = parent) -> NDArray[np.float32]:
+                return error(field) + vector_bits(field - parent, level)
+
+            best, best_cost = parent, cost(parent)
+            counts = _pool(np.ones((rows, cols), np.float32), factor)
+            mean = np.stack([_pool(np.ascontiguousarray(f, np.float32), factor) / counts for f in flow])
+            candidates = [np.rint(mean).astype(np.int64), np.zeros_like(parent)]
+            if guesses is None:
+                candidates += [np.roll(candidates[0], shift, axis) for axis in (1, 2) for shift in (1, -1)]
+                steps = effort.coarse_steps if factor > 1 else effort.fine_steps
+            else:
+                candidates.append(guesses[level])
+                steps = _REFINEMENT if factor > 1 else _REFINEMENT[1:]
+            for candidate in candidates:
+                best, best_cost = _better(best, best_cost, candidate, cost(candidate))
+            for step in steps:
+                centre = best
+                for dx, dy in _RING if step <= 2 and effort.diagonals else _RING[:4]:
+                    moved = centre + np.array([dx * step, dy * step])[:, None, None]
+                    best, best_cost = _better(best, best_cost, moved, cost(moved))
+            chosen = best
+            if others is not None:
+                chosen = _merged(best, best_cost, parent, coarse(others, factor), error, MERGE_BITS[level])
+            levels.append(chosen)
+        return levels
 
 
 def _merged(
