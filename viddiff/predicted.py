@@ -3,10 +3,11 @@
     fields --motion prior--> vectors --warp--> hypotheses --model--> prediction --latents--> reconstruction
 
 A frame's symbols in the mini-GOP's stream, in order: step (7 bits), template of either field (2 bits each;
-the first one's plus 2 if there are modes), whether z is all zero (1 bit); the changes of the first and of the
-second field; the three steps of modes, if there are any; z; the two steps of y. The encoder
-(`predicted_encoder`) runs the
-same `predict`, `VideoModel.code_latents` and `finish`; the two differ in where symbols come from.
+the first one's plus 2 if there are modes), whether z is all zero (1 bit); the first and the second field,
+from the coarsest level to the finest, of each level two steps: flags, merges (with weights that have tables
+for them), changes; the three steps of modes, if there are any; z; the two steps of y. The encoder
+(`predicted_encoder`) runs the same `predict`, `VideoModel.code_latents` and `finish`; the two differ in where
+symbols come from.
 """
 
 from collections.abc import Callable
