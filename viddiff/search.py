@@ -27,7 +27,7 @@ _ALONE_SHARE = 0.5
 """How much what one hypothesis misses matters while the other, to be blended with it, is not known."""
 FLAG_BITS = (0.5, 1.5, 2.0, 3.5)
 """Bits that the flag of a changed block costs above that of an unchanged one, by level of the quadtree."""
-MERGE_BITS = (2.0, 3.0, 3.5, 5.0)
+MERGE_BITS = (3.0, 4.0, 4.5, 6.0)
 """The same of a block that merges, its choice among candidates included."""
 _ONE_BITS = 2.0
 """What a block of one hypothesis costs above one of both."""
