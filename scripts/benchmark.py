@@ -52,6 +52,7 @@ from viddiff import __version__, checkpoint, codec
 from viddiff.checkpoint import Codec
 from viddiff.codec import EncodeOptions
 from viddiff.config import QUALITIES
+from viddiff.effort import PRESETS
 from viddiff.errors import ViddiffError
 from viddiff.frame import Frame
 
@@ -72,6 +73,8 @@ class Settings:
     frames: int | None
     vmaf: bool
     low_delay: bool
+    preset: str
+    """Effort of viddiff's encoder."""
 
 
 def measure_viddiff(
@@ -162,7 +165,12 @@ def run_clip(video: Path, settings: Settings, cache: Cache) -> tuple[ClipResult,
                 if not known:
                     measured[key] = plain(point)
         for quality in settings.qualities:
-            options = EncodeOptions(quality=quality, gop=KEYFRAME_INTERVAL, low_delay=settings.low_delay)
+            options = EncodeOptions(
+                quality=quality,
+                gop=KEYFRAME_INTERVAL,
+                low_delay=settings.low_delay,
+                preset=settings.preset,
+            )
             point, ledger = measure_viddiff(
                 source, load_weights(settings.weights, settings.device), options, settings.vmaf
             )
@@ -259,7 +267,8 @@ def facts(settings: Settings, clips: list[ClipResult]) -> dict[str, str]:
     if settings.qualities:
         loaded = load_weights(settings.weights, settings.device)
         delay = "low delay" if settings.low_delay else "hierarchy of B frames"
-        found["viddiff"] = f"weights {loaded.name!r} {loaded.hash.hex()[:16]} on {loaded.device}, {delay}; "
+        found["viddiff"] = f"weights {loaded.name!r} {loaded.hash.hex()[:16]} on {loaded.device}, {delay}, "
+        found["viddiff"] += f"preset {settings.preset}; "
         found["viddiff"] += "decoded frames equal the encoder's reconstruction in every file"
         found["time"] = "from and to files, without loading weights or starting ffmpeg; fps by the wall clock"
     if settings.anchors:
@@ -329,6 +338,9 @@ def parser() -> argparse.ArgumentParser:
     add("--clips", default="*", metavar="GLOB", help="only clips whose file name matches")
     add("--jobs", type=int, default=1, help="clips measured at a time, each by a process (default: 1)")
     add("--low-delay", action="store_true", help="viddiff predicts from the past alone (the others do not)")
+    add(
+        "--preset", choices=tuple(PRESETS), default="default", help="effort of viddiff (default: %(default)s)"
+    )
     add("--device", default="cpu", help="where viddiff's networks run (default: cpu)")
     return made
 
@@ -350,6 +362,7 @@ def main(arguments: list[str] | None = None) -> None:
             frames=chosen.frames,
             vmaf=chosen.vmaf and has_vmaf(),
             low_delay=chosen.low_delay,
+            preset=chosen.preset,
         )
         if chosen.vmaf and not settings.vmaf:
             print("this ffmpeg has no libvmaf: VMAF and MS-SSIM are left out", file=sys.stderr)

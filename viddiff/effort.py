@@ -48,9 +48,9 @@ PRESETS = {
     "slow": Effort(
         key_preset=0,
         try_hyper=True,
-        mini_gops=(8, 4),
+        mini_gops=(8,),
         search=SearchEffort(
-            flow=2, coarse_steps=(8, 4, 2, 1, 1), fine_steps=(2, 1, 1), diagonals=True, rounds=3
+            flow=2, coarse_steps=(8, 4, 2, 1, 1), fine_steps=(2, 1, 1), diagonals=True, rounds=4
         ),
     ),
 }
