@@ -1,7 +1,6 @@
 """Encoder and decoder agree, and options do what they say."""
 
 import io
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -10,7 +9,6 @@ from conftest import coded, moving_picture, same
 
 from viddiff.checkpoint import Codec
 from viddiff.codec import EncodeOptions, decode
-from viddiff.config import lmbda_of_step, step_of_quality
 from viddiff.container import KeyChunk, PredictedChunk, Writer
 from viddiff.effort import PRESETS
 from viddiff.errors import BitstreamError
@@ -146,22 +144,3 @@ def test_every_preset_makes_a_file_of_the_same_format(codec: Codec, preset: str)
     data, shown, summary = coded(codec, frames, options=EncodeOptions(preset=preset))
     assert same(decoded(data, codec), shown)
     assert summary.frames == len(frames) == summary.keyframes + len(summary.stats)
-
-
-@pytest.mark.parametrize("speed", [1, 6])
-def test_of_two_lengths_of_mini_gops_the_cheaper_one_is_kept(
-    codec: Codec, monkeypatch: pytest.MonkeyPatch, speed: int
-) -> None:
-    frames = moving_picture(64, 48, 1 + 8 * speed)[::speed]
-    costs, files = [], []
-    for lengths in ((8,), (4,), (8, 4)):
-        monkeypatch.setitem(PRESETS, "slow", replace(PRESETS["default"], mini_gops=lengths))
-        data, shown, _ = coded(codec, frames, options=EncodeOptions(preset="slow"))
-        distortion = Distortion(8)
-        for original, frame in zip(frames, shown, strict=True):
-            distortion.add(original, frame)
-        error = 64 * 48 * len(frames) * 255**2 * 10 ** (-distortion.psnr_611 / 10)
-        costs.append(error / lmbda_of_step(step_of_quality(32)) + 8 * len(data))
-        files.append(data)
-    assert files[2] in files[:2]
-    assert costs[2] < 1.02 * min(costs)

@@ -27,8 +27,6 @@ class Effort:
     """SVT-AV1's preset for stills: 2 needs 3 to 8 % fewer bits than 4 at three times its cost."""
     try_hyper: bool
     """Whether an anchor is coded with z as well as without; other frames hardly ever gain by it."""
-    mini_gops: tuple[int, ...]
-    """Lengths of mini-GOPs to choose from, the longest first; each is coded in full."""
     search: SearchEffort
 
 
@@ -36,19 +34,16 @@ PRESETS = {
     "fast": Effort(
         key_preset=5,
         try_hyper=False,
-        mini_gops=(8,),
         search=SearchEffort(flow=0, coarse_steps=(4, 2, 1), fine_steps=(1,), diagonals=False, rounds=1),
     ),
     "default": Effort(
         key_preset=1,
         try_hyper=True,
-        mini_gops=(8,),
         search=SearchEffort(flow=2, coarse_steps=(4, 2, 1), fine_steps=(1,), diagonals=True, rounds=2),
     ),
     "slow": Effort(
         key_preset=0,
         try_hyper=True,
-        mini_gops=(8,),
         search=SearchEffort(
             flow=2, coarse_steps=(8, 4, 2, 1, 1), fine_steps=(2, 1, 1), diagonals=True, rounds=4
         ),

@@ -22,6 +22,8 @@ from viddiff.predicted_encoder import FrameSample, FrameStats, encode_frame
 from viddiff.search import SearchReference
 from viddiff.templates import Reference
 
+MINI_GOP = 8
+"""Most frames that are coded together, in a hierarchy; 4 need more bits, 16 as often more as fewer."""
 LEVEL_OFFSETS = (0.0, 2.5, 4.0, 5.5)
 """QP added on each level of the hierarchy: frames that others lean on are worth more."""
 LOW_DELAY_OFFSETS = (2.0, 1.0, 2.0, 0.0)
@@ -55,7 +57,7 @@ class EncodeOptions:
     @property
     def mini_gop(self) -> int:
         """Most frames that are coded together."""
-        return 1 if self.low_delay else self.effort.mini_gops[0]
+        return 1 if self.low_delay else MINI_GOP
 
 
 @dataclass
@@ -70,16 +72,6 @@ class EncodeSummary:
     """One for each predicted frame, in coding order."""
     interrupted: bool = False
     """Whether the user ended it before the video did."""
-
-
-@dataclass(frozen=True)
-class _Attempt:
-    """One way to cut a group into mini-GOPs, coded."""
-
-    chunks: list[tuple[KeyChunk | PredictedChunk, list[Frame]]]
-    state: dict[int, Reference]
-    searched: dict[int, SearchReference]
-    stats: list[FrameStats]
 
 
 class GopEncoder:
@@ -103,36 +95,7 @@ class GopEncoder:
         """The group's chunks, each with its reconstruction in display order."""
         if group.key:
             return [self._key(group.frames[0])]
-        best = self._attempt(group.frames, len(group.frames))
-        for length in self.options.effort.mini_gops:
-            if length < len(group.frames):
-                other = self._attempt(group.frames, length)
-                best = min(best, other, key=lambda attempt: self._cost(attempt, group.frames))
-        self.state, self.searched = best.state, best.searched
-        self.summary.stats += best.stats
-        return best.chunks
-
-    def _attempt(self, frames: list[Frame], length: int) -> _Attempt:
-        """Code frames in mini-GOPs of `length`, leaving the encoder as it was."""
-        before = self.state, self.searched, self.summary.stats
-        self.state, self.searched, self.summary.stats = dict(self.state), dict(self.searched), []
-        chunks: list[tuple[KeyChunk | PredictedChunk, list[Frame]]] = []
-        for start in range(0, len(frames), length):
-            chunks.append(self._mini_gop(frames[start : start + length]))
-        attempt = _Attempt(chunks, self.state, self.searched, self.summary.stats)
-        self.state, self.searched, self.summary.stats = before
-        return attempt
-
-    def _cost(self, attempt: _Attempt, originals: list[Frame]) -> float:
-        """Rate and distortion of an attempt, in bits."""
-        depth, device = self.info.bit_depth, self.codec.device
-        shown = [frame for _, frames in attempt.chunks for frame in frames]
-        error = sum(
-            squared_error(planes_of(a, depth, device), planes_of(b, depth, device))
-            for a, b in zip(shown, originals, strict=True)
-        )
-        lmbda = lmbda_of_step(step_of_quality(self.options.quality))
-        return error / lmbda + sum(stats.bits for stats in attempt.stats)
+        return [self._mini_gop(group.frames)]
 
     def _key(self, frame: Frame) -> tuple[KeyChunk, list[Frame]]:
         payload, decoded = self._still(frame, KEY_OFFSET)
