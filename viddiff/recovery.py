@@ -5,6 +5,7 @@
 A lost frame is shown as the last good one before it (the first good one, if there is none before).
 """
 
+from array import array
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -124,7 +125,7 @@ def conceal(
     Raises BitstreamError if there is no frame to show, or if strict and times do not increase.
     """
     last, time, step = None, -_LAST_TIME - 2, usual_step(info)
-    early: list[int] = []  # times of lost frames before the first good one
+    early = array("q")  # times of lost frames before the first good one; there may be millions
     for gop in gops:
         shown, end = 0, GopEnd()
         for part in parts:
@@ -140,7 +141,7 @@ def conceal(
             for moment in early:
                 yield replace(part, pts=moment)
             step = part.pts - time if last is not None else step
-            last, time, early = part, part.pts, []
+            last, time, early = part, part.pts, array("q")
             shown += 1
             yield part
         damage.faults += [fault for fault in end.faults if fault not in damage.faults]

@@ -26,7 +26,7 @@ class TrackFile:
         on_fault: as of `Reader.chunks`.
         """
         self.extras = Extras()
-        self._ready: deque[TrackPacket] = deque()
+        self._ready: deque[Iterator[TrackPacket]] = deque()
         self._begun = False
         self._chunks = Reader(file, limits, self._take).chunks(on_fault)
         next(self._chunks, None)
@@ -36,13 +36,13 @@ class TrackFile:
         """The packets, once; reads the file as they are taken. BitstreamError, LimitError."""
         while True:
             while self._ready:
-                yield self._ready.popleft()
+                yield from self._ready.popleft()
             if next(self._chunks, None) is None and not self._ready:
                 return
 
     def _take(self, kind: int, payload: bytes) -> None:
         if kind == PACKETS:
-            self._ready += unpack_packets(payload, self.extras.tracks)
+            self._ready.append(unpack_packets(payload, self.extras.tracks))
         elif kind in (META, TRACK) and self._begun:
             raise BitstreamError("META or TRACK comes after a frame")
         elif kind == META:

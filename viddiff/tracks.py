@@ -170,9 +170,18 @@ def pack_packets(packets: Iterable[TrackPacket]) -> bytes:
     return bytes(payload)
 
 
-def unpack_packets(payload: bytes, tracks: list[Track]) -> list[TrackPacket]:
-    """The inverse of `pack_packets`. BitstreamError."""
-    packets, last, at = list[TrackPacket](), dict[int, tuple[int, int]](), 0
+def unpack_packets(payload: bytes, tracks: list[Track]) -> Iterator[TrackPacket]:
+    """The inverse of `pack_packets`. BitstreamError, before the first packet is given.
+
+    They are made as they are taken: two bytes may be a packet, and all at once would take 60 times as much.
+    """
+    for _ in _packets(payload, tracks):
+        pass
+    return _packets(payload, tracks)
+
+
+def _packets(payload: bytes, tracks: list[Track]) -> Iterator[TrackPacket]:
+    last, at = dict[int, tuple[int, int]](), 0
     while at < len(payload):
         word, at = read_varint(payload, at)
         track, regular = word >> 2, bool(word & 2)
@@ -189,10 +198,9 @@ def unpack_packets(payload: bytes, tracks: list[Track]) -> list[TrackPacket]:
         size, at = read_varint(payload, at)
         if size > len(payload) - at:
             raise BitstreamError("a packet is cut off")
-        packets.append(TrackPacket(track, pts, duration, bool(word & 1), payload[at : at + size]))
+        yield TrackPacket(track, pts, duration, bool(word & 1), payload[at : at + size])
         last[track] = (pts + duration, duration)
         at += size
-    return packets
 
 
 def _pack_json(values: dict[str, Any], data: bytes) -> bytes:
