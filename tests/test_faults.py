@@ -22,11 +22,13 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from conftest import coded, moving_picture, same
 
 import viddiff
 from viddiff.access import ReadOptions
 from viddiff.checkpoint import Codec
+from viddiff.cli import main
 from viddiff.codec import EncodeOptions, decode
 from viddiff.container import (
     END,
@@ -513,6 +515,29 @@ def test_numbers_at_their_ends(victim: bytes, codec: Codec, good: list[Frame], n
             assert keeps(frames, good, set()), f"{value = }"
         elif "KEY" in name or "PREDICTED" in name or "size" in name:  # of the second GOP
             assert keeps(frames, good, {1, 2} if "time" in name or "step" in name else {1}), f"{value = }"
+
+
+@pytest.mark.parametrize("name", ["mp4", "mkv", "y4m"])
+def test_rates_and_times_that_no_other_file_can_hold(
+    victim: bytes, weights: Path, tmp_path: Path, name: str
+) -> None:
+    """The format allows them: `decode` writes a file or says in one line why not, `info` prints them."""
+    reader = Reader(io.BytesIO(victim))
+    header, chunks = reader.header, list(reader)
+    most, vdf, out = Fraction(MOST32), tmp_path / "a.vdf", tmp_path / f"a.{name}"
+    for base, rate in ((1 / most, 1 / most), (most, most), (most, 1 / most), (Fraction(1, 25), most)):
+        for first, last in ((0, 1), (-MOST63 - 1, MOST63), (MOST63 - 1, MOST63)):
+            video = replace(header.video, time_base=base, frame_rate=rate)
+            with open(vdf, "wb") as file:
+                writer = Writer(file, replace(header, video=video))
+                writer.write(KeyChunk(first, chunks[0].payload))
+                writer.write(PredictedChunk((last,), chunks[1].payload))
+                writer.finish()
+            arguments = ["decode", str(vdf), str(out), "--force", "--quiet", "--weights", str(weights)]
+            result = CliRunner().invoke(main, arguments)
+            assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+            assert result.exit_code == 0 or result.stderr.startswith("Error: "), result.output
+            assert CliRunner().invoke(main, ["info", str(vdf)]).exit_code == 0
 
 
 def over(pieces: list[Piece], host: int) -> bytes:

@@ -2,4 +2,5 @@
 
 import av
 
-FAILURES = (av.FFmpegError, OSError, ValueError, RuntimeError, NotImplementedError)
+FAILURES = (av.FFmpegError, OSError, ValueError, RuntimeError, NotImplementedError, OverflowError)
+"""OverflowError: a number that our format allows and libav's types do not hold."""
