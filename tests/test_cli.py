@@ -95,7 +95,7 @@ def test_json_of_encode(clip: Path, weights: Path, tmp_path: Path) -> None:
     values = json.loads(result.stdout)
     assert values.keys() == {
         *("input", "output", "width", "height", "frames", "keyframes", "bytes", "key_bytes"),
-        *("bpp", "quality", "preset", "seconds", "fps", "interrupted"),
+        *("bpp", "quality", "preset", "seconds", "fps", "interrupted", "verified"),
     }
     assert values["bytes"] == out.stat().st_size
     assert (values["width"], values["height"], values["frames"], values["keyframes"]) == (48, 34, FRAMES, 2)
@@ -259,6 +259,7 @@ def test_limits(encoded: Path, weights: Path, tmp_path: Path) -> None:
         "encode a --gop 0",
         "encode a --entropy zip",
         "encode a b c",
+        "encode a --verify --resume",
         "decode a --frames 0",
         "info",
         "info a --model",

@@ -54,7 +54,7 @@ def frames_of(path: Path) -> int:
 def test_ctrl_c_completes_the_file(
     clip: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the middle of writing the second keyframe, which still gets there whole."""
+    """In the middle of writing the second keyframe, which still gets there whole, and is verified."""
     out, back = tmp_path / "out.vdf", tmp_path / "back.mkv"
     emit, keys = Writer._emit, list[int]()
 
@@ -66,7 +66,8 @@ def test_ctrl_c_completes_the_file(
         emit(self, kind, payload)
 
     monkeypatch.setattr(Writer, "_emit", interrupted)
-    result = run("encode", clip, out, "--gop", 5, "--weights", weights, "--workers", 1)
+    options = ("--gop", 5, "--weights", weights, "--workers", 1)
+    result = run("encode", clip, out, "--verify", *options)
     monkeypatch.undo()
     assert result.exit_code == 130, result.output
     assert result.stderr.endswith("out.vdf is complete, with the first 6 frames\n")
@@ -89,16 +90,17 @@ def test_ctrl_c_with_several_processes(
     out = tmp_path / "out.vdf"
     in_order = Team.in_order
 
-    def interrupted(self: Team) -> Iterator[Chunk | list[str]]:
+    def interrupted(self: Team) -> Iterator[tuple[Chunk, list[bytes]] | list[str]]:
         keys = 0
         for piece in in_order(self):
-            keys += isinstance(piece, KeyChunk)
+            keys += isinstance(piece, tuple) and isinstance(piece[0], KeyChunk)
             if keys == 2:
                 signal.raise_signal(signal.SIGINT)
             yield piece
 
     monkeypatch.setattr(Team, "in_order", interrupted)
-    result = run("encode", clip, out, "--gop", 5, "--frames", 10, "--weights", weights, "--workers", 2)
+    options = ("--gop", 5, "--frames", 10, "--weights", weights, "--workers", 2)
+    result = run("encode", clip, out, "--verify", *options)
     assert result.exit_code == 130, result.output
     assert frames_of(out) == 5
     assert [p.name for p in tmp_path.iterdir()] == ["out.vdf"]

@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 from viddiff.checkpoint import Codec
 from viddiff.container import Chunk, Header, KeyChunk, PredictedChunk, Writer
+from viddiff.digest import frame_digest
 from viddiff.encoder import EncodeOptions, EncodeSummary, GopEncoder
 from viddiff.entropy import SymbolDecoder
 from viddiff.errors import BitstreamError, CheckpointError
@@ -58,7 +59,7 @@ def encode(
     with output.until_interrupted():
         for group in after_gops(group_frames(frames, options.gop, options.mini_gop), gops):
             for chunk, decoded in encoder.encode(group):
-                output.take(chunk)
+                output.take(chunk, [frame_digest(frame) for frame in decoded])
                 if reconstruction is not None:
                     for frame in decoded:
                         reconstruction(frame)

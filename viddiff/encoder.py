@@ -10,6 +10,7 @@ from torch import Tensor
 from viddiff.checkpoint import Codec
 from viddiff.config import CHROMA_WEIGHT, lmbda_of_step, qp_of_step, step_of_quality
 from viddiff.container import KeyChunk, PredictedChunk
+from viddiff.digest import GopDigest
 from viddiff.effort import PRESETS, Effort
 from viddiff.entropy import SymbolEncoder
 from viddiff.frame import Frame, VideoInfo
@@ -72,6 +73,8 @@ class EncodeSummary:
     """One for each predicted frame, in coding order."""
     interrupted: bool = False
     """Whether the user ended it before the video did."""
+    gops: list[GopDigest] = field(default_factory=list)
+    """Digests of the reconstruction, but for GOPs that an earlier run coded."""
 
 
 class GopEncoder:

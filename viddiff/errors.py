@@ -21,6 +21,10 @@ class ResumeError(ViddiffError):
     """What an earlier run left cannot be gone on with."""
 
 
+class VerificationError(ViddiffError):
+    """What was written is not what the encoder meant to write."""
+
+
 class SecretError(ViddiffError):
     """A key or passphrase is missing, wrong or unusable."""
 

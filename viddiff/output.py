@@ -2,10 +2,11 @@
 
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from viddiff.container import Chunk, KeyChunk, Writer
+from viddiff.digest import GopDigest
 from viddiff.encoder import EncodeSummary
 
 Observer = Callable[[EncodeSummary], None]
@@ -21,12 +22,12 @@ class Output:
     def repeat(self, done: Iterable[Chunk]) -> int:
         """Take the chunks of an earlier run, which are whole GOPs; the number of these."""
         for chunk in done:
-            self._write(chunk)
+            self._write(chunk, ())
         return self.summary.keyframes
 
-    def take(self, chunk: Chunk) -> None:
-        """Take the next chunk."""
-        self._write(chunk)
+    def take(self, chunk: Chunk, digests: Sequence[bytes]) -> None:
+        """Take the next chunk and the digests of the frames that it decodes to, in display order."""
+        self._write(chunk, digests)
         if self._progress is not None:
             self._progress(self.summary)
 
@@ -48,12 +49,16 @@ class Output:
         self.summary.size_bytes = self._writer.size_bytes
         return self.summary
 
-    def _write(self, chunk: Chunk) -> None:
+    def _write(self, chunk: Chunk, digests: Sequence[bytes]) -> None:
         with _uninterrupted():
             self._writer.write(chunk)
-            self._count(chunk)
+            self._count(chunk, digests)
 
-    def _count(self, chunk: Chunk) -> None:
+    def _count(self, chunk: Chunk, digests: Sequence[bytes]) -> None:
+        if digests and isinstance(chunk, KeyChunk):
+            self.summary.gops.append(GopDigest())
+        for digest in digests:
+            self.summary.gops[-1].add(digest)
         if isinstance(chunk, KeyChunk):
             self.summary.frames += 1
             self.summary.keyframes += 1

@@ -23,6 +23,7 @@ from viddiff.access import ReadOptions
 from viddiff.checkpoint import Codec
 from viddiff.codec import EncodeOptions, EncodeSummary, encode
 from viddiff.container import Chunk, Header, Writer
+from viddiff.digest import frame_digest
 from viddiff.encoder import GopEncoder
 from viddiff.errors import LimitError, ViddiffError
 from viddiff.frame import Frame, VideoInfo
@@ -142,7 +143,7 @@ def encode_video(
                 if isinstance(piece, list):
                     reader.notes += [note for note in piece if note not in reader.notes]
                 else:
-                    output.take(piece)
+                    output.take(*piece)
         summary = output.finish()
     if not summary.frames:
         raise ViddiffError(f"{source} has no frame {start}")
@@ -160,8 +161,8 @@ def _encode_share(
     options: EncodeOptions,
     done: int,
 ) -> None:
-    """Of the GOPs after those that are done, encode every one whose number is `number` modulo `workers`; then
-    give the reader's notes."""
+    """Of the GOPs after those that are done, encode every one whose number is `number` modulo `workers`, and
+    give its chunks, each with the digests of its frames; then give the reader's notes."""
     codec = machine.codec()
     with VideoReader(source, start, count) as reader:
         gop, encoder = -1, GopEncoder(codec, reader.info, options, EncodeSummary(), None)
@@ -171,8 +172,8 @@ def _encode_share(
                     give(Mark.END_OF_GOP)
                 gop += 1
             if gop % workers == number:
-                for chunk, _ in encoder.encode(group):
-                    give(chunk)
+                for chunk, decoded in encoder.encode(group):
+                    give((chunk, [frame_digest(frame) for frame in decoded]))
         if gop % workers == number:
             give(Mark.END_OF_GOP)
         give(reader.notes)

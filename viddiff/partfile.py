@@ -70,6 +70,11 @@ class PartFile:
         self._at += len(data)
         return len(data)
 
+    @property
+    def path(self) -> Path:
+        """Where it is until it is complete."""
+        return self._path
+
     def complete(self) -> None:
         """Let it appear under its name; unfinished ones of other jobs are of no use any more."""
         os.fsync(self._file.fileno())
@@ -91,6 +96,12 @@ class PartFile:
         if not worth:
             self._path.unlink()
         return worth
+
+    def discard(self) -> None:
+        """Give up, and leave nothing that could be gone on with."""
+        with suppress(OSError):
+            self._file.close()
+        self._path.unlink(missing_ok=True)
 
     def _others(self) -> list[Path]:
         found = self._target.parent.glob(f"{escape(_prefix(self._target))}{'[0-9a-f]' * _DIGITS}.part")

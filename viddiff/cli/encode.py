@@ -76,6 +76,12 @@ def _audio(context: click.Context, option: click.Parameter, value: str) -> str:
 @click.option(
     "--resume", is_flag=True, help="Go on with what is there of the same encode after a crash or a full disk."
 )
+@click.option(
+    "--verify",
+    is_flag=True,
+    help="Decode what was written and compare every frame with the encoder's reconstruction before the file "
+    "gets its name. Not with --resume: what an earlier run coded has no reconstruction in this one.",
+)
 @shared.combined(
     shared.key_file_option,
     shared.passphrase_file_option,
@@ -99,6 +105,7 @@ def encode_command(
     audio: str,
     encrypt: bool,
     resume: bool,
+    verify: bool,
     key_file: Path | None,
     passphrase_file: Path | None,
     start: int,
@@ -119,6 +126,8 @@ def encode_command(
       viddiff encode holiday.mp4
       viddiff encode holiday.mp4 small.vdf --quality 24
     """
+    if verify and resume:
+        raise click.UsageError("--verify needs the whole reconstruction, which --resume does not have")
     target = target or source.with_suffix(".vdf")
     shared.check_paths(source, target, force)
 
@@ -143,17 +152,27 @@ def encode_command(
     seen = source.stat()
     job = {**vars(options), "audio": audio, "start": start, "frames": frames}
     job |= {"bytes": seen.st_size, "modified": seen.st_mtime_ns}
+
+    def check(written: Path) -> None:
+        """Decode what was written and compare it with the reconstruction."""
+        from viddiff.verify import verify as verify_file
+
+        key = None if secret is None else shared.key_of(written, secret)
+        with Progress("verify", summary.frames, quiet) as progress:
+            verify_file(written, summary.gops, machine, key, progress.update)
+
     with (
         VideoReader(source, start, frames) as reader,
         TrackReader(source, audio) as others,
         contextlib.ExitStack() as stack,
     ):
         done: Iterable[Chunk] = ()
+        wanted = check if verify else None
         if secret is None:
             part = PartFile(target, job, resume)
-            out, done = stack.enter_context(shared.resumable_file(part, quiet)), part.done()
+            out, done = stack.enter_context(shared.resumable_file(part, quiet, wanted)), part.done()
         else:
-            out = stack.enter_context(shared.sealed_file(target, secret))
+            out = stack.enter_context(shared.sealed_file(target, secret, wanted))
         info = reader.info
         interleaver = Interleaver(others.extras, others.packets(), start > 0, frames is not None)
         started = time.monotonic()
@@ -191,12 +210,13 @@ def encode_command(
                 "seconds": seconds,
                 "fps": summary.frames / seconds,
                 "interrupted": summary.interrupted,
+                "verified": verify,
             }
         )
     elif not quiet:
         click.echo(
             f"{target}: {summary.frames} frames, {shared.size_text(summary.size_bytes)}, "
-            f"{bpp:.4f} bits per pixel, {summary.frames / seconds:.1f} fps",
+            f"{bpp:.4f} bits per pixel, {summary.frames / seconds:.1f} fps{', verified' * verify}",
             err=True,
         )
     if summary.interrupted:

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 import click
 
 from viddiff.config import Limits
-from viddiff.errors import SecretError, ViddiffError
+from viddiff.errors import SecretError, VerificationError, ViddiffError
 
 if TYPE_CHECKING:
     from viddiff.partfile import PartFile
     from viddiff.sealing import Secret
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+Check = Callable[[Path], None]
+"""Looks at a file that is written but has no name yet; VerificationError keeps it from getting one."""
 PATH = click.Path(path_type=Path)
 
 weights_option = click.option(
@@ -95,38 +97,46 @@ def check_paths(source: Path, target: Path, force: bool) -> None:
 
 
 @contextlib.contextmanager
-def complete_file(target: Path) -> Iterator[BinaryIO]:
-    """A binary file that appears as `target` if the block ends without an exception, otherwise not at all."""
+def complete_file(target: Path, check: Check | None) -> Iterator[BinaryIO]:
+    """A binary file that appears as `target` if neither the block nor `check` raises, or not at all."""
     temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.part")
     try:
         with open(temporary, "xb") as file:
             yield file
+        if check is not None:
+            check(temporary)
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def sealed_file(target: Path, secret: "Secret") -> Iterator[BinaryIO]:
+def sealed_file(target: Path, secret: "Secret", check: Check | None) -> Iterator[BinaryIO]:
     """`complete_file`, encrypted."""
     from viddiff.sealing import SealedWriter
 
-    with complete_file(target) as file:
+    with complete_file(target, check) as file:
         sealed = SealedWriter(file, secret)
         yield cast(BinaryIO, sealed)
         sealed.finish()
 
 
 @contextlib.contextmanager
-def resumable_file(part: "PartFile", quiet: bool) -> Iterator[BinaryIO]:
-    """A file that appears under its name if the block ends without an exception; otherwise its whole GOPs
-    stay, to be gone on with."""
+def resumable_file(part: "PartFile", quiet: bool, check: Check | None) -> Iterator[BinaryIO]:
+    """A file that appears under its name if neither the block nor `check` raises; otherwise its whole GOPs
+    stay, to be gone on with, unless they failed the check."""
+    command = "the same command with --resume" if check is None else "the same with --resume, not --verify,"
     try:
         yield cast(BinaryIO, part)
+        if check is not None:
+            check(part.path)
         part.complete()
+    except VerificationError:
+        part.discard()
+        raise
     except BaseException:
         if part.leave():
-            print_notes(["what is coded is kept; the same command with --resume goes on with it"], quiet)
+            print_notes([f"what is coded is kept; {command} goes on with it"], quiet)
         raise
 
 
@@ -167,6 +177,14 @@ def file_key(source: Path, key_file: Path | None, passphrase_file: Path | None) 
         if wanted == "key file" and key_file is None:
             raise SecretError(f"{source} is encrypted and needs its --key-file")
         return unlock(file, read_secret(key_file, passphrase_file, confirm=False))
+
+
+def key_of(sealed: Path, secret: "Secret") -> bytes:
+    """What decrypts `sealed`. Raises SecretError if `secret` does not, and BitstreamError."""
+    from viddiff.sealing import unlock
+
+    with open(sealed, "rb") as file:
+        return unlock(file, secret)
 
 
 def limits_of(pixels: int | None, frames: int | None) -> Limits:
