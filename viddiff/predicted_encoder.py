@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from viddiff import search
+from viddiff.block_search import Field
 from viddiff.checkpoint import Codec, TableSet
 from viddiff.config import CHROMA_WEIGHT, lmbda_of_step
 from viddiff.effort import Effort
@@ -159,7 +160,7 @@ class _Found:
         """The field, (1, 2, H/8, W/8) int64."""
         return self.levels[-1].to(torch.int64) + self.base
 
-    def relative_to(self, base: Tensor) -> list[search.Field]:
+    def relative_to(self, base: Tensor) -> list[Field]:
         """The same field on every level as differences from another template."""
         shift = self.base - base
         return [

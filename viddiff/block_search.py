@@ -1,0 +1,204 @@
+"""The inner loops of the motion search, compiled by numba: what blocks cost at given vectors, and the best
+vectors among many."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar, cast
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from viddiff.models.warp import BLOCK
+from viddiff.residual_cost import residual_bits
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def _compiled(function: _Function) -> _Function:
+    return cast(_Function, numba.njit(cache=True, nogil=True)(function))
+
+
+Field = NDArray[np.int64]
+"""Vectors of blocks, (2, rows, cols), x first, in quarter luma samples."""
+BORDER = 2 * BLOCK
+"""Samples by which interpolated planes are larger than the picture on every side."""
+FLAG_BITS = (0.5, 1.5, 2.0, 3.5)
+"""Bits that the flag of a changed block costs above that of an unchanged one, by level of the quadtree."""
+_CHANGE_BITS, _LENGTH_BITS = 4.8, 1.12
+"""Bits of a new vector, and for each doubling of a component of its difference from the parent's."""
+_ONE_BITS = 2.0
+"""What a block of one hypothesis costs above one of both."""
+_ALONE_SHARE = 0.5
+"""How much what one hypothesis misses matters while the other, to be blended with it, is not known."""
+_DEVIATION = 1.25
+"""Standard deviation of differences over their mean magnitude: that of a normal distribution."""
+_RING = np.array(((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, -1), (1, -1), (-1, 1)))
+_SIDE = np.uintp(BLOCK)  # indexes without a sign need no check for wrapping around
+
+
+class Scene(NamedTuple):
+    """What one field's vectors are judged by."""
+
+    target: NDArray[np.uint8]
+    """(H, W) luma, 8 bits, of whole blocks."""
+    phases: NDArray[np.uint8]
+    """The reference at the sixteen quarter-sample phases, 4*fy + fx: (16, H + 2 BORDER, W + 2 BORDER)."""
+    template: Field
+    """(2, H/8, W/8), what vectors are relative to."""
+    partner: NDArray[np.uint8]
+    """(H, W), the other hypothesis, from which a block may be predicted instead, or blended with it; empty
+    (0, 0) if it is not known."""
+    without: NDArray[np.float32]
+    """Bits (H/8, W/8) of every block predicted by the partner alone."""
+    lmbda: float
+    """Squared error that is worth a bit."""
+
+
+@_compiled
+def _place(phases: NDArray[np.uint8], row: int, col: int, dx: int, dy: int) -> tuple[int, np.uintp, np.uintp]:
+    """Phase, top and left of a block's prediction in interpolated planes; beyond the border all is alike."""
+    top = min(max(row * BLOCK + (dy >> 2) + BORDER, 0), phases.shape[1] - BLOCK)
+    left = min(max(col * BLOCK + (dx >> 2) + BORDER, 0), phases.shape[2] - BLOCK)
+    return (dy & 3) * 4 + (dx & 3), np.uintp(top), np.uintp(left)
+
+
+@_compiled
+def fetch(phases: NDArray[np.uint8], field: Field) -> NDArray[np.uint8]:
+    """The picture (H, W) that vectors `field` (2, H/8, W/8) predict."""
+    rows, cols = field.shape[1:]
+    picture = np.empty((rows * BLOCK, cols * BLOCK), np.uint8)
+    for row in range(rows):
+        for col in range(cols):
+            phase, top, left = _place(phases, row, col, field[0, row, col], field[1, row, col])
+            plane, y, x = phases[phase], np.uintp(row * BLOCK), np.uintp(col * BLOCK)
+            for i in range(_SIDE):
+                for j in range(_SIDE):
+                    picture[y + i, x + j] = plane[top + i, left + j]
+    return picture
+
+
+@_compiled
+def _bits(difference: Any, lmbda: float) -> float:
+    """Bits of an 8x8 block whose prediction has this sum of absolute differences."""
+    deviation = difference * (_DEVIATION / BLOCK**2)
+    bits: float = residual_bits(deviation * deviation, BLOCK**2, lmbda)
+    return bits
+
+
+@_compiled
+def picture_bits(target: NDArray[np.uint8], picture: NDArray[np.uint8], lmbda: float) -> NDArray[np.float32]:
+    """Bits (H/8, W/8) of the blocks of `target` predicted by those of `picture` (H, W)."""
+    bits = np.empty((target.shape[0] // BLOCK, target.shape[1] // BLOCK), np.float32)
+    for row in range(bits.shape[0]):
+        for col in range(bits.shape[1]):
+            total = np.int32(0)
+            for y in range(np.uintp(row * BLOCK), np.uintp((row + 1) * BLOCK)):
+                for x in range(np.uintp(col * BLOCK), np.uintp((col + 1) * BLOCK)):
+                    total += abs(np.int32(target[y, x]) - np.int32(picture[y, x]))
+            bits[row, col] = _bits(total, lmbda)
+    return bits
+
+
+@_compiled
+def _block_cost(scene: Scene, row: int, col: int, dx: int, dy: int) -> float:
+    """Bits of one 8x8 block, all but its motion, at vector (dx, dy)."""
+    target, partner = scene.target, scene.partner
+    phase, top, left = _place(scene.phases, row, col, dx, dy)
+    plane, y, x = scene.phases[phase], np.uintp(row * BLOCK), np.uintp(col * BLOCK)
+    alone, mean = np.int32(0), np.int32(0)
+    if partner.shape[0] == 0:
+        for i in range(_SIDE):
+            for j in range(_SIDE):
+                alone += abs(np.int32(target[y + i, x + j]) - np.int32(plane[top + i, left + j]))
+        return _ALONE_SHARE * _bits(alone, scene.lmbda)
+    for i in range(_SIDE):
+        for j in range(_SIDE):
+            aim, found = np.int32(target[y + i, x + j]), np.int32(plane[top + i, left + j])
+            alone += abs(aim - found)
+            mean += abs(aim - ((found + np.int32(partner[y + i, x + j]) + 1) >> 1))
+    one: float = min(_bits(alone, scene.lmbda), scene.without[row, col]) + _ONE_BITS
+    return min(one, _bits(mean, scene.lmbda))
+
+
+@_compiled
+def _square_cost(scene: Scene, factor: int, row: int, col: int, dx: int, dy: int, limit: float) -> float:
+    """The same of a square of factor x factor blocks at (dx, dy) from the template; `limit` or more as soon
+    as it is certain."""
+    total = 0.0
+    _, rows, cols = scene.template.shape
+    for r in range(row * factor, min((row + 1) * factor, rows)):
+        for c in range(col * factor, min((col + 1) * factor, cols)):
+            total += _block_cost(scene, r, c, dx + scene.template[0, r, c], dy + scene.template[1, r, c])
+            if total >= limit:
+                return total
+    return total
+
+
+@_compiled
+def costs_below(scene: Scene, factor: int, field: Field, limits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Bits (rows, cols), all but motion, of squares of factor x factor blocks at `field` (2, rows, cols).
+
+    Where they reach `limits` (rows, cols) the result is that or more, not exactly how much.
+    """
+    costs = np.empty(limits.shape, np.float32)
+    for row in range(limits.shape[0]):
+        for col in range(limits.shape[1]):
+            limit = limits[row, col]
+            costs[row, col] = limit
+            if limit > 0:
+                costs[row, col] = _square_cost(
+                    scene, factor, row, col, field[0, row, col], field[1, row, col], limit
+                )
+    return costs
+
+
+@_compiled
+def best_vectors(
+    scene: Scene,
+    level: int,
+    factor: int,
+    parent: Field,
+    candidates: NDArray[np.int64],
+    steps: NDArray[np.int64],
+    directions: int,
+) -> tuple[Field, NDArray[np.float32]]:
+    """The best vector of each square of factor x factor blocks, and what it costs, its motion included.
+
+    parent: (2, rows, cols), vectors that cost nothing; candidates: (K, 2, rows, cols), tried beside them and
+    those of the squares above and to the left; steps: distances at which vectors are tried around the best
+    one, in so many `directions`. Vectors are differences from the template.
+    """
+    _, rows, cols = parent.shape
+    best, costs = parent.copy(), np.empty((rows, cols), np.float32)
+    price = FLAG_BITS[level] + _CHANGE_BITS
+    for row in range(rows):
+        for col in range(cols):
+            px, py = parent[0, row, col], parent[1, row, col]
+            x, y, cost = px, py, _square_cost(scene, factor, row, col, px, py, np.inf)
+            ringed = len(candidates) + 2
+            for i in range(ringed + len(steps) * directions):
+                if i < len(candidates):
+                    vx, vy = candidates[i, 0, row, col], candidates[i, 1, row, col]
+                elif i == len(candidates):
+                    vx, vy = best[0, row, max(col - 1, 0)], best[1, row, max(col - 1, 0)]
+                elif i < ringed:
+                    vx, vy = best[0, max(row - 1, 0), col], best[1, max(row - 1, 0), col]
+                else:
+                    around = (i - ringed) % directions
+                    step = steps[(i - ringed) // directions]
+                    if around == 0:
+                        cx, cy = x, y
+                    vx, vy = cx + step * _RING[around, 0], cy + step * _RING[around, 1]
+                if cost <= price:
+                    break  # nothing that costs less than a changed vector can gain by one
+                if vx == x and vy == y:
+                    continue
+                motion = 0.0
+                if vx != px or vy != py:
+                    motion = price + _LENGTH_BITS * np.log2((1.0 + abs(vx - px)) * (1.0 + abs(vy - py)))
+                if motion < cost:
+                    other = motion + _square_cost(scene, factor, row, col, vx, vy, cost - motion)
+                    if other < cost:
+                        x, y, cost = vx, vy, other
+            best[0, row, col], best[1, row, col], costs[row, col] = x, y, cost
+    return best, costs
