@@ -2,6 +2,7 @@
 
 import torch
 
+from viddiff.mode_choice import choose_modes
 from viddiff.models.modes import (
     BOTH,
     FIRST,
@@ -11,7 +12,6 @@ from viddiff.models.modes import (
     code_modes,
     surrounding_of_table,
 )
-from viddiff.predicted_encoder import choose_modes
 
 
 def _pictures() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -1,22 +1,13 @@
 """The inner loops of the motion search, compiled by numba: what blocks cost at given vectors, and the best
 vectors among many."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from viddiff.models.warp import BLOCK
-from viddiff.residual_cost import residual_bits
-
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-
-
-def _compiled(function: _Function) -> _Function:
-    return cast(_Function, numba.njit(cache=True, nogil=True)(function))
-
+from viddiff.residual_cost import compiled, spectrum_bits, transform
 
 Field = NDArray[np.int64]
 """Vectors of blocks, (2, rows, cols), x first, in quarter luma samples."""
@@ -30,8 +21,6 @@ _ONE_BITS = 2.0
 """What a block of one hypothesis costs above one of both."""
 _ALONE_SHARE = 0.5
 """How much what one hypothesis misses matters while the other, to be blended with it, is not known."""
-_DEVIATION = 1.25
-"""Standard deviation of differences over their mean magnitude: that of a normal distribution."""
 _RING = np.array(((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, -1), (1, -1), (-1, 1)))
 _SIDE = np.uintp(BLOCK)  # indexes without a sign need no check for wrapping around
 
@@ -45,16 +34,18 @@ class Scene(NamedTuple):
     """The reference at the sixteen quarter-sample phases, 4*fy + fx: (16, H + 2 BORDER, W + 2 BORDER)."""
     template: Field
     """(2, H/8, W/8), what vectors are relative to."""
-    partner: NDArray[np.uint8]
-    """(H, W), the other hypothesis, from which a block may be predicted instead, or blended with it; empty
-    (0, 0) if it is not known."""
+    partner: NDArray[np.float32]
+    """Spectra (H/8, W/8, 8, 8) of what the other hypothesis misses, from which a block may be predicted
+    instead, or from the mean of both; empty (0, 0, 8, 8) if it is not known."""
     without: NDArray[np.float32]
-    """Bits (H/8, W/8) of every block predicted by the partner alone."""
+    """Bits (H/8, W/8) of every block predicted by the other hypothesis alone."""
     lmbda: float
     """Squared error that is worth a bit."""
+    scratch: NDArray[np.float32]
+    """(2, 8, 8), room to compute in."""
 
 
-@_compiled
+@compiled
 def _place(phases: NDArray[np.uint8], row: int, col: int, dx: int, dy: int) -> tuple[int, np.uintp, np.uintp]:
     """Phase, top and left of a block's prediction in interpolated planes; beyond the border all is alike."""
     top = min(max(row * BLOCK + (dy >> 2) + BORDER, 0), phases.shape[1] - BLOCK)
@@ -62,7 +53,7 @@ def _place(phases: NDArray[np.uint8], row: int, col: int, dx: int, dy: int) -> t
     return (dy & 3) * 4 + (dx & 3), np.uintp(top), np.uintp(left)
 
 
-@_compiled
+@compiled
 def fetch(phases: NDArray[np.uint8], field: Field) -> NDArray[np.uint8]:
     """The picture (H, W) that vectors `field` (2, H/8, W/8) predict."""
     rows, cols = field.shape[1:]
@@ -77,50 +68,28 @@ def fetch(phases: NDArray[np.uint8], field: Field) -> NDArray[np.uint8]:
     return picture
 
 
-@_compiled
-def _bits(difference: Any, lmbda: float) -> float:
-    """Bits of an 8x8 block whose prediction has this sum of absolute differences."""
-    deviation = difference * (_DEVIATION / BLOCK**2)
-    bits: float = residual_bits(deviation * deviation, BLOCK**2, lmbda)
-    return bits
-
-
-@_compiled
-def picture_bits(target: NDArray[np.uint8], picture: NDArray[np.uint8], lmbda: float) -> NDArray[np.float32]:
-    """Bits (H/8, W/8) of the blocks of `target` predicted by those of `picture` (H, W)."""
-    bits = np.empty((target.shape[0] // BLOCK, target.shape[1] // BLOCK), np.float32)
-    for row in range(bits.shape[0]):
-        for col in range(bits.shape[1]):
-            total = np.int32(0)
-            for y in range(np.uintp(row * BLOCK), np.uintp((row + 1) * BLOCK)):
-                for x in range(np.uintp(col * BLOCK), np.uintp((col + 1) * BLOCK)):
-                    total += abs(np.int32(target[y, x]) - np.int32(picture[y, x]))
-            bits[row, col] = _bits(total, lmbda)
-    return bits
-
-
-@_compiled
+@compiled
 def _block_cost(scene: Scene, row: int, col: int, dx: int, dy: int) -> float:
     """Bits of one 8x8 block, all but its motion, at vector (dx, dy)."""
-    target, partner = scene.target, scene.partner
     phase, top, left = _place(scene.phases, row, col, dx, dy)
-    plane, y, x = scene.phases[phase], np.uintp(row * BLOCK), np.uintp(col * BLOCK)
-    alone, mean = np.int32(0), np.int32(0)
-    if partner.shape[0] == 0:
-        for i in range(_SIDE):
-            for j in range(_SIDE):
-                alone += abs(np.int32(target[y + i, x + j]) - np.int32(plane[top + i, left + j]))
-        return _ALONE_SHARE * _bits(alone, scene.lmbda)
+    target, plane, miss = scene.target, scene.phases[phase], scene.scratch[0]
+    y, x = np.uintp(row * BLOCK), np.uintp(col * BLOCK)
     for i in range(_SIDE):
         for j in range(_SIDE):
-            aim, found = np.int32(target[y + i, x + j]), np.int32(plane[top + i, left + j])
-            alone += abs(aim - found)
-            mean += abs(aim - ((found + np.int32(partner[y + i, x + j]) + 1) >> 1))
-    one: float = min(_bits(alone, scene.lmbda), scene.without[row, col]) + _ONE_BITS
-    return min(one, _bits(mean, scene.lmbda))
+            miss[i, j] = np.float32(np.int32(target[y + i, x + j]) - np.int32(plane[top + i, left + j]))
+    transform(miss, scene.scratch[1])
+    alone = spectrum_bits(miss, scene.lmbda)
+    if scene.partner.shape[0] == 0:
+        return _ALONE_SHARE * alone
+    other = scene.partner[row, col]
+    for i in range(_SIDE):
+        for j in range(_SIDE):
+            miss[i, j] = np.float32(0.5) * (miss[i, j] + other[i, j])
+    one: float = min(alone, scene.without[row, col]) + _ONE_BITS
+    return min(one, spectrum_bits(miss, scene.lmbda))
 
 
-@_compiled
+@compiled
 def _square_cost(scene: Scene, factor: int, row: int, col: int, dx: int, dy: int, limit: float) -> float:
     """The same of a square of factor x factor blocks at (dx, dy) from the template; `limit` or more as soon
     as it is certain."""
@@ -134,7 +103,7 @@ def _square_cost(scene: Scene, factor: int, row: int, col: int, dx: int, dy: int
     return total
 
 
-@_compiled
+@compiled
 def costs_below(scene: Scene, factor: int, field: Field, limits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Bits (rows, cols), all but motion, of squares of factor x factor blocks at `field` (2, rows, cols).
 
@@ -152,7 +121,7 @@ def costs_below(scene: Scene, factor: int, field: Field, limits: NDArray[np.floa
     return costs
 
 
-@_compiled
+@compiled
 def best_vectors(
     scene: Scene,
     level: int,

@@ -17,6 +17,7 @@ from viddiff.frame import Frame, VideoInfo
 from viddiff.gop import FramePlan, plan
 from viddiff.grouping import Group
 from viddiff.keyframe import decode_still, encode_still
+from viddiff.lookahead import persistence
 from viddiff.models.planes import Planes, frame_of, planes_of
 from viddiff.packet import pack_mini_gop
 from viddiff.predicted_encoder import FrameSample, FrameStats, encode_frame
@@ -27,9 +28,15 @@ MINI_GOP = 8
 """Most frames that are coded together, in a hierarchy; 4 need more bits, 16 as often more as fewer."""
 LEVEL_OFFSETS = (0.0, 2.5, 4.0, 5.5)
 """QP added on each level of the hierarchy: frames that others lean on are worth more."""
+LEVEL_GROWTH, LEVEL_GROWTH_MAX = 0.25, 0.6
+"""By how much these grow for each unit of the keyframe's persistence (`lookahead`), and at the most."""
 LOW_DELAY_OFFSETS = (2.0, 1.0, 2.0, 0.0)
 """QP added in low delay, by position in a pattern of four frames."""
-KEY_OFFSET = -8.0
+KEY_OFFSETS = (-3.5, -3.6, -13.0)
+"""QP added for keyframes: where nothing of them lives on, for each unit of persistence (`lookahead`), and at
+the least."""
+LIVE_KEY_OFFSET = -8.0
+"""The same where the frames to come cannot be waited for."""
 STILL_OFFSET = -3.0
 STILL_SHARE = 0.5
 """An anchor is tried as a still if, predicted, it costs this share of the GOP's keyframe."""
@@ -93,15 +100,23 @@ class GopEncoder:
         self.state: dict[int, Reference] = {}
         self.searched: dict[int, SearchReference] = {}
         self.key_bytes = 0
+        self.persistence = 0.0
+        """Of the GOP's keyframe (`lookahead`)."""
 
     def encode(self, group: Group) -> list[tuple[KeyChunk | PredictedChunk, list[Frame]]]:
         """The group's chunks, each with its reconstruction in display order."""
         if group.key:
-            return [self._key(group.frames[0])]
+            return [self._key(group.frames[0], group.anchor)]
         return [self._mini_gop(group.frames)]
 
-    def _key(self, frame: Frame) -> tuple[KeyChunk, list[Frame]]:
-        payload, decoded = self._still(frame, KEY_OFFSET)
+    def _key(self, frame: Frame, anchor: Frame | None) -> tuple[KeyChunk, list[Frame]]:
+        offset = LIVE_KEY_OFFSET
+        if anchor is not None:
+            lmbda = lmbda_of_step(step_of_quality(self.options.quality))
+            self.persistence = persistence(frame, anchor, self.info.bit_depth, lmbda)
+            lost, living, least = KEY_OFFSETS
+            offset = max(lost + living * self.persistence, least)
+        payload, decoded = self._still(frame, offset)
         self.state = {0: Reference(0, planes_of(decoded, self.info.bit_depth, self.codec.device))}
         self.searched = {}
         self.key_bytes = len(payload)
@@ -169,9 +184,12 @@ class GopEncoder:
         return stats
 
     def _step(self, item: FramePlan) -> int:
-        offsets = LOW_DELAY_OFFSETS if self.options.low_delay else LEVEL_OFFSETS
-        position = item.time % len(LOW_DELAY_OFFSETS) if self.options.low_delay else item.level
-        return step_of_quality(self.options.quality, offsets[position])
+        if self.options.low_delay:
+            offset = LOW_DELAY_OFFSETS[item.time % len(LOW_DELAY_OFFSETS)]
+        else:
+            growth = min(LEVEL_GROWTH * self.persistence, LEVEL_GROWTH_MAX)
+            offset = LEVEL_OFFSETS[item.level] * (1 + growth)
+        return step_of_quality(self.options.quality, offset)
 
     def _searched(self, time: int) -> SearchReference:
         if time not in self.searched:

@@ -1,7 +1,7 @@
 """Which frames are coded together: keyframes at scene cuts and at the longest GOP, mini-GOPs between them."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -16,10 +16,32 @@ class Group:
 
     key: bool
     frames: list[Frame]
+    anchor: Frame | None = None
+    """Of a keyframe: the last frame of the mini-GOP that follows, if one does and may be waited for."""
 
 
 def group_frames(frames: Iterable[Frame], gop: int, mini_gop: int) -> Iterator[Group]:
-    """Cut the video into keyframes and mini-GOPs, at scene cuts and after `gop` frames at the latest."""
+    """Cut the video into keyframes and mini-GOPs, at scene cuts and after `gop` frames at the latest.
+
+    A keyframe waits for the mini-GOP after it, unless mini-GOPs are of one frame.
+    """
+    groups = _groups(frames, gop, mini_gop)
+    return groups if mini_gop == 1 else _with_anchors(groups)
+
+
+def _with_anchors(groups: Iterable[Group]) -> Iterator[Group]:
+    key: Group | None = None
+    for group in groups:
+        if key is not None:
+            yield key if group.key else replace(key, anchor=group.frames[-1])
+        key = group if group.key else None
+        if not group.key:
+            yield group
+    if key is not None:
+        yield key
+
+
+def _groups(frames: Iterable[Frame], gop: int, mini_gop: int) -> Iterator[Group]:
     pending: list[Frame] = []
     since_key = gop
     small: NDArray[np.float32] | None = None

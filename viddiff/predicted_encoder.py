@@ -20,15 +20,14 @@ from viddiff.config import CHROMA_WEIGHT, lmbda_of_step
 from viddiff.effort import Effort
 from viddiff.entropy import SymbolEncoder, Tables
 from viddiff.gop import FramePlan
+from viddiff.mode_choice import choose_modes
 from viddiff.models.hyperprior import HYPER_MAX, HYPER_TRADE, SYMBOL_MAX, TABLE_COUNT, table_class
 from viddiff.models.model import Prediction
-from viddiff.models.modes import BOTH, FIRST, SECOND, block_sums, code_modes, neighbours
+from viddiff.models.modes import code_modes
 from viddiff.models.motion_prior import LEVEL_FACTORS, VECTOR_MAX, MergeCandidates, coarse
 from viddiff.models.planes import Planes, pack, unpack
 from viddiff.models.residual import STEP_UNIT, SYMBOL_UNIT
-from viddiff.models.warp import BLOCK
 from viddiff.predicted import HEADER_WIDTHS, MODES_FOLLOW, finish, predict, table_indexes
-from viddiff.residual_cost import residual_bits
 from viddiff.templates import KINDS, Reference, motion_condition, other_templates, template
 
 
@@ -89,13 +88,6 @@ class FrameSample:
     """Conditions (1, CONDITIONS) of the motion prior for either field."""
     symbols: list[CodedSymbols]
     """All that was entropy coded."""
-
-
-_MODE_BITS = 0.5
-"""Rough bits that a block of one hypothesis costs above one of both, for decisions only."""
-_UNLIKE_BITS = 0.3
-"""The same for each of eight neighbours of another mode."""
-_MODE_ROUNDS = 2
 
 
 class _Ledger:
@@ -245,29 +237,6 @@ def quantise(
     symbols: NDArray[np.int64] = np.zeros_like(nearest)
     symbols[where] = best * np.sign(values[where]).astype(np.int64)
     return symbols
-
-
-def choose_modes(x: Tensor, first: Tensor, second: Tensor, lmbda: float) -> Tensor:
-    """Modes (1, 1, R, C) int64 that predict packed picture x well and are alike in neighbouring blocks.
-
-    first, second: its packed hypotheses; lmbda: squared error per bit. Iterated conditional modes (Besag
-    1986) over the four colours of blocks that do not touch.
-    """
-    weight = x.new_tensor((1, 1, 1, 1, CHROMA_WEIGHT, CHROMA_WEIGHT))[:, None, None] / (16 * BLOCK**2)
-    guesses = {FIRST: first, BOTH: (first + second) / 2, SECOND: second}
-    errors = torch.cat([block_sums((x - guess) ** 2 * weight) for guess in guesses.values()])
-    costs = torch.from_numpy(residual_bits(errors.cpu().numpy(), BLOCK**2, lmbda)).to(x.device)
-    costs += costs.new_tensor([_MODE_BITS * (mode != BOTH) for mode in guesses])[:, None, None, None]
-    values = torch.tensor(list(guesses), device=x.device)[:, None, None, None]
-    modes = values[costs.argmin(0), 0, 0, 0][None]
-    grid = torch.arange(modes.shape[2], device=x.device)[:, None] % 2 * 2
-    colours = grid + torch.arange(modes.shape[3], device=x.device) % 2
-    for colour in (0, 3, 1, 2) * _MODE_ROUNDS:
-        around = torch.stack(neighbours(modes, True) + neighbours(modes, False))
-        unlike = (around[None, :, 0, 0] != values).to(costs.dtype).sum(1)[:, None]
-        best = (costs + _UNLIKE_BITS * unlike).argmin(0)
-        modes = torch.where(colours == colour, values[best, 0, 0, 0][None], modes)
-    return modes
 
 
 @dataclass(frozen=True)

@@ -14,17 +14,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from viddiff.block_search import BORDER, Field, Scene, best_vectors, costs_below, fetch, picture_bits
+from viddiff.block_search import BORDER, Field, Scene, best_vectors, costs_below, fetch
 from viddiff.effort import SearchEffort
 from viddiff.models.motion_prior import LEVEL_FACTORS, MergeCandidates, coarse, first_step
 from viddiff.models.warp import BLOCK, LUMA_TAPS
+from viddiff.residual_cost import residual_bits, spectra
 
 MERGE_BITS = (3.0, 4.0, 4.5, 6.0)
 """Bits that a block which merges costs above one that is unchanged, its choice among candidates included, by
 level of the quadtree."""
 _REFINEMENT = (2, 1)
 """Distances at which vectors are tried around a guess, the first but for 8x8 blocks."""
-_NOBODY = np.zeros((0, 0), np.uint8)
+_NOBODY = np.zeros((0, 0, BLOCK, BLOCK), np.float32)
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,15 @@ def _means(values: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
     return np.asarray(sums / counts, np.float32)
 
 
+def flow_vectors(target: NDArray[np.uint8], reference: NDArray[np.uint8], preset: int) -> NDArray[np.float32]:
+    """Optical flow from `target` (H, W) to `reference`, its mean over each block: (2, H/8, W/8), quarter
+    samples."""
+    flow = cv2.DISOpticalFlow.create(preset).calc(target, reference, None)  # type: ignore[call-overload]
+    # The flow is smooth within a block, so its mean over the block is as good a guess as any.
+    size = (target.shape[1] // BLOCK, target.shape[0] // BLOCK)
+    return np.asarray(cv2.resize(flow, size, interpolation=cv2.INTER_AREA).transpose(2, 0, 1) * 4, np.float32)
+
+
 class FieldSearch:
     """The search of one vector field, which may be repeated as more is known."""
 
@@ -85,17 +95,15 @@ class FieldSearch:
         """target: (H, W) luma at 8 bits, H and W multiples of 8; lmbda: squared error that is worth a bit."""
         self.target, self.reference, self.lmbda, self.effort = target, reference, lmbda, effort
         self.rows, self.cols = target.shape[0] // BLOCK, target.shape[1] // BLOCK
-        optical_flow = cv2.DISOpticalFlow.create(effort.flow)
-        flow = optical_flow.calc(target, reference.luma, None)  # type: ignore[call-overload]
-        # The flow is smooth within a block, so its mean over the block is as good a guess as any.
-        self.flow = (
-            cv2.resize(flow, (self.cols, self.rows), interpolation=cv2.INTER_AREA).transpose(2, 0, 1) * 4
-        )
+        self.flow = flow_vectors(target, reference.luma, effort.flow)
 
     def template_cost(self, template: Field) -> float:
         """Rough bits of the target predicted by `template` alone."""
-        picture = fetch(self.reference.phases, template)
-        return float(picture_bits(self.target, picture, self.lmbda).sum())
+        return float(residual_bits(self._missed(self.reference, template), self.lmbda).sum())
+
+    def _missed(self, reference: SearchReference, field: Field) -> NDArray[np.float32]:
+        """Spectra (H/8, W/8, 8, 8) of what the prediction by vectors `field` misses."""
+        return spectra(self.target.astype(np.float32) - fetch(reference.phases, field))
 
     def __call__(
         self, template: Field, partner: Partner | None, others: Tensor | None, guesses: list[Field] | None
@@ -135,11 +143,12 @@ class FieldSearch:
         return levels
 
     def _scene(self, template: Field, partner: Partner | None) -> Scene:
-        picture, without = _NOBODY, np.zeros((0, 0), np.float32)
+        missed, without = _NOBODY, np.zeros((0, 0), np.float32)
         if partner is not None:
-            picture = fetch(partner.reference.phases, partner.field)
-            without = picture_bits(self.target, picture, self.lmbda)
-        return Scene(self.target, self.reference.phases, template, picture, without, self.lmbda)
+            missed = self._missed(partner.reference, partner.field)
+            without = residual_bits(missed, self.lmbda)
+        scratch = np.empty((2, BLOCK, BLOCK), np.float32)
+        return Scene(self.target, self.reference.phases, template, missed, without, self.lmbda, scratch)
 
 
 def _merged(
