@@ -32,7 +32,7 @@ LEVEL_GROWTH, LEVEL_GROWTH_MAX = 0.25, 0.6
 """By how much these grow for each unit of the keyframe's persistence (`lookahead`), and at the most."""
 LOW_DELAY_OFFSETS = (2.0, 1.0, 2.0, 0.0)
 """QP added in low delay, by position in a pattern of four frames."""
-KEY_OFFSETS = (-3.5, -3.6, -13.0)
+KEY_OFFSETS = (-3.5, -3.6, -11.0)
 """QP added for keyframes: where nothing of them lives on, for each unit of persistence (`lookahead`), and at
 the least."""
 LIVE_KEY_OFFSET = -8.0
