@@ -22,7 +22,7 @@ OWNERS = {
     "cryptography": {"sealing"},
 }
 LAYERS = [
-    {"errors", "config", "effort", "failures", "__init__"},
+    {"errors", "config", "effort", "failures", "__init__", "compiled"},
     {"frame"},
     {
         "container",
