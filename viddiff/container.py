@@ -50,7 +50,7 @@ The first of both kinds is KEY, and pts strictly increase. INDEX, for seeking:
 META, TRACK and PACKETS carry what came with the video; a decoder of frames needs none of them, and a file
 without sound, subtitles and the like has none. META and TRACK stand before the first KEY, both as
 
-    varint size of JSON | JSON, an object in UTF-8 | data
+    varint size of JSON, at most 4 MiB | JSON, an object in UTF-8 | data
 
 META is either {"tags": {..}, "chapters": [[start, end, numerator, denominator, {..}]..], "video": {"tags":
 {..}, "disposition": n}} without data, chapters in units of numerator/denominator seconds and {..} text by

@@ -101,5 +101,5 @@ def decode_command(
     elif not quiet:
         click.echo(f"{target}: {progress.frames} frames, {progress.frames / seconds:.1f} fps", err=True)
     if video.damage:
-        click.echo(f"Warning: {video.damage}", err=True)
+        click.echo(f"Warning: {shared.printable(str(video.damage))}", err=True)
         click.get_current_context().exit(3)

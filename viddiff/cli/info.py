@@ -65,8 +65,8 @@ def info_command(
 def _text(value: object) -> str:
     """A value on one line."""
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_text(inner)}" for name, inner in value.items()) or "none"
-    return f"{value:g}" if isinstance(value, float) else " ".join(str(value).split())
+        return ", ".join(f"{_text(name)} {_text(inner)}" for name, inner in value.items()) or "none"
+    return f"{value:g}" if isinstance(value, float) else shared.printable(str(value))
 
 
 def describe_file(source: Path, options: "ReadOptions") -> dict[str, Any]:

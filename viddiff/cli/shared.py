@@ -22,6 +22,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 Check = Callable[[Path], None]
 """Looks at a file that is written but has no name yet; VerificationError keeps it from getting one."""
 PATH = click.Path(path_type=Path)
+_JOINERS = "\u200c\u200d"
+"""Not printable by themselves, but scripts and emoji need them."""
 
 weights_option = click.option(
     "--weights", type=PATH, metavar="FILE", help="Weights to use.  [default: the released ones]"
@@ -208,10 +210,16 @@ def print_json(values: dict[str, Any]) -> None:
     click.echo(json.dumps(values))
 
 
+def printable(text: str) -> str:
+    """`text`, which may come from a hostile file, on one line and without what commands a terminal."""
+    line = " ".join(text.split())
+    return "".join(c if c.isprintable() or c in _JOINERS else "\N{REPLACEMENT CHARACTER}" for c in line)
+
+
 def print_notes(notes: Iterable[str], quiet: bool) -> None:
     """What the user should know of, on stderr."""
     for note in () if quiet else notes:
-        click.echo(f"Note: {note}", err=True)
+        click.echo(f"Note: {printable(note)}", err=True)
 
 
 def size_text(size: float) -> str:
