@@ -11,7 +11,7 @@ ROOT = Path(viddiff.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 OWNERS = {
     "av": {
-        *("video", "videowriter", "keyframe"),
+        *("video", "videowriter", "keyframe", "picture", "filters", "streamheader"),
         *("trackreader", "trackwriter", "description", "opus", "failures"),
     },
     "constriction": {"entropy"},
@@ -23,6 +23,7 @@ OWNERS = {
 }
 LAYERS = [
     {"errors", "config", "effort", "failures", "__init__"},
+    {"display"},
     {"frame"},
     {
         "container",
@@ -39,8 +40,8 @@ LAYERS = [
     },
     {"reader", "tracks", "block_search", "grouping", "sealing"},
     {"search"},
-    {"description", "interleave", "trackfile", "partfile"},
-    {"opus", "trackwriter"},
+    {"description", "interleave", "trackfile", "partfile", "picture", "streamheader"},
+    {"opus", "trackwriter", "filters"},
     {"trackreader", "videowriter"},
     {"video", "schedule", "access"},
     {"checkpoint"},

@@ -110,10 +110,7 @@ def released_for(model_hash: bytes) -> Path:
 
 
 def encode_video(
-    source: Path,
     reader: VideoReader,
-    start: int,
-    count: int | None,
     out: BinaryIO,
     machine: Machine,
     options: EncodeOptions,
@@ -121,11 +118,11 @@ def encode_video(
     open_writer: Callable[[BinaryIO, Header], Writer] = Writer,
     done: Iterable[Chunk] = (),
 ) -> EncodeSummary:
-    """Encode the frames of `reader`, which was opened as VideoReader(source, start, count), to `out`.
+    """Encode the frames of `reader` to `out`.
 
     done: chunks of the first GOPs, which are not coded again. Ctrl-C completes the file with what is coded.
-    If one process is not enough, `reader` is not read: each process opens `source` itself.
-    Raises VideoError, LimitError and CheckpointError, and ViddiffError if there is no frame.
+    If one process is not enough, `reader` is not read: each process opens the source `again` itself.
+    Raises VideoError, LimitError and CheckpointError. Returns totals; there may be no frame at all.
     """
     codec, info = machine.codec(), reader.info
     expected = info.frame_count or options.gop * 64
@@ -137,7 +134,7 @@ def encode_video(
     else:
         header = Header(info, codec.hash, codec.name, options.gop, options.entropy, options.low_delay)
         output = Output(open_writer(out, header), EncodeSummary(), progress)
-        arguments = (source, start, count, machine, options, output.repeat(done))
+        arguments = (reader.again, machine, options, output.repeat(done))
         with output.until_interrupted(), Team(_encode_share, arguments, workers, _CHUNKS_WAITING) as team:
             for piece in team.in_order():
                 if isinstance(piece, list):
@@ -145,8 +142,6 @@ def encode_video(
                 else:
                     output.take(*piece)
         summary = output.finish()
-    if not summary.frames:
-        raise ViddiffError(f"{source} has no frame {start}")
     return summary
 
 
@@ -154,9 +149,7 @@ def _encode_share(
     give: Give,
     number: int,
     workers: int,
-    source: Path,
-    start: int,
-    count: int | None,
+    open_reader: Callable[[], VideoReader],
     machine: Machine,
     options: EncodeOptions,
     done: int,
@@ -164,7 +157,7 @@ def _encode_share(
     """Of the GOPs after those that are done, encode every one whose number is `number` modulo `workers`, and
     give its chunks, each with the digests of its frames; then give the reader's notes."""
     codec = machine.codec()
-    with VideoReader(source, start, count) as reader:
+    with open_reader() as reader:
         gop, encoder = -1, GopEncoder(codec, reader.info, options, EncodeSummary(), None)
         for group in after_gops(group_frames(reader, options.gop, options.mini_gop), done):
             if group.key:

@@ -3,10 +3,13 @@
 import io
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
 from typing import BinaryIO
 
 from viddiff.config import Limits
 from viddiff.container import (
+    DISPLAY,
     END,
     END_SIZE,
     HEADER,
@@ -26,6 +29,7 @@ from viddiff.container import (
     read_varint,
     read_zigzag,
 )
+from viddiff.display import Display
 from viddiff.errors import BitstreamError, LimitError
 
 
@@ -115,6 +119,7 @@ class Reader:
         video = self.header.video
         if video.width * video.height > self._limits.pixels:
             raise LimitError(f"frames of {video.width}x{video.height} are over {self._limits.pixels} pixels")
+        self._take_display()
         self._first = self._source.offset
         self._timeline, self._frames = Timeline(self.header), 0
         self._lost = self._ended = False
@@ -125,6 +130,13 @@ class Reader:
 
     def __iter__(self) -> Iterator[Chunk]:
         return self.chunks()
+
+    def _take_display(self) -> None:
+        """Read the DISPLAY that may follow. A damaged one stays where it is, to be met by `scan`."""
+        if self._source.fill(1) and self._source.buffer[0] == DISPLAY:
+            with suppress(BitstreamError, LimitError):
+                display = Display.unpack(self._source.chunk()[1])
+                self.header = replace(self.header, video=replace(self.header.video, display=display))
 
     @property
     def offset(self) -> int:

@@ -11,6 +11,7 @@ import click
 
 from viddiff.cli import shared
 from viddiff.effort import PRESETS
+from viddiff.errors import ViddiffError
 
 if TYPE_CHECKING:
     from viddiff.container import Chunk
@@ -82,6 +83,9 @@ def _audio(context: click.Context, option: click.Parameter, value: str) -> str:
     help="Decode what was written and compare every frame with the encoder's reconstruction before the file "
     "gets its name. Not with --resume: what an earlier run coded has no reconstruction in this one.",
 )
+@click.option(
+    "--drop-alpha", is_flag=True, help="Lose an alpha channel, which is not coded, rather than end."
+)
 @shared.combined(
     shared.key_file_option,
     shared.passphrase_file_option,
@@ -106,6 +110,7 @@ def encode_command(
     encrypt: bool,
     resume: bool,
     verify: bool,
+    drop_alpha: bool,
     key_file: Path | None,
     passphrase_file: Path | None,
     start: int,
@@ -150,7 +155,7 @@ def encode_command(
     options = EncodeOptions(quality, gop, low_delay, entropy, preset)
     machine = Machine(weights, shared.pick_device(device), workers)
     seen = source.stat()
-    job = {**vars(options), "audio": audio, "start": start, "frames": frames}
+    job = {**vars(options), "audio": audio, "start": start, "frames": frames, "drop_alpha": drop_alpha}
     job |= {"bytes": seen.st_size, "modified": seen.st_mtime_ns}
 
     def check(written: Path) -> None:
@@ -162,7 +167,7 @@ def encode_command(
             verify_file(written, summary.gops, machine, key, progress.update)
 
     with (
-        VideoReader(source, start, frames) as reader,
+        VideoReader(source, start, frames, drop_alpha=drop_alpha) as reader,
         TrackReader(source, audio) as others,
         contextlib.ExitStack() as stack,
     ):
@@ -178,10 +183,7 @@ def encode_command(
         started = time.monotonic()
         with Progress("encode", info.frame_count, quiet) as progress:
             summary = encode_video(
-                source,
                 reader,
-                start,
-                frames,
                 out,
                 machine,
                 options,
@@ -189,6 +191,8 @@ def encode_command(
                 lambda file, header: InterleavingWriter(file, header, interleaver, frames),
                 done,
             )
+        if not summary.frames:
+            raise ViddiffError(f"{source} has no frame {start}")
         seconds = time.monotonic() - started
         shared.print_notes([*reader.notes, *others.notes], quiet)
     summary.size_bytes = target.stat().st_size

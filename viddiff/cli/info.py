@@ -10,6 +10,7 @@ from viddiff.errors import ViddiffError
 
 if TYPE_CHECKING:
     from viddiff.access import ReadOptions
+    from viddiff.display import Display
 
 
 @click.command("info")
@@ -64,6 +65,10 @@ def info_command(
 
 def _text(value: object) -> str:
     """A value on one line."""
+    if value is None:
+        return "none"
+    if isinstance(value, list):
+        return " ".join(_text(inner) for inner in value)
     if isinstance(value, dict):
         return ", ".join(f"{name} {_text(inner)}" for name, inner in value.items()) or "none"
     return f"{value:g}" if isinstance(value, float) else " ".join(str(value).split())
@@ -92,9 +97,27 @@ def describe_file(source: Path, options: "ReadOptions") -> dict[str, Any]:
         "primaries": video.primaries, "transfer": video.transfer, "matrix": video.matrix,
         "full_range": video.full_range, "chroma_location": video.chroma_location,
         "sample_aspect_ratio": str(video.sample_aspect_ratio), "rotation": video.rotation,
+        **_display(video.display),
         "model_name": header.model_name, "model_hash": header.model_hash.hex(),
         **others,
     }  # fmt: skip
+
+
+def _display(display: "Display") -> dict[str, Any]:
+    """The same of `Display`, in units for people."""
+    mastering: dict[str, list[float]] = {}
+    if (colours := display.mastering_colours) is not None:
+        names = ("red", "green", "blue", "white")
+        mastering |= {name: [n / 50_000 for n in colours[2 * i : 2 * i + 2]] for i, name in enumerate(names)}
+    if (luminance := display.mastering_luminance) is not None:
+        mastering["luminance"] = [luminance[1] / 10_000, luminance[0] / 10_000]
+    light = display.content_light
+    return {
+        "mastering_display": mastering or None,
+        "content_light": light and {"max_cll": light[0], "max_fall": light[1]},
+        "field_order": display.field_order,
+        "display_matrix": display.matrix and list(display.matrix),
+    }
 
 
 def describe_model(weights: Path | None) -> dict[str, Any]:
