@@ -8,6 +8,8 @@ from typing import cast
 
 import av
 
+from viddiff.config import MAX_HEIGHT, MAX_WIDTH, MIN_SIDE
+from viddiff.errors import LimitError
 from viddiff.frame import Frame, VideoInfo
 from viddiff.keyframe import PIXEL_FORMATS, picture_from_planes, planes_from_picture
 from viddiff.picture import BT709, BT2020, CHROMA_LOCATIONS, FULL, LIMITED, Layout, source_arguments
@@ -24,18 +26,25 @@ class Changes:
     scale: tuple[int, int] | None = None
     """Width and height in luma samples; -1 for one of them keeps the shape."""
 
-    def size(self, info: VideoInfo) -> tuple[int, int]:
-        """Of pictures of `info`, width and height after the changes."""
+    def _size(self, info: VideoInfo) -> tuple[int, int]:
         width, height = self.scale or (info.width, info.height)
         if width == -1:
             width = max(round(Fraction(height * info.width, info.height)), 1)
         elif height == -1:
             height = max(round(Fraction(width * info.height, info.width)), 1)
+        if self.scale and not (MIN_SIDE <= width <= MAX_WIDTH and MIN_SIDE <= height <= MAX_HEIGHT):
+            raise LimitError(
+                f"--scale asks for {width}x{height}; sizes from {MIN_SIDE}x{MIN_SIDE} to "
+                f"{MAX_WIDTH}x{MAX_HEIGHT} are supported"
+            )
         return width, height
 
     def of(self, info: VideoInfo) -> VideoInfo:
-        """`info` after the changes. What is shown keeps its shape: samples become wide where it must be."""
-        width, height = self.size(info)
+        """`info` after the changes. What is shown keeps its shape: samples become wide where it must be.
+
+        LimitError if a picture would be too small or too large.
+        """
+        width, height = self._size(info)
         aspect, count = info.sample_aspect_ratio, info.frame_count
         if self.scale is not None and -1 not in self.scale:
             aspect *= Fraction(info.width * height, info.height * width)

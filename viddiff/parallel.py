@@ -22,6 +22,7 @@ from viddiff import checkpoint
 from viddiff.access import ReadOptions
 from viddiff.checkpoint import Codec
 from viddiff.codec import EncodeOptions, EncodeSummary, encode
+from viddiff.config import Start, start_text
 from viddiff.container import Chunk, Header, Writer
 from viddiff.digest import frame_digest
 from viddiff.encoder import GopEncoder
@@ -31,7 +32,7 @@ from viddiff.grouping import after_gops, group_frames
 from viddiff.output import Observer, Output
 from viddiff.reader import Reader
 from viddiff.recovery import Damage, GopEnd, conceal, decode_gop
-from viddiff.schedule import Gop, schedule
+from viddiff.schedule import Gop, frame_number, schedule
 from viddiff.team import Give, Mark, Team
 from viddiff.video import VideoReader
 
@@ -179,16 +180,16 @@ def decode_video(
     file: BinaryIO,
     source: Path,
     machine: Machine,
-    start: int = 0,
+    start: Start = 0,
     count: int | None = None,
     options: ReadOptions | None = None,
 ) -> DecodedVideo:
-    """Decode `count` frames from number `start` on, from the GOPs that hold them; `file` is `source` opened.
+    """Decode `count` frames from `start` on, from the GOPs that hold them; `file` is `source` opened.
 
     Raises ViddiffError here or while frames are taken.
     """
     options = options or ReadOptions()
-    all_gops = schedule(file, options.limits)
+    all_gops = schedule(file, options.limits, start, count)
     file.seek(0)
     reader = Reader(file, options.limits)
     if machine.weights is None:
@@ -199,8 +200,10 @@ def decode_video(
     if not total:
         for _ in reader:  # which raises if that is for damage
             pass
-    if start and start >= total:
-        raise ViddiffError(f"{source} has no frame {start}, for it has {total} frames")
+    first = frame_number(file, all_gops, video, start, options.limits)
+    if first and first >= total:
+        raise ViddiffError(f"{source} has no frame {start_text(start)}, for it has {total} frames")
+    start = first
     stop = total if count is None else min(start + count, total)
     gops = [gop for gop in all_gops if gop.first < stop and gop.first + gop.frames > start]
     workers = machine.processes(len(gops), (stop - start) * video.width * video.height, _DECODE_LEAST)

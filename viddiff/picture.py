@@ -30,7 +30,6 @@ _LOST = {
     Type.SPHERICAL: "spherical mapping",
     Type.AMBIENT_VIEWING_ENVIRONMENT: "ambient viewing environment",
     Type.S12M_TIMECODE: "time codes",
-    Type.GOP_TIMECODE: "time codes",
 }
 _MASTERING = struct.Struct("=20i2i")  # AVMasteringDisplayMetadata: ten fractions and what of them is there
 _ONE, _W = 1 << 16, 1 << 30  # 1 in a display matrix: of its first two columns, of its third

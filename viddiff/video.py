@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
-from math import floor
 from typing import BinaryIO, Self, cast
 
 import av
@@ -16,7 +15,7 @@ from av.stream import Disposition
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
-from viddiff.config import MAX_HEIGHT, MAX_WIDTH, MIN_SIDE
+from viddiff.config import MAX_HEIGHT, MAX_WIDTH, MIN_SIDE, Start
 from viddiff.errors import LimitError, VideoError
 from viddiff.failures import FAILURES
 from viddiff.filters import Changes, Formatter, at_rate, least_alpha
@@ -37,8 +36,6 @@ from viddiff.videowriter import VideoWriter
 __all__ = ["VideoReader", "VideoWriter"]
 
 Source = str | os.PathLike[str] | BinaryIO
-Start = int | Fraction
-"""Number of a frame from 0, or seconds after the first frame."""
 
 _DECLARED = ("matroska", "mov", "avi")
 """Formats that declare how long they are before they are that long, by the first of libav's names."""
@@ -62,7 +59,7 @@ class VideoReader:
         changes: Changes | None = None,
         drop_alpha: bool = False,
     ) -> None:
-        """frames: how many, after `changes`. drop_alpha: lose an alpha channel rather than refuse the file.
+        """frames: how many of the source. drop_alpha: lose an alpha channel rather than refuse the file.
 
         VideoError, LimitError.
         """
@@ -83,17 +80,18 @@ class VideoReader:
                 raise VideoError(f"{self._name} has no frame that can be decoded")
             self._original = self._describe(first, stream, start, frames)
             self.info = self._changes.of(self._original)
-            self._check_size(self.info.width, self.info.height, 1)
             self._formatter = Formatter(replace(self.info, time_base=self._original.time_base))
+            timed = self._timed(itertools.chain([first], pictures))
             if isinstance(start, Fraction):
-                timed = self._from(start, first, stream, pictures)
+                since = (first.pts or 0) + start / self._original.time_base
+                timed = itertools.dropwhile(lambda picture: (picture.pts or 0) < since, timed)
             else:
-                timed = itertools.islice(self._timed(itertools.chain([first], pictures)), start, None)
+                timed = itertools.islice(timed, start, None)
         except BaseException:
             self.close()
             raise
-        alike = (self._converted(picture) for picture in timed)
-        self._pictures = itertools.islice(at_rate(alike, self._original, self._changes), frames)
+        alike = (self._converted(picture) for picture in itertools.islice(timed, frames))
+        self._pictures = at_rate(alike, self._original, self._changes)
 
     def __iter__(self) -> Iterator[Frame]:
         info = self.info
@@ -247,32 +245,6 @@ class VideoReader:
         lost = side_data_lost(first)
         if lost:
             self._note(f"left out of the pictures: {', '.join(lost)}")
-
-    def _from(
-        self,
-        start: Fraction,
-        first: av.VideoFrame,
-        stream: VideoStream,
-        following: Iterator[av.VideoFrame],
-    ) -> Iterator[av.VideoFrame]:
-        """The pictures from `start` seconds after `first` on, by seeking if the file allows it."""
-        since = (first.pts or 0) + start / self._original.time_base
-        pictures = self._sought(floor(since), stream) if first.pts is not None else None
-        timed = self._timed(itertools.chain([first], following) if pictures is None else pictures)
-        return itertools.dropwhile(lambda picture: (picture.pts or 0) < since, timed)
-
-    def _sought(self, since: int, stream: VideoStream) -> Iterator[av.VideoFrame] | None:
-        """The pictures from the keyframe before `since`; None if the file has to be read to there."""
-        try:
-            self._container.seek(since, stream=stream)
-            pictures = self._decode(stream)
-            landed = next(pictures, None)
-            if landed is not None and landed.pts is not None and landed.pts <= since:
-                return itertools.chain([landed], pictures)
-            self._container.seek(stream.start_time or 0, stream=stream)
-            return self._decode(stream)
-        except (*FAILURES, VideoError):
-            return None
 
     def _timed(self, pictures: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
         """Every picture with a time; missing times are filled in, others moved where they must be."""
