@@ -1,11 +1,14 @@
 """`viddiff decode`."""
 
 import time
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import click
 
 from viddiff.cli import shared
+from viddiff.config import Start
 
 
 @click.command("decode")
@@ -16,6 +19,8 @@ from viddiff.cli import shared
 @shared.combined(
     shared.start_option,
     shared.frames_option,
+    shared.fps_option,
+    shared.scale_option,
     shared.weights_option,
     shared.device_option,
     shared.workers_option,
@@ -32,8 +37,10 @@ def decode_command(
     target: Path | None,
     lossless: bool,
     strict: bool,
-    start: int,
+    start: Start,
     frames: int | None,
+    fps: Fraction | None,
+    scale: tuple[int, int] | None,
     weights: Path | None,
     device: str,
     workers: int | None,
@@ -55,11 +62,13 @@ def decode_command(
     Examples:
       viddiff decode holiday.vdf
       viddiff decode holiday.vdf part.y4m --start 100 --frames 50
+      viddiff decode holiday.vdf part.mp4 --start 00:10 --frames 50 --scale 640x-1
     """
     target = target or source.with_suffix(".mkv" if lossless else ".mp4")
     shared.check_paths(source, target, force)
 
     from viddiff.access import ReadOptions
+    from viddiff.filters import Changes, change_frames
     from viddiff.interleave import Interleaver
     from viddiff.parallel import Machine, decode_video
     from viddiff.progress import Progress
@@ -72,13 +81,15 @@ def decode_command(
     options = ReadOptions(strict, shared.limits_of(max_pixels, max_frames), key)
     with options.open(source) as file, options.open(source) as again:
         video = decode_video(file, source, machine, start, frames, options)
-        others = TrackFile(again, None if strict else lambda fault: None, options.limits)
+        changes = Changes(fps, scale)
+        info = changes.of(replace(video.info, frame_count=video.frame_count))
+        others = TrackFile(again, None if strict else lambda fault: None, options.limits, start)
         interleaver = Interleaver(others.extras, others.packets(), start > 0, frames is not None)
         with (
-            VideoWriter(target, video.info, lossless, interleaver) as writer,
-            Progress("decode", video.frame_count, quiet) as progress,
+            VideoWriter(target, info, lossless, interleaver) as writer,
+            Progress("decode", info.frame_count, quiet) as progress,
         ):
-            for count, frame in enumerate(video.frames, 1):
+            for count, frame in enumerate(change_frames(video.frames, video.info, changes), 1):
                 writer.write(frame)
                 progress.update(count)
     seconds = time.monotonic() - started
@@ -88,8 +99,8 @@ def decode_command(
             {
                 "input": str(source),
                 "output": str(target),
-                "width": video.info.width,
-                "height": video.info.height,
+                "width": info.width,
+                "height": info.height,
                 "frames": progress.frames,
                 "bytes": target.stat().st_size,
                 "seconds": seconds,

@@ -4,13 +4,16 @@ import contextlib
 import re
 import time
 from collections.abc import Iterable
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from viddiff.cli import shared
+from viddiff.config import Start, start_text
 from viddiff.effort import PRESETS
+from viddiff.errors import ViddiffError
 
 if TYPE_CHECKING:
     from viddiff.container import Chunk
@@ -82,11 +85,16 @@ def _audio(context: click.Context, option: click.Parameter, value: str) -> str:
     help="Decode what was written and compare every frame with the encoder's reconstruction before the file "
     "gets its name. Not with --resume: what an earlier run coded has no reconstruction in this one.",
 )
+@click.option(
+    "--drop-alpha", is_flag=True, help="Lose an alpha channel, which is not coded, rather than end."
+)
 @shared.combined(
     shared.key_file_option,
     shared.passphrase_file_option,
     shared.start_option,
     shared.frames_option,
+    shared.fps_option,
+    shared.scale_option,
     shared.weights_option,
     shared.device_option,
     shared.workers_option,
@@ -106,10 +114,13 @@ def encode_command(
     encrypt: bool,
     resume: bool,
     verify: bool,
+    drop_alpha: bool,
     key_file: Path | None,
     passphrase_file: Path | None,
-    start: int,
+    start: Start,
     frames: int | None,
+    fps: Fraction | None,
+    scale: tuple[int, int] | None,
     weights: Path | None,
     device: str,
     workers: int | None,
@@ -140,6 +151,7 @@ def encode_command(
         secret = shared.read_secret(key_file, passphrase_file, confirm=True)
 
     from viddiff.codec import EncodeOptions
+    from viddiff.filters import Changes
     from viddiff.interleave import Interleaver, InterleavingWriter
     from viddiff.parallel import Machine, encode_video
     from viddiff.partfile import PartFile
@@ -150,7 +162,9 @@ def encode_command(
     options = EncodeOptions(quality, gop, low_delay, entropy, preset)
     machine = Machine(weights, shared.pick_device(device), workers)
     seen = source.stat()
-    job = {**vars(options), "audio": audio, "start": start, "frames": frames}
+    changes = Changes(fps, scale)
+    job = {**vars(options), "audio": audio, "start": start_text(start), "frames": frames}
+    job |= {"fps": fps and str(fps), "scale": scale, "drop_alpha": drop_alpha}
     job |= {"bytes": seen.st_size, "modified": seen.st_mtime_ns}
 
     def check(written: Path) -> None:
@@ -162,7 +176,7 @@ def encode_command(
             verify_file(written, summary.gops, machine, key, progress.update)
 
     with (
-        VideoReader(source, start, frames) as reader,
+        VideoReader(source, start, frames, changes=changes, drop_alpha=drop_alpha) as reader,
         TrackReader(source, audio) as others,
         contextlib.ExitStack() as stack,
     ):
@@ -175,20 +189,20 @@ def encode_command(
             out = stack.enter_context(shared.sealed_file(target, secret, wanted))
         info = reader.info
         interleaver = Interleaver(others.extras, others.packets(), start > 0, frames is not None)
+        count = None if frames is None else info.frame_count or frames
         started = time.monotonic()
         with Progress("encode", info.frame_count, quiet) as progress:
             summary = encode_video(
-                source,
                 reader,
-                start,
-                frames,
                 out,
                 machine,
                 options,
                 lambda s: progress.update(s.frames, s.size_bytes),
-                lambda file, header: InterleavingWriter(file, header, interleaver, frames),
+                lambda file, header: InterleavingWriter(file, header, interleaver, count),
                 done,
             )
+        if not summary.frames:
+            raise ViddiffError(f"{source} has no frame {start_text(start)}")
         seconds = time.monotonic() - started
         shared.print_notes([*reader.notes, *others.notes], quiet)
     summary.size_bytes = target.stat().st_size
