@@ -83,9 +83,11 @@ class DecodedVideo:
 
 
 def prepare_process() -> None:
-    """One thread each, and no reduced precision on GPUs, which would not be exact."""
+    """One thread each, and no reduced precision, whatever the environment asks for: it would not be exact."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
+    os.environ["ONEDNN_DEFAULT_FPMATH_MODE"] = os.environ["DNNL_DEFAULT_FPMATH_MODE"] = "STRICT"
+    torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
 
