@@ -44,7 +44,7 @@ def test_what_is_no_viddiff_error_is_found() -> None:
     def greedy(data: bytes) -> None:
         bytearray(b"\1") * ((fuzz_targets.MEMORY_MIB + 64) << 20)
 
-    with pytest.raises(fuzz_targets.Finding, match=r"IndexError in test_bad\.wrong"):
+    with pytest.raises(fuzz_targets.Finding, match="IndexError"):
         fuzz_targets.check(wrong, b"")
     with pytest.raises(fuzz_targets.Finding, match="MiB"):
         fuzz_targets.check(greedy, b"")
