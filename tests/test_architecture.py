@@ -11,7 +11,7 @@ ROOT = Path(viddiff.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 OWNERS = {
     "av": {
-        *("video", "videowriter", "keyframe"),
+        *("demuxer", "video", "videowriter", "keyframe"),
         *("trackreader", "trackwriter", "description", "opus", "failures"),
     },
     "constriction": {"entropy"},
@@ -41,7 +41,7 @@ LAYERS = [
     {"search", "mode_choice"},
     {"lookahead"},
     {"description", "interleave", "trackfile", "partfile"},
-    {"opus", "trackwriter"},
+    {"opus", "trackwriter", "demuxer"},
     {"trackreader", "videowriter"},
     {"video", "schedule", "access"},
     {"checkpoint"},

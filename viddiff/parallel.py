@@ -23,6 +23,7 @@ from viddiff.access import ReadOptions
 from viddiff.checkpoint import Codec
 from viddiff.codec import EncodeOptions, EncodeSummary, encode
 from viddiff.container import Chunk, Header, Writer
+from viddiff.demuxer import Source, name_of
 from viddiff.digest import frame_digest
 from viddiff.encoder import GopEncoder
 from viddiff.errors import LimitError, ViddiffError
@@ -110,7 +111,7 @@ def released_for(model_hash: bytes) -> Path:
 
 
 def encode_video(
-    source: Path,
+    source: Source,
     reader: VideoReader,
     start: int,
     count: int | None,
@@ -124,7 +125,8 @@ def encode_video(
     """Encode the frames of `reader`, which was opened as VideoReader(source, start, count), to `out`.
 
     done: chunks of the first GOPs, which are not coded again. Ctrl-C completes the file with what is coded.
-    If one process is not enough, `reader` is not read: each process opens `source` itself.
+    If one process is not enough, `reader` is not read: each process opens `source` itself. That of a live
+    source has to be.
     Raises VideoError, LimitError and CheckpointError, and ViddiffError if there is no frame.
     """
     codec, info = machine.codec(), reader.info
@@ -132,9 +134,10 @@ def encode_video(
     workers = machine.processes(
         -(-expected // options.gop), expected * info.width * info.height, _ENCODE_LEAST
     )
-    if workers == 1:
+    if workers == 1 or reader.live:
         summary = encode(reader, info, out, codec, options, progress, open_writer=open_writer, done=done)
     else:
+        reader.leave()
         header = Header(info, codec.hash, codec.name, options.gop, options.entropy, options.low_delay)
         output = Output(open_writer(out, header), EncodeSummary(), progress)
         arguments = (source, start, count, machine, options, output.repeat(done))
@@ -146,7 +149,7 @@ def encode_video(
                     output.take(*piece)
         summary = output.finish()
     if not summary.frames:
-        raise ViddiffError(f"{source} has no frame {start}")
+        raise ViddiffError(f"{name_of(source)} has no frame {start}")
     return summary
 
 
@@ -154,7 +157,7 @@ def _encode_share(
     give: Give,
     number: int,
     workers: int,
-    source: Path,
+    source: Source,
     start: int,
     count: int | None,
     machine: Machine,

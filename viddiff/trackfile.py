@@ -32,13 +32,22 @@ class TrackFile:
         next(self._chunks, None)
         self._begun = True
 
-    def packets(self) -> Iterator[TrackPacket]:
-        """The packets, once; reads the file as they are taken. BitstreamError, LimitError."""
+    def take(self, time: Fraction | None = None) -> TrackPacket | None:
+        """The next packet, whatever the time; None at the end. BitstreamError, LimitError."""
         while True:
             while self._ready:
-                yield from self._ready.popleft()
+                if (packet := next(self._ready[0], None)) is not None:
+                    return packet
+                self._ready.popleft()
             if next(self._chunks, None) is None and not self._ready:
-                return
+                return None
+
+    def stop_waiting(self) -> None:
+        """Nothing: a file is there."""
+
+    def packets(self) -> Iterator[TrackPacket]:
+        """What `take` gives."""
+        return iter(self.take, None)
 
     def _take(self, kind: int, payload: bytes) -> None:
         if kind == PACKETS:

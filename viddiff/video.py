@@ -1,19 +1,17 @@
-"""Video files in: any file that libav reads, as `Frame`s with exact times. (Out: `videowriter`.)"""
+"""Video in: any source that libav reads, as `Frame`s with exact times. (Out: `videowriter`.)"""
 
 import itertools
-import os
 import re
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import BinaryIO, Self, cast
+from typing import Self, cast
 
 import av
-from av.container import InputContainer
-from av.stream import Disposition
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from viddiff.config import MAX_HEIGHT, MAX_WIDTH, MIN_SIDE
+from viddiff.demuxer import Demuxer, Source
 from viddiff.errors import LimitError, VideoError
 from viddiff.failures import FAILURES
 from viddiff.frame import Frame, VideoInfo
@@ -21,8 +19,6 @@ from viddiff.keyframe import PIXEL_FORMATS, planes_from_picture
 from viddiff.videowriter import BT709, CHROMA_LOCATIONS, FULL, LIMITED, UNSPECIFIED, VideoWriter
 
 __all__ = ["VideoReader", "VideoWriter"]
-
-Source = str | os.PathLike[str] | BinaryIO
 
 
 class VideoReader:
@@ -32,17 +28,24 @@ class VideoReader:
     Times are those of the stream, in units of `info.time_base`, made strictly increasing.
     """
 
-    def __init__(self, source: Source, start: int = 0, frames: int | None = None, threads: int = 1) -> None:
+    def __init__(
+        self, source: Source | Demuxer, start: int = 0, frames: int | None = None, threads: int = 1
+    ) -> None:
+        """source: with a Demuxer, others can take what goes beside the video; it is not closed here."""
         self.notes: list[str] = []
         """Lines that the user should see; complete when the last frame has been read."""
-        self._name = os.fspath(source) if isinstance(source, str | os.PathLike) else "the input"
-        self._container = self._open(source)
+        self._own = None if isinstance(source, Demuxer) else Demuxer(source)
+        self._demuxer = source if isinstance(source, Demuxer) else cast(Demuxer, self._own)
+        self._name, self._container = self._demuxer.name, self._demuxer.container
         try:
             stream = self._select_stream(threads)
-            pictures = self._decode(stream)
+            self._feed = self._demuxer.claim([stream])
+            if self._own is not None:
+                self._own.drop_others()
+            pictures = self._decode()
             first = next(pictures, None)
             if first is None:
-                raise VideoError(f"{self._name} has no frame that can be decoded")
+                raise VideoError(f"{self._name} has no frame that can be decoded{self._hint()}")
             self.info = self._describe(first, stream, start, frames)
         except BaseException:
             self.close()
@@ -60,26 +63,30 @@ class VideoReader:
         self.close()
 
     def close(self) -> None:
-        """Release the file and the decoder."""
-        self._container.close()
+        """Release the source, unless others read it, too."""
+        if self._own is not None:
+            self._own.close()
+
+    @property
+    def live(self) -> bool:
+        """Whether the source cannot be read twice."""
+        return self._demuxer.live
+
+    def leave(self) -> None:
+        """The frames are not wanted, and need not wait while others read the source."""
+        self._feed.leave()
 
     def _note(self, line: str) -> None:
         if line not in self.notes:
             self.notes.append(line)
 
-    def _open(self, source: Source) -> InputContainer:
-        try:
-            if not isinstance(source, str | os.PathLike):
-                return av.open(source, "r", metadata_errors="replace")
-            if not os.path.exists(self._name):
-                raise VideoError(f"{self._name} does not exist")
-            return av.open(f"file:{self._name}", "r", metadata_errors="replace")
-        except FAILURES as error:
-            raise VideoError(f"{self._name} cannot be read as a video") from error
+    def _hint(self) -> str:
+        late = self._demuxer.live and self._container.format.name.startswith("mov")
+        return "; through a pipe, an .mp4 needs its index in front (faststart)" if late else ""
 
     def _select_stream(self, threads: int) -> VideoStream:
         """The first stream of moving pictures, ready to decode and of a size within the limits."""
-        streams = [s for s in self._container.streams.video if Disposition.attached_pic not in s.disposition]
+        streams = self._demuxer.videos
         if not streams:
             raise VideoError(f"{self._name} has no video in it")
         if len(streams) > 1:
@@ -97,9 +104,9 @@ class VideoReader:
         context.options = {"max_pixels": str((MAX_WIDTH + 128) * (MAX_HEIGHT + 128))}
         return streams[0]
 
-    def _decode(self, stream: VideoStream) -> Iterator[av.VideoFrame]:
+    def _decode(self) -> Iterator[av.VideoFrame]:
         try:
-            for packet in self._container.demux(stream):
+            for packet in self._feed:
                 try:
                     yield from packet.decode()
                 except av.InvalidDataError:

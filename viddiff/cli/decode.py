@@ -73,7 +73,7 @@ def decode_command(
     with options.open(source) as file, options.open(source) as again:
         video = decode_video(file, source, machine, start, frames, options)
         others = TrackFile(again, None if strict else lambda fault: None, options.limits)
-        interleaver = Interleaver(others.extras, others.packets(), start > 0, frames is not None)
+        interleaver = Interleaver(others.extras, others, start > 0, frames is not None)
         with (
             VideoWriter(target, video.info, lossless, interleaver) as writer,
             Progress("decode", video.frame_count, quiet) as progress,

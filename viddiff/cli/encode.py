@@ -140,6 +140,7 @@ def encode_command(
         secret = shared.read_secret(key_file, passphrase_file, confirm=True)
 
     from viddiff.codec import EncodeOptions
+    from viddiff.demuxer import Demuxer
     from viddiff.interleave import Interleaver, InterleavingWriter
     from viddiff.parallel import Machine, encode_video
     from viddiff.partfile import PartFile
@@ -162,8 +163,9 @@ def encode_command(
             verify_file(written, summary.gops, machine, key, progress.update)
 
     with (
-        VideoReader(source, start, frames) as reader,
-        TrackReader(source, audio) as others,
+        Demuxer(source) as demuxer,
+        VideoReader(demuxer, start, frames) as reader,
+        TrackReader(demuxer, audio) as others,
         contextlib.ExitStack() as stack,
     ):
         done: Iterable[Chunk] = ()
@@ -174,7 +176,7 @@ def encode_command(
         else:
             out = stack.enter_context(shared.sealed_file(target, secret, wanted))
         info = reader.info
-        interleaver = Interleaver(others.extras, others.packets(), start > 0, frames is not None)
+        interleaver = Interleaver(others.extras, others, start > 0, frames is not None)
         started = time.monotonic()
         with Progress("encode", info.frame_count, quiet) as progress:
             summary = encode_video(
@@ -190,7 +192,7 @@ def encode_command(
                 done,
             )
         seconds = time.monotonic() - started
-        shared.print_notes([*reader.notes, *others.notes], quiet)
+        shared.print_notes([*demuxer.notes, *reader.notes, *others.notes], quiet)
     summary.size_bytes = target.stat().st_size
     bpp = 8 * summary.size_bytes / (summary.frames * info.width * info.height)
     if as_json:
