@@ -53,7 +53,7 @@ LAYERS = [
     {"codec"},
     {"recovery"},
     {"data", "parallel"},
-    {"rates", "whitening", "selftest", "verify"},
+    {"rates", "whitening", "selftest", "verify", "streaming"},
     {"train_pass", "validation"},
     {"train_state"},
     {"train"},

@@ -45,7 +45,7 @@ class Demuxer:
         """`notes`: lines that the user should see."""
         self.live = is_live(source, form)
         self.clock = Fraction(-(1 << 62))
-        """Decoding time of the latest packet of video, in seconds."""
+        """The latest time of the packets of video that were read, in seconds."""
         self._feeds: dict[int, Feed] = {}
         self._unclaimed: list[tuple[Fraction, av.Packet[Any]]] | None = []
         self._reading = False
@@ -113,8 +113,9 @@ class Demuxer:
         if packet is None:
             return False
         stream = packet.stream
-        if isinstance(stream, VideoStream) and packet.dts is not None and not is_cover(stream):
-            self.clock = max(self.clock, packet.dts * packet.time_base)
+        time = packet.dts if packet.pts is None else packet.pts
+        if isinstance(stream, VideoStream) and time is not None and not is_cover(stream):
+            self.clock = max(self.clock, time * packet.time_base)
         if (feed := self._feeds.get(stream.index)) is not None:
             feed.put((before, packet))
         elif self._unclaimed is not None:

@@ -67,6 +67,12 @@ class EncodeOptions:
         """Most frames that are coded together."""
         return 1 if self.low_delay else MINI_GOP
 
+    @property
+    def latency(self) -> int:
+        """How many later frames have to come before a frame is coded and written, at most: a keyframe waits for
+        the mini-GOP after it."""
+        return 0 if self.low_delay else MINI_GOP
+
 
 @dataclass
 class EncodeSummary:

@@ -75,8 +75,8 @@ class DecodedVideo:
     """Frames that are decoded as they are taken."""
 
     info: VideoInfo
-    frame_count: int
-    """How many are to come."""
+    frame_count: int | None
+    """How many are to come; None if only the end will tell."""
     frames: Iterator[Frame]
     damage: Damage
     """What was lost of the frames that were taken."""
@@ -222,8 +222,9 @@ def decode_video(
     else:
         parts = _decode_in_processes(source, video, gops, machine, options, workers)
     damage = Damage(start, stop)
-    frames = conceal(parts, gops, video, damage, options.strict)
-    skipped = start - gops[0].first if gops else 0
+    first = gops[0].first if gops else start
+    frames = conceal(parts, first, video, damage, options.strict)
+    skipped = start - first
     # A part ends after its frames; the whole ends where the file does, so that damage at its end is noticed.
     end = skipped + stop - start if stop < total else None
     return DecodedVideo(video, stop - start, itertools.islice(frames, skipped, end), damage)

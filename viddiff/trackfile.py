@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import Any, BinaryIO
 
 from viddiff.config import Limits
-from viddiff.container import META, PACKETS, TRACK
+from viddiff.container import META, PACKETS, TRACK, Chunk
 from viddiff.errors import BitstreamError
 from viddiff.reader import Reader
 from viddiff.tracks import Extras, TrackPacket, unpack_packets
@@ -28,18 +28,17 @@ class TrackFile:
         self.extras = Extras()
         self._ready: deque[Iterator[TrackPacket]] = deque()
         self._begun = False
-        self._chunks = Reader(file, limits, self._take).chunks(on_fault)
-        next(self._chunks, None)
+        self.reader = Reader(file, limits, self._take)
+        self._scan = self.reader.scan(on_fault)
+        self._first = next(self._scan, None)
         self._begun = True
 
     def take(self, time: Fraction | None = None) -> TrackPacket | None:
         """The next packet, whatever the time; None at the end. BitstreamError, LimitError."""
         while True:
-            while self._ready:
-                if (packet := next(self._ready[0], None)) is not None:
-                    return packet
-                self._ready.popleft()
-            if next(self._chunks, None) is None and not self._ready:
+            if (packet := self._pop()) is not None:
+                return packet
+            if next(self._scan, None) is None and not self._ready:
                 return None
 
     def stop_waiting(self) -> None:
@@ -48,6 +47,14 @@ class TrackFile:
     def packets(self) -> Iterator[TrackPacket]:
         """What `take` gives."""
         return iter(self.take, None)
+
+    def _pop(self) -> TrackPacket | None:
+        """The next packet of those that have been read."""
+        while self._ready:
+            if (packet := next(self._ready[0], None)) is not None:
+                return packet
+            self._ready.popleft()
+        return None
 
     def _take(self, kind: int, payload: bytes) -> None:
         if kind == PACKETS:
@@ -58,6 +65,20 @@ class TrackFile:
             self.extras.take_meta(payload)
         elif kind == TRACK:
             self.extras.take_track(payload)
+
+
+class PassingTracks(TrackFile):
+    """The same of a file that is read only once: as someone else takes the chunks of the video."""
+
+    def scan(self) -> Iterator[tuple[int, Chunk]]:
+        """All chunks of the video with their offsets, once. See `Reader.scan`."""
+        if self._first is not None:
+            yield self._first
+            yield from self._scan
+
+    def take(self, time: Fraction | None = None) -> TrackPacket | None:
+        """The next packet of those ahead of the chunks that were taken; None if there is none yet."""
+        return self._pop()
 
 
 def summary(file: BinaryIO, limits: Limits | None = None) -> dict[str, Any]:

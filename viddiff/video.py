@@ -94,6 +94,8 @@ class VideoReader:
         context = cast(VideoCodecContext | None, streams[0].codec_context)
         if context is None:
             raise VideoError(f"{self._name} is of a video format without a decoder")
+        if not context.width or not context.height:
+            raise VideoError(f"{self._name} has no frame that can be decoded{self._hint()}")
         if not (MIN_SIDE <= context.width <= MAX_WIDTH and MIN_SIDE <= context.height <= MAX_HEIGHT):
             raise LimitError(
                 f"{self._name} is {context.width}x{context.height}; sizes from {MIN_SIDE}x{MIN_SIDE} "
