@@ -69,8 +69,7 @@ class EncodeOptions:
 
     @property
     def latency(self) -> int:
-        """How many later frames have to come before a frame is coded and written, at most: a keyframe waits for
-        the mini-GOP after it."""
+        """How many later frames have to come before one leaves, at most: a keyframe waits for a mini-GOP."""
         return 0 if self.low_delay else MINI_GOP
 
 
