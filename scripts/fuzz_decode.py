@@ -1,120 +1,74 @@
 #!/usr/bin/env python
 """Coverage-guided fuzzing (atheris, the extra `fuzz`) of all that reads files: anything but a result or a
-ViddiffError, in time and memory, is a finding. Each kind is made small and kept in tests/data/bad.
+ViddiffError, in time and memory, is a finding. Each kind is made small and kept in tests/data/bad, where a
+test runs it for ever. See docs/fuzzing.md.
 
     scripts/fuzz_decode.py --minutes 10                   # shared by all targets
-    scripts/fuzz_decode.py --minutes 60 --target decode
+    scripts/fuzz_decode.py --minutes 60 --target decode --corpus ~/corpus
 """
 
 import argparse
 import contextlib
-import io
 import re
 import subprocess
 import sys
 import tempfile
-from fractions import Fraction
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 BAD = ROOT / "tests" / "data" / "bad"
-NAMES = ("header", "container", "entropy", "weights", "sealed", "decode")
 MAX_BYTES = {
     "header": 200,
     "container": 4096,
     "entropy": 600,
     "weights": 1 << 19,
     "sealed": 20_000,
+    "tracks": 8000,
     "decode": 6000,
 }
+"""Targets, and the largest input of each."""
+KEPT_BYTES = 4096
+"""Largest input that is kept for the way in which it ended."""
 MEMORY_MIB = 4096
 """Of a whole process, instrumented; `fuzz_targets` has the tighter bound for each input."""
 
 
-def seeds(target: str) -> list[bytes]:
-    """Sound inputs to begin with."""
-    import fuzz_targets
-    import numpy as np
-
-    from viddiff import checkpoint
-    from viddiff.codec import EncodeOptions, encode
-    from viddiff.config import ModelConfig
-    from viddiff.container import META, PACKETS, TRACK, Header, KeyChunk, PredictedChunk, Writer
-    from viddiff.entropy import SymbolEncoder
-    from viddiff.frame import Frame, VideoInfo
-    from viddiff.sealing import SealedWriter
-
-    def synthetic() -> bytes:
-        out = io.BytesIO()
-        writer = Writer(out, Header(VideoInfo(32, 16, time_base=Fraction(1, 90)), bytes(32), "tiny", 16))
-        tags = (
-            b'{"tags": {"a": "b"}, "chapters": [[0, 5, 1, 25, {}]], "video": {"tags": {}, "disposition": 1}}'
-        )
-        writer.attach(META, bytes([len(tags)]) + tags)
-        track = b'{"kind": "audio", "codec": "opus", "time_base": [1, 48], "format": "matroska", '
-        track += b'"tags": {}, "disposition": 0, "details": {}}'
-        writer.attach(TRACK, bytes([len(track)]) + track)
-        for gop in range(3):
-            writer.write(KeyChunk(20 * gop, b"abc"))
-            writer.attach(PACKETS, bytes([1, 0, 4, 2, 7, 7, 3, 1, 8]))
-            writer.write(PredictedChunk((20 * gop + 2, 20 * gop + 5, 20 * gop + 6), b"\0xyz"))
-        writer.finish()
-        return out.getvalue()
-
-    def real(size: int, bit_depth: int, options: EncodeOptions) -> bytes:
-        rng, out = np.random.default_rng(1), io.BytesIO()
-        kind, top = (np.uint8, 256) if bit_depth == 8 else (np.uint16, 1024)
-        shapes = (size, size), (size // 2, size // 2), (size // 2, size // 2)
-        base = [rng.integers(0, top, s).astype(kind) for s in shapes]
-        frames = [Frame(*(np.roll(p, t, 0) for p in base), t) for t in range(6)]
-        encode(frames, VideoInfo(size, size, bit_depth), out, fuzz_targets.tiny_codec(), options)
-        return out.getvalue()
-
-    def symbols(coder: str) -> bytes:
-        encoder = SymbolEncoder(coder)  # type: ignore[arg-type]
-        indexes = np.arange(40) % 5 - 1
-        encoder.put(np.where(indexes < 0, 0, indexes * 50), indexes, fuzz_targets.some_tables())
-        return bytes([coder == "huffman", 40, 0, 0]) + encoder.finish()
-
-    def sealed(data: bytes) -> bytes:
-        out = io.BytesIO()
-        writer = SealedWriter(out, fuzz_targets.KEY, salt=bytes(32))
-        writer.write(data)
-        writer.finish()
-        return out.getvalue()
-
-    if target == "header":
-        return [Header(VideoInfo(32, 16), bytes(32), name, 16).pack() for name in ("", "größer")]
-    if target == "container":
-        return [synthetic()]
-    if target == "entropy":
-        return [symbols("ans"), symbols("huffman"), bytes([2, 40, 200, 40, 0])]
-    if target == "sealed":
-        return [sealed(synthetic()), sealed(synthetic() + bytes(9000)), sealed(b"")]
-    if target == "weights":
-        codec = checkpoint.untrained(ModelConfig("tiny", quarter=1, eighth=1, hyper=1))
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "tiny.safetensors"
-            checkpoint.save(path, codec.model, codec.motion, codec.tables)
-            return [path.read_bytes()]
-    return [
-        real(16, 8, EncodeOptions(gop=6)),
-        real(16, 8, EncodeOptions(gop=3, entropy="huffman")),
-        real(24, 10, EncodeOptions(gop=6, low_delay=True, quality=10)),
-        real(64, 8, EncodeOptions(gop=6, quality=5)),
-    ]
+def slug(text: str) -> str:
+    """A file's name for a message, without the numbers and folders in it."""
+    words = re.sub(r"\S*/", "", text.lower())
+    return re.sub(r"[\W\d_]+", "-", words).strip("-")[:60].strip("-")
 
 
-def work(target: str, seconds: int, corpus: Path) -> None:
+class Keeper:
+    """Keeps what was found: in BAD one small input of each finding, in `endings` one of each other ending."""
+
+    def __init__(self, target: str, endings: Path) -> None:
+        self.target, self.endings, self.known = target, endings, set[str]()
+        endings.mkdir(parents=True, exist_ok=True)
+
+    def keep(self, folder: Path, ending: str, data: bytes) -> None:
+        """Unless there is a smaller one."""
+        path = folder / f"{slug(ending)}.bin"
+        if not path.exists() or path.stat().st_size > len(data):
+            folder.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+
+    def ended(self, ending: str, data: bytes) -> None:
+        if ending != "result" and len(data) <= KEPT_BYTES:
+            self.keep(self.endings, ending, data)
+
+
+def work(target: str, seconds: int, corpus: Path, endings: Path) -> None:
     """Fuzz one target in this process, which ends with it."""
     import atheris
 
     with atheris.instrument_imports(include=["viddiff"]):
         import fuzz_targets
     from fuzz_mutate import MUTATORS, smaller
+    from fuzz_seeds import seeds
 
-    function, known = fuzz_targets.TARGETS[target], set[str]()
+    function, keeper = fuzz_targets.TARGETS[target], Keeper(target, endings)
 
     def finding(data: bytes) -> str:
         try:
@@ -124,75 +78,58 @@ def work(target: str, seconds: int, corpus: Path) -> None:
         return ""
 
     def one_input(data: bytes) -> None:
-        message = finding(data)
-        if message and message not in known:
-            known.add(message)
-            data = smaller(target, data, lambda candidate: finding(candidate) == message)
-            name = re.sub(r"\W+", "-", message.lower())
-            (BAD / target).mkdir(parents=True, exist_ok=True)
-            (BAD / target / f"{name}.bin").write_bytes(data)
-            print(f"FINDING {target}: {message} ({len(data)} bytes)", flush=True)
+        try:
+            keeper.ended(fuzz_targets.check(function, data), data)
+        except fuzz_targets.Finding as found:
+            message = str(found)
+            if message not in keeper.known:
+                keeper.known.add(message)
+                data = smaller(target, data, lambda candidate: finding(candidate) == message)
+                keeper.keep(BAD / target, message, data)
+                print(f"FINDING {target}: {message} ({len(data)} bytes)", flush=True)
 
-    for number, seed in enumerate(seeds(target)):
+    begin = [*seeds(target), *(path.read_bytes() for path in (BAD / target).glob("*.bin"))]
+    for number, seed in enumerate(begin):
         (corpus / f"seed{number}").write_bytes(seed)
     arguments = [sys.argv[0], f"-max_total_time={seconds}", f"-max_len={MAX_BYTES[target]}", "-timeout=120"]
-    arguments += [
-        f"-rss_limit_mb={MEMORY_MIB}",
-        "-print_final_stats=1",
-        "-len_control=0",
-        f"-artifact_prefix={corpus}/",
-    ]
+    arguments += [f"-rss_limit_mb={MEMORY_MIB}", "-print_final_stats=1", "-len_control=0"]
+    arguments += [f"-artifact_prefix={corpus}/", str(corpus)]
     if target in MUTATORS:
         atheris.Setup(
-            [*arguments, str(corpus)],
+            arguments,
             one_input,
             custom_mutator=lambda data, size, seed: MUTATORS[target](data, size, seed, atheris.Mutate),
         )
     else:
-        atheris.Setup([*arguments, str(corpus)], one_input)
+        atheris.Setup(arguments, one_input)
     atheris.Fuzz()
 
 
-def fuzz(target: str, seconds: int) -> tuple[int, int]:
-    """Fuzz one target in a process of its own; executions and findings."""
-    with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder) / "log"
-        corpus = Path(folder) / "corpus"
-        corpus.mkdir()
-        command = [
-            sys.executable,
-            __file__,
-            "--worker",
-            str(seconds),
-            "--corpus",
-            str(corpus),
-            "--target",
-            target,
-        ]
-        with open(log, "wb") as file:
-            code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT).returncode
-        text = log.read_text(errors="replace")
-        findings = re.findall(r"^FINDING .*", text, re.M)
-        for artifact in corpus.glob("[clto]*-*"):  # crash, leak, timeout, oom: ends of the process itself
-            (BAD / target).mkdir(parents=True, exist_ok=True)
-            (BAD / target / f"{artifact.name[:16]}.bin").write_bytes(artifact.read_bytes())
-            findings.append(f"FINDING {target}: {artifact.name}")
-        counts = [
-            int(n)
-            for n in re.findall(r"^#(\d+)|number_of_executed_units: *(\d+)", text, re.M)
-            for n in n
-            if n
-        ]
-        covered = re.findall(r" cov: (\d+)", text)
-        for line in findings:
-            print(line)
-        print(
-            f"{target}: {max(counts, default=0)} executions, {len(findings)} findings, coverage {covered[-1:]}",  # noqa: E501
-            flush=True,
-        )
-        if code and not findings:
-            print(text[-2000:])
-        return max(counts, default=0), len(findings) + (code != 0 and not findings)
+def fuzz(target: str, seconds: int, kept: Path) -> tuple[int, int]:
+    """Fuzz one target in a process of its own, which goes on from what is in `kept`; executions, findings."""
+    corpus, endings, log = kept / target, kept / "endings" / target, kept / f"{target}.log"
+    corpus.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, __file__, "--target", target, "--corpus", str(kept), "--worker", str(seconds)]
+    with open(log, "wb") as file:
+        code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT).returncode
+    text = log.read_text(errors="replace")
+    findings = re.findall(r"^FINDING .*", text, re.M)
+    for artifact in corpus.glob("[clto]*-*"):  # crash, leak, timeout, oom: ends of the process itself
+        (BAD / target).mkdir(parents=True, exist_ok=True)
+        artifact.rename(BAD / target / f"{artifact.name[:16]}.bin")
+        findings.append(f"FINDING {target}: {artifact.name}")
+    counts = [int(a or b) for a, b in re.findall(r"^#(\d+)|number_of_executed_units: *(\d+)", text, re.M)]
+    covered = (re.findall(r" cov: (\d+)", text) or ["0"])[-1]
+    executions = max(counts, default=0)
+    print("\n".join(findings), end="\n" if findings else "")
+    print(
+        f"{target}: {executions} executions, {len(findings)} findings, {covered} branches covered, "
+        f"{len(list(endings.glob('*.bin')))} kinds of errors",
+        flush=True,
+    )
+    if code and not findings:
+        print(text[-2000:])
+    return executions, len(findings) + (code != 0 and not findings)
 
 
 def main() -> None:
@@ -200,15 +137,22 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--minutes", type=float, default=10, help="for all targets together")
-    parser.add_argument("--target", choices=NAMES, help="only this one")
+    parser.add_argument("--target", choices=MAX_BYTES, help="only this one")
+    parser.add_argument(
+        "--corpus",
+        type=Path,
+        help="keep here what reached something new, and go on from it; endings/ has an input of each error",
+    )
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--corpus", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        return work(options.target, options.worker, options.corpus)
-    names = [options.target] if options.target else NAMES
-    with contextlib.suppress(KeyboardInterrupt):
-        results = [fuzz(name, max(int(options.minutes * 60 / len(names)), 1)) for name in names]
+        kept, target = options.corpus, options.target
+        return work(target, options.worker, kept / target, kept / "endings" / target)
+    names = [options.target] if options.target else list(MAX_BYTES)
+    with contextlib.suppress(KeyboardInterrupt), tempfile.TemporaryDirectory() as temporary:
+        kept = options.corpus or Path(temporary)
+        seconds = max(int(options.minutes * 60 / len(names)), 1)
+        results = [fuzz(name, seconds, kept) for name in names]
         print(f"{sum(r[0] for r in results)} executions, {sum(r[1] for r in results)} findings")
         sys.exit(any(r[1] for r in results))
 

@@ -122,13 +122,14 @@ MUTATORS: dict[str, Callable[[bytes, int, int, Mutate], bytes]] = {
     "container": mutated_chunks,
     "decode": mutated_chunks,
     "sealed": mutated_records,
+    "tracks": mutated_chunks,
     "weights": mutated_weights,
 }
 
 
 def smaller(target: str, data: bytes, still: Callable[[bytes], bool], tries: int = 300) -> bytes:
     """A smaller input of which `still` holds: whole chunks left out, then spans of bytes."""
-    chunked = target in ("container", "decode")
+    chunked = MUTATORS.get(target) is mutated_chunks
     if chunked:
         chunks = split(data)
         at = len(chunks) - 1

@@ -1,7 +1,7 @@
 """What hostile bytes are thrown at.
 
-A target takes any bytes and ends in a result or in a ViddiffError; `check` says whether it did, in time and
-memory.
+A target takes any bytes and ends in a result or in a ViddiffError; `check` says in which, and whether in time
+and memory. The tests hold every input in tests/data/bad against it.
 """
 
 import io
@@ -26,12 +26,15 @@ from viddiff.config import Limits, ModelConfig
 from viddiff.container import Header, KeyChunk
 from viddiff.entropy import SymbolDecoder, Tables, discretised_tables
 from viddiff.errors import ViddiffError
+from viddiff.frame import Frame, VideoInfo
+from viddiff.interleave import Interleaver
 from viddiff.packet import unpack_mini_gop
 from viddiff.reader import Reader
 from viddiff.recovery import Damage, conceal, decode_gop
 from viddiff.schedule import schedule
 from viddiff.sealing import SealedReader, Secret, unlock, wants
-from viddiff.trackfile import summary
+from viddiff.trackfile import TrackFile, summary
+from viddiff.videowriter import VideoWriter
 
 LIMITS = Limits(pixels=64 * 64, frames=200)
 """Of whole decodes: so that a sound file, too, ends soon."""
@@ -95,10 +98,10 @@ def entropy(data: bytes) -> None:
 
 
 def weights(data: bytes) -> None:
-    with tempfile.NamedTemporaryFile(suffix=".safetensors") as file:
-        file.write(data)
-        file.flush()
-        checkpoint.load(Path(file.name))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.safetensors"
+        path.write_bytes(data)
+        checkpoint.load(path)
 
 
 def sealed(data: bytes) -> None:
@@ -116,6 +119,21 @@ def sealed(data: bytes) -> None:
     container_layer = SealedReader(io.BytesIO(data), key, lenient=True)
     list(Reader(container_layer).chunks(lambda fault: None))  # type: ignore[arg-type]
     SealedReader(io.BytesIO(data), key).readall()
+
+
+def tracks(data: bytes) -> None:
+    """All that travels beside the video, into media files of either kind, beside three black pictures."""
+    planes = (np.zeros(shape, np.uint8) for shape in ((16, 16), (8, 8), (8, 8)))
+    picture = Frame(*planes, 0)
+    for name in ("a.mkv", "a.mp4"):
+        others = TrackFile(io.BytesIO(data), lambda fault: None, LIMITS)
+        beside = Interleaver(others.extras, others.packets())
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            VideoWriter(Path(folder) / name, VideoInfo(16, 16), others=beside) as writer,
+        ):
+            for pts in range(3):
+                writer.write(replace(picture, pts=pts))
 
 
 def decode(data: bytes) -> None:
@@ -138,20 +156,20 @@ def decode(data: bytes) -> None:
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    target.__name__: target for target in (header, container, entropy, weights, sealed, decode)
+    target.__name__: target for target in (header, container, entropy, weights, sealed, tracks, decode)
 }
 
 
 def check(target: Callable[[bytes], None], data: bytes) -> str:
-    """How `target` ended: "result" or the name of a ViddiffError. Raises Finding for anything else."""
+    """How `target` ended: "result", or a ViddiffError's name and words. Raises Finding for anything else."""
     began, size = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     ending = "result"
     try:
         target(data)
     except ViddiffError as error:
-        ending = type(error).__name__
+        ending = f"{type(error).__name__} {error}"
         if len(str(error).splitlines()) != 1:
-            raise Finding(f"{ending} of more than one line") from error
+            raise Finding(f"{type(error).__name__} of more than one line") from error
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # a panic of a Rust library is no Exception

@@ -11,18 +11,21 @@ ROOT = Path(viddiff.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 OWNERS = {
     "av": {
-        *("demuxer", "video", "videowriter", "keyframe"),
+        *("demuxer", "video", "videowriter", "keyframe", "picture", "filters", "streamheader"),
         *("trackreader", "trackwriter", "description", "opus", "failures"),
     },
     "constriction": {"entropy"},
     "click": {"cli"},
     "tqdm": {"progress"},
+    "plotille": {"gops"},
+    "matplotlib": {"gops"},
     "safetensors": {"checkpoint", "train_state"},
     "torchvision": {"data"},
     "cryptography": {"sealing"},
 }
 LAYERS = [
-    {"errors", "config", "effort", "failures", "__init__"},
+    {"errors", "config", "effort", "failures", "__init__", "compiled"},
+    {"display"},
     {"frame"},
     {
         "container",
@@ -40,10 +43,11 @@ LAYERS = [
     {"reader", "tracks", "block_search", "grouping", "sealing"},
     {"search", "mode_choice"},
     {"lookahead"},
-    {"description", "interleave", "trackfile", "partfile"},
-    {"opus", "trackwriter", "demuxer"},
+    {"description", "interleave", "trackfile", "partfile", "picture", "streamheader"},
+    {"opus", "trackwriter", "demuxer", "filters"},
     {"trackreader", "videowriter"},
     {"video", "schedule", "access"},
+    {"gops"},
     {"checkpoint"},
     {"templates"},
     {"predicted"},

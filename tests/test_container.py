@@ -629,7 +629,7 @@ def test_hostile_index_is_rebuilt() -> None:
     for name, data in forged.items():
         reader = Reader(io.BytesIO(data))
         with pytest.raises((BitstreamError, LimitError)):
-            reader._stored_index(len(data) - 14)
+            reader.check(reader._stored_index(len(data) - 14))
         assert reader.index() == truth, name
         assert reader.frame_count == 11, name
     assert Reader(io.BytesIO(FILE))._stored_index(len(FILE) - 14) == truth

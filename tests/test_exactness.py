@@ -2,6 +2,8 @@
 
 import hashlib
 import io
+import itertools
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -14,9 +16,11 @@ from viddiff import checkpoint
 from viddiff.checkpoint import Codec
 from viddiff.codec import EncodeOptions, decode, decode_chunks
 from viddiff.config import ModelConfig
+from viddiff.container import KeyChunk
 from viddiff.errors import CheckpointError
 from viddiff.frame import Frame
 from viddiff.models.layers import ACTIVATION_MAX, EXACT_LIMIT, IntConv2d
+from viddiff.parallel import prepare_process
 from viddiff.reader import Reader
 
 
@@ -78,6 +82,52 @@ def test_without_onednn(files: list[bytes], full: Codec, expected: list[str]) ->
         assert digests(files, full) == expected
 
 
+def test_reduced_precision_is_not_for_us(
+    files: list[bytes], full: Codec, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """bfloat16 inside of oneDNN would be inexact on processors that have it; users ask for it by these."""
+    for name in ("ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE"):
+        monkeypatch.setenv(name, "BF16")
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        prepare_process()
+        assert torch.get_float32_matmul_precision() == "highest"
+        assert os.environ["ONEDNN_DEFAULT_FPMATH_MODE"] == os.environ["DNNL_DEFAULT_FPMATH_MODE"] == "STRICT"
+        assert digests(files[1:], full) == expected[1:]
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.parametrize("order", [(1, 0), (0,), (1,), (0, 1, 0)])
+def test_gops_in_any_order(files: list[bytes], full: Codec, order: tuple[int, ...]) -> None:
+    """By one codec, which keeps nothing from one GOP to the next."""
+    whole = list(decode(io.BytesIO(files[0]), full))
+    reader = Reader(io.BytesIO(files[0]))
+    entries = reader.index()
+    ends = [entries[1].frame, len(whole)]
+    for number in order:
+        reader.seek(entries[number])
+        alone = decode_chunks(reader, itertools.islice(reader, _chunks_of(files[0], number)), full)
+        assert digest(alone) == digest(iter(whole[entries[number].frame : ends[number]])), f"{number = }"
+
+
+def _chunks_of(data: bytes, gop: int) -> int:
+    keys = [isinstance(chunk, KeyChunk) for chunk in Reader(io.BytesIO(data))]
+    starts = [n for n, key in enumerate(keys) if key] + [len(keys)]
+    return starts[gop + 1] - starts[gop]
+
+
+def test_vanishing_numbers_flushed_to_zero(files: list[bytes], full: Codec, expected: list[str]) -> None:
+    """Some processors and programs have no denormal numbers; there are none to lose."""
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor cannot")
+    try:
+        assert digests(files[1:], full) == expected[1:]
+    finally:
+        torch.set_flush_denormal(False)
+
+
 def test_gops_alone(files: list[bytes], full: Codec) -> None:
     whole = list(decode(io.BytesIO(files[0]), full))
     reader = Reader(io.BytesIO(files[0]))
@@ -89,7 +139,10 @@ def test_gops_alone(files: list[bytes], full: Codec) -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_gpu(files: list[bytes], expected: list[str]) -> None:
+@pytest.mark.parametrize("allowed", [False, True])
+def test_gpu(files: list[bytes], expected: list[str], allowed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether matrix products may use TF32 or not; convolutions must not, and loading weights sees to it."""
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", allowed)
     model, motion = checkpoint.fresh(ModelConfig())
     model.to("cuda")
     motion.to("cuda")

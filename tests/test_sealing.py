@@ -5,6 +5,7 @@ import hmac
 import io
 import json
 import os
+import re
 import zlib
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from viddiff import sealing
 from viddiff.checkpoint import Codec
 from viddiff.cli import main
 from viddiff.codec import decode
@@ -77,6 +79,15 @@ def test_vector() -> None:
     assert with_key == "75274c9b67db0c24b961027f7b30c59be4aa20f33c4036f6dcb95d27b87248ba"
     assert with_words == "a6d22c480ab68a8ea1fd4c6153f27e3f3054c107a6bb7c847a32a8303eaf9c1e"
     assert sealed(b"", KEY)[START:].hex() == "63f5f52ba2be9ff1c1e8e58683824f2a"
+
+
+@pytest.mark.parametrize(("number", "secret"), enumerate([KEY, WORDS]))
+def test_the_vectors_of_the_specification(number: int, secret: Secret) -> None:
+    assert sealing.__doc__ is not None
+    blocks = re.findall(r"^    89564446.*\n    .*$", sealing.__doc__, re.M)
+    vector = bytes.fromhex("".join(blocks[number].split()))
+    assert sealed(b"", secret) == vector
+    assert opened(vector, secret).readall() == b""
 
 
 @settings(max_examples=40, deadline=None)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -18,11 +19,20 @@ from viddiff.checkpoint import Codec
 from viddiff.cli import main
 from viddiff.codec import decode
 from viddiff.container import META, PACKETS, TRACK, Writer, pack_varint
-from viddiff.errors import BitstreamError
+from viddiff.errors import BitstreamError, LimitError
 from viddiff.reader import Reader
 from viddiff.trackfile import TrackFile
-from viddiff.trackreader import TrackReader
-from viddiff.tracks import Attachment, Chapter, Extras, Track, TrackPacket, pack_packets, unpack_packets
+from viddiff.trackreader import TAG_LETTERS, TrackReader
+from viddiff.tracks import (
+    MAX_JSON,
+    Attachment,
+    Chapter,
+    Extras,
+    Track,
+    TrackPacket,
+    pack_packets,
+    unpack_packets,
+)
 
 RATE = 48000
 FRAME = 1024 / RATE
@@ -163,8 +173,8 @@ def contents(path: Path) -> Contents:
         return found
 
 
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(a) for a in arguments])
+def run(*arguments: object, color: bool = False) -> Result:
+    return CliRunner().invoke(main, [str(a) for a in arguments], color=color)
 
 
 @pytest.fixture
@@ -599,12 +609,58 @@ def test_tracks_that_lie(payload: bytes) -> None:
         {"tags": {}, "chapters": [[5, 1, 1, 1, {}]], "video": {"tags": {}, "disposition": 0}},
         {"tags": {}, "chapters": [[0, 1 << 80, 1, 1, {}]], "video": {"tags": {}, "disposition": 0}},
         {"tags": {}, "chapters": [], "video": {"tags": {}}},
+        {"tags": {"title": "half \ud83d"}, "chapters": [], "video": {"tags": {}, "disposition": 0}},
+        {"name": "\udc80.ttf", "mime": ""},
     ],
 )
 def test_meta_that_lies(values: dict[str, Any]) -> None:
     text = json.dumps(values).encode()
     with pytest.raises(BitstreamError):
         Extras().take_meta(pack_varint(len(text)) + text)
+
+
+def test_json_is_bounded_before_it_is_read() -> None:
+    bomb = b"[" + b"[]," * (MAX_JSON // 3) + b"[]]"
+    tracemalloc.start()
+    with pytest.raises(LimitError):
+        Extras().take_meta(pack_varint(len(bomb)) + bomb)
+    assert tracemalloc.get_traced_memory()[1] < 3 * len(bomb)
+    tracemalloc.stop()
+    with pytest.raises(LimitError):
+        list(Extras(tags={"title": "x" * MAX_JSON}).pack_meta())
+
+
+def test_a_tag_that_is_no_text_for_people_is_left_out(tmp_path: Path, there: Any) -> None:
+    tags = {"title": "T", "dump": "x" * (TAG_LETTERS + 1)}
+    source = Source([Sound("libopus")], tags=tags).write(tmp_path / "a.mkv")
+    with TrackReader(source) as reader:
+        assert "dump" not in {name.lower() for name in reader.extras.tags}
+        assert reader.extras.tags["title"] == "T"
+        assert [note.lower() for note in reader.notes] == [
+            "left the tag dump out, which is longer than 65536"
+        ]
+    assert json.loads(run("info", there(source), "--json").stdout)["tags"]["title"] == "T"
+
+
+def test_text_of_a_file_does_not_command_the_terminal(
+    tmp_path: Path, weights: Path, small_file: bytes
+) -> None:
+    """Titles, names and languages are printed as text: without escapes, on their line."""
+    evil = "\x1b]0;owned\x07\x9b2J\u202e\r\nError: x"
+    extras = Extras({evil: evil}, [], {"title": evil}, 0, [Attachment(evil, evil, b"x")])
+    track = Track("audio", evil, Fraction(1, 48), "mp4", b"", {"language": evil}, 0, {"layout": evil})
+    chunks = [*((META, payload) for payload in extras.pack_meta()), (TRACK, track.pack())]
+    vdf = tmp_path / "a.vdf"
+    vdf.write_bytes(with_chunks(small_file, *chunks))
+    shown = [run("info", vdf, color=True)]
+    shown += [
+        run("decode", vdf, tmp_path / f"a.{e}", "--weights", weights, color=True) for e in ("mp4", "y4m")
+    ]
+    for result in shown:
+        assert result.exit_code == 0, result.output
+        assert "owned" in result.output, "it is there as text"
+        assert not {"\x1b", "\x07", "\x9b", "\u202e"} & set(result.output)
+        assert not any(line.startswith("Error") for line in result.output.splitlines())
 
 
 @pytest.mark.parametrize(

@@ -264,20 +264,21 @@ def test_rgb_becomes_bt709(tmp_path: Path) -> None:
     with VideoReader(tmp_path / "a.mkv") as reader:
         (frame,) = reader
         assert (reader.info.matrix, reader.info.full_range) == (1, False)
-        assert reader.notes[0] == "converted bgr0 to yuv420p"
+        assert reader.notes == ["converted bgr0 to yuv420p, by the matrix of BT.709 to limited range"]
+        assert reader.info.chroma_location == 1
     assert abs(int(frame.y[9, 9]) - 173) <= 1  # green in BT.709, limited range
     assert abs(int(frame.u[9, 9]) - 42) <= 1
     assert abs(int(frame.v[9, 9]) - 26) <= 1
 
 
-def test_alpha_is_left_out_with_a_note(tmp_path: Path) -> None:
+def test_alpha_is_left_out_if_so_wanted(tmp_path: Path) -> None:
     picture = coloured("yuva420p")
     planes = [
         np.frombuffer(memoryview(p), np.uint8).reshape(p.height, -1)[:, : p.width].copy()
         for p in picture.planes
     ]
     store(tmp_path / "a.mkv", [picture])
-    with VideoReader(tmp_path / "a.mkv") as reader:
+    with VideoReader(tmp_path / "a.mkv", drop_alpha=True) as reader:
         (frame,) = reader
         assert reader.notes == ["converted yuva420p to yuv420p", "left the alpha channel out"]
     assert all(np.array_equal(p, q) for p, q in zip(frame.planes, planes[:3], strict=True))

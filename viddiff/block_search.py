@@ -6,8 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from viddiff.compiled import compiled
 from viddiff.models.warp import BLOCK
-from viddiff.residual_cost import compiled, spectrum_bits, transform
+from viddiff.residual_cost import spectrum_bits, transform
 
 Field = NDArray[np.int64]
 """Vectors of blocks, (2, rows, cols), x first, in quarter luma samples."""

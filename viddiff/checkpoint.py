@@ -33,6 +33,8 @@ from viddiff.models.residual import STEP_MAX
 DEFAULT = "small.safetensors"
 """The released weights, in the package's `checkpoints`."""
 MAX_BYTES = 64 << 20
+MAX_HEADER_BYTES = 1 << 20
+"""Most bytes of safetensors' JSON, which takes 20 times as much once it is read."""
 _FORMAT = "viddiff-1"
 _WIDTH_LIMIT = 512
 
@@ -160,10 +162,10 @@ def _config(metadata: dict[str, str] | None) -> ModelConfig:
     try:
         values = json.loads(metadata["config"])
         config = ModelConfig(**values)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError("the weights' configuration is damaged") from error
     widths = (config.quarter, config.eighth, config.latent, config.hyper)
-    if not isinstance(config.name, str) or len(config.name) > 64:
+    if not isinstance(config.name, str) or not config.name.isprintable() or len(config.name.encode()) > 64:
         raise CheckpointError("the weights' configuration has no usable name")
     if not all(type(width) is int and 1 <= width <= _WIDTH_LIMIT for width in widths) or config.latent != 96:
         raise CheckpointError(f"the weights' configuration has widths {widths}, beyond 1..{_WIDTH_LIMIT}")
@@ -181,13 +183,19 @@ def stated_hash(path: Path) -> str:
 
 def load(path: Path | None = None, device: torch.device | str = "cpu") -> Codec:
     """Load weights for use; None takes the released ones. Raises CheckpointError on anything but sound
-    weights."""
+    weights.
+
+    Hostile ones cost at most 256 MiB and four times the size of their file.
+    """
     if path is None:
         with resources.as_file(resources.files("viddiff.checkpoints") / DEFAULT) as released:
             return load(released, device)
     try:
         if path.stat().st_size > MAX_BYTES:
             raise CheckpointError(f"{path} is larger than {MAX_BYTES >> 20} MiB")
+        with open(path, "rb") as raw:
+            if int.from_bytes(raw.read(8), "little") > MAX_HEADER_BYTES:
+                raise CheckpointError(f"cannot read weights from {path}: its header is absurdly large")
         with safe_open(path, framework="pt") as file:
             config = _config(file.metadata())
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -221,14 +229,19 @@ def _assemble(config: ModelConfig, tensors: dict[str, Tensor], stated: str, devi
         model.quantisation.table.copy_(steps)
         for part, module in _encoder_parts(model).items():
             names = module.state_dict()
-            module.load_state_dict({n: encoder[f"{part}.{n}"].float() for n in names})
+            module.load_state_dict({n: _finite(encoder, f"{part}.{n}") for n in names})
+        factors = _finite(encoder, "quantisation.factors")
+        if factors.shape != model.quantisation.factors.shape:
+            raise CheckpointError("the quantisation factors have the wrong shape")
         with torch.no_grad():
-            model.quantisation.factors.copy_(encoder["quantisation.factors"])
+            model.quantisation.factors.copy_(factors)
     except KeyError as error:
         raise CheckpointError(f"the weights lack {error}") from error
     except (RuntimeError, TypeError) as error:
         raise CheckpointError(f"the weights do not fit the model: {error}") from error
     _check_tables(tables)
+    if unknown := tensors.keys() - _decoder_names(model, motion):
+        raise CheckpointError(f"the weights hold {min(unknown)!r}, which this version does not know")
     if device.type == "cuda":
         torch.backends.cudnn.allow_tf32 = False  # its 11 bits are too few for coefficients of 12
     digest = content_hash(config, tensors)
@@ -239,6 +252,20 @@ def _assemble(config: ModelConfig, tensors: dict[str, Tensor], stated: str, devi
     model.to(device=device, memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]
     motion.to(device).eval().requires_grad_(False)
     return Codec(model, motion, tables, digest)
+
+
+def _finite(encoder: dict[str, Tensor], name: str) -> Tensor:
+    """One of the encoder's tensors in float32. CheckpointError unless it holds finite numbers."""
+    tensor = encoder[name]
+    if tensor.dtype not in (torch.float16, torch.float32) or not tensor.isfinite().all():
+        raise CheckpointError(f"the encoder's {name} does not hold finite numbers")
+    return tensor.float()
+
+
+def _decoder_names(model: VideoModel, motion: MotionPrior) -> set[str]:
+    """What the tensors that decoding depends on can be called."""
+    parts = {f"{name}.{part}" for name in _layers(model, motion) for part in ("weight", "bias", "exponent")}
+    return parts | {"quantisation.table"} | {f"tables.{field.name}" for field in fields(TableSet)}
 
 
 def _check_tables(tables: TableSet) -> None:

@@ -1,6 +1,16 @@
 """Sizes, limits and presets, each stated once."""
 
 from dataclasses import dataclass
+from fractions import Fraction
+
+Start = int | Fraction
+"""Where a part of a video begins: number of a frame from 0, or seconds after the first frame."""
+
+
+def start_text(start: Start) -> str:
+    """How a message names it: 7, or "at 1.5 s"."""
+    return str(start) if isinstance(start, int) else f"at {float(start):g} s"
+
 
 MIN_SIDE = 16
 """Smallest width or height, in luma samples."""

@@ -11,6 +11,7 @@ A payload is at most 64 MiB. Types below 0x80 are critical: a decoder rejects th
 second HEADER. Types from 0x80 are ancillary: a decoder checks their CRC and skips those it does not need.
 
     01 HEADER     02 KEY     03 PREDICTED     04 END     80 INDEX     81 TRACK     82 PACKETS     83 META
+    84 DISPLAY
     05 SEALED, in place of HEADER: an encrypted file, see `sealing`
 
 HEADER, always the first chunk; a value that is not listed is rejected, and so are bytes after the last field:
@@ -33,6 +34,17 @@ HEADER, always the first chunk; a value that is not listed is rejected, and so a
 It has no room for extensions: what an old decoder may ignore goes into a new ancillary chunk, and what it may
 not ignore takes a flag, a critical type or a version.
 
+DISPLAY comes directly after HEADER, or is not there: u8, whose bits say which of these fields follow, in
+this order. Other bits, and bytes after the last field, are for later: writers leave them out, readers ignore
+them.
+
+    bit 0   8 x u16    display that the video was mastered on (SMPTE ST 2086): x, y of red, green, blue and
+                       white, in 0.00002
+    bit 1   2 x u32    its most and its least luminance, in 0.0001 cd/m2
+    bit 2   2 x u16    content light level: MaxCLL, MaxFALL, in cd/m2
+    bit 3   u8         the frames are interlaced: 1 top field first, 2 bottom field first
+    bit 4   9 x i32    display matrix, as libav has it, that holds in place of HEADER's rotation
+
 KEY, a frame that needs nothing before it: 4B 46 ("KF", to find it again after damage) | zigzag pts | picture.
 PREDICTED, n frames (1..64, and n * width * height at most 8 * 4096 * 2304, so that a decoder can keep them
 all), displayed after all frames before them, predicted from frames of the same GOP:
@@ -50,7 +62,7 @@ The first of both kinds is KEY, and pts strictly increase. INDEX, for seeking:
 META, TRACK and PACKETS carry what came with the video; a decoder of frames needs none of them, and a file
 without sound, subtitles and the like has none. META and TRACK stand before the first KEY, both as
 
-    varint size of JSON | JSON, an object in UTF-8 | data
+    varint size of JSON, at most 4 MiB | JSON, an object in UTF-8 | data
 
 META is either {"tags": {..}, "chapters": [[start, end, numerator, denominator, {..}]..], "video": {"tags":
 {..}, "disposition": n}} without data, chapters in units of numerator/denominator seconds and {..} text by
@@ -84,11 +96,13 @@ from itertools import pairwise
 from typing import Any, BinaryIO
 
 from viddiff.config import MAX_GOP, MAX_HEIGHT, MAX_WIDTH, MIN_SIDE
+from viddiff.display import Display
 from viddiff.errors import BitstreamError, LimitError
 from viddiff.frame import VideoInfo
 
 MAGIC = b"\x89VDF\r\n\x1a\n"
-HEADER, KEY, PREDICTED, END, SEALED, INDEX, TRACK, PACKETS, META = 1, 2, 3, 4, 5, 0x80, 0x81, 0x82, 0x83
+HEADER, KEY, PREDICTED, END, SEALED = 1, 2, 3, 4, 5
+INDEX, TRACK, PACKETS, META, DISPLAY = 0x80, 0x81, 0x82, 0x83, 0x84
 MAX_PAYLOAD = 64 << 20
 """Largest payload of a chunk, in bytes."""
 MAX_PREDICTED = 64
@@ -298,6 +312,8 @@ class Writer:
         self.size_bytes = file.write(MAGIC)
         """Bytes written so far."""
         self._emit(HEADER, payload)
+        if header.video.display != Display():
+            self._emit(DISPLAY, header.video.display.pack())
 
     def write(self, chunk: Chunk) -> None:
         """Append a chunk. BitstreamError if its times or place are wrong, LimitError if it is over 64 MiB."""

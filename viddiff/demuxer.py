@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Self, TypeVar
 
 import av
 from av.container import InputContainer
-from av.stream import Discard, Disposition, Stream
+from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from viddiff.errors import VideoError
@@ -41,8 +41,9 @@ class Demuxer:
 
         VideoError.
         """
-        self.name, self.notes = name_of(source), list[str]()
-        """`notes`: lines that the user should see."""
+        self.source, self.name = source, name_of(source)
+        self.broken, self.end = False, 0.0
+        """Whether it ended in the middle of something; when the packets end that were read, in seconds."""
         self.live = is_live(source, form)
         self.clock = Fraction(-(1 << 62))
         """The latest time of the packets of video that were read, in seconds."""
@@ -93,27 +94,24 @@ class Demuxer:
     def drop_others(self) -> None:
         """Packets that nobody has claimed are not wanted."""
         self._unclaimed = None
-        for stream in self.container.streams:
-            if stream.index not in self._feeds:
-                stream.discard = Discard.all
 
     def read(self) -> bool:
-        """Read the next packet, wherever it belongs; False at the end. VideoError, which for a live source
-        is an end like others, but noted."""
+        """Read the next packet, wherever it belongs; False at the end, `broken` or not. VideoError."""
         before = self.clock
         try:
             packet = self._next()
         except FAILURES as error:
             self._packets = iter(())
             reason = getattr(error, "strerror", None) or error
-            if not self.live:
-                raise VideoError(f"{self.name} cannot be read to its end: {reason}") from error
-            self.notes.append(f"{self.name} broke off: {reason}")
-            packet = None
+            if not self.live and not isinstance(error, av.InvalidDataError):
+                raise VideoError(f"{self.name} cannot be decoded to its end: {reason}") from error
+            self.broken, packet = True, None
         if packet is None:
             return False
         stream = packet.stream
         time = packet.dts if packet.pts is None else packet.pts
+        if packet.pts is not None and packet.time_base is not None:
+            self.end = max(self.end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
         if isinstance(stream, VideoStream) and time is not None and not is_cover(stream):
             self.clock = max(self.clock, time * packet.time_base)
         if (feed := self._feeds.get(stream.index)) is not None:

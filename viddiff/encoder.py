@@ -28,11 +28,9 @@ MINI_GOP = 8
 """Most frames that are coded together, in a hierarchy; 4 need more bits, 16 as often more as fewer."""
 LEVEL_OFFSETS = (0.0, 2.5, 4.0, 5.5)
 """QP added on each level of the hierarchy: frames that others lean on are worth more."""
-LEVEL_GROWTH, LEVEL_GROWTH_MAX = 0.25, 0.6
-"""By how much these grow for each unit of the keyframe's persistence (`lookahead`), and at the most."""
 LOW_DELAY_OFFSETS = (2.0, 1.0, 2.0, 0.0)
 """QP added in low delay, by position in a pattern of four frames."""
-KEY_OFFSETS = (-3.5, -3.6, -13.0)
+KEY_OFFSETS = (-3.5, -3.6, -11.0)
 """QP added for keyframes: where nothing of them lives on, for each unit of persistence (`lookahead`), and at
 the least."""
 LIVE_KEY_OFFSET = -8.0
@@ -105,8 +103,6 @@ class GopEncoder:
         self.state: dict[int, Reference] = {}
         self.searched: dict[int, SearchReference] = {}
         self.key_bytes = 0
-        self.persistence = 0.0
-        """Of the GOP's keyframe (`lookahead`)."""
 
     def encode(self, group: Group) -> list[tuple[KeyChunk | PredictedChunk, list[Frame]]]:
         """The group's chunks, each with its reconstruction in display order."""
@@ -118,9 +114,8 @@ class GopEncoder:
         offset = LIVE_KEY_OFFSET
         if anchor is not None:
             lmbda = lmbda_of_step(step_of_quality(self.options.quality))
-            self.persistence = persistence(frame, anchor, self.info.bit_depth, lmbda)
             lost, living, least = KEY_OFFSETS
-            offset = max(lost + living * self.persistence, least)
+            offset = max(lost + living * persistence(frame, anchor, self.info.bit_depth, lmbda), least)
         payload, decoded = self._still(frame, offset)
         self.state = {0: Reference(0, planes_of(decoded, self.info.bit_depth, self.codec.device))}
         self.searched = {}
@@ -189,12 +184,9 @@ class GopEncoder:
         return stats
 
     def _step(self, item: FramePlan) -> int:
-        if self.options.low_delay:
-            offset = LOW_DELAY_OFFSETS[item.time % len(LOW_DELAY_OFFSETS)]
-        else:
-            growth = min(LEVEL_GROWTH * self.persistence, LEVEL_GROWTH_MAX)
-            offset = LEVEL_OFFSETS[item.level] * (1 + growth)
-        return step_of_quality(self.options.quality, offset)
+        offsets = LOW_DELAY_OFFSETS if self.options.low_delay else LEVEL_OFFSETS
+        position = item.time % len(LOW_DELAY_OFFSETS) if self.options.low_delay else item.level
+        return step_of_quality(self.options.quality, offsets[position])
 
     def _searched(self, time: int) -> SearchReference:
         if time not in self.searched:

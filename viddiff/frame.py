@@ -1,10 +1,12 @@
 """Frames and what is known of the video that they belong to."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
+
+from viddiff.display import Display
 
 Plane = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -59,5 +61,7 @@ class VideoInfo:
     """Width to height of one sample."""
     rotation: int = 0
     """Clockwise degrees by which a player turns the picture: 0, 90, 180 or 270."""
+    display: Display = field(default_factory=Display)
+    """What else a player has to know."""
     frame_count: int | None = None
     """Number of frames if the source declares it (a hint for progress only)."""

@@ -22,8 +22,8 @@ from viddiff import checkpoint
 from viddiff.access import ReadOptions
 from viddiff.checkpoint import Codec
 from viddiff.codec import EncodeOptions, EncodeSummary, encode
+from viddiff.config import Start, start_text
 from viddiff.container import Chunk, Header, Writer
-from viddiff.demuxer import Source, name_of
 from viddiff.digest import frame_digest
 from viddiff.encoder import GopEncoder
 from viddiff.errors import LimitError, ViddiffError
@@ -32,7 +32,7 @@ from viddiff.grouping import after_gops, group_frames
 from viddiff.output import Observer, Output
 from viddiff.reader import Reader
 from viddiff.recovery import Damage, GopEnd, conceal, decode_gop
-from viddiff.schedule import Gop, schedule
+from viddiff.schedule import Gop, frame_number, schedule
 from viddiff.team import Give, Mark, Team
 from viddiff.video import VideoReader
 
@@ -83,9 +83,11 @@ class DecodedVideo:
 
 
 def prepare_process() -> None:
-    """One thread each, and no reduced precision on GPUs, which would not be exact."""
+    """One thread each, and no reduced precision, whatever the environment asks for: it would not be exact."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
+    os.environ["ONEDNN_DEFAULT_FPMATH_MODE"] = os.environ["DNNL_DEFAULT_FPMATH_MODE"] = "STRICT"
+    torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
 
@@ -111,10 +113,7 @@ def released_for(model_hash: bytes) -> Path:
 
 
 def encode_video(
-    source: Source,
     reader: VideoReader,
-    start: int,
-    count: int | None,
     out: BinaryIO,
     machine: Machine,
     options: EncodeOptions,
@@ -122,12 +121,11 @@ def encode_video(
     open_writer: Callable[[BinaryIO, Header], Writer] = Writer,
     done: Iterable[Chunk] = (),
 ) -> EncodeSummary:
-    """Encode the frames of `reader`, which was opened as VideoReader(source, start, count), to `out`.
+    """Encode the frames of `reader` to `out`.
 
     done: chunks of the first GOPs, which are not coded again. Ctrl-C completes the file with what is coded.
-    If one process is not enough, `reader` is not read: each process opens `source` itself. That of a live
-    source has to be.
-    Raises VideoError, LimitError and CheckpointError, and ViddiffError if there is no frame.
+    If one process is not enough, `reader` is not read: each process opens the source `again` itself.
+    Raises VideoError, LimitError and CheckpointError. Returns totals; there may be no frame at all.
     """
     codec, info = machine.codec(), reader.info
     expected = info.frame_count or options.gop * 64
@@ -140,7 +138,7 @@ def encode_video(
         reader.leave()
         header = Header(info, codec.hash, codec.name, options.gop, options.entropy, options.low_delay)
         output = Output(open_writer(out, header), EncodeSummary(), progress)
-        arguments = (source, start, count, machine, options, output.repeat(done))
+        arguments = (reader.again, machine, options, output.repeat(done))
         with output.until_interrupted(), Team(_encode_share, arguments, workers, _CHUNKS_WAITING) as team:
             for piece in team.in_order():
                 if isinstance(piece, list):
@@ -148,8 +146,6 @@ def encode_video(
                 else:
                     output.take(*piece)
         summary = output.finish()
-    if not summary.frames:
-        raise ViddiffError(f"{name_of(source)} has no frame {start}")
     return summary
 
 
@@ -157,9 +153,7 @@ def _encode_share(
     give: Give,
     number: int,
     workers: int,
-    source: Source,
-    start: int,
-    count: int | None,
+    open_reader: Callable[[], VideoReader],
     machine: Machine,
     options: EncodeOptions,
     done: int,
@@ -167,7 +161,7 @@ def _encode_share(
     """Of the GOPs after those that are done, encode every one whose number is `number` modulo `workers`, and
     give its chunks, each with the digests of its frames; then give the reader's notes."""
     codec = machine.codec()
-    with VideoReader(source, start, count) as reader:
+    with open_reader() as reader:
         gop, encoder = -1, GopEncoder(codec, reader.info, options, EncodeSummary(), None)
         for group in after_gops(group_frames(reader, options.gop, options.mini_gop), done):
             if group.key:
@@ -189,16 +183,16 @@ def decode_video(
     file: BinaryIO,
     source: Path,
     machine: Machine,
-    start: int = 0,
+    start: Start = 0,
     count: int | None = None,
     options: ReadOptions | None = None,
 ) -> DecodedVideo:
-    """Decode `count` frames from number `start` on, from the GOPs that hold them; `file` is `source` opened.
+    """Decode `count` frames from `start` on, from the GOPs that hold them; `file` is `source` opened.
 
     Raises ViddiffError here or while frames are taken.
     """
     options = options or ReadOptions()
-    all_gops = schedule(file, options.limits)
+    all_gops = schedule(file, options.limits, start, count)
     file.seek(0)
     reader = Reader(file, options.limits)
     if machine.weights is None:
@@ -209,8 +203,10 @@ def decode_video(
     if not total:
         for _ in reader:  # which raises if that is for damage
             pass
-    if start and start >= total:
-        raise ViddiffError(f"{source} has no frame {start}, for it has {total} frames")
+    first = frame_number(file, all_gops, video, start, options.limits)
+    if first and first >= total:
+        raise ViddiffError(f"{source} has no frame {start_text(start)}, for it has {total} frames")
+    start = first
     stop = total if count is None else min(start + count, total)
     gops = [gop for gop in all_gops if gop.first < stop and gop.first + gop.frames > start]
     workers = machine.processes(len(gops), (stop - start) * video.width * video.height, _DECODE_LEAST)

@@ -2,11 +2,14 @@
 
 import io
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import replace
 from typing import BinaryIO
 
 from viddiff.config import Limits
 from viddiff.container import (
+    DISPLAY,
     END,
     END_SIZE,
     HEADER,
@@ -26,6 +29,7 @@ from viddiff.container import (
     read_varint,
     read_zigzag,
 )
+from viddiff.display import Display
 from viddiff.errors import BitstreamError, LimitError
 
 
@@ -118,6 +122,7 @@ class Reader:
         video = self.header.video
         if video.width * video.height > self._limits.pixels:
             raise LimitError(f"frames of {video.width}x{video.height} are over {self._limits.pixels} pixels")
+        self._take_display()
         self._first = self._source.offset
         self._timeline, self._frames = Timeline(self.header), 0
         self._lost = self._ended = False
@@ -128,6 +133,13 @@ class Reader:
 
     def __iter__(self) -> Iterator[Chunk]:
         return self.chunks()
+
+    def _take_display(self) -> None:
+        """Read the DISPLAY that may follow. A damaged one stays where it is, to be met by `scan`."""
+        if self._source.fill(1) and self._source.buffer[0] == DISPLAY:
+            with suppress(BitstreamError, LimitError):
+                display = Display.unpack(self._source.chunk()[1])
+                self.header = replace(self.header, video=replace(self.header.video, display=display))
 
     @property
     def offset(self) -> int:
@@ -146,16 +158,27 @@ class Reader:
         return (chunk for _, chunk in self.scan(on_fault, stop))
 
     def stored_index(self) -> tuple[IndexEntry, ...]:
-        """The same from INDEX alone. BitstreamError or LimitError if it is not there or not true."""
+        """All KEY chunks as INDEX has them. BitstreamError or LimitError if it is not there or damaged."""
         try:
             return self._stored_index(self._file.seek(0, io.SEEK_END) - END_SIZE)
+        finally:
+            self._file.seek(self._source.offset + len(self._source.buffer))
+
+    def check(self, entries: Iterable[IndexEntry]) -> None:
+        """BitstreamError unless all these KEY chunks are where they are said to be."""
+        try:
+            end = self._file.seek(0, io.SEEK_END)
+            for entry in entries:
+                self._key_at(entry, end)
         finally:
             self._file.seek(self._source.offset + len(self._source.buffer))
 
     def index(self) -> tuple[IndexEntry, ...]:
         """All KEY chunks, from INDEX or else by reading the whole file. `chunks` goes on where it was."""
         try:
-            return self.stored_index()
+            stored = self.stored_index()
+            self.check(stored)
+            return stored
         except (BitstreamError, LimitError):
             self._file.seek(0)
             entries, self.frame_count = [], 0
@@ -233,7 +256,7 @@ class Reader:
         raise BitstreamError(f"no KEY chunk of time {entry.pts} begins at byte {entry.offset}")
 
     def _stored_index(self, end: int) -> tuple[IndexEntry, ...]:
-        """What INDEX says, if END, at byte `end`, leads to it and it is true of the KEY chunks."""
+        """What INDEX says, if END, at byte `end`, leads to it."""
         self._file.seek(max(end, 0))
         kind, payload = _Source(self._file).chunk()
         offset = int.from_bytes(payload, "little")
@@ -248,12 +271,11 @@ class Reader:
         total, _ = read_varint(body, 0)
         if total > self._limits.frames:
             raise LimitError(f"{total} frames are over the limit of {self._limits.frames}")
-        entries = []
-        for entry in index_entries(body, self.header.gop):
-            self._key_at(entry, offset)
-            entries.append(entry)
+        entries = tuple(index_entries(body, self.header.gop))
+        if entries and not self._first <= entries[0].offset <= entries[-1].offset < offset:
+            raise BitstreamError("INDEX names places outside of the chunks")
         self.frame_count = total
-        return tuple(entries)
+        return entries
 
 
 def index_entries(body: bytes, gop: int) -> Iterator[IndexEntry]:

@@ -6,23 +6,16 @@ prediction the worse it is, and a miss that few coefficients describe costs less
 """
 
 import math
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from viddiff.compiled import compiled
 
 SIDE = 8
 """Side of a block in samples."""
 _SLOPE = 1.5
 """Bits of a coefficient for every e-fold growth of its energy. Found by encoding."""
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-
-
-def compiled(function: _Function) -> _Function:
-    """`function`, compiled by numba; the machine code is kept on disk."""
-    return cast(_Function, numba.njit(cache=True, nogil=True)(function))
 
 
 @compiled

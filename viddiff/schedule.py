@@ -4,11 +4,15 @@ If INDEX is true of a file, it says all. Otherwise the whole file is read, and w
 what INDEX says. If there is none, the times on either side of a gap tell how many frames fit in it.
 """
 
+from bisect import bisect_right
+from contextlib import suppress
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import zip_longest
+from math import ceil
 from typing import BinaryIO
 
-from viddiff.config import Limits
+from viddiff.config import Limits, Start
 from viddiff.container import IndexEntry, KeyChunk, read_varint
 from viddiff.errors import BitstreamError, LimitError
 from viddiff.frame import VideoInfo
@@ -61,15 +65,62 @@ class Found:
         )  # a frame takes a byte at the least
 
 
-def schedule(file: BinaryIO, limits: Limits) -> list[Gop]:
-    """The GOPs of a seekable file, in order. Raises BitstreamError if its header is bad, and LimitError."""
+def schedule(file: BinaryIO, limits: Limits, start: Start = 0, count: int | None = None) -> list[Gop]:
+    """The GOPs of a seekable file, in order. Raises BitstreamError if its header is bad, and LimitError.
+
+    If only `count` frames from `start` on are wanted, what INDEX says is checked for their GOPs alone.
+    """
     file.seek(0)
     reader = Reader(file, limits)
     try:
-        entries = reader.stored_index()
+        gops = _stored(reader)
+        wanted = needed(gops, reader.header.video, start, count)
+        reader.check(gop.entry for gop in wanted if gop.entry is not None)
     except (BitstreamError, LimitError):
         return _surveyed(file, limits, reader.index_body)
-    gops = []
+    return gops
+
+
+def needed(gops: list[Gop], video: VideoInfo, start: Start, count: int | None) -> list[Gop]:
+    """The GOPs that hold `count` frames from `start` on, or may do so if that is a time."""
+    if isinstance(start, int):
+        stop = None if count is None else start + count
+    else:
+        at = moment(gops, video, start)
+        place = max(bisect_right(gops, at, key=lambda gop: gop.pts) - 1, 0)
+        start = gops[place].first if gops else 0
+        stop = None if count is None else start + (gops[place].frames if gops else 0) + count
+    return [gop for gop in gops if gop.first + gop.frames > start and (stop is None or gop.first < stop)]
+
+
+def moment(gops: list[Gop], video: VideoInfo, start: Fraction) -> int:
+    """`start` seconds after the first frame as a time of the file, rounded up."""
+    return (gops[0].pts if gops else 0) + ceil(start / video.time_base)
+
+
+def frame_number(file: BinaryIO, gops: list[Gop], video: VideoInfo, start: Start, limits: Limits) -> int:
+    """Number of the frame that `start` means: the first that is not before it. Reads one GOP at most."""
+    if isinstance(start, int) or not gops:
+        return int(start)
+    at = moment(gops, video, start)
+    gop = needed(gops, video, start, 1)[0]
+    number = gop.first
+    if gop.entry is not None and gop.pts < at:
+        file.seek(0)
+        reader = Reader(file, limits)
+        with suppress(BitstreamError, LimitError):
+            reader.seek(gop.entry)
+            for chunk in reader.chunks(stop=gop.stop):
+                times = (chunk.pts,) if isinstance(chunk, KeyChunk) else chunk.pts
+                number += sum(time < at for time in times)
+                if times[-1] >= at:
+                    return number
+        number = gop.first + gop.frames
+    return number
+
+
+def _stored(reader: Reader) -> list[Gop]:
+    entries, gops = reader.stored_index(), list[Gop]()
     for entry, following in zip_longest(entries, entries[1:]):
         frames = (following.frame if following else reader.frame_count or 0) - entry.frame
         until, stop = (following.pts, following.offset) if following else (None, None)

@@ -12,6 +12,15 @@
 What the records hold is a whole `.vdf`, magic and all. The key is one file's own: a changed SEALED chunk and
 records of another file, in another order, missing, or with others after the last do not open. Records of one
 size make the file seekable and hide everything but the total size. They are written and read as they come.
+
+Test vectors: nothing (one record of 0 bytes) sealed with the salt 64 65 .. 83, by the key file 00 01 .. 1F
+and by the passphrase "grüne Wiese" at cost 14:
+
+    89564446 0D0A1A0A 0532 01 00 6465666768696A6B6C6D6E6F707172737475767778797A7B7C7D7E7F80818283
+    13D0B010B6FDEEC96A28BA8696FACA5F 94452EB8 63F5F52BA2BE9FF1C1E8E58683824F2A
+
+    89564446 0D0A1A0A 0532 01 0E 6465666768696A6B6C6D6E6F707172737475767778797A7B7C7D7E7F80818283
+    7B59CD971373C5DD1C5DB63CFAFF7E17 FF7ACC8B E8E35601D9F4A7576D6DA766CE880F6C
 """
 
 import hmac

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from viddiff.block_search import BORDER, Field, Scene, best_vectors, costs_below, fetch
 from viddiff.effort import SearchEffort
-from viddiff.models.motion_prior import LEVEL_FACTORS, MergeCandidates, coarse, first_step
+from viddiff.models.motion_context import Floats, merge_candidates
+from viddiff.models.motion_prior import LEVEL_FACTORS, coarse, first_step
 from viddiff.models.warp import BLOCK, LUMA_TAPS
 from viddiff.residual_cost import residual_bits, spectra
 
@@ -138,7 +139,7 @@ class FieldSearch:
                 scene, level, factor, parent, np.stack(candidates), np.array(steps), directions
             )
             if others is not None:
-                chosen = _merged(scene, level, chosen, costs, parent, coarse(others, factor))
+                chosen = _merged(scene, level, chosen, costs, parent, coarse(others, factor).float().numpy())
             levels.append(chosen)
         return levels
 
@@ -152,18 +153,18 @@ class FieldSearch:
 
 
 def _merged(
-    scene: Scene, level: int, best: Field, best_costs: NDArray[np.float32], parent: Field, others: Tensor
+    scene: Scene, level: int, best: Field, best_costs: NDArray[np.float32], parent: Field, others: Floats
 ) -> Field:
     """The field `best` with blocks merged where that costs less, in both checkerboard steps."""
     chosen, price = parent, np.float32(MERGE_BITS[level])
     rows, cols = best_costs.shape
-    early = first_step(rows, cols, others.device)[0, 0].numpy()
+    early = first_step(rows, cols, torch.device("cpu"))[0, 0].numpy()
     for mask in (early, ~early):
         field, costs = best, best_costs
-        before, known = (torch.from_numpy(part)[None] for part in (parent, chosen))
-        candidates = MergeCandidates.of(before, known, others)
-        for vectors, counts in zip(candidates.vectors.numpy(), candidates.numbers.numpy() > 0, strict=True):
-            limits = np.where(counts[0] & mask, costs - price, 0)
+        candidates = merge_candidates(parent.astype(np.float32), chosen.astype(np.float32), others)
+        for floats, numbers in zip(*candidates, strict=True):
+            vectors = floats.astype(np.int64)
+            limits = np.where((numbers[0] > 0) & mask, costs - price, 0)
             merged = costs_below(scene, LEVEL_FACTORS[level], vectors, limits)
             wins = merged < limits
             field, costs = np.where(wins, vectors, field), np.where(wins, merged + price, costs)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from viddiff.access import ReadOptions
 from viddiff.checkpoint import Codec
 from viddiff.codec import decode_chunks
+from viddiff.config import Start
 from viddiff.container import Chunk, IndexEntry, KeyChunk, read_varint
 from viddiff.errors import BitstreamError, LimitError
 from viddiff.frame import Frame
@@ -34,7 +36,7 @@ POLL_SECONDS = 0.05
 def decode_stream(
     file: BinaryIO,
     machine: Machine,
-    start: int = 0,
+    start: Start = 0,
     count: int | None = None,
     options: ReadOptions | None = None,
 ) -> tuple[DecodedVideo, PassingTracks]:
@@ -44,19 +46,31 @@ def decode_stream(
     Raises ViddiffError here or while frames are taken.
     """
     options = options or ReadOptions()
-    damage = Damage(start, options.limits.frames if count is None else start + count)
+    first = start if isinstance(start, int) else 0
+    damage = Damage(first, options.limits.frames if count is None or first != start else first + count)
     on_fault = None if options.strict else lambda fault: damage.faults.append(str(fault))
     tracks = PassingTracks(file, on_fault, options.limits)
     header = tracks.reader.header
     if machine.weights is None:
         machine = replace(machine, weights=released_for(header.model_hash))
     decoder = _StreamDecoder(tracks, machine.codec(), damage, options.strict)
-    frames: Iterator[Frame] = islice(
-        conceal(decoder.parts(), 0, header.video, damage, options.strict), start, None
-    )
+    frames = conceal(decoder.parts(), 0, header.video, damage, options.strict)
+    frames = _since(frames, start, header.video.time_base)
     if count is not None:
         frames = decoder.ending(islice(frames, count))
     return DecodedVideo(header.video, count, frames, damage), tracks
+
+
+def _since(frames: Iterator[Frame], start: Start, time_base: Fraction) -> Iterator[Frame]:
+    """Those from number `start` on, or from so many seconds after the first."""
+    if isinstance(start, int):
+        yield from islice(frames, start, None)
+        return
+    since: Fraction | None = None
+    for frame in frames:
+        since = frame.pts + start / time_base if since is None else since
+        if frame.pts >= since:
+            yield frame
 
 
 class _StreamDecoder:

@@ -2,14 +2,18 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from fractions import Fraction
 from typing import Any, BinaryIO
 
-from viddiff.config import Limits
+from viddiff.config import Limits, Start
 from viddiff.container import META, PACKETS, TRACK, Chunk
-from viddiff.errors import BitstreamError
+from viddiff.errors import BitstreamError, LimitError
 from viddiff.reader import Reader
 from viddiff.tracks import Extras, TrackPacket, unpack_packets
+
+_BEFORE = {False: Fraction(1), True: Fraction(10)}
+"""Seconds by which packets may begin before a frame that they last to, by whether there are subtitles."""
 
 
 class TrackFile:
@@ -20,10 +24,12 @@ class TrackFile:
         file: BinaryIO,
         on_fault: Callable[[BitstreamError], None] | None = None,
         limits: Limits | None = None,
+        start: Start = 0,
     ) -> None:
         """Read all that comes before the first frame. BitstreamError, LimitError. Does not close `file`.
 
-        on_fault: as of `Reader.chunks`.
+        on_fault: as of `Reader.chunks`. start: packets that end before it are not wanted, and not all are
+        read.
         """
         self.extras = Extras()
         self._ready: deque[Iterator[TrackPacket]] = deque()
@@ -32,6 +38,8 @@ class TrackFile:
         self._scan = self.reader.scan(on_fault)
         self._first = next(self._scan, None)
         self._begun = True
+        if start:
+            self._skip_to(self.reader, start)
 
     def take(self, time: Fraction | None = None) -> TrackPacket | None:
         """The next packet, whatever the time; None at the end. BitstreamError, LimitError."""
@@ -55,6 +63,21 @@ class TrackFile:
                 return packet
             self._ready.popleft()
         return None
+
+    def _skip_to(self, reader: Reader, start: Start) -> None:
+        """Go on at a keyframe so far before `start` that packets which reach it come after."""
+        before = _BEFORE[any(track.kind == "subtitle" for track in self.extras.tracks)]
+        base = reader.header.video.time_base
+        with suppress(BitstreamError, LimitError):
+            entries = reader.stored_index()
+            if not isinstance(start, Fraction):
+                keys = [entry.pts for entry in entries if entry.frame <= start]
+                start = (keys[-1] - entries[0].pts) * base
+            until = entries[0].pts + (start - before) / base
+            early = [entry for entry in entries[1:] if entry.pts <= until]
+            if early:
+                reader.seek(early[-1])
+                self._ready.clear()
 
     def _take(self, kind: int, payload: bytes) -> None:
         if kind == PACKETS:

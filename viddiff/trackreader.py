@@ -35,6 +35,8 @@ ATTACHMENTS_BYTES = 256 << 20
 """Most bytes of all attachments; they are held in memory."""
 PREROLL = Fraction(-1, 10)
 """Of what an edit list hides, the time just before 0 is kept: decoders of sound need it to settle."""
+TAG_LETTERS = 1 << 16
+"""Longest text of a tag: what is longer is no text for people, and all tags have to fit one chunk."""
 _AHEAD_BYTES = 16 << 20
 _DISPOSITION = 0x1FFFFF & ~(1 << 10)  # not attached_pic: that is an attachment here
 
@@ -100,7 +102,7 @@ class TrackReader:
 
     def _file_properties(self) -> None:
         container, extras = self._demuxer.container, self.extras
-        extras.tags = _wanted(container.metadata)
+        extras.tags = self._wanted(container.metadata)
         extras.chapters = [
             Chapter(c["start"], c["end"], c["time_base"], dict(c["metadata"]))
             for c in container.chapters()
@@ -108,9 +110,24 @@ class TrackReader:
         ]
         video = next(iter(self._demuxer.videos), None)
         if video is not None:
-            extras.video_tags = _wanted(video.metadata)
+            extras.video_tags = self._wanted(video.metadata)
             disposition = int(video.disposition) & _DISPOSITION
             extras.video_disposition = disposition & ~1  # the only video is the default one anyway
+
+    def _wanted(self, tags: Tags) -> Tags:
+        named = {
+            ("title" if name == "name" else name): value for name, value in tags.items()
+        }  # .mp4 reads so
+        wanted = {
+            name: value
+            for name, value in named.items()
+            if not TECHNICAL.fullmatch(name)
+            and not (name == "handler_name" and value in HANDLERS)
+            and not (name == "language" and value == "und")
+        }
+        long = [name for name, value in wanted.items() if len(name) + len(value) > TAG_LETTERS]
+        self.notes += [f"left the tag {name[:64]} out, which is longer than {TAG_LETTERS}" for name in long]
+        return {name: value for name, value in wanted.items() if name not in long}
 
     def _attachments(self, covers: "dict[int, av.Packet[Any]]") -> None:
         """covers: their packets by index of the stream."""
@@ -177,7 +194,7 @@ class TrackReader:
                     codec,
                     time_base,
                     *found,
-                    _wanted(stream.metadata),
+                    self._wanted(stream.metadata),
                     int(stream.disposition) & _DISPOSITION,
                     _details(stream),
                 )
@@ -204,17 +221,6 @@ class TrackReader:
             filtered = self._filters[number].filter(packet) if number in self._filters else [packet]
             data = b"".join(map(bytes, filtered))
             yield TrackPacket(number, pts, max(packet.duration or 0, 0), packet.is_keyframe, data)
-
-
-def _wanted(tags: Tags) -> Tags:
-    named = {("title" if name == "name" else name): value for name, value in tags.items()}  # .mp4 reads so
-    return {
-        name: value
-        for name, value in named.items()
-        if not TECHNICAL.fullmatch(name)
-        and not (name == "handler_name" and value in HANDLERS)
-        and not (name == "language" and value == "und")
-    }
 
 
 def _details(stream: Stream) -> dict[str, str | int]:

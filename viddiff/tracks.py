@@ -16,6 +16,8 @@ MAX_TRACKS = 64
 FORMATS = ("matroska", "mp4", "mov", "mpegts")
 """Files that may describe a track, in order of preference, by libav's names."""
 MAX_SECONDS = 1 << 31
+MAX_JSON = 4 << 20
+"""Most bytes of JSON in a chunk: read, it can take 25 times as much."""
 Tags = dict[str, str]
 Value = TypeVar("Value")
 
@@ -41,14 +43,14 @@ class Track:
     """For people: channels, layout, rate."""
 
     def pack(self) -> bytes:
-        """TRACK's payload."""
+        """TRACK's payload. LimitError if its text is too long."""
         base = [self.time_base.numerator, self.time_base.denominator]
         values = {name: value for name, value in vars(self).items() if name != "description"}
         return _pack_json(values | {"time_base": base}, self.description)
 
     @staticmethod
     def unpack(payload: bytes) -> "Track":
-        """The inverse of `pack`. BitstreamError."""
+        """The inverse of `pack`. BitstreamError, LimitError."""
         values, data = _unpack_json(payload)
         base = _numbers(values.get("time_base"), 2)
         kind, form = _typed(values, "kind", str), _typed(values, "format", str)
@@ -119,7 +121,7 @@ class Extras:
     tracks: list[Track] = field(default_factory=list)
 
     def pack_meta(self) -> Iterator[bytes]:
-        """Payloads of the META chunks; none where there is nothing to say."""
+        """Payloads of the META chunks; none where there is nothing to say. LimitError if it is too much."""
         if self.tags or self.chapters or self.video_tags or self.video_disposition:
             chapters = [
                 [c.start, c.end, c.time_base.numerator, c.time_base.denominator, c.tags]
@@ -131,7 +133,7 @@ class Extras:
             yield _pack_json({"name": file.name, "mime": file.mime}, file.data)
 
     def take_meta(self, payload: bytes) -> None:
-        """Add what a META chunk says. BitstreamError."""
+        """Add what a META chunk says. BitstreamError, LimitError."""
         values, data = _unpack_json(payload)
         if "name" in values:
             name, mime = _typed(values, "name", str), _typed(values, "mime", str)
@@ -205,13 +207,18 @@ def _packets(payload: bytes, tracks: list[Track]) -> Iterator[TrackPacket]:
 
 def _pack_json(values: dict[str, Any], data: bytes) -> bytes:
     text = json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
+    if len(text) > MAX_JSON:
+        raise LimitError(f"tags, chapters or the names of a track take more than {MAX_JSON >> 20} MiB")
     return pack_varint(len(text)) + text + data
 
 
 def _unpack_json(payload: bytes) -> tuple[dict[str, Any], bytes]:
     size, at = read_varint(payload, 0)
+    if size > MAX_JSON:
+        raise LimitError(f"the JSON of a META or TRACK chunk is larger than {MAX_JSON >> 20} MiB")
     try:
         values = json.loads(payload[at : at + size].decode())
+        json.dumps(values, ensure_ascii=False).encode()  # half a surrogate pair is no text
     except (ValueError, RecursionError) as error:
         raise BitstreamError("a META or TRACK chunk is not JSON") from error
     if not isinstance(values, dict) or at + size > len(payload):

@@ -1,24 +1,42 @@
 """Video in: any source that libav reads, as `Frame`s with exact times. (Out: `videowriter`.)"""
 
 import itertools
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from typing import Self, cast
 
 import av
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
-from viddiff.config import MAX_HEIGHT, MAX_WIDTH, MIN_SIDE
+from viddiff.config import MAX_HEIGHT, MAX_WIDTH, MIN_SIDE, Start
 from viddiff.demuxer import Demuxer, Source
 from viddiff.errors import LimitError, VideoError
 from viddiff.failures import FAILURES
+from viddiff.filters import Changes, Formatter, at_rate, least_alpha
 from viddiff.frame import Frame, VideoInfo
 from viddiff.keyframe import PIXEL_FORMATS, planes_from_picture
-from viddiff.videowriter import BT709, CHROMA_LOCATIONS, FULL, LIMITED, UNSPECIFIED, VideoWriter
+from viddiff.picture import (
+    BT709,
+    BT2020,
+    LEFT,
+    Layout,
+    code_point,
+    display_of,
+    logged_properties,
+    side_data_lost,
+)
+from viddiff.videowriter import VideoWriter
 
 __all__ = ["VideoReader", "VideoWriter"]
+
+_DECLARED = ("matroska", "mov", "avi")
+"""Formats that declare how long they are before they are that long, by the first of libav's names."""
+_MISSING = 0.5
+"""Seconds that have to be missing of a file before it counts as cut off."""
 
 
 class VideoReader:
@@ -29,32 +47,58 @@ class VideoReader:
     """
 
     def __init__(
-        self, source: Source | Demuxer, start: int = 0, frames: int | None = None, threads: int = 1
+        self,
+        source: Source | Demuxer,
+        start: Start = 0,
+        frames: int | None = None,
+        threads: int = 1,
+        changes: Changes | None = None,
+        drop_alpha: bool = False,
     ) -> None:
-        """source: with a Demuxer, others can take what goes beside the video; it is not closed here."""
+        """source: with a Demuxer, others can take what goes beside the video; it is not closed here. frames:
+        how many of the source. drop_alpha: lose an alpha channel rather than refuse the file.
+
+        VideoError, LimitError.
+        """
         self.notes: list[str] = []
         """Lines that the user should see; complete when the last frame has been read."""
         self._own = None if isinstance(source, Demuxer) else Demuxer(source)
         self._demuxer = source if isinstance(source, Demuxer) else cast(Demuxer, self._own)
         self._name, self._container = self._demuxer.name, self._demuxer.container
+        self.again: Callable[[], VideoReader] = partial(
+            VideoReader, self._demuxer.source, start, frames, threads, changes, drop_alpha
+        )
+        """Opens the same once more, in another process if need be."""
+        self._changes, self._drop_alpha = changes or Changes(), drop_alpha
         try:
             stream = self._select_stream(threads)
             self._feed = self._demuxer.claim([stream])
             if self._own is not None:
                 self._own.drop_others()
-            pictures = self._decode()
+            pictures = self._decode(stream)
             first = next(pictures, None)
             if first is None:
                 raise VideoError(f"{self._name} has no frame that can be decoded{self._hint()}")
-            self.info = self._describe(first, stream, start, frames)
+            self._original = self._describe(first, stream, start, frames)
+            self.info = self._changes.of(self._original)
+            self._formatter = Formatter(replace(self.info, time_base=self._original.time_base))
+            timed = self._timed(itertools.chain([first], pictures))
+            if isinstance(start, Fraction):
+                since = (first.pts or 0) + start / self._original.time_base
+                timed = itertools.dropwhile(lambda picture: (picture.pts or 0) < since, timed)
+            else:
+                timed = itertools.islice(timed, start, None)
         except BaseException:
             self.close()
             raise
-        stop = None if frames is None else start + frames
-        self._frames = itertools.islice(self._timed(itertools.chain([first], pictures)), start, stop)
+        alike = (self._converted(picture) for picture in itertools.islice(timed, frames))
+        self._pictures = at_rate(alike, self._original, self._changes)
 
     def __iter__(self) -> Iterator[Frame]:
-        return (self._convert(picture, pts) for picture, pts in self._frames)
+        info = self.info
+        for picture in self._pictures:
+            planes = planes_from_picture(picture, info.bit_depth, info.width, info.height)
+            yield Frame(*planes, pts=picture.pts or 0)
 
     def __enter__(self) -> Self:
         return self
@@ -96,64 +140,117 @@ class VideoReader:
             raise VideoError(f"{self._name} is of a video format without a decoder")
         if not context.width or not context.height:
             raise VideoError(f"{self._name} has no frame that can be decoded{self._hint()}")
-        if not (MIN_SIDE <= context.width <= MAX_WIDTH and MIN_SIDE <= context.height <= MAX_HEIGHT):
-            raise LimitError(
-                f"{self._name} is {context.width}x{context.height}; sizes from {MIN_SIDE}x{MIN_SIDE} "
-                f"to {MAX_WIDTH}x{MAX_HEIGHT} are supported"
-            )
+        larger = 1 if self._changes.scale is None else 4
+        self._check_size(context.width, context.height, larger)
+        if "1" in (streams[0].metadata.get(name) for name in ("alpha_mode", "ALPHA_MODE")):
+            self._refuse_alpha()  # libav's own decoders of VP8 and VP9 do not even show it
         context.thread_type = "AUTO"
         context.thread_count = threads
-        context.options = {"max_pixels": str((MAX_WIDTH + 128) * (MAX_HEIGHT + 128))}
+        sides = larger * MAX_WIDTH + 128, larger * MAX_HEIGHT + 128
+        context.options = {"max_pixels": str(sides[0] * sides[1])}
         return streams[0]
 
-    def _decode(self) -> Iterator[av.VideoFrame]:
+    def _check_size(self, width: int, height: int, larger: int) -> None:
+        """LimitError unless a picture may be of this size, which is limited to `larger` times the usual."""
+        least, most = MIN_SIDE // larger, (larger * MAX_WIDTH, larger * MAX_HEIGHT)
+        if not (least <= width <= most[0] and least <= height <= most[1]):
+            raise LimitError(
+                f"{self._name} is {width}x{height}; sizes from {least}x{least} to {most[0]}x{most[1]} are "
+                f"supported{'; --scale makes it another one' if larger == 1 else ''}"
+            )
+
+    def _refuse_alpha(self) -> None:
+        if not self._drop_alpha:
+            raise VideoError(f"{self._name} has an alpha channel, which would be lost; --drop-alpha does so")
+        self._note("left the alpha channel out")
+
+    def _decode(self, stream: VideoStream) -> Iterator[av.VideoFrame]:
+        """The pictures from the beginning. A source that breaks off gives those that are there."""
+        given = 0
         try:
             for packet in self._feed:
                 try:
-                    yield from packet.decode()
+                    for picture in packet.decode():
+                        given += 1
+                        yield cast(av.VideoFrame, picture)
                 except av.InvalidDataError:
                     self._note("damaged frames were left out")
         except FAILURES as error:
             raise VideoError(f"{self._name} cannot be decoded to its end") from error
+        if not self._demuxer.broken:
+            self._note_missing_end(self._demuxer.end)
+            return
+        if not given:
+            raise VideoError(f"{self._name} cannot be decoded{self._hint()}")
+        self._note("the file breaks off within, what is there is taken")
+        with suppress(*FAILURES):
+            yield from stream.decode(None)
+
+    def _note_missing_end(self, end: float) -> None:
+        """Say so if the file, read until `end` seconds, was to be longer."""
+        container = self._container
+        if container.format.name.split(",")[0] in _DECLARED and container.duration:
+            declared = (container.duration + (container.start_time or 0)) / av.time_base
+            if end < declared - _MISSING:
+                self._note(
+                    f"the file is cut off: {end:.1f} of {declared:.1f} seconds are there, and those are taken"
+                )
 
     def _describe(
-        self, first: av.VideoFrame, stream: VideoStream, start: int, frames: int | None
+        self, first: av.VideoFrame, stream: VideoStream, start: Start, frames: int | None
     ) -> VideoInfo:
-        context, layout = stream.codec_context, _Layout(first)
-        target = PIXEL_FORMATS[layout.bit_depth]
-        if first.format.name not in layout.stored_alike:
-            self._note(f"converted {first.format.name} to {target}")
-        if layout.alpha:
-            self._note("left the alpha channel out")
-        if first.interlaced_frame:
-            self._note("interlaced video is treated as progressive")
+        """What is known of the video once it is 4:2:0, but before any change that was asked for."""
+        context, layout = stream.codec_context, Layout(first)
+        location, aspect, fields = logged_properties(first)
+        primaries = code_point(first.color_primaries, context.color_primaries)
+        matrix = code_point(first.colorspace, context.colorspace)
+        if layout.rgb:
+            matrix = BT2020 if primaries == BT2020 else BT709
+        if not layout.subsampled_alike and not layout.gray:
+            location = LEFT
+        self._note_differences(first, layout, matrix, fields != "progressive")
         rate = stream.average_rate or stream.guessed_rate or stream.base_rate or Fraction(25)
         seconds = stream.duration * stream.time_base if stream.duration and stream.time_base else None
         if seconds is None and self._container.duration:
             seconds = Fraction(self._container.duration, av.time_base)
         count = stream.frames or (round(seconds * rate) if seconds else None)
         if count is not None:
-            count = max(0, count - start) if frames is None else max(0, min(count - start, frames))
-        chroma_location, aspect = _picture_properties(first, stream)
+            count = max(0, count - (start if isinstance(start, int) else round(start * rate)))
+            count = count if frames is None else min(count, frames)
         return VideoInfo(
             width=first.width,
             height=first.height,
             bit_depth=layout.bit_depth,
             time_base=stream.time_base or 1 / rate,
             frame_rate=Fraction(rate),
-            primaries=_code_point(context.color_primaries),
-            transfer=_code_point(context.color_trc),
-            matrix=BT709 if layout.rgb else _code_point(context.colorspace),
+            primaries=primaries,
+            transfer=code_point(first.color_trc, context.color_trc),
+            matrix=matrix,
             full_range=layout.full_range,
-            chroma_location=chroma_location,
+            chroma_location=location,
             sample_aspect_ratio=stream.sample_aspect_ratio or aspect,
             rotation=round(-first.rotation / 90) * 90 % 360,
+            display=display_of(first, fields),
             frame_count=count,
         )
 
-    def _timed(self, pictures: Iterator[av.VideoFrame]) -> Iterator[tuple[av.VideoFrame, int]]:
-        """Every picture with its time; missing times are filled in, others moved where they must be."""
-        step = max(1, round(1 / (self.info.frame_rate * self.info.time_base)))
+    def _note_differences(self, first: av.VideoFrame, layout: Layout, matrix: int, interlaced: bool) -> None:
+        if not layout.stored_alike:
+            how = ""
+            if layout.rgb:
+                how = f", by the matrix of BT.{709 if matrix == BT709 else 2020} to limited range"
+            elif layout.range_assumed:
+                how = ", whose range is not stated and taken as full"
+            self._note(f"converted {layout.name} to {PIXEL_FORMATS[layout.bit_depth]}{how}")
+        if interlaced:
+            self._note("interlaced video is coded as frames, which keep the order of their fields")
+        lost = side_data_lost(first)
+        if lost:
+            self._note(f"left out of the pictures: {', '.join(lost)}")
+
+    def _timed(self, pictures: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+        """Every picture with a time; missing times are filled in, others moved where they must be."""
+        step = max(1, round(1 / (self._original.frame_rate * self._original.time_base)))
         expected, earliest = 0, None
         for picture in pictures:
             pts = picture.pts
@@ -164,72 +261,20 @@ class VideoReader:
                 pts = earliest
                 self._note("times that did not increase were moved")
             expected, earliest = pts + step, pts + 1
-            yield picture, pts
+            picture.pts = pts
+            yield picture
 
-    def _convert(self, picture: av.VideoFrame, pts: int) -> Frame:
-        info = self.info
-        if (picture.width, picture.height) != (info.width, info.height):
+    def _converted(self, picture: av.VideoFrame) -> av.VideoFrame:
+        """The picture as 4:2:0 of the size that is wanted."""
+        original, layout = self._original, Layout(picture)
+        if (picture.width, picture.height) != (original.width, original.height):
             raise VideoError(
-                f"{self._name} changes size from {info.width}x{info.height} to "
+                f"{self._name} changes size from {original.width}x{original.height} to "
                 f"{picture.width}x{picture.height}, which is not supported"
             )
-        layout = _Layout(picture)
-        if layout.bit_depth != info.bit_depth or picture.format.name not in layout.stored_alike:
-            try:
-                picture = picture.reformat(
-                    format=PIXEL_FORMATS[info.bit_depth],
-                    src_color_range=FULL if layout.rgb or layout.full_range else LIMITED,
-                    dst_color_range=FULL if info.full_range else LIMITED,
-                    dst_colorspace=BT709 if layout.rgb else None,
-                    interpolation="BICUBIC",
-                )
-            except FAILURES as error:
-                raise VideoError(
-                    f"{self._name} holds {picture.format.name}, which cannot be converted"
-                ) from error
-        return Frame(*planes_from_picture(picture, info.bit_depth, info.width, info.height), pts=pts)
-
-
-class _Layout:
-    """What a picture's pixel format says."""
-
-    def __init__(self, picture: av.VideoFrame) -> None:
-        form = picture.format
-        colours = [c for c in form.components if not c.is_alpha]
-        self.alpha = len(colours) < len(form.components)
-        self.rgb = form.is_rgb or form.has_palette
-        self.bit_depth = 8 if max(c.bits for c in colours) <= 8 else 10
-        is_full = picture.color_range == FULL or form.name.startswith("yuvj") or len(colours) == 1
-        self.full_range = is_full and not self.rgb
-        self.stored_alike = ("yuv420p", "yuvj420p") if self.bit_depth == 8 else ("yuv420p10le",)
-
-
-def _code_point(value: int) -> int:
-    """H.273 code point of YUV video; reserved values and libav's own ones become "unspecified"."""
-    return value if 1 <= value <= 255 else UNSPECIFIED
-
-
-def _picture_properties(picture: av.VideoFrame, stream: VideoStream) -> tuple[int, Fraction]:
-    """Chroma location and sample aspect ratio, which PyAV does not show, from what libav's showinfo logs."""
-    graph = av.filter.Graph()
-    source = graph.add_buffer(template=stream)
-    show, sink = graph.add("showinfo", "checksum=0"), graph.add("buffersink")
-    level = av.logging.get_level()
-    try:
-        source.link_to(show)
-        show.link_to(sink)
-        graph.configure()
-        av.logging.set_level(av.logging.INFO)
-        with av.logging.Capture() as logs:
-            graph.push(picture)
-            graph.pull()
-    except FAILURES:
-        return 0, Fraction(1)
-    finally:
-        av.logging.set_level(level)
-    found = re.search(r" cl:(\w+) sar:(\d+)/(\d+) ", " ".join(line for _, _, line in logs))
-    if not found:
-        return 0, Fraction(1)
-    name, width, height = found[1], int(found[2]), int(found[3])
-    location = CHROMA_LOCATIONS.index(name) if name in CHROMA_LOCATIONS else 0
-    return location, Fraction(width, height) if width and height else Fraction(1)
+        try:
+            if layout.alpha and least_alpha(picture) < 1:
+                self._refuse_alpha()
+            return self._formatter(picture)
+        except FAILURES as error:
+            raise VideoError(f"{self._name} holds {layout.name}, which cannot be converted") from error

@@ -4,6 +4,7 @@ import contextlib
 import os
 import secrets
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Self, cast
 
@@ -11,19 +12,18 @@ import av
 from av.container import OutputContainer
 from av.video.stream import VideoStream
 
+from viddiff.display import Display
 from viddiff.errors import VideoError
 from viddiff.failures import FAILURES
 from viddiff.frame import Frame, VideoInfo
 from viddiff.interleave import Interleaver
 from viddiff.keyframe import PIXEL_FORMATS, picture_from_planes, plane_shapes, replicate
+from viddiff.picture import CHROMA_LOCATIONS, FULL, LIMITED, UNSPECIFIED
+from viddiff.streamheader import template
 from viddiff.trackwriter import TrackWriter
 
 CONTAINERS = {".mp4": "mp4", ".mkv": "matroska", ".y4m": "yuv4mpegpipe"}
 """Files that `VideoWriter` writes, by extension, with libav's names of them."""
-CHROMA_LOCATIONS = ("unspecified", "left", "center", "topleft")
-"""libav's names of the values of `VideoInfo.chroma_location`."""
-UNSPECIFIED, BT709 = 2, 1  # H.273 code points
-LIMITED, FULL = 1, 2  # libav's AVColorRange
 
 STREAMED = {
     ".mp4": {"movflags": "frag_keyframe+delay_moov+default_base_moof", "frag_duration": "500000"},
@@ -32,6 +32,11 @@ STREAMED = {
 """What makes these files go through a pipe, and soon: options of libav's muxers."""
 
 _Y4M_CHROMA = ("420", "420mpeg2", "420jpeg", "420paldv")  # index: VideoInfo.chroma_location
+_Y4M_FIELDS = {"progressive": "p", "top first": "t", "bottom first": "b"}
+_SETFIELD = {"top first": "tff", "bottom first": "bff"}
+_INTERLACED = 1 << 18 | 1 << 29  # libav's AV_CODEC_FLAG_INTERLACED_DCT and _ME
+_MATROSKA_LOCATIONS = 4  # the last of CHROMA_LOCATIONS for which Matroska has a place
+_GLOBAL_HEADER = 1 << 22
 
 
 class VideoWriter:
@@ -73,12 +78,14 @@ class VideoWriter:
             self.notes.append("H.264 needs even sizes: the last column or row is repeated")
         if info.rotation and self._suffix != ".y4m" and not hasattr(VideoStream, "set_display_rotation"):
             self.notes.append("the installed PyAV cannot store the rotation")
-        if self._suffix == ".y4m" and (info.rotation or info.matrix != UNSPECIFIED):
-            self.notes.append(".y4m keeps neither rotation nor colour description")
+        if self._suffix == ".mkv" and lossless and info.chroma_location > _MATROSKA_LOCATIONS:
+            self.notes.append(f"FFV1 in .mkv cannot hold chroma at {CHROMA_LOCATIONS[info.chroma_location]}")
+        if self._suffix == ".y4m" and _beyond_y4m(info):
+            self.notes.append(".y4m keeps neither rotation nor colour description nor HDR10 figures")
 
     def __enter__(self) -> Self:
         self._stack = contextlib.ExitStack()
-        self._set_aspect: av.filter.Graph | None = None
+        self._marker: av.filter.Graph | None = None
         self._frames, self._first_pts, self._last_pts = 0, 0, 0
         with self._failures():
             if self._suffix == ".y4m":
@@ -127,9 +134,9 @@ class VideoWriter:
             y, u, v = (replicate(plane, shape) for plane, shape in zip(frame.planes, shapes, strict=True))
             picture = picture_from_planes((y, u, v), info.bit_depth)
             picture.pts, picture.time_base = frame.pts, info.time_base
-            if self._set_aspect is not None:
-                self._set_aspect.push(picture)
-                picture = cast(av.VideoFrame, self._set_aspect.pull())
+            if self._marker is not None:
+                self._marker.push(picture)
+                picture = cast(av.VideoFrame, self._marker.pull())
             self._container.mux(self._stream.encode(picture))
 
     def _note_lost_times(self) -> None:
@@ -169,6 +176,19 @@ class VideoWriter:
             reason = getattr(error, "strerror", None) or error
             raise VideoError(f"{self._path} cannot be written: {reason}") from error
 
+    def _add_stream(self, output: OutputContainer, codec: str) -> VideoStream:
+        """The video's stream, with what PyAV has no other way to set."""
+        info = self._info
+        if replace(info.display, matrix=None) == Display():
+            return cast(VideoStream, output.add_stream(codec, rate=info.frame_rate))
+        self._template = template(codec, *self._size, info.display)  # it has to live as long
+        stream = output.add_stream_from_template(self._template, opaque=False)
+        stream.codec_context.framerate = info.frame_rate
+        stream.codec_context.flags |= _GLOBAL_HEADER  # both .mp4 and .mkv want it
+        if info.display.field_order != "progressive":
+            stream.codec_context.flags |= _INTERLACED
+        return stream
+
     def _open(self) -> OutputContainer:
         info, container_options = self._info, {}
         if self._suffix == ".mp4":  # edit lists are in these units; coarser ones would move the first frame
@@ -180,7 +200,7 @@ class VideoWriter:
             container_options |= STREAMED[self._suffix] | {"flush_packets": "1"}
             options |= {} if self._lossless else {"tune": "zerolatency"}
         output = av.open(name, "w", format=CONTAINERS[self._suffix], options=container_options)
-        stream = cast(VideoStream, output.add_stream(codec, rate=info.frame_rate))
+        stream = self._add_stream(output, codec)
         context = stream.codec_context
         context.width, context.height = self._size
         context.pix_fmt = PIXEL_FORMATS[info.bit_depth]
@@ -190,35 +210,51 @@ class VideoWriter:
         context.color_primaries, context.color_trc = info.primaries, info.transfer
         context.colorspace, context.color_range = info.matrix, FULL if info.full_range else LIMITED
         context.sample_aspect_ratio = info.sample_aspect_ratio
-        if info.rotation and hasattr(stream, "set_display_rotation"):
+        if info.display.matrix is not None and hasattr(stream, "set_display_matrix"):
+            stream.set_display_matrix(info.display.matrix)
+        elif info.rotation and hasattr(stream, "set_display_rotation"):
             stream.set_display_rotation(-info.rotation)
         self._stream = stream
-        if self._lossless and info.sample_aspect_ratio != 1:
-            self._set_aspect = _aspect_filter(info)
+        self._marker = _marker(info, self._size, self._lossless)
         if self._others is not None:
             self._others.add_to(output, stream)
             self.notes += self._others.notes
         return output
 
 
-def _aspect_filter(info: VideoInfo) -> av.filter.Graph:
-    """A filter that sets the aspect ratio in each picture, where FFV1 looks for it; PyAV cannot."""
-    graph, aspect = av.filter.Graph(), info.sample_aspect_ratio
-    form = av.VideoFormat(PIXEL_FORMATS[info.bit_depth], info.width, info.height)
-    source = graph.add_buffer(width=info.width, height=info.height, format=form, time_base=info.time_base)
-    setter = graph.add("setsar", f"{aspect.numerator}/{aspect.denominator}")
-    sink = graph.add("buffersink")
-    source.link_to(setter)
-    setter.link_to(sink)
-    graph.configure()
+def _marker(info: VideoInfo, size: tuple[int, int], lossless: bool) -> av.filter.Graph | None:
+    """A filter that sets in each picture what encoders look for there and PyAV cannot set: the order of
+    fields and, for FFV1, the aspect ratio. None if there is nothing to set."""
+    steps, aspect, order = [], info.sample_aspect_ratio, _SETFIELD.get(info.display.field_order)
+    if lossless and aspect != 1:
+        steps.append(("setsar", f"{aspect.numerator}/{aspect.denominator}"))
+    if order is not None:
+        steps.append(("setfield", order))
+    if not steps:
+        return None
+    graph, form = av.filter.Graph(), av.VideoFormat(PIXEL_FORMATS[info.bit_depth], *size)
+    source = graph.add_buffer(width=size[0], height=size[1], format=form, time_base=info.time_base)
+    filters = [graph.add(name, arguments) for name, arguments in steps]
+    graph.link_nodes(source, *filters, graph.add("buffersink")).configure()
     return graph
+
+
+def _beyond_y4m(info: VideoInfo) -> bool:
+    """Whether something is known of the video that .y4m has no place for."""
+    colour = (info.primaries, info.transfer, info.matrix) != (UNSPECIFIED,) * 3
+    location = info.chroma_location >= (len(_Y4M_CHROMA) if info.bit_depth == 8 else 1)
+    display = replace(info.display, field_order="progressive") != Display()
+    return bool(info.rotation) or colour or location or display
 
 
 def _y4m_header(info: VideoInfo) -> bytes:
     rate, aspect = info.frame_rate, info.sample_aspect_ratio
-    chroma = _Y4M_CHROMA[info.chroma_location] if info.bit_depth == 8 else "420p10 XYSCSS=420P10"
+    chroma = "420p10 XYSCSS=420P10"
+    if info.bit_depth == 8:
+        chroma = _Y4M_CHROMA[info.chroma_location if info.chroma_location < len(_Y4M_CHROMA) else 0]
     return (
-        f"YUV4MPEG2 W{info.width} H{info.height} F{rate.numerator}:{rate.denominator} Ip "
+        f"YUV4MPEG2 W{info.width} H{info.height} F{rate.numerator}:{rate.denominator} "
+        f"I{_Y4M_FIELDS[info.display.field_order]} "
         f"A{aspect.numerator}:{aspect.denominator} C{chroma} "
         f"XCOLORRANGE={'FULL' if info.full_range else 'LIMITED'}\n"
     ).encode("ascii")

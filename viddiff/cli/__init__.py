@@ -17,6 +17,7 @@ from viddiff.cli.decode import decode_command
 from viddiff.cli.encode import encode_command
 from viddiff.cli.info import info_command
 from viddiff.cli.selftest import selftest_command
+from viddiff.cli.shared import printable
 from viddiff.cli.train import train_command
 from viddiff.errors import ViddiffError
 
@@ -44,7 +45,7 @@ class _Commands(click.Group):
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return printable(str(error)) or type(error).__name__
 
 
 def _terminate(*_: object) -> NoReturn:

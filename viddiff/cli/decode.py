@@ -2,12 +2,15 @@
 
 import contextlib
 import time
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO, cast
 
 import click
 
 from viddiff.cli import shared
+from viddiff.config import Start
 
 
 @click.command("decode")
@@ -27,6 +30,8 @@ from viddiff.cli import shared
 @shared.combined(
     shared.start_option,
     shared.frames_option,
+    shared.fps_option,
+    shared.scale_option,
     shared.weights_option,
     shared.device_option,
     shared.workers_option,
@@ -45,8 +50,10 @@ def decode_command(
     strict: bool,
     form: str | None,
     follow: bool,
-    start: int,
+    start: Start,
     frames: int | None,
+    fps: Fraction | None,
+    scale: tuple[int, int] | None,
     weights: Path | None,
     device: str,
     workers: int | None,
@@ -70,6 +77,7 @@ def decode_command(
       viddiff decode holiday.vdf
       viddiff decode holiday.vdf part.y4m --start 100 --frames 50
       viddiff decode holiday.vdf - | ffplay -
+      viddiff decode holiday.vdf part.mp4 --start 00:10 --frames 50 --scale 640x-1
     """
     stdin, stdout = str(source) == shared.PIPE, target is not None and str(target) == shared.PIPE
     piped = stdin or source.is_fifo()
@@ -86,6 +94,7 @@ def decode_command(
     shared.check_target(target, None if piped else source, force)
 
     from viddiff.access import ReadOptions
+    from viddiff.filters import Changes, change_frames
     from viddiff.interleave import Interleaver
     from viddiff.output import uninterrupted
     from viddiff.parallel import Machine, decode_video
@@ -112,16 +121,18 @@ def decode_command(
             options = ReadOptions(strict, limits, shared.file_key(source, key_file, passphrase_file))
             file, again = (stack.enter_context(options.open(source)) for _ in range(2))
             video = decode_video(file, source, machine, start, frames, options)
-            others = TrackFile(again, None if strict else lambda fault: None, options.limits)
+            others = TrackFile(again, None if strict else lambda fault: None, options.limits, start)
+        changes = Changes(fps, scale)
+        info = changes.of(replace(video.info, frame_count=video.frame_count))
         interleaver = Interleaver(others.extras, others, start > 0, frames is not None)
         out = shared.Stdout() if stdout else None
         writer = VideoWriter(
-            cast(BinaryIO, out) if out else target, video.info, lossless, interleaver, form and f".{form}"
+            cast(BinaryIO, out) if out else target, info, lossless, interleaver, form and f".{form}"
         )
-        progress = Progress("decode", video.frame_count, quiet, objects=shared.objects(as_json, stdout))
+        progress = Progress("decode", info.frame_count, quiet, objects=shared.objects(as_json, stdout))
         with writer, progress:
             try:
-                for count, frame in enumerate(video.frames, 1):
+                for count, frame in enumerate(change_frames(video.frames, video.info, changes), 1):
                     with uninterrupted():
                         writer.write(frame)
                     progress.update(count, writer.size_bytes)
@@ -137,8 +148,8 @@ def decode_command(
             {
                 "input": str(source),
                 "output": str(target),
-                "width": video.info.width,
-                "height": video.info.height,
+                "width": info.width,
+                "height": info.height,
                 "frames": progress.frames,
                 "bytes": target.stat().st_size if out is None else writer.size_bytes,
                 "seconds": seconds,
@@ -152,7 +163,7 @@ def decode_command(
         name = "stdout" if stdout else target
         click.echo(f"{name}: {progress.frames} frames, {progress.frames / seconds:.1f} fps", err=True)
     if video.damage:
-        click.echo(f"Warning: {video.damage}", err=True)
+        click.echo(f"Warning: {shared.printable(str(video.damage))}", err=True)
     if interrupted:
         click.echo(f"Interrupted: {target} is complete, with what had come", err=True)
     if interrupted or video.damage:

@@ -4,13 +4,16 @@ import contextlib
 import re
 import time
 from collections.abc import Iterable
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 import click
 
 from viddiff.cli import shared
+from viddiff.config import Start, start_text
 from viddiff.effort import PRESETS
+from viddiff.errors import ViddiffError
 
 if TYPE_CHECKING:
     from viddiff.container import Chunk
@@ -102,11 +105,16 @@ def _options(context: click.Context, option: click.Parameter, values: tuple[str,
     metavar="NAME=VALUE",
     help="An option of libav for IN (framerate=30); may be given several times.",
 )
+@click.option(
+    "--drop-alpha", is_flag=True, help="Lose an alpha channel, which is not coded, rather than end."
+)
 @shared.combined(
     shared.key_file_option,
     shared.passphrase_file_option,
     shared.start_option,
     shared.frames_option,
+    shared.fps_option,
+    shared.scale_option,
     shared.weights_option,
     shared.device_option,
     shared.workers_option,
@@ -128,10 +136,13 @@ def encode_command(
     verify: bool,
     input_format: str | None,
     input_options: dict[str, str],
+    drop_alpha: bool,
     key_file: Path | None,
     passphrase_file: Path | None,
-    start: int,
+    start: Start,
     frames: int | None,
+    fps: Fraction | None,
+    scale: tuple[int, int] | None,
     weights: Path | None,
     device: str,
     workers: int | None,
@@ -176,6 +187,7 @@ def encode_command(
         secret = shared.read_secret(key_file, passphrase_file, confirm=True)
 
     from viddiff.codec import EncodeOptions
+    from viddiff.filters import Changes
     from viddiff.interleave import Interleaver, InterleavingWriter
     from viddiff.parallel import Machine, encode_video
     from viddiff.partfile import PartFile
@@ -185,6 +197,7 @@ def encode_command(
 
     options = EncodeOptions(quality, gop, low_delay, entropy, preset)
     machine = Machine(weights, shared.pick_device(device), workers)
+    changes = Changes(fps, scale)
 
     def check(written: Path) -> None:
         """Decode what was written and compare it with the reconstruction."""
@@ -197,7 +210,7 @@ def encode_command(
 
     with (
         Demuxer(source, input_format, input_options) as demuxer,
-        VideoReader(demuxer, start, frames) as reader,
+        VideoReader(demuxer, start, frames, changes=changes, drop_alpha=drop_alpha) as reader,
         TrackReader(demuxer, audio) as others,
         contextlib.ExitStack() as stack,
     ):
@@ -208,7 +221,8 @@ def encode_command(
             out = cast(BinaryIO, pipe)
         elif secret is None and not live:
             seen = Path(source).stat()
-            job = {**vars(options), "audio": audio, "start": start, "frames": frames}
+            job = {**vars(options), "audio": audio, "start": start_text(start), "frames": frames}
+            job |= {"fps": fps and str(fps), "scale": scale, "drop_alpha": drop_alpha}
             job |= {"bytes": seen.st_size, "modified": seen.st_mtime_ns}
             part = PartFile(target, job, resume)
             out, done = stack.enter_context(shared.resumable_file(part, quiet, wanted)), part.done()
@@ -219,23 +233,23 @@ def encode_command(
         if (live or stdout) and not quiet:
             click.echo(f"Latency: {options.latency} frames", err=True)
         interleaver = Interleaver(others.extras, others, start > 0, frames is not None)
+        count = None if frames is None else info.frame_count or frames
         started = time.monotonic()
         objects = shared.objects(as_json, stdout)
         with Progress("encode", info.frame_count, quiet, objects=objects) as progress:
             summary = encode_video(
-                source,
                 reader,
-                start,
-                frames,
                 out,
                 machine,
                 options,
                 lambda s: progress.update(s.frames, s.size_bytes),
-                lambda file, header: InterleavingWriter(file, header, interleaver, frames),
+                lambda file, header: InterleavingWriter(file, header, interleaver, count),
                 done,
             )
+        if not summary.frames:
+            raise ViddiffError(f"{source} has no frame {start_text(start)}")
         seconds = time.monotonic() - started
-        shared.print_notes([*demuxer.notes, *reader.notes, *others.notes], quiet)
+        shared.print_notes([*reader.notes, *others.notes], quiet)
     summary.size_bytes = pipe.size_bytes if pipe else target.stat().st_size
     name = "stdout" if stdout else str(target)
     bpp = 8 * summary.size_bytes / (summary.frames * info.width * info.height)

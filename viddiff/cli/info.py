@@ -10,11 +10,22 @@ from viddiff.errors import ViddiffError
 
 if TYPE_CHECKING:
     from viddiff.access import ReadOptions
+    from viddiff.display import Display
+    from viddiff.gops import GopRow
+
+_ROWS = 20
+"""Most GOPs that the table shows."""
 
 
 @click.command("info")
 @click.argument("source", metavar="[FILE.vdf]", type=shared.PATH, required=False)
 @click.option("--model", is_flag=True, help="Describe the weights instead of a file.")
+@click.option(
+    "--plot",
+    type=shared.PATH,
+    metavar="FILE.png",
+    help="Write a plot of the bits per frame there, not to the terminal; needs matplotlib.",
+)
 @shared.combined(
     shared.weights_option,
     shared.max_pixels_option,
@@ -26,6 +37,7 @@ if TYPE_CHECKING:
 def info_command(
     source: Path | None,
     model: bool,
+    plot: Path | None,
     weights: Path | None,
     max_pixels: int | None,
     max_frames: int | None,
@@ -38,10 +50,14 @@ def info_command(
     \b
     Examples:
       viddiff info holiday.vdf
+      viddiff info holiday.vdf --plot bits.png
       viddiff info --model
     """
     if (source is None) != model:
         raise click.UsageError("give either a FILE.vdf or --model")
+    if plot is not None and model:
+        raise click.UsageError("weights have no plot")
+    rows: list[GopRow] = []
     if source is None:
         values = describe_model(weights)
     else:
@@ -52,21 +68,55 @@ def info_command(
         key = shared.file_key(source, key_file, passphrase_file)
         options = ReadOptions(limits=shared.limits_of(max_pixels, max_frames), key=key)
         values = describe_file(source, options)
+        from viddiff.gops import gop_table, plot_png, plot_text
+
+        with options.open(source) as file:
+            rows = gop_table(file, options.limits)
+        if plot is not None and rows:
+            plot_png(rows, plot)
     if as_json:
-        shared.print_json(values)
+        shared.print_json(values | ({"gops": [row.plain() for row in rows]} if source else {}))
         return
     for name, value in values.items():
         lines = value if isinstance(value, list) else [value]
         for number, line in enumerate(lines or ["none"]):
             label = "" if number else name.replace("_", " ")
             click.echo(f"{label:24} {_text(line)}")
+    if source is not None and rows:
+        _print_gops(rows)
+        if plot is None:
+            click.echo("\n" + plot_text(rows))
+
+
+def _print_gops(rows: "list[GopRow]") -> None:
+    """The table of GOPs, as far as it is short."""
+    click.echo(f"\n{'gops':>8} {'frame':>9} {'frames':>7} {'bytes':>11} {'kbit/s':>9}")
+    for row in rows[:_ROWS]:
+        values = row.plain()
+        click.echo(f"{_clock(row.start):>8} {row.frame:9} {row.frames:7} {row.size:11} {values['kbps']:9.1f}")
+    if len(rows) > _ROWS:
+        click.echo(f"{len(rows) - _ROWS} more GOPs; --json has all")
+
+
+def _clock(seconds: float) -> str:
+    """As --start takes it."""
+    minutes, rest = divmod(round(seconds, 2), 60)
+    return (
+        f"{int(minutes) // 60}:{int(minutes) % 60:02}:{rest:05.2f}"
+        if minutes >= 60
+        else f"{int(minutes):02}:{rest:05.2f}"
+    )
 
 
 def _text(value: object) -> str:
     """A value on one line."""
+    if value is None:
+        return "none"
+    if isinstance(value, list):
+        return " ".join(_text(inner) for inner in value)
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_text(inner)}" for name, inner in value.items()) or "none"
-    return f"{value:g}" if isinstance(value, float) else " ".join(str(value).split())
+        return ", ".join(f"{_text(name)} {_text(inner)}" for name, inner in value.items()) or "none"
+    return f"{value:g}" if isinstance(value, float) else shared.printable(str(value))
 
 
 def describe_file(source: Path, options: "ReadOptions") -> dict[str, Any]:
@@ -92,9 +142,27 @@ def describe_file(source: Path, options: "ReadOptions") -> dict[str, Any]:
         "primaries": video.primaries, "transfer": video.transfer, "matrix": video.matrix,
         "full_range": video.full_range, "chroma_location": video.chroma_location,
         "sample_aspect_ratio": str(video.sample_aspect_ratio), "rotation": video.rotation,
+        **_display(video.display),
         "model_name": header.model_name, "model_hash": header.model_hash.hex(),
         **others,
     }  # fmt: skip
+
+
+def _display(display: "Display") -> dict[str, Any]:
+    """The same of `Display`, in units for people."""
+    mastering: dict[str, list[float]] = {}
+    if (colours := display.mastering_colours) is not None:
+        names = ("red", "green", "blue", "white")
+        mastering |= {name: [n / 50_000 for n in colours[2 * i : 2 * i + 2]] for i, name in enumerate(names)}
+    if (luminance := display.mastering_luminance) is not None:
+        mastering["luminance"] = [luminance[1] / 10_000, luminance[0] / 10_000]
+    light = display.content_light
+    return {
+        "mastering_display": mastering or None,
+        "content_light": light and {"max_cll": light[0], "max_fall": light[1]},
+        "field_order": display.field_order,
+        "display_matrix": display.matrix and list(display.matrix),
+    }
 
 
 def describe_model(weights: Path | None) -> dict[str, Any]:

@@ -4,15 +4,18 @@ import contextlib
 import io
 import json
 import os
+import re
 import secrets
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeVar, cast
 
 import click
 
-from viddiff.config import Limits
+from viddiff.config import Limits, Start
 from viddiff.errors import SecretError, VerificationError, ViddiffError
 
 if TYPE_CHECKING:
@@ -27,6 +30,40 @@ Check = Callable[[Path], None]
 PATH = click.Path(path_type=Path)
 PIPE = "-"
 """IN or OUT that is stdin or stdout."""
+_JOINERS = "\u200c\u200d"
+"""Not printable by themselves, but scripts and emoji need them."""
+
+
+def _start(context: click.Context, option: click.Parameter, value: str) -> Start:
+    if value.isascii() and value.isdecimal() and len(value) < 10:
+        return int(value)
+    found = re.fullmatch(r"(?:(\d{1,3}):)?([0-5]?\d):([0-5]\d(?:\.\d{1,9})?)", value, re.ASCII)
+    if found is None:
+        raise click.BadParameter("it is the number of a frame, or a time as MM:SS or HH:MM:SS.mmm")
+    hours, minutes, seconds = found.groups(default="0")
+    return 3600 * int(hours) + 60 * int(minutes) + Fraction(seconds)
+
+
+def _fps(context: click.Context, option: click.Parameter, value: str | None) -> Fraction | None:
+    if value is None:
+        return None
+    if re.fullmatch(r"\d{1,7}(\.\d{1,6}|/[1-9]\d{0,6})?", value, re.ASCII):
+        rate = Fraction(value)
+        exact = Fraction(ceil(rate) * 1000, 1001)  # of 23.976, 29.97, 59.94
+        rate = exact if "." in value and abs(rate - exact) < Fraction(1, 200) else rate
+        if 0 < rate <= 1000:
+            return rate
+    raise click.BadParameter("it is a number up to 1000, such as 25, 29.97 or 30000/1001")
+
+
+def _scale(context: click.Context, option: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    found = re.fullmatch(r"(-1|\d{1,4})x(-1|\d{1,4})", value, re.ASCII)
+    if found is None or found[1] == found[2] == "-1":
+        raise click.BadParameter("it is a width and a height such as 640x360, 640x-1 or -1x360")
+    return int(found[1]), int(found[2])
+
 
 weights_option = click.option(
     "--weights", type=PATH, metavar="FILE", help="Weights to use.  [default: the released ones]"
@@ -57,7 +94,24 @@ passphrase_file_option = click.option(
 )
 force_option = click.option("--force", "-f", is_flag=True, help="Overwrite the output if it exists.")
 start_option = click.option(
-    "--start", type=click.IntRange(0), default=0, show_default=True, metavar="N", help="First frame, from 0."
+    "--start",
+    callback=_start,
+    default="0",
+    show_default=True,
+    metavar="N|TIME",
+    help="First frame: its number from 0, or a time after the first frame, as [HH:]MM:SS[.mmm].",
+)
+fps_option = click.option(
+    "--fps",
+    callback=_fps,
+    metavar="N",
+    help="Leave out or repeat frames for N in a second, such as 25, 30000/1001 or 29.97, which means that.",
+)
+scale_option = click.option(
+    "--scale",
+    callback=_scale,
+    metavar="WxH",
+    help="Scale to this size, before rotation; -1 for one side keeps the shape.",
 )
 frames_option = click.option(
     "--frames", type=click.IntRange(1), metavar="N", help="Number of frames.  [default: all]"
@@ -268,10 +322,16 @@ def objects(as_json: bool, stdout: bool) -> TextIO | None:
     return (sys.stderr if stdout else sys.stdout) if as_json else None
 
 
+def printable(text: str) -> str:
+    """`text`, which may come from a hostile file, on one line and without what commands a terminal."""
+    line = " ".join(text.split())
+    return "".join(c if c.isprintable() or c in _JOINERS else "\N{REPLACEMENT CHARACTER}" for c in line)
+
+
 def print_notes(notes: Iterable[str], quiet: bool) -> None:
     """What the user should know of, on stderr."""
     for note in () if quiet else notes:
-        click.echo(f"Note: {note}", err=True)
+        click.echo(f"Note: {printable(note)}", err=True)
 
 
 def size_text(size: float) -> str:

@@ -15,11 +15,14 @@ from a neighbour's.
 from dataclasses import dataclass
 from typing import Protocol, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from viddiff.models.layers import UNIT, IntConv2d, round_clamp, round_relu, with_planes
+from viddiff.models.motion_context import MERGE_PLANES, PLANES, context_planes, merge_candidates
 
 LEVEL_FACTORS = (8, 4, 2, 1)
 """Sides of the quadtree's blocks, 64, 32, 16 and 8 luma samples, in units of the smallest."""
@@ -32,9 +35,6 @@ MERGE_COUNT = 6
 """Most blocks and templates that a block can merge with: four neighbours, two other templates."""
 MERGE_TABLES = MERGE_COUNT * len(LEVEL_FACTORS) * 2 * 2
 """By the number of candidates, level, step, field."""
-_PLANES = 14
-_MERGE_PLANES = 2
-"""How many candidates there are, and how far the first one is from the parent."""
 _WIDTH = 32
 _FLAG_SLOPE = 0.2
 _FLAG_CENTRE = 44
@@ -74,17 +74,6 @@ def _shifted(x: Tensor) -> list[Tensor]:
     return [padded[:, :, 1:-1, :-2], padded[:, :, 1:-1, 2:], padded[:, :, :-2, 1:-1], padded[:, :, 2:, 1:-1]]
 
 
-def _expected(parent: Tensor, field: Tensor, known: Tensor) -> Tensor:
-    """Change that would make a block move like its first decoded neighbour that differs from its parent;
-    zero if none."""
-    expected = torch.zeros_like(parent)
-    for neighbour, valid in zip(_shifted(field), _shifted(known), strict=True):
-        change = (neighbour - parent) * valid
-        empty = (expected == 0).all(1, keepdim=True)
-        expected = torch.where(empty, change, expected)
-    return expected
-
-
 @dataclass(frozen=True)
 class MergeCandidates:
     """What the blocks of one level can merge with."""
@@ -102,12 +91,8 @@ class MergeCandidates:
         parent: (1, 2, R, C), its parent's difference; field: the same of all that is decoded, the parents'
         elsewhere; others: (A, 2, R, C), differences that the other templates make.
         """
-        vectors = torch.cat((*_shifted(field), others))
-        counts = (vectors != parent).any(1, keepdim=True)
-        for i in range(1, len(vectors)):
-            for j in range(i):
-                counts[i] &= (vectors[i] != vectors[j]).any(0)
-        return cls(vectors, counts.cumsum(0) * counts)
+        vectors, numbers = merge_candidates(_array(parent[0]), _array(field[0]), _array(others))
+        return cls(*(torch.from_numpy(a).to(parent.device) for a in (vectors, numbers)))
 
     @property
     def count(self) -> Tensor:
@@ -149,12 +134,9 @@ def _median(field: Tensor) -> Tensor:
     return ((ordered[1] + ordered[2]) / 2).round()
 
 
-def _magnitude(vectors: Tensor) -> Tensor:
-    return vectors.abs().clamp(max=63) * 8
-
-
-def _changed(vectors: Tensor) -> Tensor:
-    return (vectors != 0).any(1, keepdim=True).to(vectors.dtype)
+def _array(integers: Tensor) -> NDArray[np.float32]:
+    """The same integers as an array that compiled functions take."""
+    return np.ascontiguousarray(integers.to("cpu", torch.float32).numpy())
 
 
 class MotionPrior(nn.Module):
@@ -164,7 +146,7 @@ class MotionPrior(nn.Module):
         """merging: whether blocks merge, as they do but with old weights."""
         super().__init__()
         self.merging = merging
-        planes = _PLANES + _MERGE_PLANES * merging
+        planes = PLANES + MERGE_PLANES * merging
         self.entry = IntConv2d(planes + len(LEVEL_FACTORS) + CONDITIONS, _WIDTH)
         self.depthwise = IntConv2d(_WIDTH, _WIDTH, kernel=3, groups=_WIDTH)
         self.inner = IntConv2d(_WIDTH, _WIDTH)
@@ -175,8 +157,8 @@ class MotionPrior(nn.Module):
         weights = other.state_dict()
         if self.merging and not other.merging:
             entry = weights["entry.weight"]
-            unseen = entry.new_zeros(len(entry), _MERGE_PLANES, 1, 1)
-            weights["entry.weight"] = torch.cat((entry[:, :_PLANES], unseen, entry[:, _PLANES:]), 1)
+            unseen = entry.new_zeros(len(entry), MERGE_PLANES, 1, 1)
+            weights["entry.weight"] = torch.cat((entry[:, :PLANES], unseen, entry[:, PLANES:]), 1)
         self.load_state_dict(weights)
 
     def indexes(self, planes: Tensor) -> tuple[Tensor, Tensor]:
@@ -207,34 +189,29 @@ class MotionPrior(nn.Module):
             shape = (-(-rows // factor), -(-cols // factor))
             parent, parent_change = double(field, *shape), double(change, *shape)
             other = beside[level] if beside is not None else torch.zeros_like(parent)
-            slopes = [(parent - n).abs().sum(1, keepdim=True).clamp(max=63) * 8 for n in _shifted(parent)]
-            ones = torch.full((1, 1, *shape), float(UNIT), device=device)
             one_hot = functional.one_hot(torch.tensor([level]), len(LEVEL_FACTORS)).to(condition) * UNIT
-            change = torch.zeros_like(parent)
+            change, near = torch.zeros_like(parent), coarse(others, factor)
             first = first_step(*shape, device).to(parent.dtype)
             for step, (mask, known) in enumerate(((first, torch.zeros_like(first)), (1 - first, first))):
-                candidates = MergeCandidates.of(parent, parent + change, coarse(others, factor))
-                expected = _expected(parent, parent + change, known)
-                planes = [
-                    _changed(parent_change) * UNIT,
-                    _magnitude(parent_change),
-                    known * UNIT,
-                    _changed(change) * UNIT,
-                    _magnitude(change),
-                    _changed(other) * UNIT,
-                    _magnitude(other),
-                    _changed(expected) * UNIT,
-                    torch.maximum(slopes[0], slopes[1]),
-                    torch.maximum(slopes[2], slopes[3]),
-                    ones,
-                ]
+                candidates = MergeCandidates.of(parent, parent + change, near)
+                made = context_planes(
+                    _array(parent[0]),
+                    _array(parent_change[0]),
+                    _array(change[0]),
+                    _array(other[0]),
+                    _array(near),
+                    _array(known[0, 0]),
+                    UNIT,
+                )
+                planes, toward = (torch.from_numpy(a)[None].to(device) for a in made)
                 if self.merging:
-                    apart = (candidates.vectors[4:5] - parent).abs().sum(1, keepdim=True).clamp(max=63) * 8
-                    planes += [candidates.count * (UNIT / 4), apart if len(apart) else torch.zeros_like(ones)]
+                    planes[:, PLANES] = candidates.count[:, 0] * (UNIT / 4)
                     # Beyond the coarsest blocks the parent is as good a guess as any neighbour.
                     expected = _median(parent + change) * known if level == 0 else torch.zeros_like(parent)
+                else:
+                    planes, expected = planes[:, :PLANES], toward
                 conditions = torch.cat((one_hot, condition), 1)
-                flag_index, change_index = self.indexes(with_planes(torch.cat(planes, 1), conditions))
+                flag_index, change_index = self.indexes(with_planes(planes, conditions))
                 flags = coder.flags(level, flag_index, mask, parent) * mask
                 merged, at = torch.zeros_like(parent), torch.zeros_like(flags, dtype=torch.bool)
                 if self.merging:
