@@ -98,7 +98,7 @@ def viddiff(*arguments: str) -> dict[str, Any]:
     finished = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if finished.returncode:
         sys.exit(finished.returncode)
-    result: dict[str, Any] = json.loads(finished.stdout)
+    result: dict[str, Any] = json.loads(finished.stdout.splitlines()[-1])
     return result
 
 

@@ -146,7 +146,7 @@ def decode(data: bytes) -> None:
         options = ReadOptions(limits=LIMITS)
         parts = (part for gop in gops for part in decode_gop(file, gop, codec, options))
         times = [
-            frame.pts for frame in conceal(parts, gops, Reader(io.BytesIO(data)).header.video, damage, False)
+            frame.pts for frame in conceal(parts, 0, Reader(io.BytesIO(data)).header.video, damage, False)
         ]
         assert all(a < b for a, b in pairwise(times))
         if damage:

@@ -11,7 +11,7 @@ ROOT = Path(viddiff.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 OWNERS = {
     "av": {
-        *("video", "videowriter", "keyframe", "picture", "filters", "streamheader"),
+        *("demuxer", "video", "videowriter", "keyframe", "picture", "filters", "streamheader"),
         *("trackreader", "trackwriter", "description", "opus", "failures"),
     },
     "constriction": {"entropy"},
@@ -44,7 +44,7 @@ LAYERS = [
     {"search", "mode_choice"},
     {"lookahead"},
     {"description", "interleave", "trackfile", "partfile", "picture", "streamheader"},
-    {"opus", "trackwriter", "filters"},
+    {"opus", "trackwriter", "demuxer", "filters"},
     {"trackreader", "videowriter"},
     {"video", "schedule", "access"},
     {"gops"},
@@ -57,7 +57,7 @@ LAYERS = [
     {"codec"},
     {"recovery"},
     {"data", "parallel"},
-    {"rates", "whitening", "selftest", "verify"},
+    {"rates", "whitening", "selftest", "verify", "streaming"},
     {"train_pass", "validation"},
     {"train_state"},
     {"train"},

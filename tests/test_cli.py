@@ -1,5 +1,7 @@
 """The commands as a user meets them: results, exit codes, one-sentence errors, no partial files."""
 
+import io
+import itertools
 import json
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from conftest import moving_picture, same
 
 from viddiff.cli import main
 from viddiff.frame import Frame, VideoInfo
+from viddiff.progress import Progress
 from viddiff.reader import Reader
 from viddiff.video import VideoReader, VideoWriter
 
@@ -92,7 +95,7 @@ def test_names_are_derived(clip: Path, weights: Path, tmp_path: Path) -> None:
 def test_json_of_encode(clip: Path, weights: Path, tmp_path: Path) -> None:
     out = tmp_path / "a.vdf"
     result = run("encode", clip, out, "--json", "--gop", 4, "--weights", weights)
-    values = json.loads(result.stdout)
+    values = json.loads(result.stdout.splitlines()[-1])
     assert values.keys() == {
         *("input", "output", "width", "height", "frames", "keyframes", "bytes", "key_bytes"),
         *("bpp", "quality", "preset", "seconds", "fps", "interrupted", "verified"),
@@ -105,7 +108,7 @@ def test_json_of_encode(clip: Path, weights: Path, tmp_path: Path) -> None:
 
 def test_json_of_decode(encoded: Path, weights: Path, tmp_path: Path) -> None:
     out = tmp_path / "a.mp4"
-    values = json.loads(run("decode", encoded, out, "--json", "--weights", weights).stdout)
+    values = json.loads(run("decode", encoded, out, "--json", "-q", "--weights", weights).stdout)
     assert values.keys() == {
         *("input", "output", "width", "height", "frames", "bytes", "seconds", "fps"),
         *("lost_frames", "faults"),
@@ -144,7 +147,7 @@ def test_parts(encoded: Path, weights: Path, tmp_path: Path, start: int, count: 
 def test_part_of_the_input(clip: Path, weights: Path, tmp_path: Path) -> None:
     out = tmp_path / "a.vdf"
     values = json.loads(
-        run("encode", clip, out, "--start", 5, "--frames", 9, "--json", "--weights", weights).stdout
+        run("encode", clip, out, "--start", 5, "--frames", 9, "--json", "-q", "--weights", weights).stdout
     )
     assert values["frames"] == FRAMES - 5
     message = refused(run("encode", clip, tmp_path / "b.vdf", "--start", 100, "--weights", weights))
@@ -162,7 +165,7 @@ def test_any_number_of_processes_gives_the_same(
     result = run("encode", clip, again, "--gop", 3, "--weights", weights, "--workers", 2, "--json")
     assert result.exit_code == 0, result.output
     assert again.read_bytes() == encoded.read_bytes()
-    values = json.loads(result.stdout)
+    values = json.loads(result.stdout.splitlines()[-1])
     assert (values["frames"], values["keyframes"]) == (FRAMES, 3)
     for name, options in (("1.mkv", ["--workers", 1]), ("2.mkv", ["--workers", 2])):
         result = run("decode", encoded, tmp_path / name, "--lossless", "--weights", weights, *options)
@@ -233,7 +236,7 @@ def test_damage_is_repaired_and_said(encoded: Path, weights: Path, tmp_path: Pat
     assert result.exit_code == 3, result.output
     assert result.stderr.startswith("Warning: 3 frames are lost and shown as the one before: 3-5 (byte ")
     assert result.stderr.count("\n") == 1
-    values = json.loads(result.stdout)
+    values = json.loads(result.stdout.splitlines()[-1])
     assert (values["frames"], values["lost_frames"], len(values["faults"])) == (FRAMES, [[3, 5]], 1)
     assert run("decode", encoded, tmp_path / "whole.mkv", "--lossless", "--weights", weights).exit_code == 0
     repaired, whole = read(out), read(tmp_path / "whole.mkv")
@@ -310,13 +313,48 @@ def test_help_does_not_load_pytorch() -> None:
 def test_the_readme_names_every_json_field(clip: Path, encoded: Path, weights: Path, tmp_path: Path) -> None:
     readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
     results = [
-        run("encode", clip, tmp_path / "a.vdf", "--frames", 1, "--json", "--weights", weights),
-        run("decode", encoded, tmp_path / "a.mp4", "--frames", 1, "--json", "--weights", weights),
+        run("encode", clip, tmp_path / "a.vdf", "--frames", 1, "--json", "-q", "--weights", weights),
+        run("decode", encoded, tmp_path / "a.mp4", "--frames", 1, "--json", "-q", "--weights", weights),
         run("info", encoded, "--json"),
         run("info", "--model", "--json", "--weights", weights),
     ]
     for result in results:
-        missing = [name for name in json.loads(result.stdout) if f"`{name}`" not in readme]
+        missing = [name for name in json.loads(result.stdout.splitlines()[-1]) if f"`{name}`" not in readme]
         assert not missing
     for command in main.commands:
         assert f"viddiff {command}" in readme
+
+
+def test_progress_for_scripts(
+    clip: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An object every second, here at every chance, then the result; README says what is in them."""
+    seconds = itertools.count()
+    monkeypatch.setattr("viddiff.progress.time.monotonic", lambda: next(seconds))
+    vdf, readme = tmp_path / "a.vdf", (Path(__file__).parent.parent / "README.md").read_text()
+    for arguments in (("encode", clip, vdf), ("decode", vdf, tmp_path / "a.y4m")):
+        result = run(*arguments, "--json", "--weights", weights, "--workers", 1)
+        *progress, last = map(json.loads, result.stdout.splitlines())
+        assert "progress" not in last
+        assert last["frames"] == progress[-1]["frames"] == progress[-1]["total"] == FRAMES
+        frames = [values["frames"] for values in progress]
+        assert frames == sorted(set(frames))
+        for values in progress:
+            assert values["progress"] == arguments[0]
+            assert values["fps"] > 0
+            assert 0 < values["bytes"] <= values["predicted_bytes"]
+            assert values["eta"] == pytest.approx((FRAMES - values["frames"]) / values["fps"], rel=0.01)
+            assert all(f"`{name}`" in readme for name in values)
+        assert progress[-1]["predicted_bytes"] == progress[-1]["bytes"]
+        quiet = run(*arguments, "--json", "-q", "--force", "--weights", weights, "--workers", 1)
+        assert len(quiet.stdout.splitlines()) == 1
+
+
+def test_sizes_in_progress() -> None:
+    """So far and in the end, for people; nothing of the end if that is not known."""
+    for total, expected in ((8, "2.0 kB of about 8.0 kB"), (None, "2.0 kB")):
+        stream = io.StringIO()
+        progress = Progress("encode", total, stream=stream)
+        progress._next_line = 0
+        progress.update(2, 2000)
+        assert stream.getvalue().rstrip().endswith(expected)

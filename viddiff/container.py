@@ -80,7 +80,7 @@ bits. PACKETS holds, until its end, packets, whose bytes and times are those of 
     varint   size | bytes
 
 All times are on the video's scale: a packet at 2 s belongs to a frame at 2 s. Packets come in the order in
-which they were stored, ahead of the first frame that is not earlier.
+which they were stored, ahead of the first chunk of frames that are not earlier, unless they came after that.
 
 END, always 14 bytes, directly after INDEX: u64 offset of INDEX from the file's first byte. A reader rebuilds
 an INDEX that is missing or untrue from the chunks; after damage it goes on at the next good KEY.

@@ -65,6 +65,11 @@ class EncodeOptions:
         """Most frames that are coded together."""
         return 1 if self.low_delay else MINI_GOP
 
+    @property
+    def latency(self) -> int:
+        """How many later frames have to come before one leaves, at most: a keyframe waits for a mini-GOP."""
+        return 0 if self.low_delay else MINI_GOP
+
 
 @dataclass
 class EncodeSummary:

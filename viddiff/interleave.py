@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from math import ceil, floor
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from viddiff.container import META, PACKETS, TRACK, Chunk, Header, KeyChunk, Writer
 from viddiff.tracks import Extras, TrackPacket, pack_packets
@@ -15,16 +15,28 @@ CHUNK_BYTES = 1 << 20
 """A PACKETS chunk ends with the packet that fills it."""
 
 
+class PacketSource(Protocol):
+    """Where packets come from, in stored order."""
+
+    def take(self, time: Fraction | None) -> TrackPacket | None:
+        """The next packet. None if there is none, or none yet that belongs to the video before `time`, in
+        seconds."""
+
+    def stop_waiting(self) -> None:
+        """Give only what is there, if it may take long for more to come."""
+
+
 class Interleaver:
     """Gives packets up to the video's time. Those outside of a part of a video are left out."""
 
     def __init__(
-        self, extras: Extras, packets: Iterator[TrackPacket], cut_start: bool = False, cut_end: bool = False
+        self, extras: Extras, source: PacketSource, cut_start: bool = False, cut_end: bool = False
     ) -> None:
         """cut_start, cut_end: whether the video is to begin later, or to end earlier, than the packets."""
         self.extras = extras
         """What `begin` left of it."""
-        self._packets, self._waiting = packets, next(packets, None)
+        self._source = source
+        self._waiting: TrackPacket | None = None
         self._cut_start, self._cut_end = cut_start, cut_end
         self._since: Fraction | None = None
 
@@ -44,23 +56,29 @@ class Interleaver:
         self.extras = replace(self.extras, chapters=chapters)
 
     def cut_short(self) -> None:
-        """The video is to end earlier than the packets."""
+        """The video is to end earlier than the packets, and now."""
         self._cut_end = True
+        self._source.stop_waiting()
 
     def upto(self, time: Fraction) -> Iterator[TrackPacket]:
         """Packets that begin at `time` seconds or before."""
-        while self._waiting is not None and self._seconds(self._waiting, self._waiting.pts) <= time:
-            yield from self._cut(self._waiting, None)
-            self._waiting = next(self._packets, None)
+        while (packet := self._next(time)) is not None and self._seconds(packet, packet.pts) <= time:
+            self._waiting = None
+            yield from self._cut(packet, None)
 
     def rest(self, end: Fraction) -> Iterator[TrackPacket]:
         """The packets that are left; `end`: when the video ends, in seconds."""
         until = end if self._cut_end else None
-        while self._waiting is not None:
-            if until is not None and self._seconds(self._waiting, self._waiting.pts) > until + DISORDER:
+        while (packet := self._next(until)) is not None:
+            if until is not None and self._seconds(packet, packet.pts) > until + DISORDER:
                 return  # without reading to the source's end
-            yield from self._cut(self._waiting, until)
-            self._waiting = next(self._packets, None)
+            self._waiting = None
+            yield from self._cut(packet, until)
+
+    def _next(self, time: Fraction | None) -> TrackPacket | None:
+        if self._waiting is None:
+            self._waiting = self._source.take(time)
+        return self._waiting
 
     def _seconds(self, packet: TrackPacket, time: int) -> Fraction:
         return self.extras.tracks[packet.track].seconds(time)

@@ -44,13 +44,13 @@ class Output:
 
     def finish(self) -> EncodeSummary:
         """Complete the file; the totals."""
-        with _uninterrupted():
+        with uninterrupted():
             self._writer.finish()
         self.summary.size_bytes = self._writer.size_bytes
         return self.summary
 
     def _write(self, chunk: Chunk, digests: Sequence[bytes]) -> None:
-        with _uninterrupted():
+        with uninterrupted():
             self._writer.write(chunk)
             self._count(chunk, digests)
 
@@ -69,7 +69,7 @@ class Output:
 
 
 @contextmanager
-def _uninterrupted() -> Iterator[None]:
+def uninterrupted() -> Iterator[None]:
     """Ctrl-C waits for the end of the block."""
     if threading.current_thread() is not threading.main_thread():
         yield  # no other thread is interrupted

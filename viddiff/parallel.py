@@ -75,8 +75,8 @@ class DecodedVideo:
     """Frames that are decoded as they are taken."""
 
     info: VideoInfo
-    frame_count: int
-    """How many are to come."""
+    frame_count: int | None
+    """How many are to come; None if only the end will tell."""
     frames: Iterator[Frame]
     damage: Damage
     """What was lost of the frames that were taken."""
@@ -132,9 +132,10 @@ def encode_video(
     workers = machine.processes(
         -(-expected // options.gop), expected * info.width * info.height, _ENCODE_LEAST
     )
-    if workers == 1:
+    if workers == 1 or reader.live:
         summary = encode(reader, info, out, codec, options, progress, open_writer=open_writer, done=done)
     else:
+        reader.leave()
         header = Header(info, codec.hash, codec.name, options.gop, options.entropy, options.low_delay)
         output = Output(open_writer(out, header), EncodeSummary(), progress)
         arguments = (reader.again, machine, options, output.repeat(done))
@@ -217,8 +218,9 @@ def decode_video(
     else:
         parts = _decode_in_processes(source, video, gops, machine, options, workers)
     damage = Damage(start, stop)
-    frames = conceal(parts, gops, video, damage, options.strict)
-    skipped = start - gops[0].first if gops else 0
+    first = gops[0].first if gops else start
+    frames = conceal(parts, first, video, damage, options.strict)
+    skipped = start - first
     # A part ends after its frames; the whole ends where the file does, so that damage at its end is noticed.
     end = skipped + stop - start if stop < total else None
     return DecodedVideo(video, stop - start, itertools.islice(frames, skipped, end), damage)

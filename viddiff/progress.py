@@ -1,5 +1,6 @@
-"""Progress on stderr: a bar on a terminal, otherwise lines after 1, 2, 4, 8, .. seconds."""
+"""Progress on stderr: a bar on a terminal, otherwise lines after 1, 2, 4, 8, .. seconds; JSON for scripts."""
 
+import json
 import sys
 import time
 from typing import Any, Self, TextIO
@@ -9,12 +10,18 @@ class Progress:
     """Counts frames of a known or unknown total. `label` says what goes on; a quiet one prints nothing."""
 
     def __init__(
-        self, label: str, total: int | None, quiet: bool = False, stream: TextIO | None = None
+        self,
+        label: str,
+        total: int | None,
+        quiet: bool = False,
+        stream: TextIO | None = None,
+        objects: TextIO | None = None,
     ) -> None:
+        """stream: where text goes, stderr by default; objects: where a JSON object goes every second."""
         self._label, self._total, self._quiet = label, total, quiet
-        self._stream = sys.stderr if stream is None else stream
+        self._stream, self._objects = sys.stderr if stream is None else stream, objects
         self._started = time.monotonic()
-        self._next_line = 1.0
+        self._next_line = self._next_object = 1.0
         self._bar: Any = None
         self.frames = 0
 
@@ -39,7 +46,12 @@ class Progress:
     def update(self, frames: int, size_bytes: int | None = None) -> None:
         """`frames` are done so far, and `size_bytes` written."""
         added, self.frames = frames - self.frames, frames
+        if self._objects is not None and not self._quiet and self.seconds >= self._next_object:
+            self._next_object = self.seconds + 1
+            print(json.dumps(self._object(size_bytes)), file=self._objects, flush=True)
         size = "" if size_bytes is None else f"{size_bytes / 1000:.1f} kB"
+        if size and (predicted := self._predicted(size_bytes)) is not None:
+            size += f" of about {predicted / 1000:.1f} kB"
         if self._bar is not None:
             self._bar.set_postfix_str(size, refresh=False)
             self._bar.update(added)
@@ -54,6 +66,31 @@ class Progress:
             f"{self.frames}/{self._total} frames" if self._total else f"{self.frames} frames",
             f"{rate:.2f} fps",
         ]
-        if self._total and rate:
-            parts.append(f"{max(self._total - self.frames, 0) / rate:.0f} s left")
+        if (left := self._left(rate)) is not None:
+            parts.append(f"{left:.0f} s left")
         return f"{self._label}: " + ", ".join(parts + [size] * bool(size))
+
+    def _object(self, size_bytes: int | None) -> dict[str, Any]:
+        rate = self.frames / max(self.seconds, 1e-9)
+        return {
+            "progress": self._label,
+            "frames": self.frames,
+            "total": self._total,
+            "seconds": round(self.seconds, 3),
+            "fps": round(rate, 3),
+            "eta": self._left(rate),
+            "bytes": size_bytes,
+            "predicted_bytes": self._predicted(size_bytes),
+        }
+
+    def _left(self, rate: float) -> float | None:
+        """Seconds to go, if that is known."""
+        if not self._total or not rate:
+            return None
+        return round(max(self._total - self.frames, 0) / rate, 3)
+
+    def _predicted(self, size_bytes: int | None) -> int | None:
+        """What the size will be if the frames to come take as much as those that were."""
+        if size_bytes is None or not self._total or not self.frames:
+            return None
+        return round(size_bytes * max(self._total / self.frames, 1))

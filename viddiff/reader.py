@@ -90,7 +90,10 @@ class _Source:
 
 
 class Reader:
-    """Reads a `.vdf`, from a pipe too; only `index` and `seek` need a seekable file. Does not close it."""
+    """Reads a `.vdf`, from a pipe too; only `index` and `seek` need a seekable file. Does not close it.
+
+    A pipe is read chunk by chunk, no byte further, and to its END, for it may stay open after that.
+    """
 
     def __init__(
         self,
@@ -231,7 +234,7 @@ class Reader:
             return chunk
         if kind == END:
             self._ended = True
-            if len(payload) != 8 or self._source.fill(1):
+            if len(payload) != 8 or (self._file.seekable() and self._source.fill(1)):
                 raise BitstreamError("END has a wrong size or is not the end")
         elif kind == INDEX:
             self.index_body = payload

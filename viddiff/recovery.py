@@ -1,6 +1,6 @@
 """Decoding around damage: it costs the rest of its GOP, and the time line stays whole.
 
-    processes:  GOP -> frames, GopEnd          parent:  frames, GopEnd -> frames, with repeats for lost ones
+    GOP -> frames, GopEnd, in a process or from a pipe     frames, GopEnd -> frames, repeats for lost ones
 
 A lost frame is shown as the last good one before it (the first good one, if there is none before).
 """
@@ -28,6 +28,8 @@ _NAMED = 8
 class GopEnd:
     """Follows the frames of a GOP that could be decoded."""
 
+    gop: Gop
+    """What should have been there."""
     faults: tuple[str, ...] = ()
     times: tuple[int, ...] = ()
     """Presentation times of the frames that follow these, as far as sound chunks tell them."""
@@ -102,7 +104,7 @@ def decode_gop(file: BinaryIO, gop: Gop, codec: Codec, options: ReadOptions) -> 
         if options.strict:
             raise
         faults.append(str(error))
-    yield GopEnd(tuple(faults[:_NAMED]), tuple(times[shown : gop.frames]))
+    yield GopEnd(gop, tuple(faults[:_NAMED]), tuple(times[shown : gop.frames]))
 
 
 def _checked(
@@ -118,22 +120,20 @@ def _checked(
 
 
 def conceal(
-    parts: Iterator[Frame | GopEnd], gops: list[Gop], info: VideoInfo, damage: Damage, strict: bool
+    parts: Iterator[Frame | GopEnd], first: int, info: VideoInfo, damage: Damage, strict: bool
 ) -> Iterator[Frame]:
-    """All frames of `gops`, in order, at times that increase; `parts` come from `decode_gop` for each.
+    """All frames from number `first` on, in order, at times that increase; `parts` come GOP by GOP, as of
+    `decode_gop`.
 
     Raises BitstreamError if there is no frame to show, or if strict and times do not increase.
     """
     last, time, step = None, -_LAST_TIME - 2, usual_step(info)
     early = array("q")  # times of lost frames before the first good one; there may be millions
-    for gop in gops:
-        shown, end = 0, GopEnd()
-        for part in parts:
-            if isinstance(part, GopEnd):
-                end = part
-                break
+    shown = 0
+    for part in parts:
+        if isinstance(part, Frame):
             if part.pts <= time:
-                fault = f"the time of frame {gop.first + shown} is not after that of the frame before"
+                fault = f"the time of frame {first + shown} is not after that of the frame before"
                 if strict:
                     raise BitstreamError(fault)
                 damage.faults.append(fault)
@@ -144,11 +144,14 @@ def conceal(
             last, time, early = part, part.pts, array("q")
             shown += 1
             yield part
-        damage.faults += [fault for fault in end.faults if fault not in damage.faults]
-        if shown >= gop.frames:
             continue
-        damage.lose(gop.first + shown, gop.first + gop.frames - 1)
-        for wanted in _times(gop, shown, end.times, time, step):
+        gop, lost_from = part.gop, shown
+        first, shown = gop.first + gop.frames, 0
+        damage.faults += [fault for fault in part.faults if fault not in damage.faults]
+        if lost_from >= gop.frames:
+            continue
+        damage.lose(gop.first + lost_from, gop.first + gop.frames - 1)
+        for wanted in _times(gop, lost_from, part.times, time, step):
             time = max(wanted, time + 1)
             if time > _LAST_TIME:
                 raise BitstreamError("presentation times leave 64 bits")

@@ -40,7 +40,7 @@ class Gop:
 
 
 @dataclass(slots=True)
-class _Found:
+class Found:
     """A GOP that was met in reading."""
 
     entry: IndexEntry
@@ -51,6 +51,18 @@ class _Found:
     """The byte after its last good chunk."""
     faulty: bool = False
     """Whether damage follows."""
+
+    def frames_before(self, following: IndexEntry | None, video: VideoInfo) -> int:
+        """How many frames there are, and seem to be lost after them, before the next GOP that is there."""
+        if following is None or not self.faulty:
+            return self.frames
+        step = usual_step(video)
+        if self.frames > 1:
+            step = max((self.last - self.entry.pts) // (self.frames - 1), 1)
+        lost = (2 * (following.pts - self.last) + step) // (2 * step) - 1
+        return self.frames + min(
+            max(lost, 0), following.offset - self.end
+        )  # a frame takes a byte at the least
 
 
 def schedule(file: BinaryIO, limits: Limits, start: Start = 0, count: int | None = None) -> list[Gop]:
@@ -118,7 +130,7 @@ def _stored(reader: Reader) -> list[Gop]:
 
 def _surveyed(file: BinaryIO, limits: Limits, index_body: bytes | None) -> list[Gop]:
     file.seek(0)
-    reader, found = Reader(file, limits), list[_Found]()
+    reader, found = Reader(file, limits), list[Found]()
 
     def on_fault(_: BitstreamError) -> None:
         if found:
@@ -127,7 +139,7 @@ def _surveyed(file: BinaryIO, limits: Limits, index_body: bytes | None) -> list[
     number = 0
     for offset, chunk in reader.scan(on_fault):
         if isinstance(chunk, KeyChunk):
-            found.append(_Found(IndexEntry(offset, number, chunk.pts), 1, chunk.pts, reader.offset))
+            found.append(Found(IndexEntry(offset, number, chunk.pts), 1, chunk.pts, reader.offset))
             number += 1
         else:
             found[-1].frames += len(chunk.pts)
@@ -142,7 +154,7 @@ def _surveyed(file: BinaryIO, limits: Limits, index_body: bytes | None) -> list[
     return _by_time(found, reader.header.video)
 
 
-def _as_stated(found: list[_Found], body: bytes, gop: int, limits: Limits) -> list[Gop]:
+def _as_stated(found: list[Found], body: bytes, gop: int, limits: Limits) -> list[Gop]:
     """The GOPs that INDEX names. BitstreamError if it does not name one that is there."""
     total, _ = read_varint(body, 0)
     if total > limits.frames:
@@ -167,18 +179,12 @@ def _as_stated(found: list[_Found], body: bytes, gop: int, limits: Limits) -> li
     return gops
 
 
-def _by_time(found: list[_Found], video: VideoInfo) -> list[Gop]:
+def _by_time(found: list[Found], video: VideoInfo) -> list[Gop]:
     """The GOPs that are there, each with what seems to be lost after it."""
     gops, number = [], 0
     for place, one in enumerate(found):
         following = found[place + 1].entry if place + 1 < len(found) else None
-        frames = one.frames
-        if following is not None and one.faulty:
-            step = usual_step(video)
-            if frames > 1:
-                step = max((one.last - one.entry.pts) // (frames - 1), 1)
-            lost = (2 * (following.pts - one.last) + step) // (2 * step) - 1
-            frames += min(max(lost, 0), following.offset - one.end)  # a frame takes a byte at the least
+        frames = one.frames_before(following, video)
         entry = IndexEntry(one.entry.offset, number, one.entry.pts)
         until, stop = (following.pts, following.offset) if following else (None, None)
         gops.append(Gop(number, frames, one.entry.pts, until, entry, stop, frames))

@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Any, BinaryIO
 
 from viddiff.config import Limits, Start
-from viddiff.container import META, PACKETS, TRACK
+from viddiff.container import META, PACKETS, TRACK, Chunk
 from viddiff.errors import BitstreamError, LimitError
 from viddiff.reader import Reader
 from viddiff.tracks import Extras, TrackPacket, unpack_packets
@@ -34,20 +34,35 @@ class TrackFile:
         self.extras = Extras()
         self._ready: deque[Iterator[TrackPacket]] = deque()
         self._begun = False
-        reader = Reader(file, limits, self._take)
-        self._chunks = reader.chunks(on_fault)
-        next(self._chunks, None)
+        self.reader = Reader(file, limits, self._take)
+        self._scan = self.reader.scan(on_fault)
+        self._first = next(self._scan, None)
         self._begun = True
         if start:
-            self._skip_to(reader, start)
+            self._skip_to(self.reader, start)
+
+    def take(self, time: Fraction | None = None) -> TrackPacket | None:
+        """The next packet, whatever the time; None at the end. BitstreamError, LimitError."""
+        while True:
+            if (packet := self._pop()) is not None:
+                return packet
+            if next(self._scan, None) is None and not self._ready:
+                return None
+
+    def stop_waiting(self) -> None:
+        """Nothing: a file is there."""
 
     def packets(self) -> Iterator[TrackPacket]:
-        """The packets, once; reads the file as they are taken. BitstreamError, LimitError."""
-        while True:
-            while self._ready:
-                yield from self._ready.popleft()
-            if next(self._chunks, None) is None and not self._ready:
-                return
+        """What `take` gives."""
+        return iter(self.take, None)
+
+    def _pop(self) -> TrackPacket | None:
+        """The next packet of those that have been read."""
+        while self._ready:
+            if (packet := next(self._ready[0], None)) is not None:
+                return packet
+            self._ready.popleft()
+        return None
 
     def _skip_to(self, reader: Reader, start: Start) -> None:
         """Go on at a keyframe so far before `start` that packets which reach it come after."""
@@ -73,6 +88,20 @@ class TrackFile:
             self.extras.take_meta(payload)
         elif kind == TRACK:
             self.extras.take_track(payload)
+
+
+class PassingTracks(TrackFile):
+    """The same of a file that is read only once: as someone else takes the chunks of the video."""
+
+    def scan(self) -> Iterator[tuple[int, Chunk]]:
+        """All chunks of the video with their offsets, once. See `Reader.scan`."""
+        if self._first is not None:
+            yield self._first
+            yield from self._scan
+
+    def take(self, time: Fraction | None = None) -> TrackPacket | None:
+        """The next packet of those ahead of the chunks that were taken; None if there is none yet."""
+        return self._pop()
 
 
 def summary(file: BinaryIO, limits: Limits | None = None) -> dict[str, Any]:

@@ -1,23 +1,22 @@
 """Reads what a media file holds beside the video: packets as stored, tags, chapters, attachments."""
 
-import os
 import re
 from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
-from pathlib import Path
 from typing import Any, Self, cast
 
 import av
 from av.audio.stream import AudioStream
 from av.bitstream import BitStreamFilterContext
-from av.container import InputContainer
-from av.stream import AttachmentStream, Disposition, Stream
+from av.stream import AttachmentStream, Stream
 
 from viddiff.container import MAX_PAYLOAD
+from viddiff.demuxer import Demuxer, Source, is_cover
 from viddiff.description import codec_name, describe
 from viddiff.errors import VideoError
 from viddiff.failures import FAILURES
+from viddiff.interleave import DISORDER
 from viddiff.opus import OpusTranscoder
 from viddiff.tracks import MAX_TRACKS, Attachment, Chapter, Extras, Tags, Track, TrackPacket
 
@@ -43,34 +42,32 @@ _DISPOSITION = 0x1FFFFF & ~(1 << 10)  # not attached_pic: that is an attachment 
 
 
 class TrackReader:
-    """Extras and packets of a media file. `notes` says what could not be taken along.
+    """Extras and packets of a source of media. `notes` says what could not be taken along.
 
     Sound is copied, encoded as Opus or left out; all else is copied, but for further videos.
     """
 
-    def __init__(self, source: Path, audio: str = "copy") -> None:
-        """audio: copy, none, or opus:N, with N kbit/s for each stream. VideoError."""
+    def __init__(self, source: Source | Demuxer, audio: str = "copy") -> None:
+        """source: with a Demuxer, another one has claimed the video; it is not closed here.
+        audio: copy, none, or opus:N, with N kbit/s for each stream. VideoError.
+        """
         self.notes: list[str] = []
         """Lines that the user should see."""
         self.extras = Extras()
-        self._name = os.fspath(source)
+        self._own = None if isinstance(source, Demuxer) else Demuxer(source)
+        self._demuxer = source if isinstance(source, Demuxer) else cast(Demuxer, self._own)
         self._tracks: dict[int, int] = {}  # number of a track by index of its stream
         self._opus: dict[int, OpusTranscoder] = {}
         self._filters: dict[int, BitStreamFilterContext] = {}  # by number of the track
-        self._ahead: deque[TrackPacket] = deque()
+        self._ahead: deque[av.Packet[Any]] = deque()
+        self._ready: deque[TrackPacket] = deque()
         self._next: dict[int, int] = {}
-        try:
-            with self._open() as container:  # apart, for reading a cover moves the file's position
-                self._attachments(container)
-            self._container = self._open()
-        except FAILURES as error:
-            raise VideoError(f"{self._name} cannot be read") from error
         try:
             self._file_properties()
             self._find_tracks(audio)
         except FAILURES as error:
             self.close()
-            raise VideoError(f"the sound or subtitles of {self._name} cannot be read") from error
+            raise VideoError(f"the sound or subtitles of {self._demuxer.name} cannot be read") from error
 
     def __enter__(self) -> Self:
         return self
@@ -79,30 +76,39 @@ class TrackReader:
         self.close()
 
     def close(self) -> None:
-        """Release the file."""
-        self._container.close()
+        """Release the source, unless others read it, too."""
+        if self._own is not None:
+            self._own.close()
 
-    def packets(self) -> Iterator[TrackPacket]:
-        """The packets of all tracks in the order of the file, once. VideoError."""
+    def take(self, time: Fraction | None) -> TrackPacket | None:
+        """The next packet of the tracks, in the order of the source; None at the end, or if `Feed.take` has
+        none for this time. VideoError."""
+        if not self._tracks:
+            return None  # without reading on for what cannot come
         try:
-            while self._ahead:
-                yield self._ahead.popleft()
-            yield from self._demuxed
+            while not self._ready:
+                packet = self._ahead.popleft() if self._ahead else self._feed.take(time)
+                if packet is None:
+                    return None
+                self._ready.extend(self._taken(packet))
         except FAILURES as error:
-            raise VideoError(f"the sound or subtitles of {self._name} cannot be read to their end") from error
+            name = self._demuxer.name
+            raise VideoError(f"the sound or subtitles of {name} cannot be read to their end") from error
+        return self._ready.popleft()
 
-    def _open(self) -> InputContainer:
-        return av.open(f"file:{self._name}", "r", metadata_errors="replace")
+    def stop_waiting(self) -> None:
+        """See `Demuxer.stop_waiting`."""
+        self._demuxer.stop_waiting()
 
     def _file_properties(self) -> None:
-        container, extras = self._container, self.extras
+        container, extras = self._demuxer.container, self.extras
         extras.tags = self._wanted(container.metadata)
         extras.chapters = [
             Chapter(c["start"], c["end"], c["time_base"], dict(c["metadata"]))
             for c in container.chapters()
             if c["time_base"] and c["start"] <= c["end"]
         ]
-        video = next((s for s in container.streams.video if not _is_cover(s)), None)
+        video = next(iter(self._demuxer.videos), None)
         if video is not None:
             extras.video_tags = self._wanted(video.metadata)
             disposition = int(video.disposition) & _DISPOSITION
@@ -123,16 +129,17 @@ class TrackReader:
         self.notes += [f"left the tag {name[:64]} out, which is longer than {TAG_LETTERS}" for name in long]
         return {name: value for name, value in wanted.items() if name not in long}
 
-    def _attachments(self, container: InputContainer) -> None:
+    def _attachments(self, covers: "dict[int, av.Packet[Any]]") -> None:
+        """covers: their packets by index of the stream."""
         total, found = 0, list[Attachment]()
-        for stream in container.streams:
+        for stream in self._demuxer.container.streams:
             if isinstance(stream, AttachmentStream):
                 file = Attachment(stream.name or "attachment", stream.mimetype or "", stream.data)
-            elif _is_cover(stream):
+            elif is_cover(stream):
                 codec = stream.codec_context.name if stream.codec_context else ""
                 kind = COVERS.get(codec, "unknown")
                 name = stream.metadata.get("filename") or f"cover.{kind.replace('jpeg', 'jpg')}"
-                packet = next((p for p in container.demux(stream) if p.size), None)
+                packet = covers.get(stream.index)
                 file = Attachment(name, f"image/{kind}", bytes(packet) if packet else b"")
             else:
                 continue
@@ -145,27 +152,27 @@ class TrackReader:
 
     def _find_tracks(self, audio: str) -> None:
         """Describe every stream that can be taken, by its first packet where libav wants to see one."""
-        chosen = list[Stream]()
-        for stream in self._container.streams:
-            if stream.type in ("audio", "subtitle", "data") and not (
-                stream.type == "audio" and audio == "none"
-            ):
-                chosen.append(stream)
-            else:
-                stream.discard = av.stream.Discard.all
+        streams = self._demuxer.container.streams
+        kinds = ("audio", "subtitle", "data") if audio != "none" else ("subtitle", "data")
+        chosen = [stream for stream in streams if stream.type in kinds]
+        covers = [stream for stream in streams if is_cover(stream)]
+        self._feed = self._demuxer.claim([*chosen, *covers])
+        self._demuxer.drop_others()
         first: dict[int, av.Packet[Any]] = {}
-        awaited = {stream.index for stream in chosen if stream.type == "audio"}
-        ahead: list[av.Packet[Any]] = []
+        awaited = {stream.index for stream in [*chosen, *covers] if stream.type in ("audio", "video")}
+        until = self._demuxer.clock + DISORDER if self._demuxer.live else None
         size = 0
-        demuxed = self._container.demux(*chosen) if chosen else iter(())
-        while not awaited <= first.keys() and size < _AHEAD_BYTES and (p := next(demuxed, None)) is not None:
-            ahead.append(p)
-            size += p.size + 100
-            if p.size:
-                first.setdefault(p.stream.index, p)
+        while not awaited <= first.keys() and size < _AHEAD_BYTES:
+            if (packet := self._feed.take(until)) is None:
+                break
+            size += packet.size + 100
+            if packet.size:
+                first.setdefault(packet.stream.index, packet)
+            if not is_cover(packet.stream):
+                self._ahead.append(packet)
+        self._attachments(first)
         for stream in chosen:
             self._add(stream, first.get(stream.index), audio)
-        self._demuxed = self._all_packets(ahead, demuxed)
 
     def _add(self, stream: Stream, first: "av.Packet[Any] | None", audio: str) -> None:
         codec, sample = codec_name(stream), bytes(first) if first is not None else b"\0\0"
@@ -195,14 +202,6 @@ class TrackReader:
                 return
         self.notes.append(f"left {stream.type} stream {stream.index} ({codec or 'unknown format'}) out")
 
-    def _all_packets(
-        self, ahead: "list[av.Packet[Any]]", demuxed: "Iterator[av.Packet[Any]]"
-    ) -> Iterator[TrackPacket]:
-        for packets in (ahead, demuxed):
-            for packet in packets:
-                yield from self._taken(packet)
-        ahead.clear()
-
     def _taken(self, packet: "av.Packet[Any]") -> Iterator[TrackPacket]:
         number = self._tracks.get(packet.stream.index)
         if number is None:
@@ -222,10 +221,6 @@ class TrackReader:
             filtered = self._filters[number].filter(packet) if number in self._filters else [packet]
             data = b"".join(map(bytes, filtered))
             yield TrackPacket(number, pts, max(packet.duration or 0, 0), packet.is_keyframe, data)
-
-
-def _is_cover(stream: Stream) -> bool:
-    return stream.type == "video" and Disposition.attached_pic in stream.disposition
 
 
 def _details(stream: Stream) -> dict[str, str | int]:

@@ -1,21 +1,19 @@
-"""Video files in: any file that libav reads, as `Frame`s with exact times. (Out: `videowriter`.)"""
+"""Video in: any source that libav reads, as `Frame`s with exact times. (Out: `videowriter`.)"""
 
 import itertools
-import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
-from typing import BinaryIO, Self, cast
+from typing import Self, cast
 
 import av
-from av.container import InputContainer
-from av.stream import Disposition
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from viddiff.config import MAX_HEIGHT, MAX_WIDTH, MIN_SIDE, Start
+from viddiff.demuxer import Demuxer, Source
 from viddiff.errors import LimitError, VideoError
 from viddiff.failures import FAILURES
 from viddiff.filters import Changes, Formatter, at_rate, least_alpha
@@ -35,8 +33,6 @@ from viddiff.videowriter import VideoWriter
 
 __all__ = ["VideoReader", "VideoWriter"]
 
-Source = str | os.PathLike[str] | BinaryIO
-
 _DECLARED = ("matroska", "mov", "avi")
 """Formats that declare how long they are before they are that long, by the first of libav's names."""
 _MISSING = 0.5
@@ -52,32 +48,37 @@ class VideoReader:
 
     def __init__(
         self,
-        source: Source,
+        source: Source | Demuxer,
         start: Start = 0,
         frames: int | None = None,
         threads: int = 1,
         changes: Changes | None = None,
         drop_alpha: bool = False,
     ) -> None:
-        """frames: how many of the source. drop_alpha: lose an alpha channel rather than refuse the file.
+        """source: with a Demuxer, others can take what goes beside the video; it is not closed here. frames:
+        how many of the source. drop_alpha: lose an alpha channel rather than refuse the file.
 
         VideoError, LimitError.
         """
         self.notes: list[str] = []
         """Lines that the user should see; complete when the last frame has been read."""
+        self._own = None if isinstance(source, Demuxer) else Demuxer(source)
+        self._demuxer = source if isinstance(source, Demuxer) else cast(Demuxer, self._own)
+        self._name, self._container = self._demuxer.name, self._demuxer.container
         self.again: Callable[[], VideoReader] = partial(
-            VideoReader, source, start, frames, threads, changes, drop_alpha
+            VideoReader, self._demuxer.source, start, frames, threads, changes, drop_alpha
         )
         """Opens the same once more, in another process if need be."""
         self._changes, self._drop_alpha = changes or Changes(), drop_alpha
-        self._name = os.fspath(source) if isinstance(source, str | os.PathLike) else "the input"
-        self._container = self._open(source)
         try:
             stream = self._select_stream(threads)
+            self._feed = self._demuxer.claim([stream])
+            if self._own is not None:
+                self._own.drop_others()
             pictures = self._decode(stream)
             first = next(pictures, None)
             if first is None:
-                raise VideoError(f"{self._name} has no frame that can be decoded")
+                raise VideoError(f"{self._name} has no frame that can be decoded{self._hint()}")
             self._original = self._describe(first, stream, start, frames)
             self.info = self._changes.of(self._original)
             self._formatter = Formatter(replace(self.info, time_base=self._original.time_base))
@@ -106,26 +107,30 @@ class VideoReader:
         self.close()
 
     def close(self) -> None:
-        """Release the file and the decoder."""
-        self._container.close()
+        """Release the source, unless others read it, too."""
+        if self._own is not None:
+            self._own.close()
+
+    @property
+    def live(self) -> bool:
+        """Whether the source cannot be read twice."""
+        return self._demuxer.live
+
+    def leave(self) -> None:
+        """The frames are not wanted, and need not wait while others read the source."""
+        self._feed.leave()
 
     def _note(self, line: str) -> None:
         if line not in self.notes:
             self.notes.append(line)
 
-    def _open(self, source: Source) -> InputContainer:
-        try:
-            if not isinstance(source, str | os.PathLike):
-                return av.open(source, "r", metadata_errors="replace")
-            if not os.path.exists(self._name):
-                raise VideoError(f"{self._name} does not exist")
-            return av.open(f"file:{self._name}", "r", metadata_errors="replace")
-        except FAILURES as error:
-            raise VideoError(f"{self._name} cannot be read as a video") from error
+    def _hint(self) -> str:
+        late = self._demuxer.live and self._container.format.name.startswith("mov")
+        return "; through a pipe, an .mp4 needs its index in front (faststart)" if late else ""
 
     def _select_stream(self, threads: int) -> VideoStream:
         """The first stream of moving pictures, ready to decode and of a size within the limits."""
-        streams = [s for s in self._container.streams.video if Disposition.attached_pic not in s.disposition]
+        streams = self._demuxer.videos
         if not streams:
             raise VideoError(f"{self._name} has no video in it")
         if len(streams) > 1:
@@ -133,6 +138,8 @@ class VideoReader:
         context = cast(VideoCodecContext | None, streams[0].codec_context)
         if context is None:
             raise VideoError(f"{self._name} is of a video format without a decoder")
+        if not context.width or not context.height:
+            raise VideoError(f"{self._name} has no frame that can be decoded{self._hint()}")
         larger = 1 if self._changes.scale is None else 4
         self._check_size(context.width, context.height, larger)
         if "1" in (streams[0].metadata.get(name) for name in ("alpha_mode", "ALPHA_MODE")):
@@ -158,31 +165,26 @@ class VideoReader:
         self._note("left the alpha channel out")
 
     def _decode(self, stream: VideoStream) -> Iterator[av.VideoFrame]:
-        """The pictures from where the file stands. A file that breaks off gives those that are there."""
-        packets, end, given = 0, 0.0, 0
+        """The pictures from the beginning. A source that breaks off gives those that are there."""
+        given = 0
         try:
-            for packet in self._container.demux():
-                if packet.pts is not None and packet.time_base is not None:
-                    end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-                if packet.stream.index != stream.index:
-                    continue
-                packets += packet.size > 0
+            for packet in self._feed:
                 try:
                     for picture in packet.decode():
                         given += 1
                         yield cast(av.VideoFrame, picture)
                 except av.InvalidDataError:
                     self._note("damaged frames were left out")
-        except av.InvalidDataError as error:
-            if not given:
-                raise VideoError(f"{self._name} cannot be decoded") from error
-            self._note("the file breaks off within, what is there is taken")
-            with suppress(*FAILURES):
-                yield from stream.decode(None)
         except FAILURES as error:
             raise VideoError(f"{self._name} cannot be decoded to its end") from error
-        else:
-            self._note_missing_end(end)
+        if not self._demuxer.broken:
+            self._note_missing_end(self._demuxer.end)
+            return
+        if not given:
+            raise VideoError(f"{self._name} cannot be decoded{self._hint()}")
+        self._note("the file breaks off within, what is there is taken")
+        with suppress(*FAILURES):
+            yield from stream.decode(None)
 
     def _note_missing_end(self, end: float) -> None:
         """Say so if the file, read until `end` seconds, was to be longer."""

@@ -1,4 +1,4 @@
-"""Video files out: frames with exact times as H.264, FFV1 or raw video."""
+"""Video out, into a file or a pipe: frames with exact times as H.264, FFV1 or raw video."""
 
 import contextlib
 import os
@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Self, cast
+from typing import BinaryIO, Self, cast
 
 import av
 from av.container import OutputContainer
@@ -25,6 +25,12 @@ from viddiff.trackwriter import TrackWriter
 CONTAINERS = {".mp4": "mp4", ".mkv": "matroska", ".y4m": "yuv4mpegpipe"}
 """Files that `VideoWriter` writes, by extension, with libav's names of them."""
 
+STREAMED = {
+    ".mp4": {"movflags": "frag_keyframe+delay_moov+default_base_moof", "frag_duration": "500000"},
+    ".mkv": {"cluster_time_limit": "500"},
+}
+"""What makes these files go through a pipe, and soon: options of libav's muxers."""
+
 _Y4M_CHROMA = ("420", "420mpeg2", "420jpeg", "420paldv")  # index: VideoInfo.chroma_location
 _Y4M_FIELDS = {"progressive": "p", "top first": "t", "bottom first": "b"}
 _SETFIELD = {"top first": "tff", "bottom first": "bff"}
@@ -36,23 +42,29 @@ _GLOBAL_HEADER = 1 << 22
 class VideoWriter:
     """Writes `.mp4` or `.mkv` (H.264, or FFV1 in `.mkv` if lossless) or `.y4m` (raw, constant rate).
 
-    The file appears under its name only when all is written; after an exception nothing is left.
+    The file appears under its name only when all is written; after an exception nothing is left. What goes
+    into a pipe is made for it, and leaves as soon as the format lets it.
     """
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        target: str | os.PathLike[str] | BinaryIO,
         info: VideoInfo,
         lossless: bool = False,
         others: Interleaver | None = None,
+        form: str | None = None,
     ) -> None:
-        """others: what goes beside the video, as far as the file can hold it."""
-        self._path, self._info, self._lossless = Path(path), info, lossless
-        self._suffix = self._path.suffix.lower()
+        """target: a path, or an open pipe or file, which is not closed. others: what goes beside the video,
+        as far as the file can hold it. form: ".mp4", ".mkv" or ".y4m"; by default what the path ends with.
+        """
+        self._pipe = None if isinstance(target, str | os.PathLike) else target
+        self._path = Path("stdout" if self._pipe is not None else cast(str, target))
+        self._info, self._lossless = info, lossless
+        self._suffix = form or self._path.suffix.lower()
         if self._suffix not in CONTAINERS:
-            raise VideoError(f"{path} has an unknown extension; known ones are {', '.join(CONTAINERS)}")
+            raise VideoError(f"{target} has an unknown extension; known ones are {', '.join(CONTAINERS)}")
         if lossless and self._suffix == ".mp4":
-            raise VideoError(f"{path} cannot be lossless; .mkv and .y4m can")
+            raise VideoError(f"{self._path} cannot be lossless as .mp4; .mkv and .y4m can")
         self._temporary = self._path.with_name(f".{self._path.name}.{secrets.token_hex(4)}.part")
         self.notes: list[str] = []
         """Lines that the user should see: what this kind of file cannot hold."""
@@ -77,12 +89,20 @@ class VideoWriter:
         self._frames, self._first_pts, self._last_pts = 0, 0, 0
         with self._failures():
             if self._suffix == ".y4m":
-                self._raw = self._stack.enter_context(open(self._temporary, "xb"))
-                self._raw.write(_y4m_header(self._info))
+                self._raw = self._pipe or self._stack.enter_context(open(self._temporary, "xb"))
+                self._piped_bytes = self._raw.write(_y4m_header(self._info))
             else:
-                self._temporary.touch(exist_ok=False)  # libav opens it only with the first packet
+                if self._pipe is None:
+                    self._temporary.touch(exist_ok=False)  # libav opens it only with the first packet
                 self._container = self._stack.enter_context(self._open())
         return self
+
+    @property
+    def size_bytes(self) -> int | None:
+        """What has been written so far; None of a pipe that libav writes into."""
+        if self._pipe is None:
+            return self._temporary.stat().st_size
+        return self._piped_bytes if self._suffix == ".y4m" else None
 
     def write(self, frame: Frame) -> None:
         """Append a frame; times must increase."""
@@ -105,7 +125,10 @@ class VideoWriter:
         with self._failures():
             if self._suffix == ".y4m":
                 self._note_lost_times()
-                self._raw.write(b"FRAME\n" + b"".join(plane.tobytes() for plane in frame.planes))
+                samples = b"".join(plane.tobytes() for plane in frame.planes)
+                self._piped_bytes += self._raw.write(b"FRAME\n" + samples)
+                if self._pipe is not None:
+                    self._pipe.flush()
                 return
             shapes = plane_shapes(*self._size)
             y, u, v = (replicate(plane, shape) for plane, shape in zip(frame.planes, shapes, strict=True))
@@ -134,7 +157,8 @@ class VideoWriter:
                 if kind is None:
                     if not self._frames:
                         raise VideoError(f"{self._path} is not written, for there was no frame")
-                    os.replace(self._temporary, self._path)
+                    if self._pipe is None:
+                        os.replace(self._temporary, self._path)
         except VideoError:
             if kind is None:
                 raise
@@ -145,6 +169,8 @@ class VideoWriter:
     def _failures(self) -> Iterator[None]:
         try:
             yield
+        except BrokenPipeError:
+            raise  # the reader has had enough
         except FAILURES as error:
             self._temporary.unlink(missing_ok=True)
             reason = getattr(error, "strerror", None) or error
@@ -168,8 +194,12 @@ class VideoWriter:
         if self._suffix == ".mp4":  # edit lists are in these units; coarser ones would move the first frame
             container_options["movie_timescale"] = str(min(info.time_base.denominator, 2**31 - 1))
         name = f"file:{self._temporary}"
-        output = av.open(name, "w", format=CONTAINERS[self._suffix], options=container_options)
         codec, options = ("ffv1", {}) if self._lossless else ("libx264", {"crf": "14", "preset": "veryfast"})
+        if self._pipe is not None:
+            name = f"pipe:{self._pipe.fileno()}"
+            container_options |= STREAMED[self._suffix] | {"flush_packets": "1"}
+            options |= {} if self._lossless else {"tune": "zerolatency"}
+        output = av.open(name, "w", format=CONTAINERS[self._suffix], options=container_options)
         stream = self._add_stream(output, codec)
         context = stream.codec_context
         context.width, context.height = self._size

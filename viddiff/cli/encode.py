@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 import click
 
@@ -29,8 +29,15 @@ def _audio(context: click.Context, option: click.Parameter, value: str) -> str:
     return f"opus:{int(found[1])}"
 
 
+def _options(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """Values by name."""
+    if not all("=" in value for value in values):
+        raise click.BadParameter("it is a name, = and a value")
+    return dict(value.split("=", 1) for value in values)
+
+
 @click.command("encode")
-@click.argument("source", metavar="IN", type=shared.PATH)
+@click.argument("source", metavar="IN")
 @click.argument("target", metavar="[OUT]", type=shared.PATH, required=False)
 @click.option(
     "--quality",
@@ -86,6 +93,19 @@ def _audio(context: click.Context, option: click.Parameter, value: str) -> str:
     "gets its name. Not with --resume: what an earlier run coded has no reconstruction in this one.",
 )
 @click.option(
+    "--input-format",
+    metavar="NAME",
+    help="What IN is, by libav's name of it (v4l2, x11grab, lavfi, rawvideo); IN need not be a file then.",
+)
+@click.option(
+    "--input-option",
+    "input_options",
+    multiple=True,
+    callback=_options,
+    metavar="NAME=VALUE",
+    help="An option of libav for IN (framerate=30); may be given several times.",
+)
+@click.option(
     "--drop-alpha", is_flag=True, help="Lose an alpha channel, which is not coded, rather than end."
 )
 @shared.combined(
@@ -99,11 +119,11 @@ def _audio(context: click.Context, option: click.Parameter, value: str) -> str:
     shared.device_option,
     shared.workers_option,
     shared.force_option,
-    shared.json_option,
+    shared.progress_json_option,
     shared.quiet_option,
 )
 def encode_command(
-    source: Path,
+    source: str,
     target: Path | None,
     quality: int,
     gop: int,
@@ -114,6 +134,8 @@ def encode_command(
     encrypt: bool,
     resume: bool,
     verify: bool,
+    input_format: str | None,
+    input_options: dict[str, str],
     drop_alpha: bool,
     key_file: Path | None,
     passphrase_file: Path | None,
@@ -130,17 +152,31 @@ def encode_command(
 ) -> None:
     """Encode a video to .vdf.
 
-    OUT is IN with the extension .vdf unless it is given.
+    OUT is IN with the extension .vdf unless it is given. IN and OUT may be -, stdin and stdout. IN may be an
+    address (rtsp://, udp://, http://), too, or a device.
 
     \b
     Examples:
       viddiff encode holiday.mp4
       viddiff encode holiday.mp4 small.vdf --quality 24
+      viddiff encode rtsp://camera/1 - --low-delay | ssh host 'cat > 1.vdf'
+      viddiff encode :0 screen.vdf --input-format x11grab
     """
+    from viddiff.demuxer import Demuxer, is_live
+
     if verify and resume:
         raise click.UsageError("--verify needs the whole reconstruction, which --resume does not have")
-    target = target or source.with_suffix(".vdf")
-    shared.check_paths(source, target, force)
+    live, stdout = is_live(source, input_format), str(target) == shared.PIPE
+    if live and target is None:
+        raise click.UsageError(f"name OUT, for {source} has no name to make one of")
+    if resume and (live or stdout):
+        raise click.UsageError("--resume is for a file out of a file: a pipe or a device cannot begin again")
+    if verify and stdout:
+        raise click.UsageError("--verify is for a file: what went through a pipe cannot be read again")
+    target = target or Path(source).with_suffix(".vdf")
+    if not live:
+        shared.check_source(Path(source))
+    shared.check_target(target, None if live else Path(source), force)
 
     if key_file and passphrase_file:
         raise click.UsageError("give either --key-file or --passphrase-file")
@@ -161,37 +197,46 @@ def encode_command(
 
     options = EncodeOptions(quality, gop, low_delay, entropy, preset)
     machine = Machine(weights, shared.pick_device(device), workers)
-    seen = source.stat()
     changes = Changes(fps, scale)
-    job = {**vars(options), "audio": audio, "start": start_text(start), "frames": frames}
-    job |= {"fps": fps and str(fps), "scale": scale, "drop_alpha": drop_alpha}
-    job |= {"bytes": seen.st_size, "modified": seen.st_mtime_ns}
 
     def check(written: Path) -> None:
         """Decode what was written and compare it with the reconstruction."""
         from viddiff.verify import verify as verify_file
 
         key = None if secret is None else shared.key_of(written, secret)
-        with Progress("verify", summary.frames, quiet) as progress:
+        objects = shared.objects(as_json, stdout)
+        with Progress("verify", summary.frames, quiet, objects=objects) as progress:
             verify_file(written, summary.gops, machine, key, progress.update)
 
     with (
-        VideoReader(source, start, frames, changes=changes, drop_alpha=drop_alpha) as reader,
-        TrackReader(source, audio) as others,
+        Demuxer(source, input_format, input_options) as demuxer,
+        VideoReader(demuxer, start, frames, changes=changes, drop_alpha=drop_alpha) as reader,
+        TrackReader(demuxer, audio) as others,
         contextlib.ExitStack() as stack,
     ):
         done: Iterable[Chunk] = ()
         wanted = check if verify else None
-        if secret is None:
+        pipe = shared.Stdout() if stdout else None
+        if pipe is not None:
+            out = cast(BinaryIO, pipe)
+        elif secret is None and not live:
+            seen = Path(source).stat()
+            job = {**vars(options), "audio": audio, "start": start_text(start), "frames": frames}
+            job |= {"fps": fps and str(fps), "scale": scale, "drop_alpha": drop_alpha}
+            job |= {"bytes": seen.st_size, "modified": seen.st_mtime_ns}
             part = PartFile(target, job, resume)
             out, done = stack.enter_context(shared.resumable_file(part, quiet, wanted)), part.done()
         else:
-            out = stack.enter_context(shared.sealed_file(target, secret, wanted))
+            out = stack.enter_context(shared.complete_file(target, wanted))
+        out = stack.enter_context(shared.sealed(out, secret))
         info = reader.info
-        interleaver = Interleaver(others.extras, others.packets(), start > 0, frames is not None)
+        if (live or stdout) and not quiet:
+            click.echo(f"Latency: {options.latency} frames", err=True)
+        interleaver = Interleaver(others.extras, others, start > 0, frames is not None)
         count = None if frames is None else info.frame_count or frames
         started = time.monotonic()
-        with Progress("encode", info.frame_count, quiet) as progress:
+        objects = shared.objects(as_json, stdout)
+        with Progress("encode", info.frame_count, quiet, objects=objects) as progress:
             summary = encode_video(
                 reader,
                 out,
@@ -205,12 +250,13 @@ def encode_command(
             raise ViddiffError(f"{source} has no frame {start_text(start)}")
         seconds = time.monotonic() - started
         shared.print_notes([*reader.notes, *others.notes], quiet)
-    summary.size_bytes = target.stat().st_size
+    summary.size_bytes = pipe.size_bytes if pipe else target.stat().st_size
+    name = "stdout" if stdout else str(target)
     bpp = 8 * summary.size_bytes / (summary.frames * info.width * info.height)
     if as_json:
         shared.print_json(
             {
-                "input": str(source),
+                "input": source,
                 "output": str(target),
                 "width": info.width,
                 "height": info.height,
@@ -225,14 +271,15 @@ def encode_command(
                 "fps": summary.frames / seconds,
                 "interrupted": summary.interrupted,
                 "verified": verify,
-            }
+            },
+            err=stdout,
         )
     elif not quiet:
         click.echo(
-            f"{target}: {summary.frames} frames, {shared.size_text(summary.size_bytes)}, "
+            f"{name}: {summary.frames} frames, {shared.size_text(summary.size_bytes)}, "
             f"{bpp:.4f} bits per pixel, {summary.frames / seconds:.1f} fps{', verified' * verify}",
             err=True,
         )
     if summary.interrupted:
-        click.echo(f"Interrupted: {target} is complete, with the first {summary.frames} frames", err=True)
+        click.echo(f"Interrupted: {name} is complete, with the first {summary.frames} frames", err=True)
         click.get_current_context().exit(130)

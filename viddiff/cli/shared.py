@@ -1,6 +1,7 @@
 """What the commands have in common: options, output files, devices."""
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeVar, cast
 
 import click
 
@@ -18,6 +19,8 @@ from viddiff.config import Limits, Start
 from viddiff.errors import SecretError, VerificationError, ViddiffError
 
 if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
     from viddiff.partfile import PartFile
     from viddiff.sealing import Secret
 
@@ -25,6 +28,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 Check = Callable[[Path], None]
 """Looks at a file that is written but has no name yet; VerificationError keeps it from getting one."""
 PATH = click.Path(path_type=Path)
+PIPE = "-"
+"""IN or OUT that is stdin or stdout."""
 _JOINERS = "\u200c\u200d"
 """Not printable by themselves, but scripts and emoji need them."""
 
@@ -70,8 +75,12 @@ device_option = click.option(
     show_default=True,
     help="Where the networks run; the result is the same.",
 )
-json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON object on stdout at the end."
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+progress_json_option = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print JSON objects on stdout: progress every second, unless --quiet, and at the end the result.",
 )
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="No progress and no notes.")
 key_file_option = click.option(
@@ -135,12 +144,21 @@ def combined(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
     return decorate
 
 
-def check_paths(source: Path, target: Path, force: bool) -> None:
-    """Refuse what would lose a file or fail after much work. Raises ViddiffError."""
+def check_source(source: Path) -> None:
+    """Refuse what is no file. Raises ViddiffError."""
     if not source.is_file():
         raise ViddiffError(f"{source} {'is not a file' if source.exists() else 'does not exist'}")
+
+
+def check_target(target: Path, source: Path | None, force: bool) -> None:
+    """Refuse what would lose a file or fail after much work; source: the input, if that is a file. Raises
+    ViddiffError."""
+    if str(target) == PIPE:
+        if sys.stdout.isatty():
+            raise ViddiffError("stdout is a terminal, which is no place for video")
+        return
     if target.exists():
-        if target.samefile(source):
+        if source is not None and target.samefile(source):
             raise ViddiffError(f"{source} cannot be its own output")
         if target.is_dir():
             raise ViddiffError(f"{target} is a folder")
@@ -148,6 +166,41 @@ def check_paths(source: Path, target: Path, force: bool) -> None:
             raise ViddiffError(f"{target} exists; --force overwrites it")
     elif not target.parent.is_dir():
         raise ViddiffError(f"the folder {target.parent} does not exist")
+
+
+class Stdout(io.RawIOBase):
+    """stdout for data: what is written leaves at once."""
+
+    def __init__(self) -> None:
+        self.size_bytes = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return sys.stdout.buffer.fileno()
+
+    def write(self, data: "ReadableBuffer", /) -> int:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        self.size_bytes += memoryview(data).nbytes
+        return memoryview(data).nbytes
+
+
+@contextlib.contextmanager
+def stream_in(
+    source: Path, key_file: Path | None, passphrase_file: Path | None, strict: bool
+) -> Iterator[BinaryIO]:
+    """stdin or a named pipe with a .vdf in it, decrypted if there is a key. Raises SecretError."""
+    from viddiff.sealing import SealedReader, unlock
+
+    with contextlib.ExitStack() as stack:
+        stdin = str(source) == PIPE
+        file = cast(BinaryIO, sys.stdin.buffer) if stdin else stack.enter_context(open(source, "rb"))
+        if key_file is not None or passphrase_file is not None:
+            key = unlock(file, read_secret(key_file, passphrase_file, confirm=False))
+            file = cast(BinaryIO, SealedReader(file, key, lenient=not strict))
+        yield file
 
 
 @contextlib.contextmanager
@@ -165,14 +218,16 @@ def complete_file(target: Path, check: Check | None) -> Iterator[BinaryIO]:
 
 
 @contextlib.contextmanager
-def sealed_file(target: Path, secret: "Secret", check: Check | None) -> Iterator[BinaryIO]:
-    """`complete_file`, encrypted."""
+def sealed(file: BinaryIO, secret: "Secret | None") -> Iterator[BinaryIO]:
+    """`file`, with all that is written to it encrypted if there is a secret."""
     from viddiff.sealing import SealedWriter
 
-    with complete_file(target, check) as file:
-        sealed = SealedWriter(file, secret)
-        yield cast(BinaryIO, sealed)
-        sealed.finish()
+    if secret is None:
+        yield file
+        return
+    writer = SealedWriter(file, secret)
+    yield cast(BinaryIO, writer)
+    writer.finish()
 
 
 @contextlib.contextmanager
@@ -257,9 +312,14 @@ def pick_device(name: str) -> str:
     return "cuda" if found and name != "cpu" else "cpu"
 
 
-def print_json(values: dict[str, Any]) -> None:
-    """One JSON object on a line of stdout."""
-    click.echo(json.dumps(values))
+def print_json(values: dict[str, Any], err: bool = False) -> None:
+    """One JSON object on a line of stdout; of stderr where data goes to stdout."""
+    click.echo(json.dumps(values), err=err)
+
+
+def objects(as_json: bool, stdout: bool) -> TextIO | None:
+    """Where JSON goes, if it is asked for; stdout: whether data goes there."""
+    return (sys.stderr if stdout else sys.stdout) if as_json else None
 
 
 def printable(text: str) -> str:
