@@ -178,7 +178,7 @@ class VideoReader:
         except FAILURES as error:
             raise VideoError(f"{self._name} cannot be decoded to its end") from error
         if not self._demuxer.broken:
-            self._note_missing_end(self._demuxer.end)
+            self._note_missing_end(self._demuxer.end, stream)
             return
         if not given:
             raise VideoError(f"{self._name} cannot be decoded{self._hint()}")
@@ -186,11 +186,13 @@ class VideoReader:
         with suppress(*FAILURES):
             yield from stream.decode(None)
 
-    def _note_missing_end(self, end: float) -> None:
+    def _note_missing_end(self, end: float, stream: VideoStream) -> None:
         """Say so if the file, read until `end` seconds, was to be longer."""
         container = self._container
         if container.format.name.split(",")[0] in _DECLARED and container.duration:
             declared = (container.duration + (container.start_time or 0)) / av.time_base
+            if container.format.name == "avi" and stream.average_rate:  # its duration is made from its size
+                declared = max(declared, float(stream.frames / stream.average_rate))
             if end < declared - _MISSING:
                 self._note(
                     f"the file is cut off: {end:.1f} of {declared:.1f} seconds are there, and those are taken"
