@@ -172,7 +172,7 @@ class VideoReader:
                 try:
                     for picture in packet.decode():
                         given += 1
-                        yield cast(av.VideoFrame, picture)
+                        yield picture
                 except av.InvalidDataError:
                     self._note("damaged frames were left out")
         except FAILURES as error:
