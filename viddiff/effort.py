@@ -34,18 +34,22 @@ PRESETS = {
     "fast": Effort(
         key_preset=5,
         try_hyper=False,
-        search=SearchEffort(flow=0, coarse_steps=(4, 2, 1), fine_steps=(1,), diagonals=False, rounds=1),
+        search=SearchEffort(
+            flow=0, coarse_steps=(16, 8, 4, 2, 1), fine_steps=(2, 1), diagonals=False, rounds=1
+        ),
     ),
     "default": Effort(
         key_preset=1,
         try_hyper=True,
-        search=SearchEffort(flow=2, coarse_steps=(4, 2, 1), fine_steps=(1,), diagonals=True, rounds=2),
+        search=SearchEffort(
+            flow=2, coarse_steps=(32, 16, 8, 4, 2, 1), fine_steps=(4, 2, 1), diagonals=True, rounds=2
+        ),
     ),
     "slow": Effort(
         key_preset=0,
         try_hyper=True,
         search=SearchEffort(
-            flow=2, coarse_steps=(8, 4, 2, 1, 1), fine_steps=(2, 1, 1), diagonals=True, rounds=4
+            flow=2, coarse_steps=(32, 16, 8, 4, 2, 1, 1), fine_steps=(4, 2, 1, 1), diagonals=True, rounds=4
         ),
     ),
 }
