@@ -355,6 +355,6 @@ def test_sizes_in_progress() -> None:
     for total, expected in ((8, "2.0 kB of about 8.0 kB"), (None, "2.0 kB")):
         stream = io.StringIO()
         progress = Progress("encode", total, stream=stream)
-        progress._next_line = 0
+        progress._next_line = 1e-9
         progress.update(2, 2000)
         assert stream.getvalue().rstrip().endswith(expected)

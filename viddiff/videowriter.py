@@ -90,7 +90,7 @@ class VideoWriter:
         with self._failures():
             if self._suffix == ".y4m":
                 self._raw = self._pipe or self._stack.enter_context(open(self._temporary, "xb"))
-                self._piped_bytes = self._raw.write(_y4m_header(self._info))
+                self._raw_bytes = self._raw.write(_y4m_header(self._info))
             else:
                 if self._pipe is None:
                     self._temporary.touch(exist_ok=False)  # libav opens it only with the first packet
@@ -100,9 +100,9 @@ class VideoWriter:
     @property
     def size_bytes(self) -> int | None:
         """What has been written so far; None of a pipe that libav writes into."""
-        if self._pipe is None:
-            return self._temporary.stat().st_size
-        return self._piped_bytes if self._suffix == ".y4m" else None
+        if self._suffix == ".y4m":
+            return self._raw_bytes
+        return self._temporary.stat().st_size if self._pipe is None else None
 
     def write(self, frame: Frame) -> None:
         """Append a frame; times must increase."""
@@ -126,7 +126,7 @@ class VideoWriter:
             if self._suffix == ".y4m":
                 self._note_lost_times()
                 samples = b"".join(plane.tobytes() for plane in frame.planes)
-                self._piped_bytes += self._raw.write(b"FRAME\n" + samples)
+                self._raw_bytes += self._raw.write(b"FRAME\n" + samples)
                 if self._pipe is not None:
                     self._pipe.flush()
                 return
