@@ -127,7 +127,7 @@ def tracks(data: bytes) -> None:
     picture = Frame(*planes, 0)
     for name in ("a.mkv", "a.mp4"):
         others = TrackFile(io.BytesIO(data), lambda fault: None, LIMITS)
-        beside = Interleaver(others.extras, others.packets())
+        beside = Interleaver(others.extras, others)
         with (
             tempfile.TemporaryDirectory() as folder,
             VideoWriter(Path(folder) / name, VideoInfo(16, 16), others=beside) as writer,

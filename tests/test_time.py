@@ -78,7 +78,7 @@ def test_a_still_picture_is_a_video_of_one_frame(tmp_path: Path, weights: Path, 
     Image.fromarray(np.full((33, 35, 3), (200, 90, 30), np.uint8)).save(source)
     result = run("encode", source, "--weights", weights, "--json")
     assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout)["frames"] == 1
+    assert json.loads(result.stdout.splitlines()[-1])["frames"] == 1
     result = run("decode", tmp_path / "a.vdf", tmp_path / "b.mkv", "--lossless", "--weights", weights)
     assert result.exit_code == 0, result.output
     assert times(tmp_path / "b.mkv") == [0]
@@ -116,7 +116,7 @@ def test_what_is_there_of_a_file_that_breaks_off_is_coded(
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
     result = run("encode", cut, "--weights", weights, "--json", "--audio", "copy")
     assert result.exit_code == 0, result.output
-    assert 20 < json.loads(result.stdout)["frames"] < 70
+    assert 20 < json.loads(result.stdout.splitlines()[-1])["frames"] < 70
     notes = [line for line in result.stderr.splitlines() if line.startswith("Note: the file is cut off: ")]
     assert len(notes) == said
     assert all(" of 3.0 seconds are there" in note or " of 3.1 seconds" in note for note in notes)
@@ -211,7 +211,7 @@ def test_rate_and_size_on_both_sides(tmp_path: Path, weights: Path, where: str) 
         assert vdf.read_bytes() == data
     result = run("decode", vdf, out, "--weights", weights, "--json", *extra.get("decode", []))
     assert result.exit_code == 0, result.output
-    values = json.loads(result.stdout)
+    values = json.loads(result.stdout.splitlines()[-1])
     assert (values["width"], values["height"], values["frames"]) == (48, 48, 10)
     assert times(out) == [Fraction(i, 10) for i in range(10)]
     sounds = []
