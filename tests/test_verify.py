@@ -87,8 +87,8 @@ def test_encrypted(clip: Path, weights: Path, tmp_path: Path, monkeypatch: pytes
     def tampered(self: SealedWriter, last: bool) -> None:
         seal(self, last)
         if last:
-            self._file.seek(-40, 1)
-            self._file.write(b"x")
+            self._file.seek(-40, 1)  # into the last record: eight other bytes than random ones
+            self._file.write(b"tampered")
 
     monkeypatch.setattr(SealedWriter, "_seal", tampered)
     bad = tmp_path / "bad.vdf"
