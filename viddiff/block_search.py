@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from viddiff.compiled import compiled
+from viddiff.compiled import compiled, kernel
 from viddiff.models.warp import BLOCK
 from viddiff.residual_cost import spectrum_bits, transform
 
@@ -46,7 +46,7 @@ class Scene(NamedTuple):
     """(2, 8, 8), room to compute in."""
 
 
-@compiled
+@kernel
 def _place(phases: NDArray[np.uint8], row: int, col: int, dx: int, dy: int) -> tuple[int, np.uintp, np.uintp]:
     """Phase, top and left of a block's prediction in interpolated planes; beyond the border all is alike."""
     top = min(max(row * BLOCK + (dy >> 2) + BORDER, 0), phases.shape[1] - BLOCK)
@@ -69,7 +69,7 @@ def fetch(phases: NDArray[np.uint8], field: Field) -> NDArray[np.uint8]:
     return picture
 
 
-@compiled
+@kernel
 def _block_cost(scene: Scene, row: int, col: int, dx: int, dy: int) -> float:
     """Bits of one 8x8 block, all but its motion, at vector (dx, dy)."""
     phase, top, left = _place(scene.phases, row, col, dx, dy)
@@ -90,7 +90,7 @@ def _block_cost(scene: Scene, row: int, col: int, dx: int, dy: int) -> float:
     return min(one, spectrum_bits(miss, scene.lmbda))
 
 
-@compiled
+@kernel
 def _square_cost(scene: Scene, factor: int, row: int, col: int, dx: int, dy: int, limit: float) -> float:
     """The same of a square of factor x factor blocks at (dx, dy) from the template; `limit` or more as soon
     as it is certain."""

@@ -14,7 +14,7 @@ class SearchEffort:
     fine_steps: tuple[int, ...]
     """The same for 8x8 blocks."""
     diagonals: bool
-    """Whether the nearest distances are tried along the diagonals, too."""
+    """Whether vectors are tried along the diagonals, too."""
     rounds: int
     """Times that both fields are searched; from the second on, each to go with the other."""
 

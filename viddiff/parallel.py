@@ -203,13 +203,12 @@ def decode_video(
     if not total:
         for _ in reader:  # which raises if that is for damage
             pass
-    first = frame_number(file, all_gops, video, start, options.limits)
-    if first and first >= total:
+    begin = frame_number(file, all_gops, video, start, options.limits)
+    if begin and begin >= total:
         raise ViddiffError(f"{source} has no frame {start_text(start)}, for it has {total} frames")
-    start = first
-    stop = total if count is None else min(start + count, total)
-    gops = [gop for gop in all_gops if gop.first < stop and gop.first + gop.frames > start]
-    workers = machine.processes(len(gops), (stop - start) * video.width * video.height, _DECODE_LEAST)
+    stop = total if count is None else min(begin + count, total)
+    gops = [gop for gop in all_gops if gop.first < stop and gop.first + gop.frames > begin]
+    workers = machine.processes(len(gops), (stop - begin) * video.width * video.height, _DECODE_LEAST)
     workers = min(workers, _workers_that_never_wait(video, gops))
     if machine.workers is None:
         workers = min(workers, _workers_within_memory(video))
@@ -217,13 +216,13 @@ def decode_video(
         parts = _decode_here(file, gops, machine, options)
     else:
         parts = _decode_in_processes(source, video, gops, machine, options, workers)
-    damage = Damage(start, stop)
-    first = gops[0].first if gops else start
+    damage = Damage(begin, stop)
+    first = gops[0].first if gops else begin
     frames = conceal(parts, first, video, damage, options.strict)
-    skipped = start - first
+    skipped = begin - first
     # A part ends after its frames; the whole ends where the file does, so that damage at its end is noticed.
-    end = skipped + stop - start if stop < total else None
-    return DecodedVideo(video, stop - start, itertools.islice(frames, skipped, end), damage)
+    end = skipped + stop - begin if stop < total else None
+    return DecodedVideo(video, stop - begin, itertools.islice(frames, skipped, end), damage)
 
 
 def _workers_that_never_wait(video: VideoInfo, gops: list[Gop]) -> int:

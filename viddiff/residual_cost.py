@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from viddiff.compiled import compiled
+from viddiff.compiled import compiled, kernel
 
 SIDE = 8
 """Side of a block in samples."""
@@ -18,7 +18,7 @@ _SLOPE = 1.5
 """Bits of a coefficient for every e-fold growth of its energy. Found by encoding."""
 
 
-@compiled
+@kernel
 def transform(block: NDArray[np.float32], scratch: NDArray[np.float32]) -> None:
     """Replace `block` (8, 8) by its Hadamard transform, 8 times an orthonormal one; scratch: (8, 8)."""
     for turn in range(2):
@@ -32,7 +32,7 @@ def transform(block: NDArray[np.float32], scratch: NDArray[np.float32]) -> None:
             b[j, 6], b[j, 7] = d0 - d2 + d1 - d3, d0 - d2 - d1 + d3
 
 
-@compiled
+@kernel
 def spectrum_bits(spectrum: NDArray[np.float32], lmbda: float) -> float:
     """Rate and distortion, in bits, of one block whose miss has this `transform` (8, 8).
 

@@ -2,8 +2,7 @@
 
 Only the encoder runs this, so it may change for ever without touching the format. Dense optical flow (DIS,
 Kroeger et al. 2016) gives the first guess; every block of the quadtree 64 -> 32 -> 16 -> 8 then keeps its
-parent's vector
-unless another one, or a neighbour's, saves more bits of the residual than it costs.
+parent's vector unless another one, or a neighbour's, saves more bits of the residual than it costs.
 """
 
 from dataclasses import dataclass

@@ -29,7 +29,7 @@ class _Commands(click.Group):
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, _terminate)
         try:
-            return self._invoke(ctx)
+            return super().invoke(ctx)
         except ViddiffError as error:
             raise click.ClickException(_one_line(error)) from error
         except BrokenPipeError:
@@ -42,17 +42,6 @@ class _Commands(click.Group):
             raise click.ClickException("there is not enough memory for this video") from error
         except KeyboardInterrupt:
             ctx.exit(130)
-
-    def _invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except SystemError as error:  # a signal met C code, which tells no more than that it failed
-            interruption: BaseException | None = error
-            while interruption is not None:
-                if isinstance(interruption, (SystemExit, KeyboardInterrupt)):
-                    raise interruption from error
-                interruption = interruption.__cause__ or interruption.__context__
-            raise
 
 
 def _one_line(error: Exception) -> str:

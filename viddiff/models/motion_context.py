@@ -7,7 +7,7 @@ All numbers are integers; those in float32 arrays are small enough to be exact.
 import numpy as np
 from numpy.typing import NDArray
 
-from viddiff.compiled import compiled
+from viddiff.compiled import compiled, kernel
 
 Floats = NDArray[np.float32]
 PLANES, MERGE_PLANES = 14, 2
@@ -19,7 +19,7 @@ _ROWS, _COLS = np.array((0, 0, -1, 1)), np.array((-1, 1, 0, 0))
 _NEAR = 63
 
 
-@compiled
+@kernel
 def _magnitude(value: float) -> float:
     return min(abs(value), _NEAR) * 8
 
