@@ -7,6 +7,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+from torch.nn import functional
 
 from viddiff import checkpoint
 from viddiff.checkpoint import Codec
@@ -14,6 +16,7 @@ from viddiff.codec import EncodeOptions, EncodeSummary, encode
 from viddiff.config import ModelConfig
 from viddiff.frame import Frame, VideoInfo
 from viddiff.keyframe import plane_shapes
+from viddiff.models.layers import UNIT, IntConv2d
 from viddiff.parallel import released_weights
 
 torch.set_num_threads(1)
@@ -89,3 +92,15 @@ def released() -> Codec:
 def small_file(codec: Codec) -> bytes:
     """A .vdf of two GOPs."""
     return coded(codec, moving_picture(48, 32, 8), options=EncodeOptions(gop=5))[0]
+
+
+def exact_reach(layer: IntConv2d, inputs: tuple[Tensor], output: Tensor) -> float:
+    """For a forward hook: the layer's sums are those of float64. The largest, in units of its weights."""
+    (x,) = inputs
+    assert torch.equal(x, x.round())
+    assert x.abs().max() <= layer.input_max
+    options = (layer.stride, layer.padding, 1, layer.groups)
+    exact = functional.conv2d(x.double(), layer.weight.double(), layer.bias.double() * UNIT, *options)
+    assert torch.equal(output.double(), exact)
+    units = 2.0 ** layer.exponents().double()[:, None, None]
+    return float((exact.abs() * units).max())

@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, moving_picture
+from conftest import TINY, exact_reach, moving_picture
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.nn import functional
 
 import viddiff
 from viddiff import checkpoint
@@ -27,7 +26,7 @@ from viddiff.config import STEP_COUNT
 from viddiff.entropy import SymbolDecoder, SymbolEncoder
 from viddiff.errors import CheckpointError
 from viddiff.gop import FramePlan
-from viddiff.models.layers import EXACT_LIMIT, UNIT, WEIGHT_MAX, IntConv2d
+from viddiff.models.layers import EXACT_LIMIT, WEIGHT_MAX, IntConv2d
 from viddiff.models.planes import planes_of
 from viddiff.parallel import released_weights
 from viddiff.predicted import HEADER_WIDTHS, MODES_FOLLOW, decode_frame
@@ -301,15 +300,7 @@ def test_extreme_weights_are_exact_on_hostile_streams(
     reaches = list[float]()
 
     def check(layer: IntConv2d, inputs: tuple[Tensor], output: Tensor) -> None:
-        (x,) = inputs
-        assert torch.equal(x, x.round())
-        assert x.abs().max() <= layer.input_max
-        options = (layer.stride, layer.padding, 1, layer.groups)
-        bias = layer.bias.double() * UNIT
-        exact = functional.conv2d(x.double(), layer.weight.double(), bias, *options)
-        assert torch.equal(output.double(), exact)
-        units = 2.0 ** layer.exponents().double()[:, None, None]
-        reaches.append(float((exact.abs() * units).max()))
+        reaches.append(exact_reach(layer, inputs, output))
 
     for layer in checkpoint._layers(wild.model, wild.motion).values():
         layer.register_forward_hook(check)

@@ -8,19 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import moving_picture
+from conftest import exact_reach, moving_picture
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from viddiff.checkpoint import Codec
 from viddiff.config import STEP_COUNT
 from viddiff.entropy import Coder, SymbolDecoder, SymbolEncoder, Tables
 from viddiff.gop import FramePlan
 from viddiff.models.hyperprior import HYPER_MAX, MEAN_MAX, SYMBOL_MAX
-from viddiff.models.layers import EXACT_LIMIT, UNIT, IntConv2d
+from viddiff.models.layers import EXACT_LIMIT, IntConv2d
 from viddiff.models.motion_prior import VECTOR_MAX
 from viddiff.models.planes import planes_of
 from viddiff.models.residual import STEP_MAX, SYMBOL_UNIT, Y_HAT_MAX
@@ -68,14 +67,7 @@ def watched(codec: Codec) -> Iterator[list[float]]:
     reaches = list[float]()
 
     def check(layer: IntConv2d, inputs: tuple[Tensor], output: Tensor) -> None:
-        (x,) = inputs
-        assert torch.equal(x, x.round())
-        assert x.abs().max() <= layer.input_max
-        options = (layer.stride, layer.padding, 1, layer.groups)
-        exact = functional.conv2d(x.double(), layer.weight.double(), layer.bias.double() * UNIT, *options)
-        assert torch.equal(output.double(), exact)
-        units = 2.0 ** layer.exponents().double()[:, None, None]
-        reaches.append(float((exact.abs() * units).max()))
+        reaches.append(exact_reach(layer, inputs, output))
 
     layers = [m for net in (codec.model, codec.motion) for m in net.modules() if isinstance(m, IntConv2d)]
     handles = [layer.register_forward_hook(check) for layer in layers]
