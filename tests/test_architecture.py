@@ -22,6 +22,8 @@ OWNERS = {
     "safetensors": {"checkpoint", "train_state"},
     "torchvision": {"data"},
     "cryptography": {"sealing"},
+    "numba": {"compiled", "hadamard"},
+    "llvmlite": {"hadamard"},
 }
 LAYERS = [
     {"errors", "config", "effort", "failures", "__init__", "compiled"},
@@ -37,9 +39,10 @@ LAYERS = [
         "gop",
         "packet",
         "team",
-        "residual_cost",
+        "hadamard",
         "digest",
     },
+    {"residual_cost"},
     {"reader", "tracks", "block_search", "grouping", "sealing"},
     {"search", "mode_choice"},
     {"lookahead"},

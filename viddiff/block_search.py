@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from viddiff.compiled import compiled, kernel
+from viddiff.hadamard import difference_spectrum
 from viddiff.models.warp import BLOCK
-from viddiff.residual_cost import spectrum_bits, transform
+from viddiff.residual_cost import energy_scale, spectrum_bits
 
 Field = NDArray[np.int64]
 """Vectors of blocks, (2, rows, cols), x first, in quarter luma samples."""
@@ -42,8 +43,10 @@ class Scene(NamedTuple):
     """Bits (H/8, W/8) of every block predicted by the other hypothesis alone."""
     lmbda: float
     """Squared error that is worth a bit."""
-    scratch: NDArray[np.float32]
-    """(2, 8, 8), room to compute in."""
+    miss: NDArray[np.float32]
+    """(8, 8), room for a spectrum."""
+    nothing: NDArray[np.float32]
+    """(8, 8) zeros."""
 
 
 @kernel
@@ -73,21 +76,14 @@ def fetch(phases: NDArray[np.uint8], field: Field) -> NDArray[np.uint8]:
 def _block_cost(scene: Scene, row: int, col: int, dx: int, dy: int) -> float:
     """Bits of one 8x8 block, all but its motion, at vector (dx, dy)."""
     phase, top, left = _place(scene.phases, row, col, dx, dy)
-    target, plane, miss = scene.target, scene.phases[phase], scene.scratch[0]
     y, x = np.uintp(row * BLOCK), np.uintp(col * BLOCK)
-    for i in range(_SIDE):
-        for j in range(_SIDE):
-            miss[i, j] = np.float32(np.int32(target[y + i, x + j]) - np.int32(plane[top + i, left + j]))
-    transform(miss, scene.scratch[1])
-    alone = spectrum_bits(miss, scene.lmbda)
+    difference_spectrum(scene.target, y, x, scene.phases[phase], top, left, scene.miss)
+    scale = energy_scale(scene.lmbda)
+    alone = spectrum_bits(scene.miss, scene.nothing, scale)
     if scene.partner.shape[0] == 0:
         return _ALONE_SHARE * alone
-    other = scene.partner[row, col]
-    for i in range(_SIDE):
-        for j in range(_SIDE):
-            miss[i, j] = np.float32(0.5) * (miss[i, j] + other[i, j])
     one: float = min(alone, scene.without[row, col]) + _ONE_BITS
-    return min(one, spectrum_bits(miss, scene.lmbda))
+    return min(one, spectrum_bits(scene.miss, scene.partner[row, col], np.float32(0.25) * scale))
 
 
 @kernel

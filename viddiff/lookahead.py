@@ -30,12 +30,11 @@ def persistence(key: Frame, later: Frame, bit_depth: int, lmbda: float) -> float
     reference, target = (_luma(frame, bit_depth) for frame in (key, later))
     flow = flow_vectors(target, reference, _FLOW)
     searched = SearchReference.of(reference)
-    wanted = target.astype(np.float32)
     still, moved = (
-        residual_bits(spectra(wanted - fetch(searched.phases, np.rint(v).astype(np.int64))), lmbda)
+        residual_bits(spectra(target, fetch(searched.phases, np.rint(v).astype(np.int64))), lmbda)
         for v in (np.zeros_like(flow), flow)
     )
-    alone = spectra(wanted)
+    alone = spectra(target, np.zeros_like(target))
     alone[:, :, 0, 0] = 0
     predicted = 1 + float(np.minimum(still, moved).sum())
     unpredicted = 1 + float(residual_bits(alone, lmbda).sum()) + _BLOCK_BITS * still.size

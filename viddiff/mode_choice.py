@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -26,7 +27,7 @@ def choose_modes(x: Tensor, first: Tensor, second: Tensor, lmbda: float) -> Tens
     1986) over the four colours of blocks that do not touch.
     """
     guesses = (first, (first + second) / 2, second)
-    costs = torch.stack([_miss_bits(x - guess, lmbda) for guess in guesses])[:, None]
+    costs = torch.stack([_miss_bits(x, guess, lmbda) for guess in guesses])[:, None]
     costs += costs.new_tensor([_MODE_BITS * (mode != BOTH) for mode in _MODES])[:, None, None, None]
     values = torch.tensor(_MODES, device=x.device)[:, None, None, None]
     modes = values[costs.argmin(0), 0, 0, 0][None]
@@ -40,11 +41,18 @@ def choose_modes(x: Tensor, first: Tensor, second: Tensor, lmbda: float) -> Tens
     return modes
 
 
-def _miss_bits(miss: Tensor, lmbda: float) -> Tensor:
-    """Bits (R, C) of the blocks of what a prediction misses, packed (1, 6, 4 R, 4 C), 10 bits."""
-    luma, chroma = functional.pixel_shuffle(miss[:, :4], 2)[0, 0] / 4, miss[0, 4:] / 4
-    bits = residual_bits(spectra(luma.cpu().numpy()), lmbda)
+def _miss_bits(x: Tensor, guess: Tensor, lmbda: float) -> Tensor:
+    """Bits (R, C) of what predicting the blocks of x by `guess` misses, both packed (1, 6, 4 R, 4 C), 10
+    bits."""
+    bits = residual_bits(spectra(_luma(x), _luma(guess)), lmbda)
     rows, cols = bits.shape
+    chroma = (x - guess)[0, 4:] / 4
     energies = (chroma**2).view(2, rows, 4, cols, 4).sum((2, 4)).cpu().numpy()
     grown = np.log1p(energies * (CHROMA_WEIGHT / (_CHROMA_SLOPE * lmbda)))
-    return torch.from_numpy(bits + _CHROMA_SLOPE * grown.sum(0)).to(miss.device)
+    return torch.from_numpy(bits + _CHROMA_SLOPE * grown.sum(0)).to(x.device)
+
+
+def _luma(packed: Tensor) -> NDArray[np.float32]:
+    """Luma (8 R, 8 C), in units of 8-bit values."""
+    luma: NDArray[np.float32] = (functional.pixel_shuffle(packed[:, :4], 2)[0, 0] / 4).cpu().numpy()
+    return luma

@@ -6,60 +6,46 @@ prediction the worse it is, and a miss that few coefficients describe costs less
 """
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from viddiff.compiled import compiled, kernel
+from viddiff.hadamard import SIDE, difference_spectrum, energy_growth
 
-SIDE = 8
-"""Side of a block in samples."""
 _SLOPE = 1.5
 """Bits of a coefficient for every e-fold growth of its energy. Found by encoding."""
 
 
 @kernel
-def transform(block: NDArray[np.float32], scratch: NDArray[np.float32]) -> None:
-    """Replace `block` (8, 8) by its Hadamard transform, 8 times an orthonormal one; scratch: (8, 8)."""
-    for turn in range(2):
-        a, b = (block, scratch) if turn == 0 else (scratch, block)
-        for j in range(np.uintp(SIDE)):
-            s0, s1, s2, s3 = a[0, j] + a[4, j], a[1, j] + a[5, j], a[2, j] + a[6, j], a[3, j] + a[7, j]
-            d0, d1, d2, d3 = a[0, j] - a[4, j], a[1, j] - a[5, j], a[2, j] - a[6, j], a[3, j] - a[7, j]
-            b[j, 0], b[j, 1] = s0 + s2 + s1 + s3, s0 + s2 - s1 - s3
-            b[j, 2], b[j, 3] = s0 - s2 + s1 - s3, s0 - s2 - s1 + s3
-            b[j, 4], b[j, 5] = d0 + d2 + d1 + d3, d0 + d2 - d1 - d3
-            b[j, 6], b[j, 7] = d0 - d2 + d1 - d3, d0 - d2 - d1 + d3
+def energy_scale(lmbda: float) -> np.float32:
+    """What makes energies of coefficients comparable with one; lmbda: squared error that is worth a bit."""
+    return np.float32(1 / (SIDE * SIDE * _SLOPE * lmbda))
 
 
 @kernel
-def spectrum_bits(spectrum: NDArray[np.float32], lmbda: float) -> float:
-    """Rate and distortion, in bits, of one block whose miss has this `transform` (8, 8).
+def spectrum_bits(a: NDArray[np.float32], b: NDArray[np.float32], scale: np.float32) -> float:
+    """Rate and distortion, in bits, of one block whose miss has the spectrum a + b (8, 8).
 
-    lmbda: squared error that is worth a bit.
+    scale: `energy_scale`, times 1/4 for the mean of a and b.
     """
-    scale = np.float32(1 / (SIDE * SIDE * _SLOPE * lmbda))
-    total = 0.0
-    for i in range(np.uintp(SIDE)):
-        product = 1.0
-        for j in range(np.uintp(SIDE)):
-            product *= 1 + scale * spectrum[i, j] * spectrum[i, j]
-        total += math.log(product)
-    return _SLOPE * total
+    upper, lower = energy_growth(a, b, scale)
+    return _SLOPE * (math.log(upper) + math.log(lower))
 
 
 @compiled
-def spectra(miss: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Transforms (H/8, W/8, 8, 8) of the blocks of `miss` (H, W), in 8-bit sample values."""
-    rows, cols = miss.shape[0] // SIDE, miss.shape[1] // SIDE
+def spectra(target: NDArray[Any], prediction: NDArray[Any]) -> NDArray[np.float32]:
+    """Transforms (H/8, W/8, 8, 8) of what the blocks of a prediction miss.
+
+    Both pictures (H, W), 8-bit sample values in uint8 or float32.
+    """
+    rows, cols = target.shape[0] // SIDE, target.shape[1] // SIDE
     result = np.empty((rows, cols, SIDE, SIDE), np.float32)
-    scratch = np.empty((SIDE, SIDE), np.float32)
     for row in range(rows):
         for col in range(cols):
-            for i in range(SIDE):
-                for j in range(SIDE):
-                    result[row, col, i, j] = miss[row * SIDE + i, col * SIDE + j]
-            transform(result[row, col], scratch)
+            y, x = np.uintp(row * SIDE), np.uintp(col * SIDE)
+            difference_spectrum(target, y, x, prediction, y, x, result[row, col])
     return result
 
 
@@ -67,8 +53,9 @@ def spectra(miss: NDArray[np.float32]) -> NDArray[np.float32]:
 def residual_bits(spectra: NDArray[np.float32], lmbda: float) -> NDArray[np.float32]:
     """`spectrum_bits` (rows, cols) of all blocks (rows, cols, 8, 8)."""
     rows, cols = spectra.shape[:2]
-    bits = np.empty((rows, cols), np.float32)
+    bits, nothing = np.empty((rows, cols), np.float32), np.zeros((SIDE, SIDE), np.float32)
+    scale = energy_scale(lmbda)
     for row in range(rows):
         for col in range(cols):
-            bits[row, col] = spectrum_bits(spectra[row, col], lmbda)
+            bits[row, col] = spectrum_bits(spectra[row, col], nothing, scale)
     return bits

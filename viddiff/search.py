@@ -103,7 +103,7 @@ class FieldSearch:
 
     def _missed(self, reference: SearchReference, field: Field) -> NDArray[np.float32]:
         """Spectra (H/8, W/8, 8, 8) of what the prediction by vectors `field` misses."""
-        return spectra(self.target.astype(np.float32) - fetch(reference.phases, field))
+        return spectra(self.target, fetch(reference.phases, field))
 
     def __call__(
         self, template: Field, partner: Partner | None, others: Tensor | None, guesses: list[Field] | None
@@ -147,8 +147,8 @@ class FieldSearch:
         if partner is not None:
             missed = self._missed(partner.reference, partner.field)
             without = residual_bits(missed, self.lmbda)
-        scratch = np.empty((2, BLOCK, BLOCK), np.float32)
-        return Scene(self.target, self.reference.phases, template, missed, without, self.lmbda, scratch)
+        miss, nothing = np.zeros((2, BLOCK, BLOCK), np.float32)
+        return Scene(self.target, self.reference.phases, template, missed, without, self.lmbda, miss, nothing)
 
 
 def _merged(
