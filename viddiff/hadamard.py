@@ -120,7 +120,7 @@ def _shuffle(builder: Any, a: Any, b: Any, order: Sequence[int]) -> Any:
 difference_spectrum = cast(Callable[..., None], intrinsic(_difference_spectrum))
 """(a, top, left, b, top, left, spectrum): transform a block of `a` less one of `b`.
 
-a, b: arrays (H, W) of uint8 or float32, whose corners (uintp) are not checked; spectrum: (8, 8) float32, takes
+a, b: arrays (H, W) of uint8 or float32, whose corners (uintp) are not checked; spectrum: (8, 8) float32, for
 the result, 8 times an orthonormal transform, transposed.
 """
 energy_growth = cast(Callable[..., tuple[float, float]], intrinsic(_energy_growth))
