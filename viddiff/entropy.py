@@ -25,6 +25,7 @@ import constriction
 import numpy as np
 from numpy.typing import NDArray
 
+from .compiled import compiled
 from .errors import BitstreamError, CheckpointError
 
 SCALE = 1 << 16
@@ -138,7 +139,9 @@ class SymbolEncoder:
             self._put(values >> shift & (1 << part) - 1, part - 1, _RAW_MODELS)
 
     def _put(self, ranks: Int64s, indexes: Int64s, models: list[_Model]) -> None:
-        self._steps += [(ranks[where].astype(np.int32), models[i]) for i, where in _groups(indexes)]
+        order, groups = _groups(indexes, len(models))
+        ordered = ranks[order].astype(np.int32)
+        self._steps += [(ordered[start:stop], models[i]) for i, start, stop in groups]
 
     def finish(self) -> bytes:
         if self._coder == "ans":
@@ -167,15 +170,18 @@ class SymbolDecoder:
         self._stream = ans(words) if coder == "ans" else constriction.symbol.QueueDecoder(words)
 
     def get(self, indexes: NDArray[Any], tables: Tables) -> NDArray[np.int32]:
-        flat = _checked(indexes, indexes, tables)[1].ravel()
+        flat = np.asarray(indexes).astype(np.int64, "C", "safe", copy=False).ravel()
         ranks = self._get(flat, tables._models)
-        if (escaped := ranks == 2 * tables.radius[flat] + 1).any():
+        values, any_escaped = _symbols(ranks, flat, tables.radius)
+        if any_escaped:
+            escaped = ranks == 2 * tables.radius[flat] + 1
             classes = self._get(np.zeros(escaped.sum(), np.int64), _CLASS_MODELS)
             ranks[escaped] += self.get_bits(classes + 3) + (8 << classes) - 8
-        values = _values(ranks)
-        if (values.astype(np.int32) != values).any():
-            raise BitstreamError("a symbol is outside the range of int32")
-        return values.astype(np.int32).reshape(np.shape(indexes))
+            wide = _values(ranks)
+            values = wide.astype(np.int32)
+            if (values != wide).any():
+                raise BitstreamError("a symbol is outside the range of int32")
+        return values.reshape(np.shape(indexes))
 
     def get_bits(self, widths: Int64s) -> Int64s:
         values = np.zeros(widths.shape, np.int64)
@@ -184,9 +190,12 @@ class SymbolDecoder:
         return values
 
     def _get(self, indexes: Int64s, models: list[_Model]) -> Int64s:
+        order, groups = _groups(indexes, len(models))
         ranks = np.zeros(indexes.shape, np.int64)
-        for index, where in _groups(indexes):
-            ranks[where] = self._decode(models[index], len(where))
+        if groups:
+            ranks[order] = np.concatenate(
+                [self._decode(models[i], stop - start) for i, start, stop in groups]
+            )
         return ranks
 
     def _decode(self, model: _Model, count: int) -> Any:
@@ -217,12 +226,31 @@ def _checked(symbols: NDArray[Any], indexes: NDArray[Any], tables: Tables) -> tu
     return symbols, indexes
 
 
-def _groups(indexes: Int64s) -> list[tuple[int, NDArray[np.intp]]]:
-    """Each index that occurs but -1, ascending, and all positions where it stands."""
-    counts = np.bincount(indexes + 1, minlength=1)
-    order = np.argsort(indexes.astype(np.int16), kind="stable")  # of int16 it is a radix sort
-    stops = counts.cumsum().tolist()
-    return [(i, order[stops[i] : stops[i + 1]]) for i in np.flatnonzero(counts[1:]).tolist()]
+def _groups(indexes: Int64s, tables: int) -> tuple[NDArray[np.intp], list[tuple[int, int, int]]]:
+    """Positions of all indexes but -1, by index, and for each index that occurs where its positions begin and
+    end. Raises ValueError unless all are in -1..tables - 1."""
+    order, starts = _sorted(indexes, tables)
+    found = np.flatnonzero(starts[1:] > starts[:-1])
+    return order, list(zip(found.tolist(), starts[found].tolist(), starts[found + 1].tolist(), strict=True))
+
+
+@compiled
+def _sorted(indexes: Int64s, tables: int) -> tuple[NDArray[np.intp], Int64s]:
+    """Positions of all indexes but -1, by index and then in order; where those of each begin, and the end."""
+    starts = np.zeros(tables + 2, np.int64)  # beginning with index -1
+    for index in indexes:
+        if index < -1 or index >= tables:
+            raise ValueError("an index is below -1 or beyond the last table")
+        starts[index + 2] += 1
+    starts[1] = 0
+    for index in range(1, tables + 1):
+        starts[index + 1] += starts[index]
+    order, ends = np.empty(starts[-1], np.intp), starts[1:].copy()
+    for position, index in enumerate(indexes):
+        if index >= 0:
+            order[ends[index]] = position
+            ends[index] += 1
+    return order, starts[1:]
 
 
 def _split(symbols: Int64s, radius: Int64s) -> tuple[Int64s, Int64s, Int64s]:
@@ -234,6 +262,16 @@ def _split(symbols: Int64s, radius: Int64s) -> tuple[Int64s, Int64s, Int64s]:
 
 def _values(ranks: Int64s) -> Int64s:
     return (ranks + 1 >> 1) * (2 * (ranks & 1) - 1)
+
+
+@compiled
+def _symbols(ranks: Int64s, indexes: Int64s, radius: Int64s) -> tuple[NDArray[np.int32], bool]:
+    """The `_values` of ranks in tables of these indexes and radii, and whether any stands for an escape."""
+    values, escaped = np.empty(len(ranks), np.int32), False
+    for i, rank in enumerate(ranks):
+        values[i] = (rank + 1 >> 1) * (2 * (rank & 1) - 1)
+        escaped |= rank > 2 * radius[indexes[i]] and indexes[i] >= 0
+    return values, escaped
 
 
 def _quantise(probabilities: NDArray[np.float64]) -> NDArray[np.int32]:

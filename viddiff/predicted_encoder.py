@@ -100,9 +100,9 @@ class _Ledger:
 
     def put(self, kind: str, symbols: NDArray[np.int64], indexes: NDArray[np.int64]) -> None:
         tables: Tables = getattr(self.tables, kind)
-        self.stream.put(symbols, indexes, tables)
         chosen = indexes >= 0
         coded = CodedSymbols(kind, symbols[chosen], indexes[chosen])
+        self.stream.put(coded.symbols, coded.indexes, tables)
         self.bits[kind] += tables.total_bits(coded.symbols, coded.indexes)
         self.coded.append(coded)
 
