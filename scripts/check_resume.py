@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 from viddiff.cli import main
-from viddiff.parallel import prepare_process
+from viddiff.machine import prepare_process
 from viddiff.partfile import whole_gops
 
 

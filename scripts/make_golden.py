@@ -17,7 +17,7 @@ from conftest import coded, moving_picture  # noqa: E402
 
 from viddiff import checkpoint  # noqa: E402
 from viddiff.codec import EncodeOptions  # noqa: E402
-from viddiff.parallel import released_weights  # noqa: E402
+from viddiff.machine import released_weights  # noqa: E402
 from viddiff.selftest import frames_hash  # noqa: E402
 
 FOLDER = ROOT / "tests" / "data" / "golden"

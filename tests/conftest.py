@@ -16,8 +16,8 @@ from viddiff.codec import EncodeOptions, EncodeSummary, encode
 from viddiff.config import ModelConfig
 from viddiff.frame import Frame, VideoInfo
 from viddiff.keyframe import plane_shapes
+from viddiff.machine import released_weights
 from viddiff.models.layers import UNIT, IntConv2d
-from viddiff.parallel import released_weights
 
 torch.set_num_threads(1)
 cv2.setNumThreads(1)

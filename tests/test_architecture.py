@@ -52,7 +52,7 @@ LAYERS = [
     {"video", "schedule", "access"},
     {"gops"},
     {"checkpoint"},
-    {"templates"},
+    {"templates", "machine"},
     {"predicted"},
     {"predicted_encoder"},
     {"encoder", "calibration"},

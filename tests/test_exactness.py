@@ -19,8 +19,8 @@ from viddiff.config import ModelConfig
 from viddiff.container import KeyChunk
 from viddiff.errors import CheckpointError
 from viddiff.frame import Frame
+from viddiff.machine import prepare_process
 from viddiff.models.layers import ACTIVATION_MAX, EXACT_LIMIT, IntConv2d
-from viddiff.parallel import prepare_process
 from viddiff.reader import Reader
 
 

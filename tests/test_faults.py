@@ -49,7 +49,8 @@ from viddiff.container import (
 )
 from viddiff.errors import BitstreamError, CheckpointError, LimitError, ViddiffError
 from viddiff.frame import Frame, VideoInfo
-from viddiff.parallel import Machine, decode_video
+from viddiff.machine import Machine
+from viddiff.parallel import decode_video
 from viddiff.reader import Reader
 from viddiff.recovery import Damage
 from viddiff.trackfile import TrackFile
@@ -630,7 +631,8 @@ import json, resource, sys
 from pathlib import Path
 from viddiff.access import ReadOptions
 from viddiff.errors import ViddiffError
-from viddiff.parallel import Machine, decode_video
+from viddiff.machine import Machine
+from viddiff.parallel import decode_video
 
 def outcome(path, strict):
     try:

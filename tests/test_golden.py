@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from viddiff import checkpoint
-from viddiff.parallel import Machine, decode_video, released_weights
+from viddiff.machine import Machine, released_weights
+from viddiff.parallel import decode_video
 from viddiff.reader import Reader
 from viddiff.selftest import frames_hash
 

@@ -26,9 +26,9 @@ from viddiff.config import STEP_COUNT
 from viddiff.entropy import SymbolDecoder, SymbolEncoder
 from viddiff.errors import CheckpointError
 from viddiff.gop import FramePlan
+from viddiff.machine import released_weights
 from viddiff.models.layers import EXACT_LIMIT, WEIGHT_MAX, IntConv2d
 from viddiff.models.planes import planes_of
-from viddiff.parallel import released_weights
 from viddiff.predicted import HEADER_WIDTHS, MODES_FOLLOW, decode_frame
 from viddiff.templates import MIRRORED, ZERO, Reference
 

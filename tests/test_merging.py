@@ -9,6 +9,7 @@ from torch import Tensor
 
 from viddiff import checkpoint
 from viddiff.effort import PRESETS
+from viddiff.machine import released_weights
 from viddiff.models.motion_prior import (
     LEVEL_FACTORS,
     MERGE_COUNT,
@@ -20,7 +21,6 @@ from viddiff.models.motion_prior import (
     double,
     field_of,
 )
-from viddiff.parallel import released_weights
 from viddiff.search import FieldSearch, Partner, SearchReference
 
 ROWS, COLS = 7, 11

@@ -30,7 +30,8 @@ from viddiff.container import KeyChunk
 from viddiff.demuxer import Demuxer
 from viddiff.errors import BitstreamError, VideoError
 from viddiff.frame import Frame, VideoInfo
-from viddiff.parallel import Machine, decode_video
+from viddiff.machine import Machine
+from viddiff.parallel import decode_video
 from viddiff.reader import Reader
 from viddiff.streaming import decode_stream
 from viddiff.trackfile import TrackFile

@@ -16,7 +16,8 @@ from viddiff.config import Limits
 from viddiff.container import Chunk, KeyChunk, PredictedChunk, Writer
 from viddiff.errors import BitstreamError, CheckpointError, LimitError
 from viddiff.frame import Frame
-from viddiff.parallel import DecodedVideo, Machine, decode_video
+from viddiff.machine import Machine
+from viddiff.parallel import DecodedVideo, decode_video
 from viddiff.reader import Reader
 from viddiff.recovery import Damage
 

@@ -21,7 +21,7 @@ from viddiff.digest import GopDigest, frame_digest
 from viddiff.encoder import EncodeSummary
 from viddiff.errors import VerificationError, ViddiffError
 from viddiff.frame import Frame
-from viddiff.parallel import Machine
+from viddiff.machine import Machine
 from viddiff.partfile import PartFile
 from viddiff.sealing import SealedWriter
 from viddiff.verify import verify

@@ -18,7 +18,7 @@ from viddiff.encoder import EncodeOptions, EncodeSummary, GopEncoder
 from viddiff.entropy import SymbolDecoder
 from viddiff.errors import BitstreamError, CheckpointError
 from viddiff.frame import Frame, VideoInfo
-from viddiff.gop import plan
+from viddiff.gop import FramePlan, plan
 from viddiff.grouping import after_gops, group_frames
 from viddiff.keyframe import decode_still
 from viddiff.models.planes import frame_of, planes_of
@@ -29,7 +29,7 @@ from viddiff.predicted_encoder import FrameSample
 from viddiff.reader import Reader
 from viddiff.templates import Reference
 
-__all__ = ["EncodeOptions", "EncodeSummary", "decode", "decode_chunks", "encode"]
+__all__ = ["EncodeOptions", "EncodeSummary", "GopDecoder", "decode", "decode_chunks", "encode"]
 
 ReconstructionSink = Callable[[Frame], None]
 """Takes the encoder's reconstruction of every frame in display order: what any decoder will show."""
@@ -80,41 +80,84 @@ def decode_chunks(
     reader: Reader, chunks: Iterable[KeyChunk | PredictedChunk], codec: Codec
 ) -> Iterator[Frame]:
     """Decode `chunks` of `reader`'s file, which must begin with a keyframe."""
-    header = reader.header
-    if header.model_hash != codec.hash:
-        raise CheckpointError(
-            f"this file was made with the weights {header.model_name!r} {header.model_hash.hex()[:16]}, "
-            f"but {codec.name!r} {codec.hash.hex()[:16]} are loaded"
-        )
-    info = header.video
-    state: dict[int, Reference] = {}
+    decoder = GopDecoder(reader.header, codec)
     for chunk in chunks:
+        yield from decoder.decode(chunk)
+
+
+class GopDecoder:
+    """Decodes chunks in order, keeping the references of the GOP under way."""
+
+    def __init__(self, header: Header, codec: Codec) -> None:
+        """Raises CheckpointError if the file was made with other weights."""
+        if header.model_hash != codec.hash:
+            raise CheckpointError(
+                f"this file was made with the weights {header.model_name!r} {header.model_hash.hex()[:16]}, "
+                f"but {codec.name!r} {codec.hash.hex()[:16]} are loaded"
+            )
+        self.header, self.codec = header, codec
+        self.state: dict[int, Reference] = {}
+
+    def decode(self, chunk: Chunk) -> Iterator[Frame]:
+        """The frames of the next chunk. Raises BitstreamError if it is damaged."""
         if isinstance(chunk, KeyChunk):
-            key = decode_still(chunk.payload, info.width, info.height, info.bit_depth)
-            state = {0: Reference(0, planes_of(key, info.bit_depth, codec.device))}
-            yield Frame(key.y, key.u, key.v, chunk.pts)
-            continue
-        if not state:
-            raise BitstreamError("predicted frames come before any keyframe")
-        previous = max(state)
-        still, coded = unpack_mini_gop(chunk.payload)
-        stream = SymbolDecoder(coded, header.entropy)  # type: ignore[arg-type]
-        items = plan(previous, len(chunk.pts), not header.low_delay)
-        if still:
-            anchor = decode_still(still, info.width, info.height, info.bit_depth)
-            time = items.pop(0).time
-            state[time] = Reference(time, planes_of(anchor, info.bit_depth, codec.device))
-        for item in items:
-            references = (state[item.first], state[item.second])
-            state[item.time] = decode_frame(codec, item, references, stream, info.bit_depth)
+            yield self._key(chunk)
+            return
+        previous, info = self._previous(), self.header.video
+        stream, others = self._anchor(chunk, previous)
+        for item in others:
+            self._predict(item, stream)
         stream.finish()
         for offset, pts in enumerate(chunk.pts, 1):
-            planes = state[previous + offset].planes
+            planes = self.state[previous + offset].planes
             yield frame_of(planes, info.width, info.height, info.bit_depth, pts)
-        state = _still_needed(state)
+        self._forget()
 
+    def follow(self, chunk: Chunk) -> None:
+        """Decode no more of the next chunk than later ones need: a keyframe, or the anchor of a mini-GOP.
 
-def _still_needed(state: dict[int, Reference]) -> dict[int, Reference]:
-    """The keyframe and the last two frames."""
-    last = max(state)
-    return {time: reference for time, reference in state.items() if time == 0 or time >= last - 1}
+        Raises BitstreamError if that is damaged.
+        """
+        if isinstance(chunk, KeyChunk):
+            self._key(chunk)
+        else:
+            self._anchor(chunk, self._previous())
+            self._forget()
+
+    def _key(self, chunk: KeyChunk) -> Frame:
+        key = self._still(chunk.payload)
+        self.state = {0: self._reference(0, key)}
+        return Frame(key.y, key.u, key.v, chunk.pts)
+
+    def _still(self, payload: bytes) -> Frame:
+        info = self.header.video
+        return decode_still(payload, info.width, info.height, info.bit_depth)
+
+    def _reference(self, time: int, still: Frame) -> Reference:
+        return Reference(time, planes_of(still, self.header.video.bit_depth, self.codec.device))
+
+    def _previous(self) -> int:
+        if not self.state:
+            raise BitstreamError("predicted frames come before any keyframe")
+        return max(self.state)
+
+    def _anchor(self, chunk: PredictedChunk, previous: int) -> tuple[SymbolDecoder, list[FramePlan]]:
+        """Decode the first frame of a mini-GOP in coding order; its stream and what else is in it."""
+        still, coded = unpack_mini_gop(chunk.payload)
+        stream = SymbolDecoder(coded, self.header.entropy)  # type: ignore[arg-type]
+        anchor, *others = plan(previous, len(chunk.pts), not self.header.low_delay)
+        if still:
+            self.state[anchor.time] = self._reference(anchor.time, self._still(still))
+        else:
+            self._predict(anchor, stream)
+        return stream, others
+
+    def _predict(self, item: FramePlan, stream: SymbolDecoder) -> None:
+        references = (self.state[item.first], self.state[item.second])
+        bit_depth = self.header.video.bit_depth
+        self.state[item.time] = decode_frame(self.codec, item, references, stream, bit_depth)
+
+    def _forget(self) -> None:
+        """Keep the keyframe and the last two frames."""
+        last = max(self.state)
+        self.state = {time: r for time, r in self.state.items() if time == 0 or time >= last - 1}

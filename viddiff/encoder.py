@@ -128,9 +128,19 @@ class GopEncoder:
         payload = encode_still(frame, info.bit_depth, quantiser, self.options.effort.key_preset)
         return payload, decode_still(payload, info.width, info.height, info.bit_depth)
 
+    def follow(self, group: Group) -> None:
+        """Code no more of the group than later ones need: a keyframe, or the anchor of a mini-GOP."""
+        if group.key:
+            self._key(group.frames[0], group.anchor)
+        else:
+            previous = max(self.state)
+            anchor = self._plan(previous, group.frames)[0]
+            self._anchor(anchor, group.frames[anchor.time - previous - 1])
+            self._forget()
+
     def _mini_gop(self, frames: list[Frame]) -> tuple[PredictedChunk, list[Frame]]:
         info, previous = self.info, max(self.state)
-        anchor, *others = plan(previous, len(frames), not self.options.low_delay)
+        anchor, *others = self._plan(previous, frames)
         stream, still = self._anchor(anchor, frames[anchor.time - previous - 1])
         for item in others:
             self._predict(item, frames[item.time - previous - 1], stream)
@@ -138,10 +148,17 @@ class GopEncoder:
             frame_of(self.state[previous + i].planes, info.width, info.height, info.bit_depth, frame.pts)
             for i, frame in enumerate(frames, 1)
         ]
+        self._forget()
+        return PredictedChunk(tuple(f.pts for f in frames), pack_mini_gop(still, stream.finish())), decoded
+
+    def _plan(self, previous: int, frames: list[Frame]) -> list[FramePlan]:
+        return plan(previous, len(frames), not self.options.low_delay)
+
+    def _forget(self) -> None:
+        """Keep the keyframe and the last two frames."""
         last = max(self.state)
         self.state = {time: r for time, r in self.state.items() if time == 0 or time >= last - 1}
         self.searched = {time: s for time, s in self.searched.items() if time in self.state}
-        return PredictedChunk(tuple(f.pts for f in frames), pack_mini_gop(still, stream.finish())), decoded
 
     def _anchor(self, item: FramePlan, frame: Frame) -> tuple[SymbolEncoder, bytes]:
         """Code the first frame of a mini-GOP by prediction, or as a still where that is worth less in rate

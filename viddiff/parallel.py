@@ -3,35 +3,33 @@
     encode: every process reads the video and encodes its GOPs; the parent writes the chunks in order
     decode: every process reads the file and decodes its GOPs; the parent passes the frames on in order
 
+Where there are fewer GOPs than processes, these share out the mini-GOPs instead. All of them code all
+keyframes and anchors then, which depend on each other, and each of them the frames between for its mini-GOPs
+alone.
+
 The result does not depend on the number of processes. Each of them runs PyTorch and OpenCV on one thread.
 What waits to be passed on is bounded: chunks are small, and decoded frames have a budget (`BUFFER_BYTES`).
 """
 
 import itertools
-import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
-from importlib import resources
 from pathlib import Path
 from typing import BinaryIO
 
-import cv2
-import torch
-
-from viddiff import checkpoint
 from viddiff.access import ReadOptions
-from viddiff.checkpoint import Codec
 from viddiff.codec import EncodeOptions, EncodeSummary, encode
 from viddiff.config import Start, start_text
-from viddiff.container import Chunk, Header, Writer
+from viddiff.container import Chunk, Header, PredictedChunk, Writer
 from viddiff.digest import frame_digest
-from viddiff.encoder import GopEncoder
-from viddiff.errors import LimitError, ViddiffError
+from viddiff.encoder import MINI_GOP, GopEncoder
+from viddiff.errors import BitstreamError, LimitError, ViddiffError
 from viddiff.frame import Frame, VideoInfo
-from viddiff.grouping import after_gops, group_frames
+from viddiff.grouping import after_gops, group_frames, number_jobs
+from viddiff.machine import Machine, released_for
 from viddiff.output import Observer, Output
 from viddiff.reader import Reader
-from viddiff.recovery import Damage, GopEnd, conceal, decode_gop
+from viddiff.recovery import Damage, GopEnd, conceal, decode_gop, gop_jobs
 from viddiff.schedule import Gop, frame_number, schedule
 from viddiff.team import Give, Mark, Team
 from viddiff.video import VideoReader
@@ -42,32 +40,9 @@ _MIN_BUFFERED = 8
 MEMORY_BYTES = 1400 << 20
 """What decoding may take in all processes together, unless the user asks for a number of them."""
 _PARENT_BYTES, _WORKER_BYTES, _WORKER_BYTES_PER_PIXEL = 350 << 20, 200 << 20, 850
-_ENCODE_LEAST, _DECODE_LEAST = 1_000_000, 5_000_000
+_ENCODE_LEAST, _DECODE_LEAST = 500_000, 2_000_000
 """Luma pixels that keep a process busy for about as long as it takes to start."""
 _CHUNKS_WAITING = 4096
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What to compute with."""
-
-    weights: Path | None = None
-    """None: the released ones; to decode, those of the release that the file was made with."""
-    device: str = "cpu"
-    workers: int | None = None
-    """Processes, at most; 1 means this process alone, None as many as pay."""
-
-    def codec(self) -> Codec:
-        """Load the weights, for use in this process."""
-        prepare_process()
-        return checkpoint.load(self.weights or released_weights(), self.device)
-
-    def processes(self, gops: int, pixels: int, least: int) -> int:
-        """How many to use: one for each `least` luma pixels, as far as there are cores and GOPs."""
-        if self.device != "cpu":
-            return 1  # a GPU is served by one process
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return max(min(gops, min(cores, pixels // least) if self.workers is None else self.workers), 1)
 
 
 @dataclass(frozen=True)
@@ -80,33 +55,6 @@ class DecodedVideo:
     frames: Iterator[Frame]
     damage: Damage
     """What was lost of the frames that were taken."""
-
-
-def prepare_process() -> None:
-    """One thread each, and no reduced precision, whatever the environment asks for: it would not be exact."""
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    os.environ["ONEDNN_DEFAULT_FPMATH_MODE"] = os.environ["DNNL_DEFAULT_FPMATH_MODE"] = "STRICT"
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False
-
-
-def released_weights() -> Path:
-    """Where the released weights are, or would be."""
-    try:
-        return Path(str(resources.files("viddiff.checkpoints").joinpath(checkpoint.DEFAULT)))
-    except ModuleNotFoundError:  # run from a checkout that is not installed
-        return Path(__file__).parent.parent / "checkpoints" / checkpoint.DEFAULT
-
-
-def released_for(model_hash: bytes) -> Path:
-    """The released weights, of today or before, that have this hash; those of today if none do."""
-    today = released_weights()
-    for path in sorted(today.parent.glob("*.safetensors")):
-        if checkpoint.stated_hash(path) == model_hash.hex():
-            return path
-    return today
 
 
 # --- encode ------------------------------------------------------------------------------------------
@@ -129,8 +77,11 @@ def encode_video(
     """
     codec, info = machine.codec(), reader.info
     expected = info.frame_count or options.gop * 64
-    workers = machine.processes(
-        -(-expected // options.gop), expected * info.width * info.height, _ENCODE_LEAST
+    workers, within = machine.shares(
+        max(-(-expected // options.gop), 1),
+        expected * info.width * info.height,
+        _ENCODE_LEAST,
+        not options.low_delay and expected > options.mini_gop + 1,
     )
     if workers == 1 or reader.live:
         summary = encode(reader, info, out, codec, options, progress, open_writer=open_writer, done=done)
@@ -138,7 +89,7 @@ def encode_video(
         reader.leave()
         header = Header(info, codec.hash, codec.name, options.gop, options.entropy, options.low_delay)
         output = Output(open_writer(out, header), EncodeSummary(), progress)
-        arguments = (reader.again, machine, options, output.repeat(done))
+        arguments = (reader.again, machine, options, output.repeat(done), within)
         with output.until_interrupted(), Team(_encode_share, arguments, workers, _CHUNKS_WAITING) as team:
             for piece in team.in_order():
                 if isinstance(piece, list):
@@ -157,22 +108,22 @@ def _encode_share(
     machine: Machine,
     options: EncodeOptions,
     done: int,
+    within: bool,
 ) -> None:
-    """Of the GOPs after those that are done, encode every one whose number is `number` modulo `workers`, and
+    """Of the jobs after the GOPs that are done, do every one whose number is `number` modulo `workers`, and
     give its chunks, each with the digests of its frames; then give the reader's notes."""
     codec = machine.codec()
     with open_reader() as reader:
-        gop, encoder = -1, GopEncoder(codec, reader.info, options, EncodeSummary(), None)
-        for group in after_gops(group_frames(reader, options.gop, options.mini_gop), done):
-            if group.key:
-                if gop >= 0 and gop % workers == number:
-                    give(Mark.END_OF_GOP)
-                gop += 1
-            if gop % workers == number:
+        encoder = GopEncoder(codec, reader.info, options, EncodeSummary(), None)
+        groups = after_gops(group_frames(reader, options.gop, options.mini_gop), done)
+        for job, last, group in number_jobs(groups, within):
+            if job % workers == number:
                 for chunk, decoded in encoder.encode(group):
                     give((chunk, [frame_digest(frame) for frame in decoded]))
-        if gop % workers == number:
-            give(Mark.END_OF_GOP)
+                if last:
+                    give(Mark.END_OF_JOB)
+            elif within:
+                encoder.follow(group)
         give(reader.notes)
 
 
@@ -208,12 +159,20 @@ def decode_video(
         raise ViddiffError(f"{source} has no frame {start_text(start)}, for it has {total} frames")
     stop = total if count is None else min(begin + count, total)
     gops = [gop for gop in all_gops if gop.first < stop and gop.first + gop.frames > begin]
-    workers = machine.processes(len(gops), (stop - begin) * video.width * video.height, _DECODE_LEAST)
-    workers = min(workers, _workers_that_never_wait(video, gops))
+    workers, within = machine.shares(
+        max(len(gops), 1),
+        (stop - begin) * video.width * video.height,
+        _DECODE_LEAST,
+        not reader.header.low_delay and stop - begin > MINI_GOP + 1,
+    )
+    if not within:
+        workers = min(workers, _workers_that_never_wait(video, gops))
     if machine.workers is None:
         workers = min(workers, _workers_within_memory(video))
     if workers == 1:
         parts = _decode_here(file, gops, machine, options)
+    elif within:
+        parts = _decode_together(file, source, video, gops, machine, options, workers)
     else:
         parts = _decode_in_processes(source, video, gops, machine, options, workers)
     damage = Damage(begin, stop)
@@ -252,9 +211,12 @@ def _decode_here(
 def _decode_in_processes(
     source: Path, video: VideoInfo, gops: list[Gop], machine: Machine, options: ReadOptions, workers: int
 ) -> Iterator[Frame | GopEnd]:
-    waiting = max(BUFFER_BYTES // workers // _frame_bytes(video), _MIN_BUFFERED)
-    with Team(_decode_share, (source, gops, machine, options), workers, waiting) as team:
+    with Team(_decode_share, (source, gops, machine, options), workers, _waiting(video, workers)) as team:
         yield from team.in_order()
+
+
+def _waiting(video: VideoInfo, workers: int) -> int:
+    return max(BUFFER_BYTES // workers // _frame_bytes(video), _MIN_BUFFERED)
 
 
 def _decode_share(
@@ -272,4 +234,70 @@ def _decode_share(
         for gop in gops[number::workers]:
             for part in decode_gop(file, gop, codec, options):
                 give(part)
+            give(Mark.END_OF_JOB)
+
+
+def _decode_together(
+    file: BinaryIO,
+    source: Path,
+    video: VideoInfo,
+    gops: list[Gop],
+    machine: Machine,
+    options: ReadOptions,
+    workers: int,
+) -> Iterator[Frame | GopEnd]:
+    arguments = (source, gops, machine, options)
+    with Team(_decode_share_within, arguments, workers, _waiting(video, workers)) as team:
+        for gop in gops:
+            before_fault = yield from _shared_gop(team, gop, workers)
+            if before_fault is not None:  # one process alone can tell what is damaged
+                yield from itertools.islice(
+                    decode_gop(file, gop, machine.codec(), options), before_fault, None
+                )
+
+
+def _shared_gop(team: Team, gop: Gop, workers: int) -> Generator[Frame | GopEnd, None, int | None]:
+    """The frames of `gop` and its end; where something is wrong with it no end, and their number is
+    returned."""
+    shown, faulty = 0, False
+    for number in itertools.cycle(range(workers)):
+        while isinstance(thing := team.take(number), Frame):
+            yield thing
+            shown += 1
+        if thing is not Mark.END_OF_JOB:
+            break
+    ended = {number} if thing is Mark.END_OF_GOP else set()
+    for number in set(range(workers)) - ended:
+        while (other := team.take(number)) is not Mark.END_OF_GOP:
+            faulty |= other is Mark.FAULT
+    if thing is not Mark.END_OF_GOP or faulty or shown != gop.frames:
+        return shown
+    yield GopEnd(gop)
+    return None
+
+
+def _decode_share_within(
+    give: Give,
+    number: int,
+    workers: int,
+    source: Path,
+    gops: list[Gop],
+    machine: Machine,
+    options: ReadOptions,
+) -> None:
+    """Of the mini-GOPs of each GOP, decode every one whose number is `number` modulo `workers`."""
+    codec = machine.codec()
+    with options.open(source) as file:
+        for gop in gops:
+            try:
+                for job, chunk, decoder in gop_jobs(file, gop, codec, options):
+                    if job % workers != number:
+                        decoder.follow(chunk)
+                        continue
+                    for frame in decoder.decode(chunk):
+                        give(frame)
+                    if isinstance(chunk, PredictedChunk):
+                        give(Mark.END_OF_JOB)
+            except (BitstreamError, LimitError):
+                give(Mark.FAULT)
             give(Mark.END_OF_GOP)

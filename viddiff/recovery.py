@@ -13,8 +13,8 @@ from typing import BinaryIO
 
 from viddiff.access import ReadOptions
 from viddiff.checkpoint import Codec
-from viddiff.codec import decode_chunks
-from viddiff.container import Chunk, KeyChunk
+from viddiff.codec import GopDecoder, decode_chunks
+from viddiff.container import Chunk, KeyChunk, PredictedChunk
 from viddiff.errors import BitstreamError, LimitError
 from viddiff.frame import Frame, VideoInfo
 from viddiff.reader import Reader
@@ -105,6 +105,26 @@ def decode_gop(file: BinaryIO, gop: Gop, codec: Codec, options: ReadOptions) -> 
             raise
         faults.append(str(error))
     yield GopEnd(gop, tuple(faults[:_NAMED]), tuple(times[shown : gop.frames]))
+
+
+def gop_jobs(
+    file: BinaryIO, gop: Gop, codec: Codec, options: ReadOptions
+) -> Iterator[tuple[int, Chunk, GopDecoder]]:
+    """The chunks of one GOP, each with the number of the mini-GOP that it is or precedes, and the decoder
+    that has to be given all of them.
+
+    Raises BitstreamError or LimitError at the first fault, CheckpointError if other weights are needed.
+    """
+    file.seek(0)
+    reader, number = Reader(file, options.limits), 0
+    if gop.entry is None:
+        return
+    if gop.first:
+        reader.seek(gop.entry)
+    decoder = GopDecoder(reader.header, codec)
+    for chunk in _checked(reader, gop, [], None):
+        yield number, chunk, decoder
+        number += isinstance(chunk, PredictedChunk)
 
 
 def _checked(

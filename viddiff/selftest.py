@@ -13,7 +13,7 @@ import torch
 from viddiff import checkpoint
 from viddiff.codec import decode
 from viddiff.errors import ViddiffError
-from viddiff.parallel import prepare_process, released_for
+from viddiff.machine import prepare_process, released_for
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ from viddiff.config import Start
 from viddiff.container import Chunk, IndexEntry, KeyChunk, read_varint
 from viddiff.errors import BitstreamError, LimitError
 from viddiff.frame import Frame
-from viddiff.parallel import DecodedVideo, Machine, released_for
+from viddiff.machine import Machine, released_for
+from viddiff.parallel import DecodedVideo
 from viddiff.reader import index_entries
 from viddiff.recovery import Damage, GopEnd, conceal
 from viddiff.schedule import Found, Gop

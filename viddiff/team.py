@@ -1,6 +1,6 @@
 """Processes that work side by side and give their results back in order.
 
-Job 0 goes to process 0, job 1 to process 1 and so on, round and round; a job here is a GOP.
+Job 0 goes to process 0, job 1 to process 1 and so on, round and round; a job here is a GOP or a mini-GOP.
 """
 
 import itertools
@@ -8,10 +8,12 @@ import multiprocessing
 import os
 import queue
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
+from multiprocessing import forkserver
 from typing import Any, Self
 
 from viddiff.errors import ViddiffError
@@ -20,10 +22,15 @@ from viddiff.errors import ViddiffError
 class Mark(Enum):
     """What a process gives besides results."""
 
-    END_OF_GOP = 0
-    END = 1
+    END_OF_JOB = 0
+    END_OF_GOP = 1
+    """Where mini-GOPs are the jobs."""
+    FAULT = 2
+    """The GOP under way cannot be gone on with."""
+    END = 3
 
 
+_METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 Give = Callable[[Any], None]
 """Hands something over to the parent; waits while too much is waiting there."""
 
@@ -35,10 +42,13 @@ class Team:
         self, work: Callable[..., None], arguments: tuple[Any, ...], workers: int, waiting: int
     ) -> None:
         """waiting: things that may lie ready from each process."""
-        context = multiprocessing.get_context("spawn")
+        prepare(work.__module__)
+        context = multiprocessing.get_context(_METHOD)
         self._queues = [context.Queue(waiting) for _ in range(workers)]
         self._processes = [
-            context.Process(target=_run, args=(q, work, (number, workers, *arguments)), daemon=True)
+            context.Process(  # type: ignore[attr-defined]
+                target=_run, args=(q, work, (number, workers, *arguments)), daemon=True
+            )
             for number, q in enumerate(self._queues)
         ]
 
@@ -55,14 +65,15 @@ class Team:
             process.join()
 
     def in_order(self) -> Iterator[Any]:
-        """What the processes gave: GOP 0 from process 0, GOP 1 from process 1 and so on, round and round."""
+        """What the processes gave: job 0 of process 0, job 1 of process 1 and so on, round and round."""
         for number in itertools.cycle(range(len(self._queues))):
-            while (thing := self._take(number)) is not Mark.END_OF_GOP:
+            while (thing := self.take(number)) is not Mark.END_OF_JOB:
                 if thing is Mark.END:
                     return
                 yield thing
 
-    def _take(self, number: int) -> Any:
+    def take(self, number: int) -> Any:
+        """The next thing that process `number` gives. Raises what it raised."""
         while True:
             alive = self._processes[number].is_alive()
             try:
@@ -76,6 +87,14 @@ class Team:
             if isinstance(thing, BaseException):
                 raise thing
             return thing
+
+
+def prepare(module: str) -> None:
+    """Begin to load `module`, which does the work, for processes to come, while this one goes on."""
+    if _METHOD == "forkserver":
+        multiprocessing.set_forkserver_preload([module])
+        with _ctrl_c_ignored():  # by its processes, too
+            forkserver.ensure_running()
 
 
 @contextmanager

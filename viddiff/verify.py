@@ -11,7 +11,8 @@ from viddiff.access import ReadOptions
 from viddiff.config import Limits
 from viddiff.digest import GopDigest, frame_digest
 from viddiff.errors import BitstreamError, LimitError, VerificationError
-from viddiff.parallel import DecodedVideo, Machine, decode_video
+from viddiff.machine import Machine
+from viddiff.parallel import DecodedVideo, decode_video
 
 
 def verify(

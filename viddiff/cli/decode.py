@@ -92,12 +92,15 @@ def decode_command(
     if not piped:
         shared.check_source(source)
     shared.check_target(target, None if piped else source, force)
+    if not (piped or follow):
+        shared.prepare_processes(workers)
 
     from viddiff.access import ReadOptions
     from viddiff.filters import Changes, change_frames
     from viddiff.interleave import Interleaver
+    from viddiff.machine import Machine
     from viddiff.output import uninterrupted
-    from viddiff.parallel import Machine, decode_video
+    from viddiff.parallel import decode_video
     from viddiff.progress import Progress
     from viddiff.streaming import Follower, decode_stream
     from viddiff.trackfile import TrackFile

@@ -186,10 +186,13 @@ def encode_command(
             raise click.UsageError("an encrypted file cannot be resumed")
         secret = shared.read_secret(key_file, passphrase_file, confirm=True)
 
+    if not live:
+        shared.prepare_processes(workers)
     from viddiff.codec import EncodeOptions
     from viddiff.filters import Changes
     from viddiff.interleave import Interleaver, InterleavingWriter
-    from viddiff.parallel import Machine, encode_video
+    from viddiff.machine import Machine
+    from viddiff.parallel import encode_video
     from viddiff.partfile import PartFile
     from viddiff.progress import Progress
     from viddiff.trackreader import TrackReader

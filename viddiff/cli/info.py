@@ -168,7 +168,7 @@ def _display(display: "Display") -> dict[str, Any]:
 def describe_model(weights: Path | None) -> dict[str, Any]:
     """Name, hash, size and cost of weights."""
     from viddiff import checkpoint
-    from viddiff.parallel import released_weights
+    from viddiff.machine import released_weights
 
     path = weights or released_weights()
     codec = checkpoint.load(path)

@@ -17,6 +17,7 @@ import click
 
 from viddiff.config import Limits, Start
 from viddiff.errors import SecretError, VerificationError, ViddiffError
+from viddiff.team import prepare
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -310,6 +311,12 @@ def pick_device(name: str) -> str:
     if name == "cuda" and not found:
         raise ViddiffError("no CUDA device is available")
     return "cuda" if found and name != "cpu" else "cpu"
+
+
+def prepare_processes(workers: int | None) -> None:
+    """Begin to load what other processes will need, before this one loads it."""
+    if workers != 1 and (os.cpu_count() or 1) > 1:
+        prepare("viddiff.parallel")
 
 
 def print_json(values: dict[str, Any], err: bool = False) -> None:

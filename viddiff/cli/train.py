@@ -89,7 +89,7 @@ def train_command(
     if not data.is_dir():
         raise click.ClickException(f"{data} is not a folder")
 
-    from viddiff.parallel import prepare_process, released_weights
+    from viddiff.machine import prepare_process, released_weights
     from viddiff.train import TrainOptions, train
 
     prepare_process()

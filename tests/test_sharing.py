@@ -1,0 +1,105 @@
+"""Processes that share one GOP: the same file, frames and damage as of one process alone."""
+
+import io
+import struct
+import zlib
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from conftest import coded, moving_picture, same
+
+from viddiff.access import ReadOptions
+from viddiff.checkpoint import Codec
+from viddiff.codec import EncodeOptions
+from viddiff.errors import BitstreamError
+from viddiff.frame import Frame, VideoInfo
+from viddiff.grouping import Group, number_jobs
+from viddiff.machine import Machine
+from viddiff.parallel import decode_video, encode_video
+from viddiff.reader import Reader
+from viddiff.recovery import Damage
+from viddiff.video import VideoReader
+from viddiff.videowriter import VideoWriter
+
+FRAMES = 20
+"""A keyframe, two mini-GOPs of eight and one of three."""
+
+
+@pytest.fixture(scope="module")
+def frames() -> list[Frame]:
+    return [Frame(f.y, f.u, f.v, n) for n, f in enumerate(moving_picture(48, 32, FRAMES))]
+
+
+@pytest.fixture(scope="module")
+def whole(frames: list[Frame], codec: Codec) -> bytes:
+    return coded(codec, frames)[0]
+
+
+def decoded(
+    data: bytes, weights: Path, folder: Path, workers: int, strict: bool = False
+) -> tuple[list[Frame], Damage]:
+    path = folder / "file.vdf"
+    path.write_bytes(data)
+    with open(path, "rb") as file:
+        video = decode_video(file, path, Machine(weights, workers=workers), options=ReadOptions(strict))
+        return list(video.frames), video.damage
+
+
+def test_encoders_write_the_same_file(frames: list[Frame], weights: Path, tmp_path: Path) -> None:
+    source, files = tmp_path / "in.mkv", []
+    with VideoWriter(source, VideoInfo(48, 32, 8, Fraction(25), Fraction(1, 25)), lossless=True) as writer:
+        for frame in frames:
+            writer.write(frame)
+    for workers in (1, 2, 3):
+        out = tmp_path / f"{workers}.vdf"
+        with VideoReader(source) as reader, open(out, "wb") as file:
+            summary = encode_video(reader, file, Machine(weights, workers=workers), EncodeOptions(gop=14))
+        assert (summary.frames, summary.keyframes) == (FRAMES, 2)
+        files.append(out.read_bytes())
+    assert files[0] == files[1] == files[2]
+
+
+def test_decoders_show_the_same_frames(whole: bytes, weights: Path, tmp_path: Path) -> None:
+    one, damage = decoded(whole, weights, tmp_path, 1)
+    assert len(one) == FRAMES
+    assert not damage
+    for workers in (2, 3):
+        several, damage = decoded(whole, weights, tmp_path, workers)
+        assert same(one, several)
+        assert not damage
+
+
+@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("kind", ["damaged", "gone", "hostile"])
+def test_damage_costs_the_same(whole: bytes, weights: Path, tmp_path: Path, kind: str, number: int) -> None:
+    reader, places = Reader(io.BytesIO(whole)), []
+    for offset, _ in reader.scan(None):
+        places.append((offset, reader.offset))
+    start, stop = places[number]
+    data = bytearray(whole)
+    data[(start + stop) // 2] ^= 1
+    if kind == "gone":
+        del data[start:stop]
+    elif kind == "hostile":
+        data[stop - 4 : stop] = struct.pack("<I", zlib.crc32(data[start : stop - 4]))
+    if number == 0 and kind != "hostile":
+        for workers in (1, 2):
+            with pytest.raises(BitstreamError):
+                decoded(bytes(data), weights, tmp_path, workers)
+        return
+    one, two = (decoded(bytes(data), weights, tmp_path, workers) for workers in (1, 2))
+    assert same(one[0], two[0])
+    assert one[1] == two[1]
+
+
+def test_jobs_are_mini_gops_with_the_keyframes_before_them() -> None:
+    groups = [Group(kind == "k", []) for kind in "kmmkkmk"]
+    assert [(job, last) for job, last, _ in number_jobs(groups, True)] == [
+        *((0, False), (0, True), (1, True)),
+        *((2, False), (2, False), (2, True), (3, True)),
+    ]
+    assert [(job, last) for job, last, _ in number_jobs(groups, False)] == [
+        *((0, False), (0, False), (0, True)),
+        *((1, True), (2, False), (2, True), (3, True)),
+    ]
