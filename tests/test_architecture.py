@@ -18,7 +18,7 @@ OWNERS = {
     "click": {"cli"},
     "tqdm": {"progress"},
     "plotille": {"gops"},
-    "matplotlib": {"gops"},
+    "matplotlib": {"figure"},
     "safetensors": {"checkpoint", "train_state"},
     "torchvision": {"data"},
     "cryptography": {"sealing"},
@@ -27,6 +27,7 @@ OWNERS = {
 }
 LAYERS = [
     {"errors", "config", "effort", "failures", "__init__", "compiled"},
+    {"figure"},
     {"display"},
     {"frame"},
     {

@@ -5,16 +5,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pytest
 import torch
+from click.testing import CliRunner
 from conftest import coded, moving_picture, same
 
 from viddiff import checkpoint
+from viddiff.checkpoint import Codec
+from viddiff.cli import main
 from viddiff.codec import decode
 from viddiff.errors import CheckpointError
 from viddiff.frame import VideoInfo
 from viddiff.train import TrainOptions, train
 from viddiff.train_state import TrainState
+from viddiff.validation import Judge
 from viddiff.video import VideoWriter
 
 Lines = list[dict[str, Any]]
@@ -62,6 +67,24 @@ def test_the_log_has_the_curves_of_the_validation_clips(trained: Lines) -> None:
     rates, psnrs = zip(*line["validation_points"]["a"], strict=True)
     assert list(rates) == sorted(rates)
     assert list(psnrs) == sorted(psnrs)
+
+
+def test_validations_are_drawn(codec: Codec, options: TrainOptions, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    judge = Judge(options.data)
+    for _ in range(2):
+        figures = judge(codec)
+    assert figures == {"validation_bd_rate": 0.0, "validation_clips": 1}
+    judge.plot(tmp_path / "v.png")
+    height, width = cv2.imread(str(tmp_path / "v.png")).shape[:2]
+    assert (width, height) == (1320, 540)
+    assert [p.name for p in tmp_path.iterdir()] == ["v.png"]
+
+
+def test_a_plot_needs_validations(options: TrainOptions) -> None:
+    result = CliRunner().invoke(main, ["train", "--data", str(options.data), "--plot", "v.png"])
+    assert result.exit_code == 2
+    assert "--valid" in result.stderr
 
 
 def test_a_stopped_run_goes_on_where_it_was(options: TrainOptions, trained: Lines) -> None:

@@ -6,7 +6,7 @@ from typing import Any, BinaryIO
 
 from viddiff.config import Limits
 from viddiff.container import KeyChunk
-from viddiff.errors import ViddiffError
+from viddiff.figure import new_figure, save_figure
 from viddiff.reader import Reader
 from viddiff.schedule import usual_step
 
@@ -106,20 +106,11 @@ def _label(number: float, chars: int, delta: float, left: bool = False) -> str:
 
 def plot_png(rows: list[GopRow], target: Path) -> None:
     """The same as a picture. ViddiffError if matplotlib is not there, or `target` cannot be written."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ViddiffError("--plot needs matplotlib: pip install matplotlib") from error
     across, up = _steps(rows)
-    figure = Figure(figsize=(9, 3), layout="constrained")
+    figure = new_figure(9, 3)
     axes = figure.add_subplot()
     axes.fill_between(across, up, linewidth=0.5)
     for row in rows:
         axes.axvline(row.frame, color="0.8", linewidth=0.5, zorder=0)
     axes.set(xlabel="frame", ylabel="kbit per frame", xlim=(0, across[-1]), ylim=(0, None))
-    temporary = target.with_name(f".{target.name}.part")
-    try:
-        figure.savefig(temporary, format="png", dpi=120)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    save_figure(figure, target)

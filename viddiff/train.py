@@ -66,6 +66,8 @@ class TrainOptions:
     first_samples: int = 200
     """Samples to wait for before the first step."""
     validate_minutes: float = 20.0
+    plot: Path | None = None
+    """Picture of the validations, drawn anew after each."""
     calibration_clips: int = 50
     """Stretches of nine frames to take the final tables' statistics from."""
     resume: bool = False
@@ -188,11 +190,11 @@ def _loop(
                 _save(options, state)
                 refreshed = state.seconds
         if judge is not None and state.seconds >= next_valid:
-            report(_validation(state, judge, _save(options, state)))
+            report(_validation(options, state, judge))
             next_valid = time.monotonic() - began + 60 * options.validate_minutes
     state.save(_resume_path(options))
     if judge is not None:
-        report(_validation(state, judge, _save(options, state)))
+        report(_validation(options, state, judge))
 
 
 def _save(options: TrainOptions, state: TrainState) -> Codec:
@@ -201,8 +203,11 @@ def _save(options: TrainOptions, state: TrainState) -> Codec:
     return codec
 
 
-def _validation(state: TrainState, judge: Judge, codec: Codec) -> dict[str, Any]:
-    return {"step": state.step, "minutes": round(state.seconds / 60, 2), **judge(codec)}
+def _validation(options: TrainOptions, state: TrainState, judge: Judge) -> dict[str, Any]:
+    figures = judge(_save(options, state))
+    if options.plot is not None:
+        judge.plot(options.plot)
+    return {"step": state.step, "minutes": round(state.seconds / 60, 2), **figures}
 
 
 def _schedule(share: float, step: int) -> float:

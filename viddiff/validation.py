@@ -8,6 +8,7 @@ from typing import Any
 from viddiff.checkpoint import Codec
 from viddiff.codec import EncodeOptions, decode, encode
 from viddiff.data import find_videos
+from viddiff.figure import new_figure, save_figure
 from viddiff.metrics import Distortion, bd_rate
 from viddiff.video import VideoReader
 
@@ -25,10 +26,14 @@ class Judge:
     def __init__(self, folder: Path) -> None:
         self.videos = find_videos(folder)
         self.baseline: dict[Path, Curve] = {}
+        self.newest: dict[Path, Curve] = {}
+        self.rates: list[float] = []
+        """BD-rates of the codecs after the first."""
 
     def __call__(self, codec: Codec) -> dict[str, Any]:
         """Figures for the log: mean BD-rate in percent and, the first time, the curves themselves."""
         curves = {video: rate_distortion(codec, video, QUALITIES, FRAMES) for video in self.videos}
+        self.newest = curves
         if not self.baseline:
             self.baseline = curves
             return {"validation_points": {video.stem: curve for video, curve in curves.items()}}
@@ -38,7 +43,27 @@ class Judge:
                 rates.append(bd_rate(*zip(*self.baseline[video], strict=True), *zip(*curve, strict=True)))
         if not rates:
             return {"validation_clips": 0}
-        return {"validation_bd_rate": round(sum(rates) / len(rates), 2), "validation_clips": len(rates)}
+        self.rates.append(sum(rates) / len(rates))
+        return {"validation_bd_rate": round(self.rates[-1], 2), "validation_clips": len(rates)}
+
+    def plot(self, target: Path) -> None:
+        """Draw the curves of the first and the newest codec, and the BD-rates, as a PNG.
+
+        Raises ViddiffError if matplotlib is not there, OSError if `target` cannot be written.
+        """
+        figure = new_figure(11, 4.5)
+        curves, progress = figure.subplots(1, 2, width_ratios=(2, 1))
+        for number, video in enumerate(self.newest):
+            for points, style in ((self.baseline[video], ":"), (self.newest[video], "-o")):
+                label = video.stem if style != ":" else None
+                curves.plot(
+                    *zip(*points, strict=True), style, color=f"C{number % 10}", markersize=3, label=label
+                )
+        curves.set(xscale="log", xlabel="bits per pixel", ylabel="6:1:1 PSNR, dB", title="dotted: at first")
+        curves.legend(fontsize=7, ncols=-(-len(self.newest) // 12))
+        progress.plot(range(len(self.rates) + 1), [0.0, *self.rates], "-o", markersize=3)
+        progress.set(xlabel="validation", ylabel="BD-rate against the first, %")
+        save_figure(figure, target)
 
 
 def rate_distortion(codec: Codec, video: Path, qualities: tuple[int, ...], frames: int) -> Curve:

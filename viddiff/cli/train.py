@@ -28,6 +28,12 @@ from viddiff.cli import shared
     "--valid", type=shared.PATH, metavar="DIR", help="Videos to judge by.  [default: no validation]"
 )
 @click.option(
+    "--plot",
+    type=shared.PATH,
+    metavar="PNG",
+    help="Draw every validation there: curves and BD-rates; needs --valid and matplotlib.",
+)
+@click.option(
     "--init", type=shared.PATH, metavar="FILE", help="Weights to start from.  [default: the released ones]"
 )
 @click.option("--fresh", is_flag=True, help="Start from the untrained DCT codec.")
@@ -60,6 +66,7 @@ def train_command(
     data: Path,
     out: Path,
     valid: Path | None,
+    plot: Path | None,
     init: Path | None,
     fresh: bool,
     cache: Path | None,
@@ -84,14 +91,19 @@ def train_command(
     """
     if fresh and init:
         raise click.UsageError("--fresh and --init exclude each other")
+    if plot and not valid:
+        raise click.UsageError("--plot shows validations: name videos to judge by with --valid")
     if out.exists() and not (force or resume):
         raise click.ClickException(f"{out} exists; --force overwrites it, --resume goes on with it")
     if not data.is_dir():
         raise click.ClickException(f"{data} is not a folder")
 
+    from viddiff.figure import new_figure
     from viddiff.machine import prepare_process, released_weights
     from viddiff.train import TrainOptions, train
 
+    if plot:
+        new_figure(1, 1)  # matplotlib is missed now, not at the first validation
     prepare_process()
     if init is None and not fresh and released_weights().exists():
         init = released_weights()
@@ -110,6 +122,7 @@ def train_command(
         data=data,
         out=out,
         valid=valid,
+        plot=plot,
         init=init,
         cache=cache,
         max_minutes=max_minutes,
