@@ -51,7 +51,7 @@ class Judge:
 
         Raises ViddiffError if matplotlib is not there, OSError if `target` cannot be written.
         """
-        figure = new_figure(11, 4.5)
+        figure = new_figure(11, 5)
         curves, progress = figure.subplots(1, 2, width_ratios=(2, 1))
         for number, video in enumerate(self.newest):
             for points, style in ((self.baseline[video], ":"), (self.newest[video], "-o")):
@@ -60,7 +60,7 @@ class Judge:
                     *zip(*points, strict=True), style, color=f"C{number % 10}", markersize=3, label=label
                 )
         curves.set(xscale="log", xlabel="bits per pixel", ylabel="6:1:1 PSNR, dB", title="dotted: at first")
-        curves.legend(fontsize=7, ncols=-(-len(self.newest) // 12))
+        figure.legend(loc="outside lower center", fontsize=7, ncols=5)
         progress.plot(range(len(self.rates) + 1), [0.0, *self.rates], "-o", markersize=3)
         progress.set(xlabel="validation", ylabel="BD-rate against the first, %")
         save_figure(figure, target)
