@@ -46,20 +46,18 @@ class Ledger:
     @classmethod
     def of(cls, quality: int, summary: EncodeSummary) -> "Ledger":
         """Sum up the encoder's own account."""
-        levels = []
-        for level in sorted({stats.level for stats in summary.stats}):
-            chosen = [stats for stats in summary.stats if stats.level == level]
-            levels.append(
-                LevelCost(
-                    level,
-                    len(chosen),
-                    sum(stats.bits_motion for stats in chosen) / 8,
-                    sum(stats.bits_z for stats in chosen) / 8,
-                    sum(stats.bits_y for stats in chosen) / 8,
-                    psnr(sum(stats.prediction_mse for stats in chosen) / len(chosen), 8),
-                    psnr(sum(stats.mse for stats in chosen) / len(chosen), 8),
-                )
+        levels = [
+            LevelCost(
+                level,
+                totals.frames,
+                totals.bits_motion / 8,
+                totals.bits_z / 8,
+                totals.bits_y / 8,
+                psnr(totals.prediction_mse / totals.frames, 8),
+                psnr(totals.mse / totals.frames, 8),
             )
+            for level, totals in sorted(summary.levels.items())
+        ]
         return cls(quality, summary.size_bytes, summary.keyframes, summary.key_bytes, levels)
 
     @property

@@ -93,11 +93,14 @@ def test_a_decoder_that_shows_something_else_ends_the_run(source: "anchors.Sourc
 
 
 def test_the_ledger_sums_bits_by_level() -> None:
-    stats = [
-        FrameStats(8, 0, 40, 80.0, 16.0, 800.0, 4.0, 1.0),
+    account = EncodeSummary(4, 1, 1000, 500)
+    for stats in (
+        FrameStats(8, 0, 40, 60.0, 10.0, 500.0, 3.0, 1.5),
         FrameStats(4, 1, 40, 8.0, 8.0, 80.0, 2.0, 1.0),
-    ]
-    ledger = report.Ledger.of(30, EncodeSummary(3, 1, 1000, 500, stats))
+        FrameStats(16, 0, 40, 20.0, 6.0, 300.0, 5.0, 0.5),
+    ):
+        account.levels[stats.level].add(stats)
+    ledger = report.Ledger.of(30, account)
     assert [(level.motion_bytes, level.z_bytes, level.y_bytes) for level in ledger.levels] == [
         (10, 2, 100),
         (1, 1, 10),

@@ -112,7 +112,7 @@ def test_coded_size_is_the_information_content(codec: Codec, low_delay: bool) ->
     options = EncodeOptions(quality=40, low_delay=low_delay)
     data, _, summary = coded(codec, moving_picture(96, 64, 9), options=options)
     chunks = [chunk for chunk in Reader(io.BytesIO(data)) if isinstance(chunk, PredictedChunk)]
-    information = sum(s.bits for s in summary.stats) / 8
+    information = sum(level.bits for level in summary.levels.values()) / 8
     size = sum(len(chunk.payload) for chunk in chunks)
     assert information * 0.999 - 8 < size < information * 1.01 + 64 * len(chunks)
 
@@ -143,4 +143,5 @@ def test_every_preset_makes_a_file_of_the_same_format(codec: Codec, preset: str)
     frames = moving_picture(64, 48, 11)
     data, shown, summary = coded(codec, frames, options=EncodeOptions(preset=preset))
     assert same(decoded(data, codec), shown)
-    assert summary.frames == len(frames) == summary.keyframes + len(summary.stats)
+    predicted = sum(level.frames for level in summary.levels.values())
+    assert summary.frames == len(frames) == summary.keyframes + predicted

@@ -1,0 +1,256 @@
+"""How fast encoding and decoding are, by workers and preset, and what memory they take, by length.
+
+    python scripts/speed.py CLIP --out speed
+
+Each case, one `viddiff` command, runs over several lengths of the clip. Cases take turns, round after round,
+so that whatever else the machine does meets all of them; what is stated is the median of the rounds. What the
+longest run takes beyond the shortest gives the steady rate, what is left of the shortest is start-up. Memory
+is the sum over the processes of a command of the most that each had resident at any time: what libraries
+share counts for each, so the truth is below.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmark import commit, cpu_model, write
+from report import plain
+
+from viddiff import __version__
+from viddiff.effort import PRESETS
+
+POLL_SECONDS = 0.02
+"""How often memory is looked at, and whether a command has ended."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is measured."""
+
+    work: str
+    """encode or decode."""
+    preset: str
+    workers: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one command took."""
+
+    wall_s: float
+    cpu_s: float
+    """Of all its processes."""
+    peak_mib: float | None
+    """See above; None where there is no /proc."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A case: the medians of its runs, by length."""
+
+    case: Case
+    runs: dict[int, Run]
+    """By number of frames, in increasing order."""
+
+    @property
+    def fps(self) -> float | None:
+        """Steady rate, in frames per second of wall clock; None if the runs are too short to tell."""
+        return self._rate([run.wall_s for run in self.runs.values()])
+
+    @property
+    def cpu_fps(self) -> float | None:
+        """The same per second of processor time."""
+        return self._rate([run.cpu_s for run in self.runs.values()])
+
+    @property
+    def startup_s(self) -> float | None:
+        """Seconds that do not depend on the length."""
+        fewest = min(self.runs)
+        return None if self.fps is None else self.runs[fewest].wall_s - fewest / self.fps
+
+    def _rate(self, seconds: list[float]) -> float | None:
+        spent = seconds[-1] - seconds[0]
+        return (max(self.runs) - min(self.runs)) / spent if spent > 0 else None
+
+
+def run(arguments: list[str]) -> Run:
+    """Run `viddiff` with these arguments in another process. SystemExit with what it says if it fails."""
+    peaks: dict[int, float] = {}
+    with tempfile.TemporaryFile() as said:
+        began = time.perf_counter()
+        command = [sys.executable, "-m", "viddiff", *arguments]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
+        while True:
+            ended, status, usage = os.wait4(process.pid, os.WNOHANG)
+            if ended:
+                break
+            for pid in processes(process.pid):
+                peaks[pid] = max(peaks.get(pid, 0.0), peak_mib(pid))
+            time.sleep(POLL_SECONDS)
+        wall = time.perf_counter() - began
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            said.seek(0)
+            raise SystemExit(f"{shlex.join(command)} failed:\n{said.read().decode(errors='replace').strip()}")
+    total = sum(peaks.values())
+    return Run(wall, usage.ru_utime + usage.ru_stime, total or None)
+
+
+def processes(pid: int) -> Iterator[int]:
+    """The process and all that it has started, as far as /proc tells."""
+    yield pid
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            found = children.read_text().split()
+        except OSError:
+            continue
+        for child in found:
+            yield from processes(int(child))
+
+
+def peak_mib(pid: int) -> float:
+    """The most that a process has had resident; 0 if that is not known (any more)."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0.0
+    sizes = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
+    return int(sizes[0]) / 1024 if sizes else 0.0
+
+
+def measure(
+    cases: list[Case], lengths: list[int], rounds: int, common: list[str], clip: Path
+) -> list[Result]:
+    """Run every case over all lengths, round after round. common: options of encode."""
+    runs: dict[tuple[Case, int], list[Run]] = {(case, frames): [] for case in cases for frames in lengths}
+    with tempfile.TemporaryDirectory(prefix="viddiff-speed-") as name:
+        folder = Path(name)
+        for number in range(rounds):
+            for frames in lengths:
+                for case in cases:
+                    taken = run(command_of(case, frames, common, clip, folder))
+                    runs[case, frames].append(taken)
+                    title = f"round {number + 1}: {case.work} {case.preset}, {case.workers} workers"
+                    print(f"{title}, {frames} frames: {taken.wall_s:.2f} s", file=sys.stderr, flush=True)
+    return [Result(case, {frames: middle(runs[case, frames]) for frames in lengths}) for case in cases]
+
+
+def command_of(case: Case, frames: int, common: list[str], clip: Path, folder: Path) -> list[str]:
+    """Arguments of `viddiff`. What is decoded is what the encoding cases before have left."""
+    coded = str(folder / f"{case.preset}-{frames}.vdf")
+    ends = ["--workers", str(case.workers), "--force", "--quiet"]
+    if case.work == "encode":
+        return ["encode", str(clip), coded, "--frames", str(frames), "--preset", case.preset, *common, *ends]
+    return ["decode", coded, str(folder / "decoded.y4m"), *ends]
+
+
+def middle(runs: list[Run]) -> Run:
+    """The median of each figure, and the highest peak."""
+    peaks = [run.peak_mib for run in runs if run.peak_mib is not None]
+    return Run(
+        median(run.wall_s for run in runs), median(run.cpu_s for run in runs), max(peaks) if peaks else None
+    )
+
+
+def ratios(results: list[Result]) -> dict[str, float]:
+    """Steady rates of more workers over those of the fewest, and of other presets over the default one."""
+    found = {}
+    for base in results:
+        for other in results:
+            a, b = base.case, other.case
+            if a.work != b.work or base.fps is None or other.fps is None:
+                continue
+            if a.preset == b.preset and a.workers < b.workers:
+                found[f"{a.work} {a.preset}, {b.workers} workers / {a.workers}"] = other.fps / base.fps
+            if a.preset == "default" != b.preset and a.workers == b.workers:
+                found[f"{a.work}, {b.preset} / default"] = other.fps / base.fps
+    return found
+
+
+def markdown(results: list[Result], facts: dict[str, str]) -> str:
+    """All of it as tables."""
+    lengths = list(results[0].runs)
+    rows = [["", "preset", "workers", "fps", "frames per CPU s", "start-up, s"]]
+    rows[0] += [f"MiB, {frames} frames" for frames in lengths]
+    for result in results:
+        figures = (result.fps, result.cpu_fps, result.startup_s)
+        row = [result.case.work, result.case.preset, str(result.case.workers)]
+        row += ["–" if figure is None else f"{figure:.2f}" for figure in figures]
+        peaks = [run.peak_mib for run in result.runs.values()]
+        rows.append(row + ["–" if peak is None else f"{peak:.0f}" for peak in peaks])
+    rows.insert(1, ["---"] * len(rows[0]))
+    table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    compared = "\n".join(f"* {name}: {ratio:.2f}" for name, ratio in ratios(results).items())
+    known = "\n".join(f"* {name}: {fact}" for name, fact in facts.items())
+    compared = compared or "* the runs are too short to tell"
+    return f"{table}\n\nRatios of the steady rates:\n\n{compared}\n\n{known}\n"
+
+
+def _numbers(text: str) -> list[int]:
+    parts = text.split(",")
+    if not all(part.isdecimal() and int(part) for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of positive numbers")
+    return sorted({int(part) for part in parts})
+
+
+def _presets(text: str) -> list[str]:
+    if not set(text.split(",")) <= set(PRESETS):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of presets out of {', '.join(PRESETS)}")
+    return list(dict.fromkeys(text.split(",")))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    add = made.add_argument
+    add("clip", type=Path, help="as long as the longest of --lengths")
+    add("--out", type=Path, default=Path("speed"), help="folder for the results (default: %(default)s)")
+    add("--lengths", type=_numbers, default=[64, 256], metavar="N,N", help="frames (default: 64,256)")
+    add("--gop", type=int, default=16, help="longest GOP (default: %(default)s)")
+    add("--workers", type=_numbers, default=[1, 2], metavar="N,..", help="processes (default: 1,2)")
+    add("--presets", type=_presets, default=list(PRESETS), metavar="NAME,..",
+        help="the first one with all --workers, others with the fewest (default: all)")  # fmt: skip
+    add("--quality", type=int, default=32, help="0..63 (default: %(default)s)")
+    add("--rounds", type=int, default=3, help="of all the cases (default: %(default)s)")
+    return made
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure, print the table and write it."""
+    chosen = parser().parse_args(arguments)
+    presets = sorted(chosen.presets, key=lambda name: name != "default")
+    cases = [Case("encode", presets[0], workers) for workers in chosen.workers]
+    cases += [Case("encode", preset, chosen.workers[0]) for preset in presets[1:]]
+    cases += [Case("decode", presets[0], workers) for workers in chosen.workers]
+    common = ["--gop", str(chosen.gop), "--quality", str(chosen.quality)]
+    results = measure(cases, chosen.lengths, chosen.rounds, common, chosen.clip)
+    facts: dict[str, str] = {
+        "command": shlex.join(["python", *sys.argv]),
+        "clip": chosen.clip.name,
+        "commit": commit(),
+        "machine": f"{cpu_model()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}",
+        "software": f"viddiff {__version__}, Python {platform.python_version()}",
+        "load before": ", ".join(f"{load:.2f}" for load in os.getloadavg()),
+    }
+    data: dict[str, Any] = {"facts": facts, "ratios": ratios(results), "results": plain(results)}
+    for row, result in zip(data["results"], results, strict=True):
+        row |= {"fps": result.fps, "cpu_fps": result.cpu_fps, "startup_s": result.startup_s}
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    write(chosen.out / "speed.json", json.dumps(data, indent=1))
+    write(chosen.out / "speed.md", markdown(results, facts))
+    print(markdown(results, facts))
+
+
+if __name__ == "__main__":
+    main()
