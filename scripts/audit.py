@@ -1,4 +1,4 @@
-"""What `scripts/audit` prints of pip's installation report: licences, and vulnerabilities that pip-audit knows.
+"""What `scripts/audit` prints of pip's installation report: licences, and what pip-audit knows of packages.
 
 Licences are those that packages state. Wheels bundle libraries under others: those of av hold FFmpeg with
 x264 and x265 (GPL), those of OpenCV FFmpeg (LGPL).

@@ -8,7 +8,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "scripts"))
 
-import audit  # noqa: E402
+import audit
 
 
 @pytest.mark.parametrize(
