@@ -39,10 +39,10 @@ PRESETS = {
         ),
     ),
     "default": Effort(
-        key_preset=1,
+        key_preset=0,
         try_hyper=True,
         search=SearchEffort(
-            flow=2, coarse_steps=(32, 16, 8, 4, 2, 1), fine_steps=(4, 2, 1), diagonals=True, rounds=2
+            flow=2, coarse_steps=(32, 16, 8, 4, 2, 1), fine_steps=(4, 2, 1), diagonals=True, rounds=3
         ),
     ),
     "slow": Effort(
