@@ -126,13 +126,12 @@ def best_vectors(
     parent: Field,
     candidates: NDArray[np.int64],
     steps: NDArray[np.int64],
-    directions: int,
 ) -> tuple[Field, NDArray[np.float32]]:
     """The best vector of each square of factor x factor blocks, and what it costs, its motion included.
 
     parent: (2, rows, cols), vectors that cost nothing; candidates: (K, 2, rows, cols), tried beside them and
     those of the squares above and to the left; steps: distances at which vectors are tried around the best
-    one, in so many `directions`. Vectors are differences from the template.
+    one, in eight directions. Vectors are differences from the template.
     """
     _, rows, cols = parent.shape
     best, costs = parent.copy(), np.empty((rows, cols), np.float32)
@@ -142,7 +141,7 @@ def best_vectors(
             px, py = parent[0, row, col], parent[1, row, col]
             x, y, cost = px, py, _square_cost(scene, factor, row, col, px, py, np.inf)
             ringed = len(candidates) + 2
-            for i in range(ringed + len(steps) * directions):
+            for i in range(ringed + len(steps) * len(_RING)):
                 if i < len(candidates):
                     vx, vy = candidates[i, 0, row, col], candidates[i, 1, row, col]
                 elif i == len(candidates):
@@ -150,8 +149,8 @@ def best_vectors(
                 elif i < ringed:
                     vx, vy = best[0, max(row - 1, 0), col], best[1, max(row - 1, 0), col]
                 else:
-                    around = (i - ringed) % directions
-                    step = steps[(i - ringed) // directions]
+                    around = (i - ringed) % len(_RING)
+                    step = steps[(i - ringed) // len(_RING)]
                     if around == 0:
                         cx, cy = x, y
                     vx, vy = cx + step * _RING[around, 0], cy + step * _RING[around, 1]

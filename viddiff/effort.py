@@ -13,8 +13,6 @@ class SearchEffort:
     """Distances, in quarter samples, at which vectors of large blocks are tried around the best one."""
     fine_steps: tuple[int, ...]
     """The same for 8x8 blocks."""
-    diagonals: bool
-    """Whether vectors are tried along the diagonals, too."""
     rounds: int
     """Times that both fields are searched; from the second on, each to go with the other."""
 
@@ -32,25 +30,19 @@ class Effort:
 
 PRESETS = {
     "fast": Effort(
-        key_preset=5,
+        key_preset=3,
         try_hyper=False,
-        search=SearchEffort(
-            flow=0, coarse_steps=(16, 8, 4, 2, 1), fine_steps=(2, 1), diagonals=False, rounds=1
-        ),
+        search=SearchEffort(flow=0, coarse_steps=(16, 8, 4, 2, 1), fine_steps=(2, 1), rounds=2),
     ),
     "default": Effort(
         key_preset=0,
         try_hyper=True,
-        search=SearchEffort(
-            flow=2, coarse_steps=(32, 16, 8, 4, 2, 1), fine_steps=(4, 2, 1), diagonals=True, rounds=3
-        ),
+        search=SearchEffort(flow=2, coarse_steps=(32, 16, 8, 4, 2, 1), fine_steps=(4, 2, 1), rounds=3),
     ),
     "slow": Effort(
         key_preset=0,
         try_hyper=True,
-        search=SearchEffort(
-            flow=2, coarse_steps=(32, 16, 8, 4, 2, 1, 1), fine_steps=(4, 2, 1, 1), diagonals=True, rounds=4
-        ),
+        search=SearchEffort(flow=2, coarse_steps=(32, 16, 8, 4, 2, 1, 1), fine_steps=(4, 2, 1, 1), rounds=4),
     ),
 }
 """By name, cheapest first."""

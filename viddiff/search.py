@@ -133,10 +133,7 @@ class FieldSearch:
             else:
                 candidates.append(guesses[level])
                 steps = _REFINEMENT if factor > 1 else _REFINEMENT[1:]
-            directions = 8 if effort.diagonals else 4
-            chosen, costs = best_vectors(
-                scene, level, factor, parent, np.stack(candidates), np.array(steps), directions
-            )
+            chosen, costs = best_vectors(scene, level, factor, parent, np.stack(candidates), np.array(steps))
             if others is not None:
                 chosen = _merged(scene, level, chosen, costs, parent, coarse(others, factor).float().numpy())
             levels.append(chosen)
