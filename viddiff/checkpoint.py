@@ -36,6 +36,7 @@ MAX_BYTES = 64 << 20
 MAX_HEADER_BYTES = 1 << 20
 """Most bytes of safetensors' JSON, which takes 20 times as much once it is read."""
 _FORMAT = "viddiff-1"
+_OVERLAP = "compensation.overlap"
 _WIDTH_LIMIT = 512
 
 
@@ -123,6 +124,8 @@ def _decoder_tensors(model: VideoModel, motion: MotionPrior, tables: TableSet) -
         tensors[f"{name}.exponent"] = exponents.to("cpu", torch.int8)
     model.quantisation.refresh_()
     tensors["quantisation.table"] = model.quantisation.table.to("cpu", torch.int16)
+    if model.compensation.overlap.any():
+        tensors[_OVERLAP] = model.compensation.overlap.cpu()
     for field in fields(tables):
         if field.name == "merges" and not motion.merging:
             continue
@@ -227,6 +230,8 @@ def _assemble(config: ModelConfig, tensors: dict[str, Tensor], stated: str, devi
         if steps.min() < 1 or steps.max() > STEP_MAX:
             raise CheckpointError("the quantisation table holds steps out of range")
         model.quantisation.table.copy_(steps)
+        nothing = torch.zeros_like(model.compensation.overlap)  # as in weights older than overlap
+        model.compensation.set_overlap(tensors.get(_OVERLAP, nothing))
         for part, module in _encoder_parts(model).items():
             names = module.state_dict()
             module.load_state_dict({n: _finite(encoder, f"{part}.{n}") for n in names})
@@ -265,7 +270,7 @@ def _finite(encoder: dict[str, Tensor], name: str) -> Tensor:
 def _decoder_names(model: VideoModel, motion: MotionPrior) -> set[str]:
     """What the tensors that decoding depends on can be called."""
     parts = {f"{name}.{part}" for name in _layers(model, motion) for part in ("weight", "bias", "exponent")}
-    return parts | {"quantisation.table"} | {f"tables.{field.name}" for field in fields(TableSet)}
+    return parts | {"quantisation.table", _OVERLAP} | {f"tables.{field.name}" for field in fields(TableSet)}
 
 
 def _check_tables(tables: TableSet) -> None:

@@ -1,6 +1,6 @@
 """Decoding of one predicted frame, and what its encoder shares with it.
 
-    fields --motion prior--> vectors --warp--> hypotheses --model--> prediction --latents--> reconstruction
+    fields -motion prior-> vectors -compensation-> hypotheses -model-> prediction -latents-> reconstruction
 
 A frame's symbols in the mini-GOP's stream, in order: step (7 bits), template of either field (2 bits each;
 the first one's plus 2 if there are modes), whether z is all zero (1 bit); the first and the second field,
@@ -27,7 +27,6 @@ from viddiff.models.model import Prediction
 from viddiff.models.modes import apply_modes, code_modes
 from viddiff.models.motion_prior import VECTOR_MAX, MergeCandidates, field_of
 from viddiff.models.planes import pack, unpack
-from viddiff.models.warp import warp
 from viddiff.templates import Reference, motion_condition, other_templates, template
 
 MODES_FOLLOW = 2
@@ -48,7 +47,8 @@ def predict(
 
     modes: from hypotheses to the modes of their blocks (`models.modes`); None: both are used everywhere.
     """
-    first, second = (pack(warp(r.planes, v)) for r, v in zip(references, vectors, strict=True))
+    compensate = codec.model.compensation
+    first, second = (pack(compensate(r.planes, v)) for r, v in zip(references, vectors, strict=True))
     if modes is not None:
         first, second = apply_modes(first, second, modes(first, second))
     device = first.device

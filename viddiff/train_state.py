@@ -52,7 +52,10 @@ class TrainState:
     def of(cls, start: Codec, device: str, seed: int) -> Self:
         """A run that goes on from the weights and tables of `start`; it has no optimiser yet."""
         model, motion = checkpoint.fresh(start.model.config, seed)
+        overlap = model.compensation.overlap.clone()
         model.load_state_dict(start.model.state_dict())
+        if not model.compensation.overlap.any():  # weights older than overlap begin with it
+            model.compensation.set_overlap(overlap)
         motion.adopt(start.motion)
         model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         motion.to(device)

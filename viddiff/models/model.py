@@ -24,6 +24,7 @@ from viddiff.models.hyperprior import EntropyParameters, HyperAnalysis, checkerb
 from viddiff.models.layers import UNIT, IntConv2d
 from viddiff.models.predictor import Predictor
 from viddiff.models.residual import SYMBOL_UNIT, AnalysisTransform, QuantisationMatrix, SynthesisTransform
+from viddiff.models.warp import MotionCompensation
 
 SymbolCoder = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(means, indexes, mask) -> symbols: chooses or decodes the symbols of one step."""
@@ -44,11 +45,12 @@ class Prediction:
 
 
 class VideoModel(nn.Module):
-    """Predictor, residual transforms and entropy model of a predicted frame."""
+    """Motion compensation, predictor, residual transforms and entropy model of a predicted frame."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        self.compensation = MotionCompensation()
         self.predictor = Predictor(config)
         self.quantisation = QuantisationMatrix(config)
         self.analysis_transform = AnalysisTransform(config)

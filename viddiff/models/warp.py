@@ -1,18 +1,22 @@
-"""Motion compensation in exact integers: quarter-sample block motion with long filters.
+"""Motion compensation in exact integers: quarter-sample block motion with long filters, overlapped.
 
-A vector field holds one vector for each 8x8 luma block, (B, 2, H/8, W/8), x first, int64, in quarter luma
-samples.
-Blocks are fetched whole by index from a replicated border, so vectors may point anywhere. Filters are those
-of HEVC (ITU-T H.265, 8.5.3.3.3: 8 taps for luma, 4 for chroma); two passes of gain 64 without rounding
-between
-them stay below 2^24 (1023 * 112^2 = 12.8e6), so float32 sums are exact in any order.
+A vector field holds one vector for each 8x8 luma block, (2, H/8, W/8), x first, int64, in quarter luma
+samples. Blocks are fetched from a picture whose border is replicated, so vectors may point anywhere. Filters
+are those of HEVC (ITU-T H.265, 8.5.3.3.3: 8 taps for luma, 4 for chroma); two passes of gain 64 without
+rounding between them stay below 2^24 (1023 * 112^2 = 12.8e6), so float32 sums are exact in any order.
+
+Where the blocks above, below, left and right have other vectors, what these fetch for a block is blended in
+towards its edges (Orchard and Sullivan 1994, overlapped block motion compensation), with weights that come
+with those of the networks; old ones have none.
 """
 
-from functools import cache
-
+import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from viddiff.compiled import compiled, kernel
+from viddiff.errors import CheckpointError
 
 BLOCK = 8
 """Side of a motion block in luma samples."""
@@ -35,57 +39,140 @@ CHROMA_TAPS = (
     (-2, 16, 54, -4),
     (-2, 10, 58, -2),
 )
+OVERLAP_UNIT = 16
+"""Sum of the weights of a block's own vector and those around it."""
+OVERLAP = (
+    (2, 2, 2, 2, 2, 2, 2, 2),
+    (1, 1, 2, 2, 2, 2, 1, 1),
+    (1, 1, 1, 1, 1, 1, 1, 1),
+    (1, 1, 1, 1, 1, 1, 1, 1),
+    *((0,) * BLOCK,) * 4,
+)
+"""Weights of the vector of the block above: half of what ITU-T H.263, Annex F, gives it."""
+
+Plane = NDArray[np.float32]
+"""(H, W), integers 0..PIXEL_MAX."""
 
 
-@cache
-def _toeplitz(taps: tuple[tuple[int, ...], ...], block: int, device: torch.device) -> Tensor:
-    """Matrices (phases, block + taps - 1, block) that filter one row of a fetched block."""
-    length = len(taps[0])
-    matrices = torch.zeros(len(taps), block + length - 1, block)
-    for phase, row in enumerate(taps):
-        for k, tap in enumerate(row):
-            for i in range(block):
-                matrices[phase, i + k, i] = tap
-    return matrices.to(device)
+class MotionCompensation(nn.Module):
+    """What vectors fetch from a reference. All of it runs on the CPU, wherever the networks do."""
+
+    overlap: Tensor
+    """(8, 8) int8, see OVERLAP; turned for the blocks on the other sides. All zero: no overlap."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("overlap", torch.tensor(OVERLAP, dtype=torch.int8))
+
+    def set_overlap(self, overlap: Tensor) -> None:
+        """Take other weights. Raises CheckpointError if one is negative, or a sum of them beyond the unit."""
+        if overlap.shape != (BLOCK, BLOCK) or overlap.dtype != torch.int8:
+            raise CheckpointError("the weights of overlapped blocks have the wrong shape")
+        wide = overlap.int()
+        sums = wide + wide.flip(0) + wide.T + wide.T.flip(1)
+        if wide.min() < 0 or sums.max() > OVERLAP_UNIT:
+            raise CheckpointError("the weights of overlapped blocks are out of range")
+        self.overlap.copy_(overlap)
+
+    def forward(
+        self, planes: tuple[Tensor, Tensor, Tensor], vectors: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Motion-compensate YUV 4:2:0 planes, each (1, H, W) integers 0..1023 in float32, by vectors (1, 2,
+        H/8, W/8)."""
+        field, luma = vectors[0].cpu().numpy(), self.overlap.cpu().numpy().astype(np.float32)
+        chroma = luma.reshape(BLOCK // 2, 2, BLOCK // 2, 2).sum((1, 3), dtype=np.float32)
+        y, u, v = (
+            compensate(plane[0].cpu().numpy(), field, np.array(taps, np.float32), window, unit)
+            for plane, taps, window, unit in (
+                (planes[0], LUMA_TAPS, luma, OVERLAP_UNIT),
+                (planes[1], CHROMA_TAPS, chroma, 4 * OVERLAP_UNIT),
+                (planes[2], CHROMA_TAPS, chroma, 4 * OVERLAP_UNIT),
+            )
+        )
+        first, second, third = (torch.from_numpy(plane)[None].to(vectors.device) for plane in (y, u, v))
+        return first, second, third
 
 
-def warp_plane(plane: Tensor, vectors: Tensor, taps: tuple[tuple[int, ...], ...], block: int) -> Tensor:
-    """Fetch every block of `plane` at its vector.
+@compiled
+def compensate(plane: Plane, vectors: NDArray[np.int64], taps: Plane, window: Plane, unit: int) -> Plane:
+    """Fetch every block of `plane` at its vector, and at those of its neighbours where these differ.
 
-    plane: (B, H, W) integers 0..1023 in float32, H and W multiples of `block`.
-    vectors: (B, 2, H/block, W/block) int64 in 1/len(taps) samples of this plane.
-    Returns (B, H, W) integers 0..1023.
+    vectors: (2, R, C) in 1/len(taps) samples; taps: (phases, length); window: (side, side), how much the
+    vector of the block above counts, in units of 1/unit.
     """
-    batch, height, width = plane.shape
-    phases, length = len(taps), len(taps[0])
-    before, size = length // 2 - 1, block + length - 1
-    rows, cols = height // block, width // block
-    border = block + length
-    padded = functional.pad(plane[:, None], (border,) * 4, mode="replicate")[:, 0]
-    whole = torch.div(vectors, phases, rounding_mode="floor")
-    phase = (vectors - whole * phases).flatten(2)  # (B, 2, N)
-    origin_x = torch.arange(cols, device=plane.device) * block + whole[:, 0]
-    origin_y = torch.arange(rows, device=plane.device)[:, None] * block + whole[:, 1]
-    # Beyond one block outside the picture every fetched sample is the border's, so clamping changes nothing.
-    x = (origin_x - before + border).clamp(0, width + border).flatten(1)
-    y = (origin_y - before + border).clamp(0, height + border).flatten(1)
-    image = torch.arange(batch, device=plane.device)[:, None]
-    corner = ((image * padded.shape[1] + y) * padded.shape[2] + x).flatten()
-    row = corner[:, None] + torch.arange(size, device=plane.device) * padded.shape[2]
-    # Every stretch of `size` samples of the flat picture as a row of a table: rows are fetched whole.
-    stretches = padded.flatten().as_strided((padded.numel() - size + 1, size), (1, 1))
-    fetched = stretches.index_select(0, row.flatten()).view(-1, size, size)
-    matrices = _toeplitz(taps, block, plane.device)
-    across = torch.bmm(fetched, matrices.index_select(0, phase[:, 0].flatten()))
-    down = torch.bmm(matrices.transpose(1, 2).index_select(0, phase[:, 1].flatten()), across)
-    blocks = down.mul_(2.0**-12).round_().clamp_(0, PIXEL_MAX)
-    return blocks.view(batch, rows, cols, block, block).transpose(2, 3).reshape(batch, height, width)
+    side = window.shape[0]
+    _, rows, cols = vectors.shape
+    result = np.empty(plane.shape, np.float32)
+    length = taps.shape[1]
+    source = np.empty((side + length - 1, side + length - 1), np.float32)
+    across = np.empty((side + length - 1, side), np.float32)
+    own, other = np.empty((side, side), np.float32), np.empty((side, side), np.float32)
+    blend = np.empty((side, side), np.float32)
+    overlapped = window.any()
+    for row in range(rows):
+        for col in range(cols):
+            vx, vy = vectors[0, row, col], vectors[1, row, col]
+            top, left = row * side, col * side
+            _fetch(plane, left, top, vx, vy, taps, source, across, own)
+            blend[:] = 0
+            blended = False
+            for edge in range(4 * overlapped):
+                r, c = row + (edge == 1) - (edge == 0), col + (edge == 3) - (edge == 2)
+                if r < 0 or c < 0 or r >= rows or c >= cols:
+                    continue
+                ox, oy = vectors[0, r, c], vectors[1, r, c]
+                if ox == vx and oy == vy:
+                    continue
+                _fetch(plane, left, top, ox, oy, taps, source, across, other)
+                blended = True
+                for i in range(side):
+                    for j in range(side):
+                        depth, along = (i, j) if edge < 2 else (j, i)
+                        weight = window[side - 1 - depth if edge % 2 else depth, along]
+                        blend[i, j] += weight * (other[i, j] - own[i, j])
+            for i in range(side):
+                for j in range(side):
+                    value = own[i, j]
+                    if blended:
+                        value += np.floor((blend[i, j] + np.float32(unit // 2)) / np.float32(unit))
+                    result[top + i, left + j] = value
+    return result
 
 
-def warp(planes: tuple[Tensor, Tensor, Tensor], vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Motion-compensate one frame (or a batch) of YUV 4:2:0 planes, each (B, H, W) integers 0..1023."""
-    y, u, v = planes
-    chroma = torch.cat((u, v))
-    warped = warp_plane(chroma, vectors.repeat(2, 1, 1, 1), CHROMA_TAPS, BLOCK // 2)
-    half = u.shape[0]
-    return warp_plane(y, vectors, LUMA_TAPS, BLOCK), warped[:half], warped[half:]
+@kernel
+def _fetch(
+    plane: Plane,
+    left: int,
+    top: int,
+    vx: int,
+    vy: int,
+    taps: Plane,
+    source: Plane,
+    across: Plane,
+    block: Plane,
+) -> None:
+    """Put what vector (vx, vy) predicts for the block at (left, top) into `block`; source, across: room."""
+    phases, length = taps.shape
+    side, size = block.shape[0], source.shape[0]
+    height, width = plane.shape
+    whole_x, whole_y = vx // phases, vy // phases
+    across_taps, down_taps = taps[vx - whole_x * phases], taps[vy - whole_y * phases]
+    y0, x0 = top + whole_y - (length // 2 - 1), left + whole_x - (length // 2 - 1)
+    for i in range(size):
+        y = min(max(y0 + i, 0), height - 1)
+        for j in range(size):
+            source[i, j] = plane[y, min(max(x0 + j, 0), width - 1)]
+    across[:] = 0
+    block[:] = 0
+    for k in range(length):
+        for i in range(size):
+            for j in range(side):
+                across[i, j] += across_taps[k] * source[i, j + k]
+    for k in range(length):
+        for i in range(side):
+            for j in range(side):
+                block[i, j] += down_taps[k] * across[i + k, j]
+    for i in range(side):
+        for j in range(side):
+            value = np.rint(block[i, j] * np.float32(2.0**-12))
+            block[i, j] = min(max(value, np.float32(0)), np.float32(PIXEL_MAX))
