@@ -17,17 +17,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
+
+import fuzz_targets  # noqa: E402
+
 BAD = ROOT / "tests" / "data" / "bad"
-MAX_BYTES = {
-    "header": 200,
-    "container": 4096,
-    "entropy": 600,
-    "weights": 1 << 19,
-    "sealed": 20_000,
-    "tracks": 8000,
-    "decode": 6000,
-}
-"""Targets, and the largest input of each."""
+COMPILED = ["viddiff.block_search", "viddiff.residual_cost", "viddiff.models.motion_context"]
+COMPILED += ["viddiff.models.motion_prior"]
+"""What numba compiles, which cannot be while it is traced."""
 KEPT_BYTES = 4096
 """Largest input that is kept for the way in which it ended."""
 MEMORY_MIB = 4096
@@ -63,12 +59,11 @@ def work(target: str, seconds: int, corpus: Path, endings: Path) -> None:
     """Fuzz one target in this process, which ends with it."""
     import atheris
 
-    with atheris.instrument_imports(include=["viddiff"]):
-        import fuzz_targets
+    with atheris.instrument_imports(include=["viddiff"], exclude=COMPILED):
+        function = fuzz_targets.load(target)
     from fuzz_mutate import MUTATORS, smaller
-    from fuzz_seeds import seeds
 
-    function, keeper = fuzz_targets.TARGETS[target], Keeper(target, endings)
+    keeper = Keeper(target, endings)
 
     def finding(data: bytes) -> str:
         try:
@@ -88,10 +83,15 @@ def work(target: str, seconds: int, corpus: Path, endings: Path) -> None:
                 keeper.keep(BAD / target, message, data)
                 print(f"FINDING {target}: {message} ({len(data)} bytes)", flush=True)
 
-    begin = [*seeds(target), *(path.read_bytes() for path in (BAD / target).glob("*.bin"))]
+    begin = [*fuzz_targets.seeds(target), *(path.read_bytes() for path in (BAD / target).glob("*.bin"))]
     for number, seed in enumerate(begin):
         (corpus / f"seed{number}").write_bytes(seed)
-    arguments = [sys.argv[0], f"-max_total_time={seconds}", f"-max_len={MAX_BYTES[target]}", "-timeout=120"]
+    arguments = [
+        sys.argv[0],
+        f"-max_total_time={seconds}",
+        f"-max_len={fuzz_targets.KINDS[target].max_bytes}",
+        "-timeout=120",
+    ]
     arguments += [f"-rss_limit_mb={MEMORY_MIB}", "-print_final_stats=1", "-len_control=0"]
     arguments += [f"-artifact_prefix={corpus}/", str(corpus)]
     if target in MUTATORS:
@@ -137,7 +137,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--minutes", type=float, default=10, help="for all targets together")
-    parser.add_argument("--target", choices=MAX_BYTES, help="only this one")
+    parser.add_argument("--target", choices=fuzz_targets.KINDS, help="only this one")
     parser.add_argument(
         "--corpus",
         type=Path,
@@ -148,7 +148,7 @@ def main() -> None:
     if options.worker:
         kept, target = options.corpus, options.target
         return work(target, options.worker, kept / target, kept / "endings" / target)
-    names = [options.target] if options.target else list(MAX_BYTES)
+    names = [options.target] if options.target else list(fuzz_targets.KINDS)
     with contextlib.suppress(KeyboardInterrupt), tempfile.TemporaryDirectory() as temporary:
         kept = options.corpus or Path(temporary)
         seconds = max(int(options.minutes * 60 / len(names)), 1)

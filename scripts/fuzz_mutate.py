@@ -120,7 +120,10 @@ def mutated_weights(data: bytes, max_size: int, seed: int, mutate: Mutate) -> by
 
 MUTATORS: dict[str, Callable[[bytes, int, int, Mutate], bytes]] = {
     "container": mutated_chunks,
+    "index": mutated_chunks,
+    "info": mutated_chunks,
     "decode": mutated_chunks,
+    "stream": mutated_chunks,
     "sealed": mutated_records,
     "tracks": mutated_chunks,
     "weights": mutated_weights,

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from conftest import moving_picture, same
 
@@ -244,6 +245,23 @@ def test_damage_is_repaired_and_said(encoded: Path, weights: Path, tmp_path: Pat
     assert same(repaired[:3] + repaired[6:], whole[:3] + whole[6:])
     part = run("decode", bad, tmp_path / "part.y4m", "--start", 6, "--weights", weights)
     assert part.exit_code == 0, "the damage is elsewhere"
+
+
+@pytest.mark.parametrize("kind", ["python", "numpy", "torch"])
+def test_want_of_memory_is_said(
+    encoded: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Each library's own failure to allocate what no machine has."""
+    greedy = {
+        "python": lambda: bytearray(1 << 60),
+        "numpy": lambda: np.ones(1 << 58),
+        "torch": lambda: torch.empty(1 << 58),
+    }
+    monkeypatch.setattr("viddiff.codec.decode_frame", lambda *_: greedy[kind]())
+    for more in ([], ["--strict"]):
+        result = run("decode", encoded, tmp_path / "a.y4m", "--weights", weights, "--workers", 1, *more)
+        assert "not enough memory" in refused(result)
+        assert not list(tmp_path.glob("*a.y4m*"))
 
 
 def test_limits(encoded: Path, weights: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import itertools
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,7 +24,7 @@ from viddiff.cli import main
 from viddiff.codec import EncodeOptions
 from viddiff.config import Limits
 from viddiff.container import PACKETS, TRACK, KeyChunk, PredictedChunk, Writer
-from viddiff.errors import LimitError
+from viddiff.errors import LimitError, VideoError
 from viddiff.filters import Changes, change_frames
 from viddiff.frame import Frame, VideoInfo
 from viddiff.reader import Reader
@@ -233,6 +234,27 @@ def test_wrong_use(arguments: str) -> None:
     for command in ("encode", "decode"):
         result = run(command, "a", "b.mkv", *arguments.split())
         assert result.exit_code == 2, result.output
+
+
+@pytest.mark.parametrize(("gap", "rate"), [(1 << 62, 25), (1 << 40, 25), (40, 1 << 60)])
+def test_times_cannot_ask_for_frames_without_end(gap: int, rate: int) -> None:
+    """Two frames that lie far apart, or a last one that is shown for ever, are refused before the first is
+    repeated more often than `--max-frames` allows."""
+    info = VideoInfo(16, 16, time_base=Fraction(1, 1000), frame_rate=Fraction(25, rate))
+    frames = [replace(frame, pts=gap * n) for n, frame in enumerate(moving_picture(16, 16, 2))]
+    shown = change_frames(frames, info, Changes(fps=Fraction(25)), 100)
+    with pytest.raises(LimitError, match="more than 100 frames"):
+        list(itertools.islice(shown, 101))
+
+
+@pytest.mark.parametrize("base", [Fraction((1 << 32) - 1), Fraction(1, (1 << 32) - 1)])
+def test_time_bases_that_libav_does_not_hold(base: Fraction) -> None:
+    """No encoder of ours writes them."""
+    info = VideoInfo(16, 16, time_base=base)
+    with pytest.raises((VideoError, LimitError)):
+        list(change_frames(moving_picture(16, 16, 2), info, Changes(fps=Fraction(25))))
+    with pytest.raises(VideoError):
+        list(change_frames(moving_picture(16, 16, 2), info, Changes(scale=(32, 32))))
 
 
 def test_ntsc_rates_are_meant() -> None:

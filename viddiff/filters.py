@@ -8,8 +8,9 @@ from typing import cast
 
 import av
 
-from viddiff.config import MAX_HEIGHT, MAX_WIDTH, MIN_SIDE
-from viddiff.errors import LimitError
+from viddiff.config import MAX_HEIGHT, MAX_WIDTH, MIN_SIDE, Limits
+from viddiff.errors import LimitError, VideoError
+from viddiff.failures import FAILURES
 from viddiff.frame import Frame, VideoInfo
 from viddiff.keyframe import PIXEL_FORMATS, picture_from_planes, planes_from_picture
 from viddiff.picture import BT709, BT2020, CHROMA_LOCATIONS, FULL, LIMITED, Layout, source_arguments
@@ -98,10 +99,13 @@ class Formatter:
         return _linked(("buffer", arguments), ("scale", scale), ("format", form), ("buffersink", ""))
 
 
-def at_rate(pictures: Iterable[av.VideoFrame], info: VideoInfo, changes: Changes) -> Iterator[av.VideoFrame]:
+def at_rate(
+    pictures: Iterable[av.VideoFrame], info: VideoInfo, changes: Changes, most: int = Limits().frames
+) -> Iterator[av.VideoFrame]:
     """The pictures of a video of `info` at another rate, with times in units of `changes.of(info).time_base`.
 
-    The first keeps its time, and the others follow it evenly.
+    The first keeps its time, and the others follow it evenly. LimitError if they would be more than `most`:
+    two times are enough to ask for any number.
     """
     if changes.fps is None:
         yield from pictures
@@ -125,8 +129,11 @@ def at_rate(pictures: Iterable[av.VideoFrame], info: VideoInfo, changes: Changes
             source = source_arguments(picture, info.time_base)
             rate = f"fps={changes.fps.numerator}/{changes.fps.denominator}"
             graph = _linked(("buffer", source), ("fps", rate), ("buffersink", ""))
-        picture.pts = (picture.pts or 0) - start
-        picture.duration = picture.duration or usual  # of the last one, it says how often that is repeated
+        since = (picture.pts or 0) - start
+        lasts = picture.duration or usual  # of the last one, it says how often that is repeated
+        if (since + lasts) * info.time_base * changes.fps > most:
+            raise LimitError(f"{float(changes.fps):g} frames per second would be more than {most} frames")
+        picture.pts, picture.duration = since, lasts
         graph.push(picture)
         yield from ready()
     if graph is not None:
@@ -134,8 +141,11 @@ def at_rate(pictures: Iterable[av.VideoFrame], info: VideoInfo, changes: Changes
         yield from ready()
 
 
-def change_frames(frames: Iterable[Frame], info: VideoInfo, changes: Changes) -> Iterator[Frame]:
-    """Frames of a video of `info` as `changes` ask for. Raises what PyAV does."""
+def change_frames(
+    frames: Iterable[Frame], info: VideoInfo, changes: Changes, most: int = Limits().frames
+) -> Iterator[Frame]:
+    """Frames of a video of `info` as `changes` ask for. VideoError, and LimitError if they would be more than
+    `most`."""
     if changes == Changes():
         yield from frames
         return
@@ -149,9 +159,12 @@ def change_frames(frames: Iterable[Frame], info: VideoInfo, changes: Changes) ->
             picture.color_range = FULL if info.full_range else LIMITED
             yield formatter(picture)
 
-    for picture in at_rate(pictures(), info, changes):
-        planes = planes_from_picture(picture, after.bit_depth, after.width, after.height)
-        yield Frame(*planes, pts=picture.pts or 0)
+    try:
+        for picture in at_rate(pictures(), info, changes, most):
+            planes = planes_from_picture(picture, after.bit_depth, after.width, after.height)
+            yield Frame(*planes, pts=picture.pts or 0)
+    except FAILURES as error:
+        raise VideoError(f"the frames cannot be brought to another size or rate: {error}") from error
 
 
 def least_alpha(picture: av.VideoFrame) -> float:

@@ -88,7 +88,9 @@ def decode_still(data: bytes, width: int, height: int, bit_depth: int, threads: 
     }
     try:
         pictures = context.decode(av.Packet(data)) + context.decode(None)
-    except (av.FFmpegError, ValueError, RuntimeError, MemoryError) as error:
+    except MemoryError:  # one of FFmpegError, too, but no fault of the picture, whose size is known
+        raise
+    except (av.FFmpegError, ValueError, RuntimeError) as error:
         raise BitstreamError("a keyframe is damaged: its AV1 picture cannot be decoded") from error
     if len(pictures) != 1:
         raise BitstreamError(f"a keyframe must hold one picture, not {len(pictures)}")

@@ -30,7 +30,7 @@ class Check:
 def golden_folder() -> Path:
     """Where the golden files are, or would be."""
     try:
-        return Path(str(resources.files("viddiff.golden").joinpath("")))
+        return Path(str(resources.files("viddiff.golden").joinpath("hashes.json"))).parent
     except ModuleNotFoundError:  # run from a checkout that is not installed
         return Path(__file__).parent.parent / "tests" / "data" / "golden"
 

@@ -5,6 +5,7 @@ Heavy imports wait inside the commands, so that `--help` is quick.
 """
 
 import contextlib
+import re
 import signal
 import sys
 import threading
@@ -20,6 +21,10 @@ from viddiff.cli.selftest import selftest_command
 from viddiff.cli.shared import printable
 from viddiff.cli.train import train_command
 from viddiff.errors import ViddiffError
+
+_NO_MEMORY = re.compile(
+    "allocate memory|out of memory|bad_alloc|failed to map segment|error return without exception set", re.I
+)
 
 
 class _Commands(click.Group):
@@ -38,10 +43,18 @@ class _Commands(click.Group):
             ctx.exit(1)
         except OSError as error:
             raise click.ClickException(_one_line(error)) from error
-        except MemoryError as error:
+        except (MemoryError, RuntimeError, ImportError, SystemError) as error:
+            if not _lacks_memory(error):
+                raise
             raise click.ClickException("there is not enough memory for this video") from error
         except KeyboardInterrupt:
             ctx.exit(130)
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """PyTorch has no MemoryError of the CPU, libraries may not find room to be loaded, and Python itself may
+    be at a loss."""
+    return isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)) is not None
 
 
 def _one_line(error: Exception) -> str:

@@ -135,7 +135,8 @@ def decode_command(
         progress = Progress("decode", info.frame_count, quiet, objects=shared.objects(as_json, stdout))
         with writer, progress:
             try:
-                for count, frame in enumerate(change_frames(video.frames, video.info, changes), 1):
+                changed = change_frames(video.frames, video.info, changes, limits.frames)
+                for count, frame in enumerate(changed, 1):
                     with uninterrupted():
                         writer.write(frame)
                     progress.update(count, writer.size_bytes)

@@ -1,0 +1,186 @@
+"""Fuzz targets of the layers that know no pictures, without PyTorch: thousands a second; and their seeds."""
+
+import io
+from fractions import Fraction
+from functools import cache
+from itertools import pairwise
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+import numpy as np
+
+from viddiff.config import Limits
+from viddiff.container import META, PACKETS, TRACK, Header, KeyChunk, PredictedChunk, Writer
+from viddiff.entropy import Coder, SymbolDecoder, SymbolEncoder, Tables, discretised_tables
+from viddiff.errors import BitstreamError, LimitError
+from viddiff.frame import VideoInfo
+from viddiff.gops import gop_table
+from viddiff.packet import unpack_mini_gop
+from viddiff.reader import Reader
+from viddiff.schedule import schedule
+from viddiff.sealing import SealedReader, SealedWriter, Secret, unlock, wants
+from viddiff.trackfile import summary
+from viddiff.tracks import Chapter, Extras, Track
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+FRAMES = 100_000
+KEY = Secret(bytes(range(32)), passphrase=False)
+
+
+class Pipe(io.RawIOBase):
+    """These bytes as a pipe gives them: front to back, now and then fewer than asked for."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data, self._at = data, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        target = memoryview(buffer).cast("B")
+        piece = self._data[self._at : self._at + min(len(target), 1 + self._at % 61)]
+        target[: len(piece)] = piece
+        self._at += len(piece)
+        return len(piece)
+
+
+def pipe(data: bytes) -> BinaryIO:
+    return cast(BinaryIO, Pipe(data))
+
+
+@cache
+def some_tables() -> Tables:
+    return discretised_tables([0.06, 0.5, 3.0, 60.0], "laplace")
+
+
+def header(data: bytes) -> None:
+    assert Header.unpack(data).pack() == data
+
+
+def container(data: bytes) -> None:
+    """In order, around all faults, as out of a pipe; then, as out of a file, up to the first."""
+    times: list[int] = []
+    for chunk in Reader(pipe(data), Limits(frames=FRAMES)).chunks(lambda fault: None):
+        times += [chunk.pts] if isinstance(chunk, KeyChunk) else chunk.pts
+    assert all(a < b for a, b in pairwise(times))
+    list(Reader(io.BytesIO(data), Limits(frames=FRAMES)))
+
+
+def index(data: bytes) -> None:
+    """By INDEX, true or not: every keyframe sought, and where GOPs seem to lie."""
+    file, limits = io.BytesIO(data), Limits(frames=FRAMES)
+    reader = Reader(file, limits)
+    for entry in reader.index():
+        reader.seek(entry)
+        assert isinstance(next(reader.chunks(lambda fault: None), None), KeyChunk | None)
+    number = 0
+    for gop in schedule(file, limits):
+        assert gop.first == number
+        assert 0 <= gop.sound <= gop.frames
+        assert gop.frames > 0
+        number += gop.frames
+
+
+def info(data: bytes) -> None:
+    """All that travels beside the video, and the table of GOPs."""
+    file, limits = io.BytesIO(data), Limits(frames=FRAMES)
+    summary(file, limits)
+    for row in gop_table(file, limits):
+        row.plain()
+
+
+def entropy(data: bytes) -> None:
+    """The first bytes choose coder, order and number of symbols, the others are the packet."""
+    plan, packet = data[:4].ljust(4, b"\0"), data[4:]
+    _, stream = unpack_mini_gop(packet) if plan[0] & 2 else (b"", packet)
+    decoder = SymbolDecoder(stream, "huffman" if plan[0] & 1 else "ans")
+    for part in plan[1:]:
+        if part & 128:
+            widths = np.arange(part & 31) + 1
+            assert (decoder.get_bits(widths) >> widths == 0).all()
+        elif part:
+            indexes = np.arange(part) % 5 - 1
+            symbols = decoder.get(indexes, some_tables())
+            assert not symbols[indexes < 0].any()
+    decoder.finish()
+
+
+def sealed(data: bytes) -> None:
+    """Every record in order, the last first, and a container over it, around faults; and out of a pipe."""
+    if wants(io.BytesIO(data)) == "passphrase":
+        return  # stretching it takes its time, which tests of the layer measure
+    file = io.BytesIO(data)
+    key = unlock(file, KEY)
+    lenient = SealedReader(file, key, lenient=True)
+    size = lenient.seek(0, io.SEEK_END)
+    lenient.seek(max(size - 5, 0))
+    lenient.read(9)
+    lenient.seek(0)
+    assert len(lenient.readall()) <= len(data)
+    for layer in (io.BytesIO(data), pipe(data)):
+        assert unlock(layer, KEY) == key
+        opened = cast(BinaryIO, SealedReader(layer, key, lenient=True))
+        try:
+            list(Reader(opened, Limits(frames=FRAMES)).chunks(lambda fault: None))
+        except (BitstreamError, LimitError):
+            continue  # what is sealed need not be a container, but then it is read whole below
+    SealedReader(io.BytesIO(data), key).readall()
+
+
+# --- seeds -----------------------------------------------------------------------------------------------
+
+
+def written(time_base: Fraction, attached: list[tuple[int, bytes]], packets: list[bytes]) -> bytes:
+    """A `.vdf` with a GOP for each of `packets` whose pictures are none, and with these chunks before it and
+    in each GOP."""
+    out = io.BytesIO()
+    writer = Writer(out, Header(VideoInfo(32, 16, time_base=time_base), bytes(32), "tiny", 16))
+    for kind, payload in attached:
+        writer.attach(kind, payload)
+    for gop, payload in enumerate(packets):
+        writer.write(KeyChunk(20 * gop, b"abc"))
+        writer.attach(PACKETS, payload)
+        writer.write(PredictedChunk((20 * gop + 2, 20 * gop + 5, 20 * gop + 6), b"\0xyz"))
+    writer.finish()
+    return out.getvalue()
+
+
+def synthetic(gops: int = 2) -> bytes:
+    """With tags, a chapter and a track that no libav needs to know."""
+    extras = Extras({"a": "b"}, [Chapter(0, 5, Fraction(1, 25), {})], video_disposition=1)
+    track = Track("audio", "opus", Fraction(1, 48), "matroska", b"")
+    meta = [(META, payload) for payload in extras.pack_meta()]
+    return written(
+        Fraction(1, 90), [*meta, (TRACK, track.pack())], [bytes([1, 0, 4, 2, 7, 7, 3, 1, 8])] * gops
+    )
+
+
+def symbols(coder: Coder) -> bytes:
+    """A plan for the target, and the packet that fits it."""
+    encoder = SymbolEncoder(coder)
+    indexes = np.arange(20) % 5 - 1
+    encoder.put(np.where(indexes < 0, 0, indexes * 50), indexes, some_tables())
+    return bytes([coder == "huffman", 20, 0, 0]) + encoder.finish()
+
+
+def sealed_bytes(data: bytes) -> bytes:
+    out = io.BytesIO()
+    writer = SealedWriter(out, KEY, salt=bytes(32))
+    writer.write(data)
+    writer.finish()
+    return out.getvalue()
+
+
+def seeds(target: str) -> list[bytes]:
+    """Of one target."""
+    match target:
+        case "header":
+            return [Header(VideoInfo(32, 16), bytes(32), name, 16).pack() for name in ("", "größer")]
+        case "entropy":
+            return [symbols("ans"), symbols("huffman"), bytes([2, 40, 200, 40, 0])]
+        case "sealed":
+            return [sealed_bytes(data) for data in (synthetic(), synthetic() + bytes(9000), b"")]
+        case "container" | "index":
+            return [written(Fraction(1, 90), [], [b"", b""]), written(Fraction(1, 90), [], [])]
+    return [synthetic(1), synthetic(2)]

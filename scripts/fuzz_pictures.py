@@ -1,0 +1,178 @@
+"""Fuzz targets that need PyTorch or libav: weights, media files, whole decodes; and their seeds."""
+
+import io
+import tempfile
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from fuzz_bytes import pipe, written
+
+from viddiff import checkpoint
+from viddiff.access import ReadOptions
+from viddiff.checkpoint import Codec
+from viddiff.codec import EncodeOptions, decode_chunks, encode
+from viddiff.config import Limits, ModelConfig
+from viddiff.container import META, TRACK
+from viddiff.description import file_of
+from viddiff.frame import Frame, VideoInfo
+from viddiff.interleave import Interleaver
+from viddiff.parallel import Machine
+from viddiff.reader import Reader
+from viddiff.recovery import Damage, conceal, decode_gop
+from viddiff.schedule import schedule
+from viddiff.streaming import decode_stream
+from viddiff.trackfile import TrackFile
+from viddiff.tracks import Attachment, Chapter, Extras, Track, TrackPacket, pack_packets
+from viddiff.videowriter import VideoWriter
+
+LIMITS = Limits(pixels=64 * 64, frames=200)
+"""Of whole decodes: so that a sound file, too, ends soon."""
+
+
+@cache
+def tiny_codec() -> Codec:
+    """Narrow networks under a hash that no release of PyTorch changes: files keep reaching the codec."""
+    torch.set_num_threads(1)
+    codec = checkpoint.untrained(ModelConfig("tiny", quarter=8, eighth=16))
+    return replace(codec, hash=bytes(32))
+
+
+@dataclass(frozen=True)
+class TinyMachine(Machine):
+    """Has these weights at hand, whatever file asks for them."""
+
+    weights: Path | None = Path("tiny")
+
+    def codec(self) -> Codec:
+        return tiny_codec()
+
+
+def weights(data: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.safetensors"
+        path.write_bytes(data)
+        checkpoint.load(path)
+
+
+def tracks(data: bytes) -> None:
+    """All that travels beside the video, into media files of either kind, beside three black pictures."""
+    planes = (np.zeros(shape, np.uint8) for shape in ((16, 16), (8, 8), (8, 8)))
+    picture = Frame(*planes, 0)
+    for name in ("a.mkv", "a.mp4"):
+        others = TrackFile(io.BytesIO(data), lambda fault: None, LIMITS)
+        beside = Interleaver(others.extras, others)
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            VideoWriter(Path(folder) / name, VideoInfo(16, 16), others=beside) as writer,
+        ):
+            for pts in range(3):
+                writer.write(replace(picture, pts=pts))
+
+
+def decode(data: bytes) -> None:
+    """Frames, around all faults, then again with none allowed."""
+    codec = tiny_codec()
+    with torch.inference_mode():
+        file = io.BytesIO(data)
+        gops = schedule(file, LIMITS)
+        damage = Damage(0, LIMITS.frames)
+        options = ReadOptions(limits=LIMITS)
+        parts = (part for gop in gops for part in decode_gop(file, gop, codec, options))
+        times = [
+            frame.pts for frame in conceal(parts, 0, Reader(io.BytesIO(data)).header.video, damage, False)
+        ]
+        assert all(a < b for a, b in pairwise(times))
+        if damage:
+            reader = Reader(io.BytesIO(data), LIMITS)
+            for _ in decode_chunks(reader, reader, codec):
+                pass
+
+
+def stream(data: bytes) -> None:
+    """Out of a pipe, with all that travels beside the video; the packets' size tells whether to be strict."""
+    options = ReadOptions(strict=bool(len(data) & 1), limits=LIMITS)
+    video, others = decode_stream(pipe(data), TinyMachine(), options=options)
+    beside, times = Interleaver(others.extras, others), list[int]()
+    for frame in video.frames:
+        moment = frame.pts * video.info.time_base
+        if not times:
+            beside.begin(moment)
+        for _ in beside.upto(moment):
+            pass
+        times.append(frame.pts)
+    assert all(a < b for a, b in pairwise(times))
+    if times:
+        for _ in beside.rest(times[-1] * video.info.time_base):
+            pass
+    assert not (options.strict and video.damage)
+
+
+# --- seeds -----------------------------------------------------------------------------------------------
+
+
+def with_sound(form: str) -> bytes:
+    """With a track that libav can put into a file of either kind, a font and a cover."""
+    description = file_of(
+        form, lambda container: container.add_stream("libopus", rate=48000), b"\xfc\xff\xfe"
+    )
+    extras = Extras(
+        {"title": "a"},
+        [Chapter(0, 5, Fraction(1, 25), {"title": "b"})],
+        attachments=[Attachment("a.ttf", "font/ttf", b"font"), Attachment("a.png", "image/png", _png())],
+        tracks=[Track("audio", "opus", Fraction(1, 1000), form, description, {"language": "eng"}, 1)],
+    )
+    attached = [(META, payload) for payload in extras.pack_meta()]
+    attached += [(TRACK, track.pack()) for track in extras.tracks]
+    sound = [
+        pack_packets(TrackPacket(0, 20 * (3 * gop + i), 20, True, b"\xfc\xff\xfe") for i in range(3))
+        for gop in range(3)
+    ]
+    return written(Fraction(1, 1000), attached, sound)
+
+
+def _png() -> bytes:
+    encoder = av.CodecContext.create("png", "w")
+    encoder.width, encoder.height, encoder.pix_fmt, encoder.time_base = 16, 16, "rgb24", Fraction(1, 25)
+    picture = av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8), "rgb24")
+    return b"".join(map(bytes, encoder.encode(picture) + encoder.encode()))
+
+
+def real(size: int, bit_depth: int, count: int, options: EncodeOptions) -> bytes:
+    """`count` frames of noise that moves."""
+    rng, out = np.random.default_rng(1), io.BytesIO()
+    kind, top = (np.uint8, 256) if bit_depth == 8 else (np.uint16, 1024)
+    shapes = (size, size), (size // 2, size // 2), (size // 2, size // 2)
+    base = [rng.integers(0, top, s).astype(kind) for s in shapes]
+    frames = [Frame(*(np.roll(p, t, 0) for p in base), t) for t in range(count)]
+    encode(frames, VideoInfo(size, size, bit_depth), out, tiny_codec(), options)
+    return out.getvalue()
+
+
+def tiny_weights() -> bytes:
+    """The smallest networks that there are."""
+    codec = checkpoint.untrained(ModelConfig("tiny", quarter=1, eighth=1, hyper=1))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "tiny.safetensors"
+        checkpoint.save(path, codec.model, codec.motion, codec.tables)
+        return path.read_bytes()
+
+
+def seeds(target: str) -> list[bytes]:
+    """Of one target."""
+    match target:
+        case "weights":
+            return [tiny_weights()]
+        case "tracks":
+            return [with_sound("matroska"), with_sound("mp4")]
+    return [
+        real(16, 8, 2, EncodeOptions(gop=2)),
+        real(16, 8, 4, EncodeOptions(gop=2, entropy="huffman")),
+        real(24, 10, 3, EncodeOptions(gop=3, low_delay=True, quality=10)),
+        real(64, 8, 3, EncodeOptions(gop=3, quality=5)),
+    ]
