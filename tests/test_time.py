@@ -439,3 +439,11 @@ def test_a_plot_as_a_picture(long: Path, tmp_path: Path) -> None:
         picture = next(container.decode(video=0)).to_ndarray(format="rgb24")
     assert picture.std() > 10
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_a_video_that_begins_before_0_is_shown_from_its_first_frame(tmp_path: Path) -> None:
+    frames = [Frame(*frame.planes, pts=pts) for pts, frame in enumerate(moving_picture(32, 32, 5), -3)]
+    write(tmp_path / "a.mp4", VideoInfo(32, 32), frames)
+    with VideoReader(tmp_path / "a.mp4") as reader:
+        times = [frame.pts * reader.info.time_base for frame in reader]
+    assert [time - times[0] for time in times] == [Fraction(number, 25) for number in range(5)]

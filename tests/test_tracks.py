@@ -6,6 +6,7 @@ import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,16 @@ import av
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from conftest import moving_picture
 
 from viddiff.checkpoint import Codec
 from viddiff.cli import main
 from viddiff.codec import decode
 from viddiff.container import META, PACKETS, TRACK, Writer, pack_varint
+from viddiff.display import Display
 from viddiff.errors import BitstreamError, LimitError
+from viddiff.frame import VideoInfo
+from viddiff.interleave import Interleaver
 from viddiff.reader import Reader
 from viddiff.trackfile import TrackFile
 from viddiff.trackreader import TAG_LETTERS, TrackReader
@@ -33,6 +38,8 @@ from viddiff.tracks import (
     pack_packets,
     unpack_packets,
 )
+from viddiff.trackwriter import TrackWriter
+from viddiff.video import VideoReader, VideoWriter
 
 RATE = 48000
 FRAME = 1024 / RATE
@@ -254,6 +261,25 @@ def test_starts_apart_stay_apart(
         assert close(after.times[0], before.times[0], 0.0016)
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize(
+    "display", [Display(content_light=(1000, 400)), Display(field_order="top first")], ids=str
+)
+def test_sound_beside_pictures_that_need_more_said(tmp_path: Path, display: Display, suffix: str) -> None:
+    source, written = Source([Sound()], frames=5).write(tmp_path / "a.mkv"), tmp_path / f"b{suffix}"
+    info = VideoInfo(32, 32, bit_depth=10 if display.content_light else 8, display=display)
+    with TrackReader(source) as reader:
+        interleaver = Interleaver(reader.extras, reader)
+        with VideoWriter(written, info, others=interleaver) as writer:
+            for picture in moving_picture(32, 32, 5, info.bit_depth):
+                writer.write(picture)
+    with VideoReader(written) as again:
+        assert again.info.display == display
+        assert len(list(again)) == 5
+    kept = [packet.data for packet in iter(partial(TrackReader(written).take, None), None)]
+    assert kept == [packet.data for packet in iter(partial(TrackReader(source).take, None), None)]
+
+
 def test_two_tracks_of_a_broadcast(tmp_path: Path, there: Any, back: Any) -> None:
     """Their packets lose the broadcast's own headers (ADTS, 7 bytes), as in every other kind of file."""
     source = Source([Sound(language="eng"), Sound(language="fra", channels=1)]).write(tmp_path / "a.ts")
@@ -402,6 +428,28 @@ def cover() -> Attachment:
     )
 
 
+def test_mp4_has_a_place_for_tags_however_they_are_spelt(tmp_path: Path) -> None:
+    extras = Extras({"ARTIST": "Me", "location": "+48", "RIPPER": "Me"})
+    with av.open(io.BytesIO(), "w", format="mp4") as output:
+        with TrackReader(Source().write(tmp_path / "a.mkv")) as nothing:
+            writer = TrackWriter(Interleaver(extras, nothing), "mp4")
+        writer.add_to(output, output.add_stream("mpeg4", rate=25))
+        assert writer.notes == [".mp4 cannot hold these, they are left out: tag RIPPER"]
+
+
+def test_sound_that_mp4_refuses_only_when_it_is_written(tmp_path: Path, there: Any, weights: Path) -> None:
+    with av.open(str(tmp_path / "a.mkv"), "w") as output:
+        video, sound = output.add_stream("mpeg4", rate=25), output.add_stream("pcm_s24le", rate=RATE)
+        video.width, video.height, sound.codec_context.layout = 32, 32, "5.1"
+        pcm = av.AudioFrame.from_ndarray(np.zeros((1, 6 * 1024), np.int32), "s32", "5.1")
+        pcm.sample_rate, pcm.pts = RATE, 0
+        output.mux(sound.encode(pcm) + video.encode(av.VideoFrame(32, 32, "yuv420p")))
+        output.mux(sound.encode(None) + video.encode(None))
+    result = run("decode", there(tmp_path / "a.mkv"), tmp_path / "b.mp4", "--weights", weights)
+    assert result.exit_code == 0
+    assert ".mp4 cannot hold these, they are left out: audio pcm_s24le" in result.stderr
+
+
 def test_y4m_says_what_it_leaves_out(tmp_path: Path, there: Any, weights: Path) -> None:
     vdf = there(Source([Sound()], tags={"title": "x"}).write(tmp_path / "a.mp4"))
     result = run("decode", vdf, tmp_path / "a.y4m", "--weights", weights)
@@ -528,6 +576,15 @@ def test_info(tmp_path: Path, there: Any) -> None:
     assert values["tags"]["title"] == "T"
     table = run("info", vdf).stdout
     assert all(word in table for word in ("opus", "stereo", "subrip", "fra", "First", "cover.png"))
+
+
+def test_a_subtitle_that_would_last_does_not_hide_that_the_rest_is_gone(tmp_path: Path) -> None:
+    lasting = SRT.replace(b"00:00:00,300", b"00:00:01,900")
+    whole = Source(subtitles=[("srt", lasting)], frames=50).write(tmp_path / "a.mkv").read_bytes()
+    (tmp_path / "b.mkv").write_bytes(whole[: len(whole) * 6 // 10])
+    with VideoReader(tmp_path / "b.mkv") as reader:
+        assert len(list(reader)) < 40
+        assert any("cut off" in note for note in reader.notes)
 
 
 def test_a_file_that_is_cut_off_keeps_what_came_before(tmp_path: Path, there: Any) -> None:

@@ -43,7 +43,7 @@ class Demuxer:
         """
         self.source, self.name = source, name_of(source)
         self.broken, self.end = False, 0.0
-        """Whether it ended in the middle of something; when the packets end that were read, in seconds."""
+        """Whether it ended in the middle of something; when pictures and sound end, in seconds, so far."""
         self.live = is_live(source, form)
         self.clock = Fraction(-(1 << 62))
         """The latest time of the packets of video that were read, in seconds."""
@@ -110,7 +110,7 @@ class Demuxer:
             return False
         stream = packet.stream
         time = packet.dts if packet.pts is None else packet.pts
-        if packet.pts is not None and packet.time_base is not None:
+        if packet.pts is not None and packet.time_base is not None and stream.type in ("video", "audio"):
             self.end = max(self.end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
         if isinstance(stream, VideoStream) and time is not None and not is_cover(stream):
             self.clock = max(self.clock, time * packet.time_base)

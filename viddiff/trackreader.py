@@ -26,6 +26,8 @@ TECHNICAL = re.compile(
     re.IGNORECASE,
 )
 """Tags that speak of the source file, not of what is in it: the next muxer writes its own."""
+_LANGUAGE = re.compile(r"-[a-z]{3}$")
+"""Of a tag that .mp4 is read to have twice, with its language and without."""
 HANDLERS = ("VideoHandler", "SoundHandler", "SubtitleHandler", "DataHandler")
 COVERS = {"mjpeg": "jpeg", "png": "png", "gif": "gif", "bmp": "bmp", "webp": "webp"}
 """Kinds of image/... by libav's codec."""
@@ -124,6 +126,7 @@ class TrackReader:
             if not TECHNICAL.fullmatch(name)
             and not (name == "handler_name" and value in HANDLERS)
             and not (name == "language" and value == "und")
+            and not (_LANGUAGE.search(name) and named.get(_LANGUAGE.sub("", name)) == value)
         }
         long = [name for name, value in wanted.items() if len(name) + len(value) > TAG_LETTERS]
         self.notes += [f"left the tag {name[:64]} out, which is longer than {TAG_LETTERS}" for name in long]

@@ -17,8 +17,11 @@ from viddiff.tracks import Attachment, Track, TrackPacket
 MP4_TAGS = re.compile(
     r"title|artist|album_artist|composer|album|date|comment|genre|copyright|grouping|lyrics|description|synopsis|"
     r"show|episode_id|network|keywords|media_type|hd_video|track|disc|location|creation_time|encoding_tool",
+    re.IGNORECASE,
 )
 """Tags of a file for which .mp4 has a place."""
+_SAMPLES = 8 * 840
+"""Bytes that are whole samples of any PCM of up to 8 channels: only with a packet does .mp4 refuse some."""
 _PICTURES = {
     "image/jpeg": "jpeg_pipe",
     "image/png": "png_pipe",
@@ -56,7 +59,8 @@ class TrackWriter:
         lost = [name for name in extras.tags if self._form == "mp4" and not MP4_TAGS.fullmatch(name)]
         missing = [f"tag {name}" for name in lost]
         for number, track in enumerate(extras.tracks):
-            if (template := self._template(track.format, track.description)) is None:
+            sample = bytes(_SAMPLES) if track.codec.startswith("pcm_") else None
+            if (template := self._template(track.format, track.description, sample)) is None:
                 missing.append(_title(track))
                 continue
             stream = container.add_stream_from_template(template, opaque=True)
@@ -117,11 +121,11 @@ class TrackWriter:
             suffix = {"mp4": ".mp4", "matroska": ".mkv"}.get(self._form, ".y4m")
             self.notes.append(f"{suffix} cannot hold these, they are left out: {', '.join(names)}")
 
-    def _template(self, form: str, description: bytes) -> Stream | None:
-        """The stream of this small file; None if the output cannot hold such a one."""
+    def _template(self, form: str, description: bytes, sample: bytes | None = None) -> Stream | None:
+        """The stream of this small file; None if the output cannot hold such a one, with this packet."""
         try:
             template = described(form, description)
-            file_of(self._form, lambda trial: trial.add_stream_from_template(template, opaque=True))
+            file_of(self._form, lambda trial: trial.add_stream_from_template(template, opaque=True), sample)
         except FAILURES:
             return None
         self._templates.append(template)

@@ -114,6 +114,8 @@ class VideoWriter:
         if self._frames and frame.pts <= self._last_pts:
             raise ValueError(f"a frame at {frame.pts} after one at {self._last_pts}")
         time = frame.pts * info.time_base
+        if not self._frames and time < 0 and self._suffix == ".mp4":  # players hide what is before 0
+            self._container.container_options["avoid_negative_ts"] = "make_zero"
         if self._others is not None:
             with self._failures():
                 if not self._frames:
@@ -214,6 +216,9 @@ class VideoWriter:
             stream.set_display_matrix(info.display.matrix)
         elif info.rotation and hasattr(stream, "set_display_rotation"):
             stream.set_display_rotation(-info.rotation)
+        context.open(
+            strict=False
+        )  # PyAV leaves that to the first picture, but sound may be written before it
         self._stream = stream
         self._marker = _marker(info, self._size, self._lossless)
         if self._others is not None:
