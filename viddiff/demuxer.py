@@ -28,6 +28,7 @@ Result = TypeVar("Result")
 Source = str | os.PathLike[str] | BinaryIO
 """A path, an address, "-" for stdin, or an open file."""
 STDIN = "-"
+_LONG_AGO = Fraction(-(1 << 62))
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 
@@ -42,16 +43,20 @@ class Demuxer:
         VideoError.
         """
         self.source, self.name = source, name_of(source)
+        self._form, self._options = form, dict(options or {})
+        self.live = is_live(source, form)
+        self._begin()
+
+    def _begin(self) -> None:
         self.broken, self.end = False, 0.0
         """Whether it ended in the middle of something; when pictures and sound end, in seconds, so far."""
-        self.live = is_live(source, form)
-        self.clock = Fraction(-(1 << 62))
+        self.clock = _LONG_AGO
         """The latest time of the packets of video that were read, in seconds."""
         self._feeds: dict[int, Feed] = {}
         self._unclaimed: list[tuple[Fraction, av.Packet[Any]]] | None = []
         self._reading = False
-        url, options = _url(source, form), dict(options or {})
-        if source == STDIN:
+        url, form, options = _url(self.source, self._form), self._form, dict(self._options)
+        if self.source == STDIN:
             options["fd"] = "0"
 
         def opened() -> InputContainer:
@@ -80,6 +85,25 @@ class Demuxer:
     def videos(self) -> list[VideoStream]:
         """The streams of moving pictures: those that are no covers."""
         return [stream for stream in self.container.streams.video if not is_cover(stream)]
+
+    def seek(self, stream: VideoStream, time: int) -> int | None:
+        """Go on at a keyframe of `stream`, as a rule one not after `time`, in units of its time base; its own
+        time, or None if none was found. What waits for anyone is dropped. `stream` has to be claimed alone.
+        """
+        try:
+            self.container.seek(time, stream=stream)
+        except FAILURES:
+            return None
+        self._packets, self.clock = self.container.demux(), _LONG_AGO
+        self._unclaimed = None if self._unclaimed is None else []
+        for feed in self._feeds.values():
+            feed.clear()
+        return self._feeds[stream.index].keyframe()
+
+    def rewind(self) -> None:
+        """Begin anew: with other streams, of which none is claimed. VideoError."""
+        self.container.close()
+        self._begin()
 
     def claim(self, streams: Iterable[Stream]) -> "Feed":
         """The packets of `streams`, none of which anyone else takes, from the beginning on."""
@@ -168,6 +192,20 @@ class Feed:
         """For `Demuxer`: the next packet, and its clock before that."""
         if self._wanted:
             self._waiting.append(entry)
+
+    def keyframe(self) -> int | None:
+        """Time of the next packet where decoding may begin; those before it are dropped. None at the end, or
+        if it has none."""
+        while self._waiting or self._demuxer.read():
+            if self._waiting and self._waiting[0][1].size and self._waiting[0][1].is_keyframe:
+                return self._waiting[0][1].pts
+            if self._waiting:
+                self._waiting.popleft()
+        return None
+
+    def clear(self) -> None:
+        """Drop what waits."""
+        self._waiting.clear()
 
     def leave(self) -> None:
         """No more packets are wanted of it, so that none have to wait."""

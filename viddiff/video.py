@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
+from math import ceil, floor
 from typing import Self, cast
 
 import av
@@ -35,6 +36,10 @@ __all__ = ["VideoReader", "VideoWriter"]
 
 _DECLARED = ("matroska", "mov", "avi")
 """Formats that declare how long they are before they are that long, by the first of libav's names."""
+_SEEKABLE = ("matroska", "mov", "mpegts")
+"""Formats that can be entered at any keyframe, and state times."""
+_EARLIER = (0, 4, 16)
+"""Seconds before the time that is wanted at which a keyframe is looked for, one after the other."""
 _MISSING = 0.5
 """Seconds that have to be missing of a file before it counts as cut off."""
 
@@ -64,30 +69,29 @@ class VideoReader:
         """Lines that the user should see; complete when the last frame has been read."""
         self._own = None if isinstance(source, Demuxer) else Demuxer(source)
         self._demuxer = source if isinstance(source, Demuxer) else cast(Demuxer, self._own)
-        self._name, self._container = self._demuxer.name, self._demuxer.container
+        self._name = self._demuxer.name
         self.again: Callable[[], VideoReader] = partial(
             VideoReader, self._demuxer.source, start, frames, threads, changes, drop_alpha
         )
         """Opens the same once more, in another process if need be."""
         self._changes, self._drop_alpha = changes or Changes(), drop_alpha
         try:
-            stream = self._select_stream(threads)
-            self._feed = self._demuxer.claim([stream])
-            if self._own is not None:
-                self._own.drop_others()
+            stream = self._claim_stream(threads)
             pictures = self._decode(stream)
             first = next(pictures, None)
             if first is None:
                 raise VideoError(f"{self._name} has no frame that can be decoded{self._hint()}")
+            pictures = itertools.chain([first], pictures)
             self._original = self._describe(first, stream, start, frames)
             self.info = self._changes.of(self._original)
             self._formatter = Formatter(replace(self.info, time_base=self._original.time_base))
-            timed = self._timed(itertools.chain([first], pictures))
             if isinstance(start, Fraction):
                 since = (first.pts or 0) + start / self._original.time_base
+                pictures = self._near(stream, first, pictures, floor(since), threads)
+                timed = self._timed(pictures)
                 timed = itertools.dropwhile(lambda picture: (picture.pts or 0) < since, timed)
             else:
-                timed = itertools.islice(timed, start, None)
+                timed = itertools.islice(self._timed(pictures), start, None)
         except BaseException:
             self.close()
             raise
@@ -125,8 +129,21 @@ class VideoReader:
             self.notes.append(line)
 
     def _hint(self) -> str:
-        late = self._demuxer.live and self._container.format.name.startswith("mov")
+        late = self._demuxer.live and self._kind == "mov"
         return "; through a pipe, an .mp4 needs its index in front (faststart)" if late else ""
+
+    @property
+    def _kind(self) -> str:
+        """The first of libav's names of the format."""
+        return self._demuxer.container.format.name.split(",")[0]
+
+    def _claim_stream(self, threads: int) -> VideoStream:
+        """The stream that `_select_stream` chooses, with nobody else to take its packets."""
+        stream = self._select_stream(threads)
+        self._feed = self._demuxer.claim([stream])
+        if self._own is not None:
+            self._own.drop_others()
+        return stream
 
     def _select_stream(self, threads: int) -> VideoStream:
         """The first stream of moving pictures, ready to decode and of a size within the limits."""
@@ -186,10 +203,43 @@ class VideoReader:
         with suppress(*FAILURES):
             yield from stream.decode(None)
 
+    def _near(
+        self,
+        stream: VideoStream,
+        first: av.VideoFrame,
+        pictures: Iterator[av.VideoFrame],
+        since: int,
+        threads: int,
+    ) -> Iterator[av.VideoFrame]:
+        """Of `pictures`, which are all, those from a keyframe on that is shown before `since`, and early
+        enough for what goes beside the video; all of them if the source cannot be entered there.
+
+        What is shown after a keyframe can be decoded from there, even if what is shown before it cannot.
+        """
+        if self._demuxer.live or first.pts is None or self._kind not in _SEEKABLE:
+            return pictures
+        before = 10 if self._demuxer.container.streams.subtitles else 1
+        sought = False
+        for early in _EARLIER:
+            wanted = since - ceil((before + early) / self._original.time_base)
+            if wanted <= first.pts:
+                break
+            sought, key = True, self._demuxer.seek(stream, wanted)
+            if key is None or key > since:
+                continue
+            later = self._decode(stream)
+            found = next(later, None)
+            if found is not None and found.pts is not None and found.pts <= since:
+                return itertools.chain([found], later)
+        if not sought:
+            return pictures
+        self._demuxer.rewind()
+        return self._decode(self._claim_stream(threads))
+
     def _note_missing_end(self, end: float, stream: VideoStream) -> None:
         """Say so if the file, read until `end` seconds, was to be longer."""
-        container = self._container
-        if container.format.name.split(",")[0] in _DECLARED and container.duration:
+        container = self._demuxer.container
+        if self._kind in _DECLARED and container.duration:
             declared = (container.duration + (container.start_time or 0)) / av.time_base
             if container.format.name == "avi" and stream.average_rate:  # its duration is made from its size
                 declared = max(declared, float(stream.frames / stream.average_rate))
@@ -213,8 +263,8 @@ class VideoReader:
         self._note_differences(first, layout, matrix, fields != "progressive")
         rate = stream.average_rate or stream.guessed_rate or stream.base_rate or Fraction(25)
         seconds = stream.duration * stream.time_base if stream.duration and stream.time_base else None
-        if seconds is None and self._container.duration:
-            seconds = Fraction(self._container.duration, av.time_base)
+        if seconds is None and self._demuxer.container.duration:
+            seconds = Fraction(self._demuxer.container.duration, av.time_base)
         count = stream.frames or (round(seconds * rate) if seconds else None)
         if count is not None:
             count = max(0, count - (start if isinstance(start, int) else round(start * rate)))
