@@ -86,7 +86,7 @@ class Result:
 
 def run(arguments: list[str]) -> Run:
     """Run `viddiff` with these arguments in another process. SystemExit with what it says if it fails."""
-    peaks: dict[int, float] = {}
+    peaks, spent = dict[int, float](), dict[int, float]()
     with tempfile.TemporaryFile() as said:
         began = time.perf_counter()
         command = [sys.executable, "-m", "viddiff", *arguments]
@@ -97,14 +97,15 @@ def run(arguments: list[str]) -> Run:
                 break
             for pid in processes(process.pid):
                 peaks[pid] = max(peaks.get(pid, 0.0), peak_mib(pid))
+                spent[pid] = max(spent.get(pid, 0.0), cpu_s(pid))
             time.sleep(POLL_SECONDS)
         wall = time.perf_counter() - began
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             said.seek(0)
             raise SystemExit(f"{shlex.join(command)} failed:\n{said.read().decode(errors='replace').strip()}")
-    total = sum(peaks.values())
-    return Run(wall, usage.ru_utime + usage.ru_stime, total or None)
+    spent[process.pid] = usage.ru_utime + usage.ru_stime
+    return Run(wall, sum(spent.values()), sum(peaks.values()) or None)
 
 
 def processes(pid: int) -> Iterator[int]:
@@ -127,6 +128,15 @@ def peak_mib(pid: int) -> float:
         return 0.0
     sizes = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
     return int(sizes[0]) / 1024 if sizes else 0.0
+
+
+def cpu_s(pid: int) -> float:
+    """Processor time that a process itself has taken; 0 if that is not known (any more)."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def measure(

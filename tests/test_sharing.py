@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import coded, moving_picture, same
 
+from viddiff import parallel
 from viddiff.access import ReadOptions
 from viddiff.checkpoint import Codec
 from viddiff.codec import EncodeOptions
@@ -103,3 +104,11 @@ def test_jobs_are_mini_gops_with_the_keyframes_before_them() -> None:
         *((0, False), (0, False), (0, True)),
         *((1, True), (2, False), (2, True), (3, True)),
     ]
+
+
+def test_large_pictures_are_not_encoded_in_more_processes_than_fit_the_memory() -> None:
+    def most(width: int, height: int) -> int:
+        return parallel.encoders_within_memory(VideoInfo(width, height))
+
+    assert [most(3840, 2160), most(1920, 1080)] == [1, 2]
+    assert most(640, 360) > most(1280, 720) > 2

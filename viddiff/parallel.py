@@ -37,9 +37,10 @@ from viddiff.video import VideoReader
 BUFFER_BYTES = 384 << 20
 """Decoded frames that may wait for their turn, in all processes together."""
 _MIN_BUFFERED = 8
-MEMORY_BYTES = 1400 << 20
-"""What decoding may take in all processes together, unless the user asks for a number of them."""
-_PARENT_BYTES, _WORKER_BYTES, _WORKER_BYTES_PER_PIXEL = 350 << 20, 200 << 20, 850
+ENCODE_BYTES, DECODE_BYTES = 3000 << 20, 1400 << 20
+"""What either may take in all processes together, unless the user asks for a number of them."""
+_PARENT_BYTES, _WORKER_BYTES = 350 << 20, 200 << 20
+_ENCODE_BYTES_PER_PIXEL, _DECODE_BYTES_PER_PIXEL = 500, 850
 _ENCODE_LEAST, _DECODE_LEAST = 500_000, 2_000_000
 """Luma pixels that keep a process busy for about as long as it takes to start."""
 _CHUNKS_WAITING = 4096
@@ -83,6 +84,8 @@ def encode_video(
         _ENCODE_LEAST,
         not options.low_delay and expected > options.mini_gop + 1,
     )
+    if machine.workers is None:
+        workers = min(workers, encoders_within_memory(info))
     if workers == 1 or reader.live:
         summary = encode(reader, info, out, codec, options, progress, open_writer=open_writer, done=done)
     else:
@@ -168,7 +171,7 @@ def decode_video(
     if not within:
         workers = min(workers, _workers_that_never_wait(video, gops))
     if machine.workers is None:
-        workers = min(workers, _workers_within_memory(video))
+        workers = min(workers, _workers_within(DECODE_BYTES, _DECODE_BYTES_PER_PIXEL, video))
     if workers == 1:
         parts = _decode_here(file, gops, machine, options)
     elif within:
@@ -190,10 +193,15 @@ def _workers_that_never_wait(video: VideoInfo, gops: list[Gop]) -> int:
     return 1 + BUFFER_BYTES // max(longest * _frame_bytes(video), 1)
 
 
-def _workers_within_memory(video: VideoInfo) -> int:
-    """Processes that together stay below MEMORY_BYTES, by what one was measured to take."""
-    each = _WORKER_BYTES + _WORKER_BYTES_PER_PIXEL * video.width * video.height
-    return max((MEMORY_BYTES - _PARENT_BYTES) // each, 1)
+def encoders_within_memory(video: VideoInfo) -> int:
+    """How many processes at most encode such a video unless the user asks for more."""
+    return _workers_within(ENCODE_BYTES, _ENCODE_BYTES_PER_PIXEL, video)
+
+
+def _workers_within(memory: int, bytes_per_pixel: int, video: VideoInfo) -> int:
+    """Processes that together stay below `memory` bytes, by what one was measured to take; at least one."""
+    each = _WORKER_BYTES + bytes_per_pixel * video.width * video.height
+    return max((memory - _PARENT_BYTES) // each, 1)
 
 
 def _frame_bytes(info: VideoInfo) -> int:
