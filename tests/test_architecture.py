@@ -54,7 +54,7 @@ LAYERS = [
     {"gops"},
     {"checkpoint"},
     {"templates", "machine"},
-    {"predicted"},
+    {"predicted", "motion_search"},
     {"predicted_encoder"},
     {"encoder", "calibration"},
     {"output"},

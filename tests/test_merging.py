@@ -150,13 +150,13 @@ def test_search_finds_motion_and_what_it_is_to_go_with() -> None:
     picture = np.kron(noise, np.ones((4, 4), np.uint8))  # 96 x 96
     target = np.roll(picture, (-3, 5), (0, 1))  # every sample comes from 3 rows below, 5 columns to the left
     reference, none = SearchReference.of(picture), torch.zeros(0, 2, 12, 12, dtype=torch.int64)
-    seek = FieldSearch(target, reference, 20.0, PRESETS["default"].search)
+    seek = FieldSearch(target, reference, PRESETS["default"].search)
     zero = np.zeros((2, 12, 12), np.int64)
-    levels = seek(zero, None, none, None)
+    levels = seek(zero, 20.0, None, none, None)
     inner = levels[-1][:, 2:-2, 2:-2]
     assert (inner == np.array([-20, 12])[:, None, None]).mean() > 0.9
     # Where the partner predicts all there is, moving pays for nothing.
     exact = Partner(reference, np.broadcast_to(np.array([-20, 12])[:, None, None], zero.shape).copy())
     gradient = SearchReference.of(np.full_like(picture, 128))
-    beside = FieldSearch(target, gradient, 20.0, PRESETS["default"].search)
-    assert not beside(zero, exact, none, None)[-1][:, 2:-2, 2:-2].any()
+    beside = FieldSearch(target, gradient, PRESETS["default"].search)
+    assert not beside(zero, 20.0, exact, none, None)[-1][:, 2:-2, 2:-2].any()

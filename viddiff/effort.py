@@ -25,6 +25,8 @@ class Effort:
     """SVT-AV1's preset for stills: 2 needs 3 to 8 % fewer bits than 4 at three times its cost."""
     try_hyper: bool
     """Whether an anchor is coded with z as well as without; other frames hardly ever gain by it."""
+    motion_prices: tuple[float, ...]
+    """Every frame is coded with its motion searched at each of these prices of a bit; the best is kept."""
     search: SearchEffort
 
 
@@ -32,17 +34,20 @@ PRESETS = {
     "fast": Effort(
         key_preset=3,
         try_hyper=False,
+        motion_prices=(1.0,),
         search=SearchEffort(flow=0, coarse_steps=(16, 8, 4, 2, 1), fine_steps=(2, 1), rounds=2),
     ),
     "default": Effort(
         key_preset=0,
         try_hyper=True,
+        motion_prices=(1.0,),
         search=SearchEffort(flow=2, coarse_steps=(32, 16, 8, 4, 2, 1), fine_steps=(4, 2, 1), rounds=3),
     ),
     "slow": Effort(
         key_preset=0,
         try_hyper=True,
-        search=SearchEffort(flow=2, coarse_steps=(32, 16, 8, 4, 2, 1, 1), fine_steps=(4, 2, 1, 1), rounds=4),
+        motion_prices=(1.0, 0.6, 1.6),
+        search=SearchEffort(flow=2, coarse_steps=(32, 16, 8, 4, 2, 1), fine_steps=(4, 2, 1), rounds=3),
     ),
 }
 """By name, cheapest first."""

@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from viddiff.checkpoint import Codec
-from viddiff.config import CHROMA_WEIGHT, lmbda_of_step, qp_of_step, step_of_quality
+from viddiff.config import lmbda_of_step, qp_of_step, step_of_quality
 from viddiff.container import KeyChunk, PredictedChunk
 from viddiff.digest import GopDigest
 from viddiff.effort import PRESETS, Effort
@@ -21,7 +20,7 @@ from viddiff.keyframe import decode_still, encode_still
 from viddiff.lookahead import persistence
 from viddiff.models.planes import Planes, frame_of, planes_of
 from viddiff.packet import pack_mini_gop
-from viddiff.predicted_encoder import FrameSample, FrameStats, encode_frame
+from viddiff.predicted_encoder import FrameSample, FrameStats, encode_frame, squared_error
 from viddiff.search import SearchReference
 from viddiff.templates import Reference
 
@@ -240,15 +239,6 @@ class GopEncoder:
         if time not in self.searched:
             self.searched[time] = SearchReference.of(_luma8(self.state[time].planes))
         return self.searched[time]
-
-
-def squared_error(a: Planes, b: Planes) -> float:
-    """Sum of squared errors in 8-bit units, chroma weighted as everywhere in the encoder."""
-
-    def plane(x: Tensor, y: Tensor) -> float:
-        return float(((x - y) ** 2).sum()) / 16
-
-    return plane(a[0], b[0]) + CHROMA_WEIGHT * (plane(a[1], b[1]) + plane(a[2], b[2]))
 
 
 def _luma8(planes: Planes) -> NDArray[np.uint8]:

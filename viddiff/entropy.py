@@ -119,6 +119,14 @@ class SymbolEncoder:
         self._coder = coder
         self._steps: list[tuple[NDArray[np.int32], _Model]] = []
 
+    def another(self) -> Self:
+        """An empty one of the same coder."""
+        return type(self)(self._coder)
+
+    def append(self, other: Self) -> None:
+        """Put all that was put into `other`."""
+        self._steps += other._steps
+
     def put(self, symbols: NDArray[Any], indexes: NDArray[Any], tables: Tables) -> None:
         """Two arrays of one shape: symbols in the range of int32, and their tables, or -1 for a sure zero."""
         symbols, indexes = (array.ravel() for array in _checked(symbols, indexes, tables))

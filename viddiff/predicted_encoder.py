@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from viddiff import search
-from viddiff.block_search import Field
 from viddiff.checkpoint import Codec, TableSet
 from viddiff.config import CHROMA_WEIGHT, lmbda_of_step
 from viddiff.effort import Effort
@@ -24,11 +23,12 @@ from viddiff.mode_choice import choose_modes
 from viddiff.models.hyperprior import HYPER_MAX, HYPER_TRADE, SYMBOL_MAX, TABLE_COUNT, table_class
 from viddiff.models.model import Prediction
 from viddiff.models.modes import code_modes
-from viddiff.models.motion_prior import LEVEL_FACTORS, VECTOR_MAX, MergeCandidates, coarse
+from viddiff.models.motion_prior import MergeCandidates
 from viddiff.models.planes import Planes, pack, unpack
 from viddiff.models.residual import STEP_UNIT, SYMBOL_UNIT
+from viddiff.motion_search import FoundField, MotionSearch
 from viddiff.predicted import HEADER_WIDTHS, MODES_FOLLOW, finish, predict, table_indexes
-from viddiff.templates import KINDS, Reference, motion_condition, other_templates, template
+from viddiff.templates import Reference, motion_condition
 
 
 @dataclass(frozen=True)
@@ -134,86 +134,6 @@ class _MotionEncoder:
         return values
 
 
-@dataclass(frozen=True)
-class _Found:
-    """A searched field."""
-
-    kind: int
-    """Its template's."""
-    base: Tensor
-    """Vectors (1, 2, H/8, W/8) of the template."""
-    others: Tensor
-    """What other templates differ from it, (A, 2, H/8, W/8)."""
-    levels: list[Tensor]
-    """Differences from the template on every level of the quadtree."""
-
-    @property
-    def vectors(self) -> Tensor:
-        """The field, (1, 2, H/8, W/8) int64."""
-        return self.levels[-1].to(torch.int64) + self.base
-
-    def relative_to(self, base: Tensor) -> list[Field]:
-        """The same field on every level as differences from another template."""
-        shift = self.base - base
-        return [
-            (level.to(torch.int64) + coarse(shift, factor))[0].cpu().numpy()
-            for level, factor in zip(self.levels, LEVEL_FACTORS, strict=True)
-        ]
-
-
-class _MotionSearch:
-    """The search of a frame's two fields."""
-
-    def __init__(
-        self,
-        codec: Codec,
-        plan: FramePlan,
-        references: tuple[Reference, Reference],
-        searched: tuple[search.SearchReference, search.SearchReference],
-        searches: tuple[search.FieldSearch, search.FieldSearch],
-    ) -> None:
-        self.codec, self.plan, self.references = codec, plan, references
-        self.searched, self.searches = searched, searches
-
-    def __call__(self, rounds: int) -> tuple[_Found, _Found]:
-        """Search the first field alone, the second to go with it, and both anew in further rounds."""
-        first = self._field(0, None, None, None)
-        second = self._field(1, first, first, None)
-        for _ in range(rounds - 1):
-            first = self._field(0, None, second, first)
-            second = self._field(1, first, first, second)
-        return first, second
-
-    def _field(
-        self, which: int, mirrored: _Found | None, beside: _Found | None, before: _Found | None
-    ) -> _Found:
-        """One field. mirrored: what its template may mirror; beside: what it is to go with; before: what was
-        found for it the last time."""
-        other = None if mirrored is None else mirrored.vectors
-        partner = None
-        if beside is not None:
-            partner = search.Partner(self.searched[1 - which], beside.vectors[0].cpu().numpy())
-        candidates = []
-        for kind in KINDS[which]:
-            base = template(kind, self.plan, self.references, which, other)
-            if base is not None:
-                cost = self.searches[which].template_cost(base[0].cpu().numpy())
-                candidates.append((cost, kind, base))
-        _, kind, base = min(candidates, key=lambda c: (c[0], c[1]))
-        others = other_templates(kind, base, self.plan, self.references, which, other)
-        levels = self.searches[which](
-            base[0].cpu().numpy(),
-            partner,
-            others.cpu() if self.codec.motion.merging else None,
-            None if before is None else before.relative_to(base),
-        )
-        tensors = [
-            torch.from_numpy(level.clip(-VECTOR_MAX, VECTOR_MAX).astype(np.float32)).to(base.device)[None]
-            for level in levels
-        ]
-        return _Found(kind, base, others, tensors)
-
-
 def quantise(
     values: NDArray[np.float32],
     indexes: NDArray[np.int64],
@@ -291,6 +211,18 @@ def _choose_z(codec: Codec, z: Tensor, prediction: Prediction) -> tuple[NDArray[
     return quantise(values, indexes, np.ones_like(values), HYPER_TRADE, codec.tables.z, HYPER_MAX), indexes
 
 
+@dataclass(frozen=True)
+class _Attempt:
+    """One way to code a frame."""
+
+    stream: SymbolEncoder
+    reference: Reference
+    stats: FrameStats
+    sample: FrameSample
+    cost: float
+    """Bits, and squared error in bits."""
+
+
 @torch.inference_mode()
 def encode_frame(
     codec: Codec,
@@ -305,12 +237,44 @@ def encode_frame(
     collect: Callable[[FrameSample], None] | None = None,
 ) -> tuple[Reference, FrameStats]:
     """Encode one frame into the mini-GOP's stream; the reference returned is the decoder's, bit for bit."""
-    lmbda = lmbda_of_step(step)
     target = (planes[0][0] * 0.25).round().cpu().numpy().clip(0, 255).astype(np.uint8)
-    device = planes[0].device
-    first_search, second_search = (search.FieldSearch(target, s, lmbda, effort.search) for s in searched)
-    seek = _MotionSearch(codec, plan, references, searched, (first_search, second_search))
-    fields = seek(effort.search.rounds)
+    first, second = (search.FieldSearch(target, s, effort.search) for s in searched)
+    seek = MotionSearch(codec, plan, references, searched, (first, second))
+    lmbda = lmbda_of_step(step)
+    attempts = (
+        _attempt(
+            codec,
+            plan,
+            references,
+            planes,
+            step,
+            seek(effort.search.rounds, price * lmbda),
+            stream.another(),
+            bit_depth,
+            effort.try_hyper,
+        )
+        for price in effort.motion_prices
+    )
+    best = min(attempts, key=lambda attempt: attempt.cost)
+    stream.append(best.stream)
+    if collect is not None:
+        collect(best.sample)
+    return best.reference, best.stats
+
+
+def _attempt(
+    codec: Codec,
+    plan: FramePlan,
+    references: tuple[Reference, Reference],
+    planes: Planes,
+    step: int,
+    fields: tuple[FoundField, FoundField],
+    stream: SymbolEncoder,
+    bit_depth: int,
+    try_hyper: bool,
+) -> _Attempt:
+    """Encode one frame with the motion that was found."""
+    lmbda, device = lmbda_of_step(step), planes[0].device
     both = (fields[0].vectors, fields[1].vectors)
     x = pack(planes)
     coded_modes: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
@@ -329,7 +293,7 @@ def encode_frame(
     y, z = codec.model.analyse(x, prediction)
     z_symbols, z_indexes = _choose_z(codec, z, prediction)
     trials = [np.zeros_like(z_symbols)]
-    if effort.try_hyper and plan.level == 0 and z_symbols.any():
+    if try_hyper and plan.level == 0 and z_symbols.any():
         trials.append(z_symbols)
     tables = TABLE_COUNT * table_class(plan.level, step)
     coded = min(
@@ -354,21 +318,18 @@ def encode_frame(
     for symbols, indexes in coded.y:
         ledger.put("y", symbols, indexes)
     reference = finish(codec, plan, coded.y_hat, prediction, both, bit_depth)
-    if collect is not None:
-        trees = [[level[0].cpu().numpy().astype(np.int64) for level in field.levels] for field in fields]
-        collect(
-            FrameSample(
-                x,
-                first,
-                second,
-                step,
-                plan.level,
-                (trees[0], trees[1]),
-                (fields[0].others.cpu().numpy(), fields[1].others.cpu().numpy()),
-                (conditions[0], conditions[1]),
-                ledger.coded,
-            )
-        )
+    trees = [[level[0].cpu().numpy().astype(np.int64) for level in field.levels] for field in fields]
+    sample = FrameSample(
+        x,
+        first,
+        second,
+        step,
+        plan.level,
+        (trees[0], trees[1]),
+        (fields[0].others.cpu().numpy(), fields[1].others.cpu().numpy()),
+        (conditions[0], conditions[1]),
+        ledger.coded,
+    )
     predicted = unpack(prediction.samples, 10)[0]
     stats = FrameStats(
         plan.time,
@@ -380,4 +341,14 @@ def encode_frame(
         float(((predicted - planes[0]) ** 2).mean()) / 16,
         float(((reference.planes[0] - planes[0]) ** 2).mean()) / 16,
     )
-    return reference, stats
+    cost = stats.bits + squared_error(reference.planes, planes) / lmbda
+    return _Attempt(stream, reference, stats, sample, cost)
+
+
+def squared_error(a: Planes, b: Planes) -> float:
+    """Sum of squared errors in 8-bit units, chroma weighted as everywhere in the encoder."""
+
+    def plane(x: Tensor, y: Tensor) -> float:
+        return float(((x - y) ** 2).sum()) / 16
+
+    return plane(a[0], b[0]) + CHROMA_WEIGHT * (plane(a[1], b[1]) + plane(a[2], b[2]))

@@ -89,29 +89,34 @@ class FieldSearch:
         self,
         target: NDArray[np.uint8],
         reference: SearchReference,
-        lmbda: float,
         effort: SearchEffort,
     ) -> None:
-        """target: (H, W) luma at 8 bits, H and W multiples of 8; lmbda: squared error that is worth a bit."""
-        self.target, self.reference, self.lmbda, self.effort = target, reference, lmbda, effort
+        """target: (H, W) luma at 8 bits, H and W multiples of 8."""
+        self.target, self.reference, self.effort = target, reference, effort
         self.rows, self.cols = target.shape[0] // BLOCK, target.shape[1] // BLOCK
         self.flow = flow_vectors(target, reference.luma, effort.flow)
 
-    def template_cost(self, template: Field) -> float:
-        """Rough bits of the target predicted by `template` alone."""
-        return float(residual_bits(self._missed(self.reference, template), self.lmbda).sum())
+    def template_cost(self, template: Field, lmbda: float) -> float:
+        """Rough bits of the target predicted by `template` alone; lmbda: squared error worth a bit."""
+        return float(residual_bits(self._missed(self.reference, template), lmbda).sum())
 
     def _missed(self, reference: SearchReference, field: Field) -> NDArray[np.float32]:
         """Spectra (H/8, W/8, 8, 8) of what the prediction by vectors `field` misses."""
         return spectra(self.target, fetch(reference.phases, field))
 
     def __call__(
-        self, template: Field, partner: Partner | None, others: Tensor | None, guesses: list[Field] | None
+        self,
+        template: Field,
+        lmbda: float,
+        partner: Partner | None,
+        others: Tensor | None,
+        guesses: list[Field] | None,
     ) -> list[Field]:
         """Find the field that predicts the target.
 
         template: (2, H/8, W/8), the field that costs nothing; what is coded is the quadtree of differences
         from it.
+        lmbda: squared error that is worth a bit.
         partner: the other hypothesis if it is known; None: this one has to be good alone.
         others: (A, 2, H/8, W/8), what other templates differ from `template`; None: blocks do not merge.
         guesses: differences from the template at every level, to begin with; None: nothing is known.
@@ -120,7 +125,7 @@ class FieldSearch:
         """
         effort, rows, cols = self.effort, self.rows, self.cols
         flow = self.flow - template
-        scene = self._scene(template, partner)
+        scene = self._scene(template, lmbda, partner)
         levels: list[Field] = []
         chosen: Field = np.zeros((2, -(-rows // 16), -(-cols // 16)), np.int64)
         for level, factor in enumerate(LEVEL_FACTORS):
@@ -139,13 +144,13 @@ class FieldSearch:
             levels.append(chosen)
         return levels
 
-    def _scene(self, template: Field, partner: Partner | None) -> Scene:
+    def _scene(self, template: Field, lmbda: float, partner: Partner | None) -> Scene:
         missed, without = _NOBODY, np.zeros((0, 0), np.float32)
         if partner is not None:
             missed = self._missed(partner.reference, partner.field)
-            without = residual_bits(missed, self.lmbda)
+            without = residual_bits(missed, lmbda)
         miss, nothing = np.zeros((2, BLOCK, BLOCK), np.float32)
-        return Scene(self.target, self.reference.phases, template, missed, without, self.lmbda, miss, nothing)
+        return Scene(self.target, self.reference.phases, template, missed, without, lmbda, miss, nothing)
 
 
 def _merged(

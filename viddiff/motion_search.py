@@ -1,0 +1,104 @@
+"""The search of a frame's two vector fields: which template each is relative to, and rounds in which either
+is found to go with the other."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from viddiff import search
+from viddiff.block_search import Field
+from viddiff.checkpoint import Codec
+from viddiff.gop import FramePlan
+from viddiff.models.motion_prior import LEVEL_FACTORS, VECTOR_MAX, coarse
+from viddiff.templates import KINDS, Reference, other_templates, template
+
+
+@dataclass(frozen=True)
+class FoundField:
+    """A searched field."""
+
+    kind: int
+    """Its template's."""
+    base: Tensor
+    """Vectors (1, 2, H/8, W/8) of the template."""
+    others: Tensor
+    """What other templates differ from it, (A, 2, H/8, W/8)."""
+    levels: list[Tensor]
+    """Differences from the template on every level of the quadtree."""
+
+    @property
+    def vectors(self) -> Tensor:
+        """The field, (1, 2, H/8, W/8) int64."""
+        return self.levels[-1].to(torch.int64) + self.base
+
+    def relative_to(self, base: Tensor) -> list[Field]:
+        """The same field on every level as differences from another template."""
+        shift = self.base - base
+        return [
+            (level.to(torch.int64) + coarse(shift, factor))[0].cpu().numpy()
+            for level, factor in zip(self.levels, LEVEL_FACTORS, strict=True)
+        ]
+
+
+class MotionSearch:
+    """The search of a frame's two fields."""
+
+    def __init__(
+        self,
+        codec: Codec,
+        plan: FramePlan,
+        references: tuple[Reference, Reference],
+        searched: tuple[search.SearchReference, search.SearchReference],
+        searches: tuple[search.FieldSearch, search.FieldSearch],
+    ) -> None:
+        self.codec, self.plan, self.references = codec, plan, references
+        self.searched, self.searches = searched, searches
+
+    def __call__(self, rounds: int, lmbda: float) -> tuple[FoundField, FoundField]:
+        """Search the first field alone, the second to go with it, and both anew in further rounds.
+
+        lmbda: squared error that is worth a bit.
+        """
+        first = self._field(0, lmbda, None, None, None)
+        second = self._field(1, lmbda, first, first, None)
+        for _ in range(rounds - 1):
+            first = self._field(0, lmbda, None, second, first)
+            second = self._field(1, lmbda, first, first, second)
+        return first, second
+
+    def _field(
+        self,
+        which: int,
+        lmbda: float,
+        mirrored: FoundField | None,
+        beside: FoundField | None,
+        before: FoundField | None,
+    ) -> FoundField:
+        """One field. mirrored: what its template may mirror; beside: what it is to go with; before: what was
+        found for it the last time."""
+        other = None if mirrored is None else mirrored.vectors
+        partner = None
+        if beside is not None:
+            partner = search.Partner(self.searched[1 - which], beside.vectors[0].cpu().numpy())
+        candidates = []
+        for kind in KINDS[which]:
+            base = template(kind, self.plan, self.references, which, other)
+            if base is not None:
+                cost = self.searches[which].template_cost(base[0].cpu().numpy(), lmbda)
+                candidates.append((cost, kind, base))
+        _, kind, base = min(candidates, key=lambda c: (c[0], c[1]))
+        others = other_templates(kind, base, self.plan, self.references, which, other)
+        levels = self.searches[which](
+            base[0].cpu().numpy(),
+            lmbda,
+            partner,
+            others.cpu() if self.codec.motion.merging else None,
+            None if before is None else before.relative_to(base),
+        )
+        tensors = [
+            torch.from_numpy(level.clip(-VECTOR_MAX, VECTOR_MAX).astype(np.float32)).to(base.device)[None]
+            for level in levels
+        ]
+        return FoundField(kind, base, others, tensors)
