@@ -251,3 +251,23 @@ def test_a_report_is_one_line() -> None:
     assert damage.frames == 7
     assert str(damage) == "7 frames are lost and shown as the one before: 5-9, 20, 99 (byte 7: broken)"
     assert not Damage(0, 9)
+
+
+def test_each_fault_is_noted_once_without_a_search_through_all() -> None:
+    """A file of a few megabytes can have a million of them."""
+    compared = 0
+
+    class Fault(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return str.__eq__(self, other)
+
+    damage, faults = Damage(0, 10), [Fault(f"fault {number}") for number in range(2000)]
+    for number in range(0, 2000, 4):
+        damage.blame(faults[number : number + 5])
+    assert list(damage.faults) == list(map(str, faults))
+    assert compared < 6000

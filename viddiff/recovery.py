@@ -6,7 +6,7 @@ A lost frame is shown as the last good one before it (the first good one, if the
 """
 
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO
@@ -44,6 +44,13 @@ class Damage:
     lost: list[tuple[int, int]] = field(default_factory=list)
     """First and last number of frames that follow each other."""
     faults: list[str] = field(default_factory=list)
+    _known: set[str] = field(default_factory=set, repr=False)
+
+    def blame(self, faults: Iterable[str]) -> None:
+        """Note these faults, each once; there may be millions."""
+        new = [fault for fault in dict.fromkeys(faults) if fault not in self._known]
+        self._known.update(new)
+        self.faults += new
 
     @property
     def frames(self) -> int:
@@ -156,7 +163,7 @@ def conceal(
                 fault = f"the time of frame {first + shown} is not after that of the frame before"
                 if strict:
                     raise BitstreamError(fault)
-                damage.faults.append(fault)
+                damage.blame([fault])
                 part = replace(part, pts=time + 1)
             for moment in early:
                 yield replace(part, pts=moment)
@@ -167,7 +174,7 @@ def conceal(
             continue
         gop, lost_from = part.gop, shown
         first, shown = gop.first + gop.frames, 0
-        damage.faults += [fault for fault in part.faults if fault not in damage.faults]
+        damage.blame(part.faults)
         if lost_from >= gop.frames:
             continue
         damage.lose(gop.first + lost_from, gop.first + gop.frames - 1)
