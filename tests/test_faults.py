@@ -776,6 +776,7 @@ clip, folder, weights = sys.argv[1], sys.argv[3], sys.argv[4]
 for command in (
     ["encode", clip, folder + "/a.vdf", "--gop", "3", "--weights", weights],
     ["info", folder + "/a.vdf"],
+    ["info", "--model", "--weights", weights],
     ["decode", folder + "/a.vdf", folder + "/a.mkv", "--weights", weights, "--workers", "2"],
 ):
     main(command, standalone_mode=False)
@@ -783,7 +784,7 @@ for command in (
 
 
 def test_no_network_is_used(weights: Path, tmp_path: Path) -> None:
-    """By encoding, describing and decoding; libav, which Python does not see, has its own test below."""
+    """By encoding, describing and decoding, one process and several; libav, unseen here, has a test below."""
     clip, report, folder = tmp_path / "clip.mkv", tmp_path / "report", tmp_path / "hook"
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(NO_NETWORK)

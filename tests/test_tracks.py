@@ -687,6 +687,17 @@ def test_json_is_bounded_before_it_is_read() -> None:
         list(Extras(tags={"title": "x" * MAX_JSON}).pack_meta())
 
 
+def test_meta_is_bounded_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    (payload,) = Extras(attachments=[Attachment("a", "", bytes(1000))]).pack_meta()
+    monkeypatch.setattr("viddiff.tracks.MAX_META", 5 * len(payload))
+    extras = Extras()
+    for _ in range(5):
+        extras.take_meta(payload)
+    with pytest.raises(LimitError):
+        extras.take_meta(payload)
+    assert len(extras.attachments) == 5
+
+
 def test_a_tag_that_is_no_text_for_people_is_left_out(tmp_path: Path, there: Any) -> None:
     tags = {"title": "T", "dump": "x" * (TAG_LETTERS + 1)}
     source = Source([Sound("libopus")], tags=tags).write(tmp_path / "a.mkv")

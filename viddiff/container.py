@@ -66,12 +66,13 @@ without sound, subtitles and the like has none. META and TRACK stand before the 
 
 META is either {"tags": {..}, "chapters": [[start, end, numerator, denominator, {..}]..], "video": {"tags":
 {..}, "disposition": n}} without data, chapters in units of numerator/denominator seconds and {..} text by
-name; or {"name": .., "mime": ..}, an attachment, which is the data. TRACK describes a stream of packets, the
-first is number 0, at most 64: {"kind": "audio", "subtitle" or "data", "codec": libav's name of it,
-"time_base": [numerator, denominator], "format": "matroska", "mp4", "mov" or "mpegts", "tags": {..},
-"disposition": n, "details": {.. numbers or text for people}}; the data is a media file of that format whose
-only stream has the track's codec parameters (what packets it holds means nothing). Dispositions are libav's
-bits. PACKETS holds, until its end, packets, whose bytes and times are those of the source:
+name; or {"name": .., "mime": ..}, an attachment, which is the data. All of META is at most 264 MiB. TRACK
+describes a stream of packets, the first is number 0, at most 64: {"kind": "audio", "subtitle" or "data",
+"codec": libav's name of it, "time_base": [numerator, denominator], "format": "matroska", "mp4", "mov" or
+"mpegts", "tags": {..}, "disposition": n, "details": {.. numbers or text for people}}; the data is a media
+file of that format whose only stream has the track's codec parameters (what packets it holds means nothing).
+Dispositions are libav's bits. PACKETS holds, until its end, packets, whose bytes and times are those of the
+source:
 
     varint   4 x track + 2 x regular + key; key: decoding may begin here
     zigzag   pts in the track's time base, within 2^31 s of 0    } both only if not regular: else the track's

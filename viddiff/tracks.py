@@ -18,6 +18,8 @@ FORMATS = ("matroska", "mp4", "mov", "mpegts")
 MAX_SECONDS = 1 << 31
 MAX_JSON = 4 << 20
 """Most bytes of JSON in a chunk: read, it can take 25 times as much."""
+MAX_META = 264 << 20
+"""Most bytes of all META chunks: they are held in memory, and a pipe could bring them without end."""
 Tags = dict[str, str]
 Value = TypeVar("Value")
 
@@ -119,6 +121,7 @@ class Extras:
     video_disposition: int = 0
     attachments: list[Attachment] = field(default_factory=list)
     tracks: list[Track] = field(default_factory=list)
+    _meta_bytes: int = field(default=0, repr=False, compare=False)
 
     def pack_meta(self) -> Iterator[bytes]:
         """Payloads of the META chunks; none where there is nothing to say. LimitError if it is too much."""
@@ -134,6 +137,9 @@ class Extras:
 
     def take_meta(self, payload: bytes) -> None:
         """Add what a META chunk says. BitstreamError, LimitError."""
+        self._meta_bytes += len(payload)
+        if self._meta_bytes > MAX_META:
+            raise LimitError(f"tags, chapters and attachments take more than {MAX_META >> 20} MiB")
         values, data = _unpack_json(payload)
         if "name" in values:
             name, mime = _typed(values, "name", str), _typed(values, "mime", str)
