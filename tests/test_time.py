@@ -30,7 +30,7 @@ from viddiff.frame import Frame, VideoInfo
 from viddiff.reader import Reader
 from viddiff.schedule import frame_number, schedule
 from viddiff.tracks import Track, TrackPacket, pack_packets
-from viddiff.video import VideoReader
+from viddiff.video import VideoReader, VideoWriter
 
 
 def run(*arguments: object) -> Result:
@@ -255,6 +255,16 @@ def test_time_bases_that_libav_does_not_hold(base: Fraction) -> None:
         list(change_frames(moving_picture(16, 16, 2), info, Changes(fps=Fraction(25))))
     with pytest.raises(VideoError):
         list(change_frames(moving_picture(16, 16, 2), info, Changes(scale=(32, 32))))
+
+
+def test_the_time_that_libav_does_not_hold(tmp_path: Path) -> None:
+    """To libav it is no time at all, and it would make one up."""
+    frames = [replace(frame, pts=frame.pts - (1 << 63)) for frame in moving_picture(16, 16, 2)]
+    with pytest.raises(VideoError):
+        list(change_frames(frames, VideoInfo(16, 16), Changes(scale=(32, 32))))
+    with pytest.raises(VideoError), VideoWriter(tmp_path / "a.mp4", VideoInfo(16, 16)) as writer:
+        writer.write(frames[0])
+    assert not list(tmp_path.iterdir())
 
 
 def test_ntsc_rates_are_meant() -> None:

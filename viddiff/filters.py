@@ -10,7 +10,7 @@ import av
 
 from viddiff.config import MAX_HEIGHT, MAX_WIDTH, MIN_SIDE, Limits
 from viddiff.errors import LimitError, VideoError
-from viddiff.failures import FAILURES
+from viddiff.failures import FAILURES, NO_TIME
 from viddiff.frame import Frame, VideoInfo
 from viddiff.keyframe import PIXEL_FORMATS, picture_from_planes, planes_from_picture
 from viddiff.picture import BT709, BT2020, CHROMA_LOCATIONS, FULL, LIMITED, Layout, source_arguments
@@ -154,6 +154,8 @@ def change_frames(
 
     def pictures() -> Iterator[av.VideoFrame]:
         for frame in frames:
+            if frame.pts == NO_TIME:
+                raise OverflowError(f"a frame at {NO_TIME}")
             picture = picture_from_planes(frame.planes, info.bit_depth)
             picture.pts, picture.time_base = frame.pts, info.time_base
             picture.color_range = FULL if info.full_range else LIMITED

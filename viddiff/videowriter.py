@@ -14,7 +14,7 @@ from av.video.stream import VideoStream
 
 from viddiff.display import Display
 from viddiff.errors import VideoError
-from viddiff.failures import FAILURES
+from viddiff.failures import FAILURES, NO_TIME
 from viddiff.frame import Frame, VideoInfo
 from viddiff.interleave import Interleaver
 from viddiff.keyframe import PIXEL_FORMATS, picture_from_planes, plane_shapes, replicate
@@ -132,6 +132,8 @@ class VideoWriter:
                 if self._pipe is not None:
                     self._pipe.flush()
                 return
+            if frame.pts == NO_TIME:
+                raise OverflowError(f"a frame at {NO_TIME}")
             shapes = plane_shapes(*self._size)
             y, u, v = (replicate(plane, shape) for plane, shape in zip(frame.planes, shapes, strict=True))
             picture = picture_from_planes((y, u, v), info.bit_depth)
