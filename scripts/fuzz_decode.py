@@ -27,8 +27,8 @@ COMPILED = [
     for path in (ROOT / "viddiff").rglob("*.py")
     if re.search("^@(compiled|kernel)$", path.read_text(), re.M)
 ]
-"""What numba compiles, which it cannot while it is traced: targets of pictures leave it untraced, those of bytes
-run it as Python, which notices what compiled code does not, an index out of bounds."""
+"""What numba compiles, which it cannot while it is traced: targets of pictures leave it untraced, those of
+bytes run it as Python, which notices what compiled code does not, an index out of bounds."""
 KEPT_BYTES = 4096
 """Largest input that is kept for the way in which it ended."""
 MEMORY_MIB = 4096
