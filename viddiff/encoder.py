@@ -101,7 +101,7 @@ class LevelTotals:
 
 @dataclass
 class EncodeSummary:
-    """What came of an encode; of a size that does not grow with the frames, but for 0.3 kB a GOP."""
+    """What came of an encode. Its size does not grow with the frames, but for the digest of each GOP."""
 
     frames: int = 0
     keyframes: int = 0
