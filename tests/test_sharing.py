@@ -84,14 +84,16 @@ def test_damage_costs_the_same(whole: bytes, weights: Path, tmp_path: Path, kind
         del data[start:stop]
     elif kind == "hostile":
         data[stop - 4 : stop] = struct.pack("<I", zlib.crc32(data[start : stop - 4]))
-    if number == 0 and kind != "hostile":
-        for workers in (1, 2):
-            with pytest.raises(BitstreamError):
-                decoded(bytes(data), weights, tmp_path, workers)
-        return
-    one, two = (decoded(bytes(data), weights, tmp_path, workers) for workers in (1, 2))
-    assert same(one[0], two[0])
+    one, two = (_outcome(bytes(data), weights, tmp_path, workers) for workers in (1, 2))
     assert one[1] == two[1]
+    assert same(one[0], two[0])
+
+
+def _outcome(data: bytes, weights: Path, folder: Path, workers: int) -> tuple[list[Frame], Damage | str]:
+    try:
+        return decoded(data, weights, folder, workers)
+    except BitstreamError as error:
+        return [], str(error)
 
 
 def test_jobs_are_mini_gops_with_the_keyframes_before_them() -> None:

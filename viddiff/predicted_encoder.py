@@ -7,6 +7,7 @@ reconstruction is the decoder's.
 from collections.abc import Callable
 from dataclasses import dataclass
 from dataclasses import fields as fields_of
+from typing import Any
 
 import numpy as np
 import torch
@@ -91,20 +92,21 @@ class FrameSample:
 
 
 class _Ledger:
-    """Puts symbols into the stream and keeps account of what they are and cost."""
+    """Puts symbols into the stream and keeps account of what they cost, and of what they are if `coded` is a
+    list."""
 
-    def __init__(self, stream: SymbolEncoder, tables: TableSet) -> None:
-        self.stream, self.tables = stream, tables
+    def __init__(self, stream: SymbolEncoder, tables: TableSet, coded: list[CodedSymbols] | None) -> None:
+        self.stream, self.tables, self.coded = stream, tables, coded
         self.bits = {field.name: 0.0 for field in fields_of(TableSet)}
-        self.coded: list[CodedSymbols] = []
 
-    def put(self, kind: str, symbols: NDArray[np.int64], indexes: NDArray[np.int64]) -> None:
+    def put(self, kind: str, symbols: NDArray[Any], indexes: NDArray[Any]) -> None:
         tables: Tables = getattr(self.tables, kind)
         chosen = indexes >= 0
-        coded = CodedSymbols(kind, symbols[chosen], indexes[chosen])
-        self.stream.put(coded.symbols, coded.indexes, tables)
-        self.bits[kind] += tables.total_bits(coded.symbols, coded.indexes)
-        self.coded.append(coded)
+        symbols, indexes = symbols[chosen], indexes[chosen]
+        self.stream.put(symbols, indexes, tables)
+        self.bits[kind] += tables.total_bits(symbols, indexes)
+        if self.coded is not None:
+            self.coded.append(CodedSymbols(kind, symbols.astype(np.int64), indexes.astype(np.int64)))
 
 
 class _MotionEncoder:
@@ -165,8 +167,8 @@ class _CodedLatents:
 
     z: tuple[NDArray[np.int64], NDArray[np.int64]] | None
     """Symbols and table indexes; None: all zero."""
-    y: list[tuple[NDArray[np.int64], NDArray[np.int64]]]
-    """The same of both steps."""
+    y: list[tuple[NDArray[np.int16], NDArray[np.int16]]]
+    """The same of both steps, only what is coded: there are many, of large pictures."""
     y_hat: Tensor
     bits: float
 
@@ -184,16 +186,18 @@ def _code_latents(
     z_symbols, z_indexes = z
     used = bool(z_symbols.any())
     bits = codec.tables.z.total_bits(z_symbols, z_indexes) if used else 0.0
-    steps: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
-    worth = (prediction.steps / STEP_UNIT).expand_as(y).cpu().numpy() ** 2
-    worth[:, 64:] *= CHROMA_WEIGHT
+    steps: list[tuple[NDArray[np.int16], NDArray[np.int16]]] = []
+    channel_worth = (prediction.steps / STEP_UNIT).cpu().numpy() ** 2
+    channel_worth[:, 64:] *= CHROMA_WEIGHT
+    worth = np.broadcast_to(channel_worth, y.shape)
 
     def write(mean: Tensor, index: Tensor, mask: Tensor) -> Tensor:
         nonlocal bits
         indexes = table_indexes(index, mask, first)
         values = ((y - mean / SYMBOL_UNIT) * mask).cpu().numpy()
         symbols = quantise(values, indexes, worth, lmbda, codec.tables.y, SYMBOL_MAX)
-        steps.append((symbols, indexes))
+        coded = indexes >= 0
+        steps.append((symbols[coded].astype(np.int16), indexes[coded].astype(np.int16)))
         bits += codec.tables.y.total_bits(*steps[-1])
         return torch.from_numpy(symbols.astype(np.float32)).to(y.device)
 
@@ -218,7 +222,7 @@ class _Attempt:
     stream: SymbolEncoder
     reference: Reference
     stats: FrameStats
-    sample: FrameSample
+    sample: FrameSample | None
     cost: float
     """Bits, and squared error in bits."""
 
@@ -252,12 +256,13 @@ def encode_frame(
             stream.another(),
             bit_depth,
             effort.try_hyper,
+            collect is not None,
         )
         for price in effort.motion_prices
     )
     best = min(attempts, key=lambda attempt: attempt.cost)
     stream.append(best.stream)
-    if collect is not None:
+    if collect is not None and best.sample is not None:
         collect(best.sample)
     return best.reference, best.stats
 
@@ -272,8 +277,9 @@ def _attempt(
     stream: SymbolEncoder,
     bit_depth: int,
     try_hyper: bool,
+    sampled: bool,
 ) -> _Attempt:
-    """Encode one frame with the motion that was found."""
+    """Encode one frame with the motion that was found; sampled: whether to keep what training needs."""
     lmbda, device = lmbda_of_step(step), planes[0].device
     both = (fields[0].vectors, fields[1].vectors)
     x = pack(planes)
@@ -301,7 +307,8 @@ def _attempt(
         key=lambda latents: latents.bits,
     )
 
-    ledger = _Ledger(stream, codec.tables)
+    symbols: list[CodedSymbols] | None = [] if sampled else None
+    ledger = _Ledger(stream, codec.tables, symbols)
     moded = any(modes.any() for modes, _ in coded_modes)
     templates = [fields[0].kind + MODES_FOLLOW * moded, fields[1].kind]
     stream.put_bits(np.array([step, *templates, int(coded.z is None)]), HEADER_WIDTHS)
@@ -315,21 +322,23 @@ def _attempt(
             ledger.put("modes", modes, indexes)
     if coded.z is not None:
         ledger.put("z", *coded.z)
-    for symbols, indexes in coded.y:
-        ledger.put("y", symbols, indexes)
+    for step_symbols in coded.y:
+        ledger.put("y", *step_symbols)
     reference = finish(codec, plan, coded.y_hat, prediction, both, bit_depth)
-    trees = [[level[0].cpu().numpy().astype(np.int64) for level in field.levels] for field in fields]
-    sample = FrameSample(
-        x,
-        first,
-        second,
-        step,
-        plan.level,
-        (trees[0], trees[1]),
-        (fields[0].others.cpu().numpy(), fields[1].others.cpu().numpy()),
-        (conditions[0], conditions[1]),
-        ledger.coded,
-    )
+    sample = None
+    if symbols is not None:
+        trees = [[level[0].cpu().numpy().astype(np.int64) for level in field.levels] for field in fields]
+        sample = FrameSample(
+            x,
+            first,
+            second,
+            step,
+            plan.level,
+            (trees[0], trees[1]),
+            (fields[0].others.cpu().numpy(), fields[1].others.cpu().numpy()),
+            (conditions[0], conditions[1]),
+            symbols,
+        )
     predicted = unpack(prediction.samples, 10)[0]
     stats = FrameStats(
         plan.time,
