@@ -746,8 +746,9 @@ import os, sys
 from socket import AF_UNIX
 
 def refuse(event, arguments):
-    local = getattr(arguments[0], "family", None) == AF_UNIX if arguments else False
-    if event.startswith("socket.") and not local and event not in ("socket.__new__", "socket.gethostname"):
+    if not event.startswith("socket.") or event in ("socket.__new__", "socket.gethostname"):
+        return
+    if getattr(arguments[0], "family", None) != AF_UNIX:
         with open(os.environ["REPORT"], "a") as report:
             print(event, file=report)
         raise PermissionError(event)
