@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from viddiff.checkpoint import Codec
-from viddiff.config import lmbda_of_step, qp_of_step, step_of_quality
+from viddiff.config import LEVELS, lmbda_of_step, qp_of_step, step_of_quality
 from viddiff.container import KeyChunk, PredictedChunk
 from viddiff.digest import GopDigest
 from viddiff.effort import PRESETS, Effort
@@ -35,6 +35,8 @@ KEY_OFFSETS = (-3.5, -3.6, -11.0)
 the least."""
 LIVE_KEY_OFFSET = -8.0
 """The same where the frames to come cannot be waited for."""
+_SEARCHED_BYTES = 200 << 20
+"""Interpolated references that wait for further frames: all that are needed, unless pictures are large."""
 STILL_OFFSET = -3.0
 STILL_SHARE = 0.5
 """An anchor is tried as a still if, predicted, it costs this share of the GOP's keyframe."""
@@ -167,17 +169,24 @@ class GopEncoder:
             self._forget()
 
     def _mini_gop(self, frames: list[Frame]) -> tuple[PredictedChunk, list[Frame]]:
-        info, previous = self.info, max(self.state)
+        previous = max(self.state)
         anchor, *others = self._plan(previous, frames)
         stream, still = self._anchor(anchor, frames[anchor.time - previous - 1])
+        shown = {anchor.time: self._shown(anchor.time, frames[anchor.time - previous - 1])}
         for item in others:
-            self._count(self._predict(item, frames[item.time - previous - 1], stream))
-        decoded = [
-            frame_of(self.state[previous + i].planes, info.width, info.height, info.bit_depth, frame.pts)
-            for i, frame in enumerate(frames, 1)
-        ]
+            frame = frames[item.time - previous - 1]
+            self._count(self._predict(item, frame, stream))
+            shown[item.time] = self._shown(item.time, frame)
+            if item.level == LEVELS - 1:  # nothing refers to it, and large pictures take much memory
+                del self.state[item.time]
         self._forget()
-        return PredictedChunk(tuple(f.pts for f in frames), pack_mini_gop(still, stream.finish())), decoded
+        chunk = PredictedChunk(tuple(f.pts for f in frames), pack_mini_gop(still, stream.finish()))
+        return chunk, [shown[time] for time in sorted(shown)]
+
+    def _shown(self, time: int, frame: Frame) -> Frame:
+        """The reconstruction of `frame`, coded at `time`."""
+        info = self.info
+        return frame_of(self.state[time].planes, info.width, info.height, info.bit_depth, frame.pts)
 
     def _plan(self, previous: int, frames: list[Frame]) -> list[FramePlan]:
         return plan(previous, len(frames), not self.options.low_delay)
@@ -237,6 +246,8 @@ class GopEncoder:
 
     def _searched(self, time: int) -> SearchReference:
         if time not in self.searched:
+            while sum(known.phases.nbytes for known in self.searched.values()) > _SEARCHED_BYTES:
+                del self.searched[next(iter(self.searched))]
             self.searched[time] = SearchReference.of(_luma8(self.state[time].planes))
         return self.searched[time]
 
