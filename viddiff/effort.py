@@ -35,7 +35,7 @@ PRESETS = {
         key_preset=3,
         try_hyper=False,
         motion_prices=(1.0,),
-        search=SearchEffort(flow=0, coarse_steps=(16, 8, 4, 2, 1), fine_steps=(2, 1), rounds=2),
+        search=SearchEffort(flow=0, coarse_steps=(16, 8, 4, 2, 1), fine_steps=(2, 1), rounds=1),
     ),
     "default": Effort(
         key_preset=0,
