@@ -92,7 +92,7 @@ class Team:
 def prepare(module: str) -> None:
     """Begin to load `module`, which does the work, for processes to come, while this one goes on."""
     if _METHOD == "forkserver":
-        multiprocessing.set_forkserver_preload([module])
+        multiprocessing.set_forkserver_preload(["viddiff.quickstart", module])
         with _ctrl_c_ignored():  # by its processes, too
             forkserver.ensure_running()
 

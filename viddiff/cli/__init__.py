@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import click
 
+import viddiff.quickstart  # noqa: F401
 from viddiff import __version__
 from viddiff.cli.decode import decode_command
 from viddiff.cli.encode import encode_command
