@@ -782,18 +782,25 @@ for command in (
     ["info", folder + "/a.vdf"],
     ["info", "--model", "--weights", weights],
     ["decode", folder + "/a.vdf", folder + "/a.mkv", "--weights", weights, "--workers", "2"],
+    ["selftest"],
+    ["train", "--data", folder + "/footage", "--out", folder + "/w.safetensors", "--init", weights,
+     "--steps", "1", "--batch", "1", "--max-minutes", "0.1"],
 ):
     main(command, standalone_mode=False)
 """
 
 
 def test_no_network_is_used(weights: Path, tmp_path: Path) -> None:
-    """By encoding, describing and decoding, one process and several; libav, unseen here, has a test below."""
+    """By any command, one process and several; libav, unseen here, has a test below."""
     clip, report, folder = tmp_path / "clip.mkv", tmp_path / "report", tmp_path / "hook"
     folder.mkdir()
+    (tmp_path / "footage").mkdir()
     (folder / "sitecustomize.py").write_text(NO_NETWORK)
     with VideoWriter(clip, VideoInfo(16, 16), lossless=True) as writer:
         for frame in moving_picture(16, 16, 5):
+            writer.write(frame)
+    with VideoWriter(tmp_path / "footage" / "a.y4m", VideoInfo(256, 256)) as writer:
+        for frame in moving_picture(256, 256, 9):
             writer.write(frame)
     env = environment(REPORT=str(report))
     env["PYTHONPATH"] = os.pathsep.join((str(folder), env["PYTHONPATH"]))
@@ -803,6 +810,7 @@ def test_no_network_is_used(weights: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "a.mkv").exists()
+    assert (tmp_path / "w.safetensors").exists()
     said = report.read_text().split()
     assert set(said) == {"begun"}, said
     assert len(said) >= 2, "the processes were watched, too"

@@ -8,8 +8,9 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from viddiff import selftest
+from viddiff import checkpoint, selftest
 from viddiff.cli import main
+from viddiff.machine import released_weights
 
 
 @pytest.fixture(autouse=True)
@@ -21,14 +22,17 @@ def _keep_threads() -> object:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The golden folder with one small file, of the first release: unknown weights stand for the latest."""
+    """The golden folder with two small files, of the first release and of today's, in this order."""
     source, copy = selftest.golden_folder(), tmp_path / "golden"
     copy.mkdir()
     known = json.loads((source / "hashes.json").read_text())
-    first = [name for name in known if name.endswith("-4e3f7513.vdf")]
-    name = min(first, key=lambda name: (source / name).stat().st_size)
-    shutil.copy(source / name, copy)
-    (copy / "hashes.json").write_text(json.dumps({name: known[name]}))
+    kept = {}
+    for digest in ("4e3f7513", checkpoint.stated_hash(released_weights())):
+        made = [name for name in known if known[name]["weights"].startswith(digest)]
+        name = min(made, key=lambda name: (source / name).stat().st_size)
+        shutil.copy(source / name, copy)
+        kept[name] = known[name]
+    (copy / "hashes.json").write_text(json.dumps(kept))
     monkeypatch.setattr(selftest, "golden_folder", lambda: copy)
     return copy
 
@@ -40,11 +44,21 @@ def test_this_machine_passes(folder: Path) -> None:
     assert all(line.endswith("same") for line in result.stdout.splitlines()[1:])
 
 
+@pytest.mark.parametrize("everything", [False, True])
+def test_files_of_past_releases_wait_for_all(folder: Path, everything: bool) -> None:
+    result = CliRunner().invoke(main, ["selftest", "--json", *["--all"] * everything])
+    assert result.exit_code == 0, result.output
+    checked = {(check["file"], check["threads"]) for check in json.loads(result.stdout)["checks"]}
+    files = list(json.loads((folder / "hashes.json").read_text()))
+    assert {(name, threads) for name in files[not everything :] for threads in (1, 2)} <= checked
+    assert (files[0] in {name for name, _ in checked}) == everything
+
+
 @pytest.mark.parametrize("damage", ["hash", "file", "weights"])
 def test_differences_are_found(folder: Path, damage: str) -> None:
     ledger = folder / "hashes.json"
     known = json.loads(ledger.read_text())
-    (name,) = known
+    name, _ = known
     if damage == "file":
         data = bytearray((folder / name).read_bytes())
         data[-60] ^= 1
@@ -52,7 +66,7 @@ def test_differences_are_found(folder: Path, damage: str) -> None:
     else:
         known[name]["frames" if damage == "hash" else "weights"] = "00" * 32
         ledger.write_text(json.dumps(known))
-    result = CliRunner().invoke(main, ["selftest"])
+    result = CliRunner().invoke(main, ["selftest", "--all"])
     assert result.exit_code == 1
     assert "decoded files differ" in result.stderr
     assert ("was made with the weights" in result.stdout) == (damage == "weights")

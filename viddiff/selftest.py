@@ -44,13 +44,16 @@ def frames_hash(data: bytes, codec: checkpoint.Codec) -> str:
     return digest.hexdigest()
 
 
-def checks(folder: Path) -> Iterator[Check]:
-    """Decode every golden file in `folder` with the released weights that it was made with.
+def checks(folder: Path, weights: set[str] | None = None) -> Iterator[Check]:
+    """Decode the golden files in `folder` with the released weights that each was made with.
 
-    On every device, and on the CPU with 1 and 2 threads. Raises ViddiffError if there is no file.
+    On every device, and on the CPU with 1 and 2 threads. weights: their hashes, in hex, if only files of some
+    are to be decoded. Raises ViddiffError if there is no file.
     """
     ledger = folder / "hashes.json"
     known: dict[str, dict[str, str]] = json.loads(ledger.read_text()) if ledger.exists() else {}
+    if weights is not None:
+        known = {name: entry for name, entry in known.items() if entry["weights"] in weights}
     if not known:
         raise ViddiffError(f"{folder} holds no golden files")
     for device, threads in [("cpu", 1), ("cpu", 2)] + [("cuda", 1)] * torch.cuda.is_available():

@@ -1,24 +1,37 @@
 """`viddiff selftest`."""
 
+from dataclasses import asdict
+
 import click
 
+from viddiff.cli import shared
 from viddiff.errors import ViddiffError
 
 
 @click.command("selftest")
-def selftest_command() -> None:
+@click.option("--all", "everything", is_flag=True, help="Files of all past releases, too: a minute or two.")
+@shared.json_option
+def selftest_command(everything: bool, as_json: bool) -> None:
     """Check that this machine decodes to the very frames that all others do.
 
     \b
-    Example:
+    Examples:
       viddiff selftest
+      viddiff selftest --all
     """
+    from viddiff import checkpoint
+    from viddiff.machine import released_weights
     from viddiff.selftest import checks, golden_folder
 
-    failed = 0
-    click.echo(f"{'device':8}{'threads':9}{'file':36}result")
-    for check in checks(golden_folder()):
-        click.echo(f"{check.device:8}{check.threads:<9}{check.file:36}{check.result}")
-        failed += check.result != "same"
-    if failed:
+    weights = None if everything else {checkpoint.stated_hash(released_weights())}
+    done = []
+    if not as_json:
+        click.echo(f"{'device':8}{'threads':9}{'file':36}result")
+    for check in checks(golden_folder(), weights):
+        done.append(check)
+        if not as_json:
+            click.echo(f"{check.device:8}{check.threads:<9}{check.file:36}{check.result}")
+    if as_json:
+        shared.print_json({"checks": [asdict(check) for check in done]})
+    if failed := sum(check.result != "same" for check in done):
         raise ViddiffError(f"{failed} decoded files differ: do not trust this machine's output")
