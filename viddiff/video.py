@@ -40,8 +40,11 @@ _SEEKABLE = ("matroska", "mov", "mpegts")
 """Formats that can be entered at any keyframe, and state times."""
 _EARLIER = (0, 4, 16)
 """Seconds before the time that is wanted at which a keyframe is looked for, one after the other."""
+_UNDATED = 8
+"""Frames at the beginning that are looked through for one with a time."""
 _MISSING = 0.5
 """Seconds that have to be missing of a file before it counts as cut off."""
+_GIVEN_TIME = "frames without a time were given one by the frame rate"
 
 
 class VideoReader:
@@ -81,8 +84,8 @@ class VideoReader:
             first = next(pictures, None)
             if first is None:
                 raise VideoError(f"{self._name} has no frame that can be decoded{self._hint()}")
-            pictures = itertools.chain([first], pictures)
             self._original = self._describe(first, stream, start, frames)
+            pictures = self._dated(itertools.chain([first], pictures))
             self.info = self._changes.of(self._original)
             self._formatter = Formatter(replace(self.info, time_base=self._original.time_base))
             if isinstance(start, Fraction):
@@ -300,15 +303,32 @@ class VideoReader:
         if lost:
             self._note(f"left out of the pictures: {', '.join(lost)}")
 
+    def _dated(self, pictures: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+        """`pictures`; if the first have no time, one by the first time that comes soon. libav, for one, loses
+        times before 0 of Matroska."""
+        early = list[av.VideoFrame]()
+        while not self._demuxer.live and len(early) < _UNDATED and (found := next(pictures, None)):
+            early.append(found)
+            if found.pts is not None:
+                for distance, picture in enumerate(reversed(early[:-1]), 1):
+                    picture.pts = found.pts - distance * self._step
+                    self._note(_GIVEN_TIME)
+                break
+        return itertools.chain(early, pictures)
+
+    @property
+    def _step(self) -> int:
+        """Between frames, in the source's time base, as far as that tells."""
+        return max(1, round(1 / (self._original.frame_rate * self._original.time_base)))
+
     def _timed(self, pictures: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
         """Every picture with a time; missing times are filled in, others moved where they must be."""
-        step = max(1, round(1 / (self._original.frame_rate * self._original.time_base)))
-        expected, earliest = 0, None
+        step, expected, earliest = self._step, 0, None
         for picture in pictures:
             pts = picture.pts
             if pts is None:
                 pts = expected
-                self._note("frames without a time were given one by the frame rate")
+                self._note(_GIVEN_TIME)
             if earliest is not None and pts < earliest:
                 pts = earliest
                 self._note("times that did not increase were moved")
