@@ -26,6 +26,7 @@ from click.testing import CliRunner
 from conftest import coded, moving_picture, same
 
 import viddiff
+from viddiff import trackfile
 from viddiff.access import ReadOptions
 from viddiff.checkpoint import Codec
 from viddiff.cli import main
@@ -53,7 +54,7 @@ from viddiff.machine import Machine
 from viddiff.parallel import decode_video
 from viddiff.reader import Reader
 from viddiff.recovery import Damage
-from viddiff.trackfile import TrackFile
+from viddiff.trackfile import PassingTracks, TrackFile
 from viddiff.tracks import Track, TrackPacket, pack_packets
 from viddiff.video import VideoReader, VideoWriter
 
@@ -739,6 +740,26 @@ def test_packets_of_nothing_cost_no_memory(victim: bytes) -> None:
 
     assert traced(work) < 20 * len(payload)
     assert counts == [15_000]
+
+
+@pytest.mark.parametrize("kind", [TrackFile, PassingTracks])
+def test_packets_without_end_before_a_frame(
+    victim: bytes, monkeypatch: pytest.MonkeyPatch, kind: type[TrackFile]
+) -> None:
+    """They are not gathered without end, out of a file or a pipe; all of them together may be more."""
+    monkeypatch.setattr(trackfile, "WAITING_BYTES", 4000)
+    packets = PACKETS, pack_packets([TrackPacket(0, 0, 1, True, bytes(1500))])
+    header, *frames, index, end = split(victim)
+    track = (TRACK, Track("audio", "opus", Fraction(1, 25), "matroska", b"").pack())
+    spread = [piece for frame in frames for piece in (packets, packets, frame)]
+    source = kind(io.BytesIO(joined([header, track, *spread, index, end])))
+    count = sum(1 for _ in source.packets())
+    if isinstance(source, PassingTracks):
+        count += sum(sum(1 for _ in source.packets()) for _ in source.scan())
+    assert count == 2 * len(frames)
+    assert count * 1500 > trackfile.WAITING_BYTES
+    with pytest.raises(LimitError, match="before a frame"):
+        kind(io.BytesIO(joined([header, track, *[packets] * 3, *frames, index, end])))
 
 
 NO_NETWORK = """

@@ -97,7 +97,7 @@ def test_missing_times_are_given_by_the_rate_and_said(tmp_path: Path) -> None:
 
 
 def test_times_before_0_that_libav_loses_are_found_again(tmp_path: Path) -> None:
-    """Matroska from five frames before 0: its demuxer gives those no time. Sound, if there is, keeps its own."""
+    """Matroska from five frames before 0: its demuxer gives those no time."""
     with av.open(str(tmp_path / "a.mkv"), "w", options={"avoid_negative_ts": "disabled"}) as container:
         stream = container.add_stream("libx264", rate=10, options={"bf": "0"})
         stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"

@@ -14,6 +14,8 @@ from viddiff.tracks import Extras, TrackPacket, unpack_packets
 
 _BEFORE = {False: Fraction(1), True: Fraction(10)}
 """Seconds by which packets may begin before a frame that they last to, by whether there are subtitles."""
+WAITING_BYTES = 1 << 28
+"""PACKETS that may be read before one of them is wanted, as where a part of a stream is skipped."""
 
 
 class TrackFile:
@@ -32,7 +34,8 @@ class TrackFile:
         read.
         """
         self.extras = Extras()
-        self._ready: deque[Iterator[TrackPacket]] = deque()
+        self._ready: deque[tuple[Iterator[TrackPacket], int]] = deque()
+        self._waiting = 0
         self._begun = False
         self.reader = Reader(file, limits, self._take)
         self._scan = self.reader.scan(on_fault)
@@ -59,9 +62,11 @@ class TrackFile:
     def _pop(self) -> TrackPacket | None:
         """The next packet of those that have been read."""
         while self._ready:
-            if (packet := next(self._ready[0], None)) is not None:
+            packets, size = self._ready[0]
+            if (packet := next(packets, None)) is not None:
                 return packet
             self._ready.popleft()
+            self._waiting -= size
         return None
 
     def _skip_to(self, reader: Reader, start: Start) -> None:
@@ -78,10 +83,16 @@ class TrackFile:
             if early:
                 reader.seek(early[-1])
                 self._ready.clear()
+                self._waiting = 0
 
     def _take(self, kind: int, payload: bytes) -> None:
         if kind == PACKETS:
-            self._ready.append(unpack_packets(payload, self.extras.tracks))
+            self._waiting += len(payload)
+            if self._waiting > WAITING_BYTES:
+                raise LimitError(
+                    f"more than {WAITING_BYTES >> 20} MiB of sound and subtitles come before a frame"
+                )
+            self._ready.append((unpack_packets(payload, self.extras.tracks), len(payload)))
         elif kind in (META, TRACK) and self._begun:
             raise BitstreamError("META or TRACK comes after a frame")
         elif kind == META:
