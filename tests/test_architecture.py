@@ -26,7 +26,7 @@ OWNERS = {
     "llvmlite": {"hadamard"},
 }
 LAYERS = [
-    {"errors", "config", "effort", "failures", "__init__", "compiled"},
+    {"errors", "config", "effort", "failures", "__init__", "compiled", "quickstart"},
     {"figure"},
     {"display"},
     {"frame"},

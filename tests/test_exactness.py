@@ -20,6 +20,7 @@ from viddiff.container import KeyChunk
 from viddiff.errors import CheckpointError
 from viddiff.frame import Frame
 from viddiff.machine import prepare_process
+from viddiff.models import strips
 from viddiff.models.layers import ACTIVATION_MAX, EXACT_LIMIT, IntConv2d
 from viddiff.reader import Reader
 
@@ -234,15 +235,45 @@ def test_int8_minimum_is_refused() -> None:
         layer.set_integers(torch.full((1, 2, 1, 1), -128, dtype=torch.int8), torch.zeros(1), torch.zeros(1))
 
 
-def test_wild_networks_stay_exact() -> None:
+def wild() -> Codec:
     """Weights as no training leaves them, so that every activation hits its limits."""
     model, motion = checkpoint.fresh(TINY)
     with torch.no_grad():
         for network in (model.predictor, model.synthesis_transform, model.entropy_parameters, motion):
             for parameter in network.parameters():
                 parameter.mul_(4)
-    codec = checkpoint.codec_of(model, motion, checkpoint.parametric_tables())
+    return checkpoint.codec_of(model, motion, checkpoint.parametric_tables())
+
+
+def test_wild_networks_stay_exact() -> None:
+    codec = wild()
     data, shown, _ = coded(codec, moving_picture(48, 32, 4))
     assert digest(decode(io.BytesIO(data), codec)) == digest(iter(shown))
     with torch.backends.mkldnn.flags(enabled=False):
         assert digest(decode(io.BytesIO(data), codec)) == digest(iter(shown))
+
+
+@pytest.mark.parametrize("height", [144, 208, 272])
+@torch.inference_mode()
+def test_strips_of_large_pictures_are_what_the_whole_is(monkeypatch: pytest.MonkeyPatch, height: int) -> None:
+    """Two strips or more, the last one short or not, of networks in which all reaches as far as it can."""
+    model, rng = wild().model, torch.Generator().manual_seed(height)
+    first, second, z_hat = (
+        torch.randint(low, high, (1, channels, height // scale, 64 // scale), generator=rng).float()
+        for low, high, channels, scale in ((0, 1024, 6, 2), (0, 1024, 6, 2), (-9, 9, TINY.hyper, 16))
+    )
+
+    def symbols(mean: Tensor, index: Tensor, mask: Tensor) -> Tensor:
+        return ((mean + index) % 99 - 49) * mask
+
+    def results() -> list[Tensor]:
+        prediction = model.predict(first, second, torch.tensor([30]), torch.tensor([1]))
+        y_hat = model.code_latents(z_hat, prediction, symbols)
+        return [prediction.samples, *prediction.contexts, y_hat, model.reconstruct(y_hat, prediction)]
+
+    whole, rows = results(), list[int]()
+    monkeypatch.setattr(strips, "POSITIONS", 64)
+    model.predictor.register_forward_pre_hook(lambda _, inputs: rows.append(inputs[0].shape[2] * 2))
+    assert all(torch.equal(*pair) for pair in zip(whole, results(), strict=True))
+    assert len(rows) == -(-height // 64)
+    assert max(rows) < height

@@ -19,6 +19,7 @@ from viddiff.grouping import Group
 from viddiff.keyframe import decode_still, encode_still
 from viddiff.lookahead import persistence
 from viddiff.models.planes import Planes, frame_of, planes_of
+from viddiff.motion_search import search_motion
 from viddiff.packet import pack_mini_gop
 from viddiff.predicted_encoder import FrameSample, FrameStats, encode_frame, squared_error
 from viddiff.search import SearchReference
@@ -35,7 +36,7 @@ KEY_OFFSETS = (-3.5, -3.6, -11.0)
 the least."""
 LIVE_KEY_OFFSET = -8.0
 """The same where the frames to come cannot be waited for."""
-_SEARCHED_BYTES = 200 << 20
+_SEARCHED_BYTES = 128 << 20
 """Interpolated references that wait for further frames: all that are needed, unless pictures are large."""
 STILL_OFFSET = -3.0
 STILL_SHARE = 0.5
@@ -222,16 +223,30 @@ class GopEncoder:
         return SymbolEncoder(self.options.entropy)  # type: ignore[arg-type]
 
     def _predict(self, item: FramePlan, frame: Frame, stream: SymbolEncoder) -> FrameStats:
+        references = self.state[item.first], self.state[item.second]
+        planes = planes_of(frame, self.info.bit_depth, self.codec.device)
+        step, effort = self._step(item), self.options.effort
+        motion = search_motion(
+            self.codec,
+            item,
+            references,
+            (self._searched(item.first), self._searched(item.second)),
+            _luma8(planes),
+            effort,
+            lmbda_of_step(step),
+        )
+        while sum(known.phases.nbytes for known in self.searched.values()) > _SEARCHED_BYTES:
+            del self.searched[next(iter(self.searched))]
         self.state[item.time], stats = encode_frame(
             self.codec,
             item,
-            (self.state[item.first], self.state[item.second]),
-            planes_of(frame, self.info.bit_depth, self.codec.device),
-            self._step(item),
-            (self._searched(item.first), self._searched(item.second)),
+            references,
+            planes,
+            step,
+            motion,
             stream,
             self.info.bit_depth,
-            self.options.effort,
+            effort,
             self.collect,
         )
         return stats
@@ -246,8 +261,6 @@ class GopEncoder:
 
     def _searched(self, time: int) -> SearchReference:
         if time not in self.searched:
-            while sum(known.phases.nbytes for known in self.searched.values()) > _SEARCHED_BYTES:
-                del self.searched[next(iter(self.searched))]
             self.searched[time] = SearchReference.of(_luma8(self.state[time].planes))
         return self.searched[time]
 

@@ -117,7 +117,7 @@ class SymbolEncoder:
 
     def __init__(self, coder: Coder = "ans") -> None:
         self._coder = coder
-        self._steps: list[tuple[NDArray[np.int32], _Model]] = []
+        self._steps: list[tuple[NDArray[np.int16], _Model]] = []
 
     def another(self) -> Self:
         """An empty one of the same coder."""
@@ -148,14 +148,14 @@ class SymbolEncoder:
 
     def _put(self, ranks: Int64s, indexes: Int64s, models: list[_Model]) -> None:
         order, groups = _groups(indexes, len(models))
-        ordered = ranks[order].astype(np.int32)
+        ordered = ranks[order].astype(np.int16)  # there are millions, of large pictures
         self._steps += [(ordered[start:stop], models[i]) for i, start, stop in groups]
 
     def finish(self) -> bytes:
         if self._coder == "ans":
             stack = constriction.stream.stack.AnsCoder()
             for ranks, model in reversed(self._steps):
-                stack.encode_reverse(ranks, model[0])
+                stack.encode_reverse(ranks.astype(np.int32), model[0])
             return bytes(stack.get_compressed().astype("<u4").tobytes().rstrip(b"\0"))
         queue = constriction.symbol.QueueEncoder()
         for ranks, model in self._steps:

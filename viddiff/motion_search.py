@@ -5,11 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from viddiff import search
 from viddiff.block_search import Field
 from viddiff.checkpoint import Codec
+from viddiff.effort import Effort
 from viddiff.gop import FramePlan
 from viddiff.models.motion_prior import LEVEL_FACTORS, VECTOR_MAX, coarse
 from viddiff.templates import KINDS, Reference, other_templates, template
@@ -42,7 +44,26 @@ class FoundField:
         ]
 
 
-class MotionSearch:
+@torch.inference_mode()
+def search_motion(
+    codec: Codec,
+    plan: FramePlan,
+    references: tuple[Reference, Reference],
+    searched: tuple[search.SearchReference, search.SearchReference],
+    target: NDArray[np.uint8],
+    effort: Effort,
+    lmbda: float,
+) -> list[tuple[FoundField, FoundField]]:
+    """Both fields of a frame with the luma `target` (H, W), for each of the effort's prices of motion.
+
+    lmbda: squared error that is worth a bit of anything but motion.
+    """
+    first, second = (search.FieldSearch(target, s, effort.search) for s in searched)
+    seek = _MotionSearch(codec, plan, references, searched, (first, second))
+    return [seek(effort.search.rounds, price * lmbda) for price in effort.motion_prices]
+
+
+class _MotionSearch:
     """The search of a frame's two fields."""
 
     def __init__(

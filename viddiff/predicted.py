@@ -69,12 +69,12 @@ def finish(
     return Reference(plan.time, planes, ((plan.first, vectors[0]), (plan.second, vectors[1])))
 
 
-def table_indexes(index: Tensor, mask: Tensor | None, first: int = 0) -> NDArray[np.int64]:
+def table_indexes(index: Tensor, mask: Tensor | None, first: int = 0) -> NDArray[np.int16]:
     """Table indexes for the entropy coder, counted from `first`; -1 (zero, not coded) for table 0 and
     outside the mask."""
     coded = index if mask is None else index * mask
-    indexes = coded.to(torch.int64).cpu().numpy()
-    return np.where(indexes == 0, -1, indexes + first)
+    indexes: NDArray[np.int16] = coded.to(torch.int16).cpu().numpy()
+    return np.where(indexes == 0, np.int16(-1), indexes + np.int16(first))
 
 
 class _MotionDecoder:

@@ -1,4 +1,4 @@
-"""Encoding of one predicted frame: motion search, analysis, rate-distortion optimised quantisation.
+"""Encoding of one predicted frame with motion that was found: analysis, rate-distortion optimisation.
 
 Everything that decides is here, everything that decoding depends on comes from `predicted`, so the
 reconstruction is the decoder's.
@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from viddiff import search
 from viddiff.checkpoint import Codec, TableSet
 from viddiff.config import CHROMA_WEIGHT, lmbda_of_step
 from viddiff.effort import Effort
@@ -27,7 +26,7 @@ from viddiff.models.modes import code_modes
 from viddiff.models.motion_prior import MergeCandidates
 from viddiff.models.planes import Planes, pack, unpack
 from viddiff.models.residual import STEP_UNIT, SYMBOL_UNIT
-from viddiff.motion_search import FoundField, MotionSearch
+from viddiff.motion_search import FoundField
 from viddiff.predicted import HEADER_WIDTHS, MODES_FOLLOW, finish, predict, table_indexes
 from viddiff.templates import Reference, motion_condition
 
@@ -138,26 +137,26 @@ class _MotionEncoder:
 
 def quantise(
     values: NDArray[np.float32],
-    indexes: NDArray[np.int64],
+    indexes: NDArray[np.int16],
     worth: NDArray[np.float32],
     lmbda: float,
     tables: Tables,
     largest: int,
-) -> NDArray[np.int64]:
+) -> NDArray[np.int16]:
     """Rate-distortion optimised symbols: for each of `values` the best of its nearest two integers and zero.
 
     worth: squared error that a difference of one makes, of the shape of values; lmbda: squared error per bit;
     largest: limit of the result.
     """
-    nearest = np.rint(np.abs(values)).clip(0, largest).astype(np.int64)
+    nearest = np.rint(np.abs(values)).clip(0, largest).astype(np.int16)
     nearest[indexes < 0] = 0
     where = np.nonzero(nearest)
     wanted, value, table, scale = nearest[where], np.abs(values[where]), indexes[where], worth[where]
     options = np.stack((wanted, wanted - 1, np.zeros_like(wanted)))
     costs = [scale * (value - o) ** 2 + lmbda * tables.bits(o, table) for o in options]
     best = np.take_along_axis(options, np.argmin(costs, axis=0)[None], 0)[0]
-    symbols: NDArray[np.int64] = np.zeros_like(nearest)
-    symbols[where] = best * np.sign(values[where]).astype(np.int64)
+    symbols: NDArray[np.int16] = np.zeros_like(nearest)
+    symbols[where] = best * np.sign(values[where]).astype(np.int16)
     return symbols
 
 
@@ -165,10 +164,10 @@ def quantise(
 class _CodedLatents:
     """One way to code a frame's latents."""
 
-    z: tuple[NDArray[np.int64], NDArray[np.int64]] | None
+    z: tuple[NDArray[np.int16], NDArray[np.int16]] | None
     """Symbols and table indexes; None: all zero."""
     y: list[tuple[NDArray[np.int16], NDArray[np.int16]]]
-    """The same of both steps, only what is coded: there are many, of large pictures."""
+    """The same of both steps, only what is coded."""
     y_hat: Tensor
     bits: float
 
@@ -176,7 +175,7 @@ class _CodedLatents:
 def _code_latents(
     codec: Codec,
     y: Tensor,
-    z: tuple[NDArray[np.int64], NDArray[np.int64]],
+    z: tuple[NDArray[np.int16], NDArray[np.int16]],
     prediction: Prediction,
     first: int,
     lmbda: float,
@@ -197,7 +196,7 @@ def _code_latents(
         values = ((y - mean / SYMBOL_UNIT) * mask).cpu().numpy()
         symbols = quantise(values, indexes, worth, lmbda, codec.tables.y, SYMBOL_MAX)
         coded = indexes >= 0
-        steps.append((symbols[coded].astype(np.int16), indexes[coded].astype(np.int16)))
+        steps.append((symbols[coded], indexes[coded]))
         bits += codec.tables.y.total_bits(*steps[-1])
         return torch.from_numpy(symbols.astype(np.float32)).to(y.device)
 
@@ -207,7 +206,7 @@ def _code_latents(
     return _CodedLatents(z if used else None, steps, y_hat, bits)
 
 
-def _choose_z(codec: Codec, z: Tensor, prediction: Prediction) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _choose_z(codec: Codec, z: Tensor, prediction: Prediction) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
     """Symbols of z and their table indexes."""
     index = codec.model.entropy_parameters.hyper_indexes(prediction.condition)[:, :, None, None]
     indexes = table_indexes(index.expand_as(z), None)
@@ -234,17 +233,14 @@ def encode_frame(
     references: tuple[Reference, Reference],
     planes: Planes,
     step: int,
-    searched: tuple[search.SearchReference, search.SearchReference],
+    motion: list[tuple[FoundField, FoundField]],
     stream: SymbolEncoder,
     bit_depth: int,
     effort: Effort,
     collect: Callable[[FrameSample], None] | None = None,
 ) -> tuple[Reference, FrameStats]:
-    """Encode one frame into the mini-GOP's stream; the reference returned is the decoder's, bit for bit."""
-    target = (planes[0][0] * 0.25).round().cpu().numpy().clip(0, 255).astype(np.uint8)
-    first, second = (search.FieldSearch(target, s, effort.search) for s in searched)
-    seek = MotionSearch(codec, plan, references, searched, (first, second))
-    lmbda = lmbda_of_step(step)
+    """Encode one frame into the mini-GOP's stream with the best of `motion`; the reference returned is the
+    decoder's, bit for bit."""
     attempts = (
         _attempt(
             codec,
@@ -252,13 +248,13 @@ def encode_frame(
             references,
             planes,
             step,
-            seek(effort.search.rounds, price * lmbda),
+            fields,
             stream.another(),
             bit_depth,
             effort.try_hyper,
             collect is not None,
         )
-        for price in effort.motion_prices
+        for fields in motion
     )
     best = min(attempts, key=lambda attempt: attempt.cost)
     stream.append(best.stream)
@@ -296,6 +292,8 @@ def _attempt(
         return code_modes(first, second, plan.level, keep)
 
     prediction, first, second = predict(codec, plan, references, both, step, decide_modes)
+    hypotheses = (first, second) if sampled else None
+    del first, second  # of large pictures they are large
     y, z = codec.model.analyse(x, prediction)
     z_symbols, z_indexes = _choose_z(codec, z, prediction)
     trials = [np.zeros_like(z_symbols)]
@@ -307,7 +305,7 @@ def _attempt(
         key=lambda latents: latents.bits,
     )
 
-    symbols: list[CodedSymbols] | None = [] if sampled else None
+    symbols = None if hypotheses is None else list[CodedSymbols]()
     ledger = _Ledger(stream, codec.tables, symbols)
     moded = any(modes.any() for modes, _ in coded_modes)
     templates = [fields[0].kind + MODES_FOLLOW * moded, fields[1].kind]
@@ -326,12 +324,11 @@ def _attempt(
         ledger.put("y", *step_symbols)
     reference = finish(codec, plan, coded.y_hat, prediction, both, bit_depth)
     sample = None
-    if symbols is not None:
+    if symbols is not None and hypotheses is not None:
         trees = [[level[0].cpu().numpy().astype(np.int64) for level in field.levels] for field in fields]
         sample = FrameSample(
             x,
-            first,
-            second,
+            *hypotheses,
             step,
             plan.level,
             (trees[0], trees[1]),

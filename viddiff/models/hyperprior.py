@@ -63,13 +63,12 @@ def scale_of_index(index: Tensor) -> Tensor:
 
 
 def checkerboard(like: Tensor) -> Tensor:
-    """Mask (1, C, H, W), 1 for the symbols of the first step: neighbours in space and in channel
-    alternate."""
+    """The symbols of the first step, (1, C, H, W) bool: neighbours in space and in channel alternate."""
     _, channels, height, width = like.shape
     c = torch.arange(channels, device=like.device)[:, None, None]
     h = torch.arange(height, device=like.device)[None, :, None]
     w = torch.arange(width, device=like.device)[None, None, :]
-    return ((c + h + w) % 2 == 0).to(like.dtype)[None]
+    return ((c + h + w) % 2 == 0)[None]
 
 
 class HyperAnalysis(nn.Module):

@@ -24,6 +24,7 @@ from viddiff.models.hyperprior import EntropyParameters, HyperAnalysis, checkerb
 from viddiff.models.layers import UNIT, IntConv2d
 from viddiff.models.predictor import Predictor
 from viddiff.models.residual import SYMBOL_UNIT, AnalysisTransform, QuantisationMatrix, SynthesisTransform
+from viddiff.models.strips import in_strips
 from viddiff.models.warp import MotionCompensation
 
 SymbolCoder = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -61,13 +62,18 @@ class VideoModel(nn.Module):
     def predict(self, first: Tensor, second: Tensor, step: Tensor, level: Tensor) -> Prediction:
         """Prediction from two hypotheses (B, 6, H/2, W/2); step and level (B,) int64."""
         condition = torch.stack(((step - 46) * (UNIT // 16), (level - 1) * UNIT), 1).to(first.dtype)
-        samples, quarter, eighth = self.predictor(first, second, condition)
+        samples, quarter, eighth = in_strips(lambda *both: self.predictor(*both, condition), 2, first, second)
         return Prediction(samples, (quarter, eighth), condition, self.quantisation(step))
 
     def analyse(self, x: Tensor, prediction: Prediction) -> tuple[Tensor, Tensor]:
         """Unrounded y and z of frame x (encoder only)."""
-        y = self.analysis_transform(
-            x, prediction.samples, prediction.contexts[1], prediction.condition, prediction.steps
+        known = prediction.condition, prediction.steps
+        (y,) = in_strips(
+            lambda *inputs: (self.analysis_transform(*inputs, *known),),
+            2,
+            x,
+            prediction.samples,
+            prediction.contexts[1],
         )
         return y, self.hyper_analysis(y, prediction.condition)
 
@@ -77,19 +83,24 @@ class VideoModel(nn.Module):
 
         Encoder and decoder both come through here, so they cannot disagree.
         """
-        trunk = self.entropy_parameters.trunk_features(z_hat, prediction.contexts[1], prediction.condition)
-        mean, index = self.entropy_parameters.first_step(trunk)
+        network, condition, context = self.entropy_parameters, prediction.condition, prediction.contexts[1]
+        (trunk,) = in_strips(lambda c8, z: (network.trunk_features(z, c8, condition),), 8, context, z_hat)
+        mean, index = in_strips(network.first_step, 8, trunk)
         first = checkerboard(mean)
-        symbols = code(mean, index, first)
-        y_half = (symbols * SYMBOL_UNIT + mean) * first
-        mean, index = self.entropy_parameters.second_step(trunk, y_half)
-        symbols = code(mean, index, 1 - first)
-        return y_half + (symbols * SYMBOL_UNIT + mean) * (1 - first)
+        y_half = (code(mean, index, first) * SYMBOL_UNIT + mean) * first
+        mean, index = in_strips(network.second_step, 8, trunk, y_half)
+        del trunk  # of large pictures all this is large
+        return y_half + (code(mean, index, ~first) * SYMBOL_UNIT + mean) * ~first
 
     def reconstruct(self, y_hat: Tensor, prediction: Prediction) -> Tensor:
         """Reconstruction (B, 6, H/2, W/2), integers 0..1023."""
-        result: Tensor = self.synthesis_transform(
-            y_hat, prediction.samples, prediction.contexts, prediction.condition, prediction.steps
+        known = prediction.condition, prediction.steps
+        (result,) = in_strips(
+            lambda samples, y_hat, *contexts: (self.synthesis_transform(y_hat, samples, contexts, *known),),
+            2,
+            prediction.samples,
+            y_hat,
+            *prediction.contexts,
         )
         return result
 
