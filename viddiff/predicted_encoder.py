@@ -278,11 +278,10 @@ def _attempt(
     """Encode one frame with the motion that was found; sampled: whether to keep what training needs."""
     lmbda, device = lmbda_of_step(step), planes[0].device
     both = (fields[0].vectors, fields[1].vectors)
-    x = pack(planes)
     coded_modes: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
 
     def decide_modes(first: Tensor, second: Tensor) -> Tensor:
-        modes = choose_modes(x, first, second, lmbda)
+        modes = choose_modes(pack(planes), first, second, lmbda)
 
         def keep(index: Tensor, mask: Tensor) -> Tensor:
             chosen = torch.where(mask, modes, 0)
@@ -292,9 +291,9 @@ def _attempt(
         return code_modes(first, second, plan.level, keep)
 
     prediction, first, second = predict(codec, plan, references, both, step, decide_modes)
-    hypotheses = (first, second) if sampled else None
-    del first, second  # of large pictures they are large
-    y, z = codec.model.analyse(x, prediction)
+    pictures = (pack(planes), first, second) if sampled else None
+    del first, second  # of large pictures all this is large
+    y, z = codec.model.analyse(pack(planes), prediction)
     z_symbols, z_indexes = _choose_z(codec, z, prediction)
     trials = [np.zeros_like(z_symbols)]
     if try_hyper and plan.level == 0 and z_symbols.any():
@@ -304,8 +303,9 @@ def _attempt(
         (_code_latents(codec, y, (symbols, z_indexes), prediction, tables, lmbda) for symbols in trials),
         key=lambda latents: latents.bits,
     )
+    del y
 
-    symbols = None if hypotheses is None else list[CodedSymbols]()
+    symbols = None if pictures is None else list[CodedSymbols]()
     ledger = _Ledger(stream, codec.tables, symbols)
     moded = any(modes.any() for modes, _ in coded_modes)
     templates = [fields[0].kind + MODES_FOLLOW * moded, fields[1].kind]
@@ -324,11 +324,10 @@ def _attempt(
         ledger.put("y", *step_symbols)
     reference = finish(codec, plan, coded.y_hat, prediction, both, bit_depth)
     sample = None
-    if symbols is not None and hypotheses is not None:
+    if symbols is not None and pictures is not None:
         trees = [[level[0].cpu().numpy().astype(np.int64) for level in field.levels] for field in fields]
         sample = FrameSample(
-            x,
-            *hypotheses,
+            *pictures,
             step,
             plan.level,
             (trees[0], trees[1]),
