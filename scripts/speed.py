@@ -10,6 +10,7 @@ share counts for each, so the truth is below.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -111,13 +112,12 @@ def run(arguments: list[str]) -> Run:
 def processes(pid: int) -> Iterator[int]:
     """The process and all that it has started, as far as /proc tells."""
     yield pid
-    for children in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            found = children.read_text().split()
-        except OSError:
-            continue
-        for child in found:
-            yield from processes(int(child))
+    children = list[int]()
+    with contextlib.suppress(OSError):  # it has ended
+        for threads in Path(f"/proc/{pid}/task").glob("*/children"):
+            children += map(int, threads.read_text().split())
+    for child in children:
+        yield from processes(child)
 
 
 def peak_mib(pid: int) -> float:
