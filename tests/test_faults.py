@@ -762,6 +762,27 @@ def test_packets_without_end_before_a_frame(
         kind(io.BytesIO(joined([header, track, *[packets] * 3, *frames, index, end])))
 
 
+def test_packets_that_nobody_takes_out_of_a_pipe(victim: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last of them are kept; once they are taken, too many before one frame are an error."""
+    monkeypatch.setattr(trackfile, "WAITING_BYTES", 4000)
+    header, *frames, index, end = split(victim)
+    track = (TRACK, Track("audio", "opus", Fraction(1, 25), "matroska", b"").pack())
+    packets = [(PACKETS, pack_packets([TrackPacket(0, n, 1, True, bytes(1500))])) for n in range(20)]
+    data = joined(
+        [header, track, frames[0], *packets[:10], frames[1], *packets[10:], *frames[2:], index, end]
+    )
+    source = PassingTracks(io.BytesIO(data))
+    assert len(list(source.scan())) == len(frames)
+    assert [packet.pts for packet in source.packets()] == [18, 19]
+    source = PassingTracks(io.BytesIO(data))
+    chunks = source.scan()
+    next(chunks)
+    next(chunks)
+    assert [packet.pts for packet in source.packets()] == [8, 9]
+    with pytest.raises(LimitError, match="before a frame"):
+        next(chunks)
+
+
 NO_NETWORK = """
 import os, sys
 from socket import AF_UNIX

@@ -15,7 +15,7 @@ from viddiff.tracks import Extras, TrackPacket, unpack_packets
 _BEFORE = {False: Fraction(1), True: Fraction(10)}
 """Seconds by which packets may begin before a frame that they last to, by whether there are subtitles."""
 WAITING_BYTES = 1 << 28
-"""PACKETS that may be read before one of them is wanted, as where a part of a stream is skipped."""
+"""PACKETS that may wait to be taken."""
 
 
 class TrackFile:
@@ -36,7 +36,7 @@ class TrackFile:
         self.extras = Extras()
         self._ready: deque[tuple[Iterator[TrackPacket], int]] = deque()
         self._waiting = 0
-        self._begun = False
+        self._begun = self._taken = False
         self.reader = Reader(file, limits, self._take)
         self._scan = self.reader.scan(on_fault)
         self._first = next(self._scan, None)
@@ -88,10 +88,11 @@ class TrackFile:
     def _take(self, kind: int, payload: bytes) -> None:
         if kind == PACKETS:
             self._waiting += len(payload)
-            if self._waiting > WAITING_BYTES:
-                raise LimitError(
-                    f"more than {WAITING_BYTES >> 20} MiB of sound and subtitles come before a frame"
-                )
+            while self._waiting > WAITING_BYTES:
+                if self._taken or not self._begun:
+                    most = f"{WAITING_BYTES >> 20} MiB"
+                    raise LimitError(f"more than {most} of sound and subtitles come before a frame")
+                self._waiting -= self._ready.popleft()[1]  # where frames are skipped, or sound is not wanted
             self._ready.append((unpack_packets(payload, self.extras.tracks), len(payload)))
         elif kind in (META, TRACK) and self._begun:
             raise BitstreamError("META or TRACK comes after a frame")
@@ -112,6 +113,7 @@ class PassingTracks(TrackFile):
 
     def take(self, time: Fraction | None = None) -> TrackPacket | None:
         """The next packet of those ahead of the chunks that were taken; None if there is none yet."""
+        self._taken = True
         return self._pop()
 
 
