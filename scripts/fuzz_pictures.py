@@ -159,7 +159,7 @@ def tiny_weights() -> bytes:
     codec = checkpoint.untrained(ModelConfig("tiny", quarter=1, eighth=1, hyper=1))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tiny.safetensors"
-        checkpoint.save(path, codec.model, codec.motion, codec.tables)
+        checkpoint.save(path, codec)
         return path.read_bytes()
 
 

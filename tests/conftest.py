@@ -76,7 +76,7 @@ def codec() -> Codec:
 def weights(codec: Codec, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same as a file."""
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    checkpoint.save(path, codec.model, codec.motion, codec.tables)
+    checkpoint.save(path, codec)
     return path
 
 

@@ -44,7 +44,7 @@ def test_weights_come_back(codec: Codec, weights: Path) -> None:
 def test_saving_again_changes_nothing(weights: Path, codec: Codec, tmp_path: Path) -> None:
     loaded = checkpoint.load(weights)
     again = tmp_path / "again.safetensors"
-    assert checkpoint.save(again, loaded.model, loaded.motion, loaded.tables) == codec.hash
+    assert checkpoint.save(again, loaded) == codec.hash
     assert [p.name for p in tmp_path.iterdir()] == ["again.safetensors"]
 
 

@@ -2,7 +2,8 @@
 
 For each decoder layer: `<name>.weight` int8, `<name>.bias` int32, `<name>.exponent` int8.
 `quantisation.table` int16 holds the
-steps, `tables.*` int32 the entropy coder's frequencies. `encoder.*` are the encoder's float tensors, which
+steps, `tables.*` int32 the entropy coder's frequencies, `library.*` pictures, if there are any (see
+`library`). `encoder.*` are the encoder's float tensors, which
 no decoder
 reads; they are left out of the hash, so a better encoder decodes the same files. Nothing here is ever
 pickled.
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from viddiff.config import STEP_COUNT, ModelConfig
 from viddiff.entropy import Tables, discretised_tables
 from viddiff.errors import CheckpointError
+from viddiff.library import Library
 from viddiff.models.hyperprior import TABLE_CLASSES, TABLE_COUNT, scale_of_index
 from viddiff.models.layers import IntConv2d
 from viddiff.models.model import VideoModel
@@ -37,6 +39,7 @@ MAX_HEADER_BYTES = 1 << 20
 """Most bytes of safetensors' JSON, which takes 20 times as much once it is read."""
 _FORMAT = "viddiff-1"
 _OVERLAP = "compensation.overlap"
+_LIBRARY = ("library.sizes", "library.stills")
 _WIDTH_LIMIT = 512
 
 
@@ -60,6 +63,7 @@ class Codec:
     model: VideoModel
     motion: MotionPrior
     tables: TableSet
+    library: Library
     hash: bytes
     """SHA-256 of all that decoding depends on."""
 
@@ -115,7 +119,9 @@ def _encoder_parts(model: VideoModel) -> dict[str, nn.Module]:
     return {"analysis_transform": model.analysis_transform, "hyper_analysis": model.hyper_analysis}
 
 
-def _decoder_tensors(model: VideoModel, motion: MotionPrior, tables: TableSet) -> dict[str, Tensor]:
+def _decoder_tensors(
+    model: VideoModel, motion: MotionPrior, tables: TableSet, library: Library
+) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for name, layer in _layers(model, motion).items():
         weight, bias, exponents = layer.integers()
@@ -130,6 +136,7 @@ def _decoder_tensors(model: VideoModel, motion: MotionPrior, tables: TableSet) -
         if field.name == "merges" and not motion.merging:
             continue
         tensors[f"tables.{field.name}"] = torch.from_numpy(getattr(tables, field.name).packed.copy())
+    tensors |= {f"library.{name}": tensor for name, tensor in library.tensors().items()}
     return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
 
@@ -143,9 +150,10 @@ def content_hash(config: ModelConfig, decoder: dict[str, Tensor]) -> bytes:
     return digest.digest()
 
 
-def save(path: Path, model: VideoModel, motion: MotionPrior, tables: TableSet) -> bytes:
+def save(path: Path, codec: Codec) -> bytes:
     """Write integer weights to `path`, complete or not at all; returns the content hash."""
-    decoder = _decoder_tensors(model, motion, tables)
+    model = codec.model
+    decoder = _decoder_tensors(model, codec.motion, codec.tables, codec.library)
     digest = content_hash(model.config, decoder)
     tensors = dict(decoder)
     tensors["encoder.quantisation.factors"] = model.quantisation.factors.detach().cpu()
@@ -245,6 +253,10 @@ def _assemble(config: ModelConfig, tensors: dict[str, Tensor], stated: str, devi
     except (RuntimeError, TypeError) as error:
         raise CheckpointError(f"the weights do not fit the model: {error}") from error
     _check_tables(tables)
+    parts = [tensors[name] for name in _LIBRARY if name in tensors]
+    if len(parts) == 1:
+        raise CheckpointError("the weights' library holds no pictures")
+    library = Library.of_tensors(*parts) if parts else Library()
     if unknown := tensors.keys() - _decoder_names(model, motion):
         raise CheckpointError(f"the weights hold {min(unknown)!r}, which this version does not know")
     if device.type == "cuda":
@@ -256,7 +268,7 @@ def _assemble(config: ModelConfig, tensors: dict[str, Tensor], stated: str, devi
         )
     model.to(device=device, memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]
     motion.to(device).eval().requires_grad_(False)
-    return Codec(model, motion, tables, digest)
+    return Codec(model, motion, tables, library, digest)
 
 
 def _finite(encoder: dict[str, Tensor], name: str) -> Tensor:
@@ -270,7 +282,8 @@ def _finite(encoder: dict[str, Tensor], name: str) -> Tensor:
 def _decoder_names(model: VideoModel, motion: MotionPrior) -> set[str]:
     """What the tensors that decoding depends on can be called."""
     parts = {f"{name}.{part}" for name in _layers(model, motion) for part in ("weight", "bias", "exponent")}
-    return parts | {"quantisation.table", _OVERLAP} | {f"tables.{field.name}" for field in fields(TableSet)}
+    tables = {f"tables.{field.name}" for field in fields(TableSet)}
+    return parts | tables | {"quantisation.table", _OVERLAP, *_LIBRARY}
 
 
 def _check_tables(tables: TableSet) -> None:
@@ -297,10 +310,12 @@ def fresh(config: ModelConfig, seed: int = 0) -> tuple[VideoModel, MotionPrior]:
     return model, motion
 
 
-def codec_of(model: VideoModel, motion: MotionPrior, tables: TableSet) -> Codec:
+def codec_of(
+    model: VideoModel, motion: MotionPrior, tables: TableSet, library: Library | None = None
+) -> Codec:
     """A codec of the weights as they would be saved, without a detour over the disk; the given networks are
     not changed."""
-    decoder = _decoder_tensors(model, motion, tables)
+    decoder = _decoder_tensors(model, motion, tables, library or Library())
     encoder = {
         f"encoder.{p}.{n}": t.detach().cpu()
         for p, m in _encoder_parts(model).items()

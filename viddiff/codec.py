@@ -21,6 +21,7 @@ from viddiff.frame import Frame, VideoInfo
 from viddiff.gop import FramePlan, plan
 from viddiff.grouping import after_gops, group_frames
 from viddiff.keyframe import decode_still
+from viddiff.library import KEY_PLAN, unpack_key
 from viddiff.models.planes import frame_of, planes_of
 from viddiff.output import Observer, Output
 from viddiff.packet import unpack_mini_gop
@@ -125,9 +126,17 @@ class GopDecoder:
             self._forget()
 
     def _key(self, chunk: KeyChunk) -> Frame:
-        key = self._still(chunk.payload)
-        self.state = {0: self._reference(0, key)}
-        return Frame(key.y, key.u, key.v, chunk.pts)
+        info, predicted = self.header.video, unpack_key(chunk.payload)
+        if predicted is None:
+            reference = self._reference(0, self._still(chunk.payload))
+        else:
+            *pair, coded = predicted
+            stream = SymbolDecoder(coded, self.header.entropy)  # type: ignore[arg-type]
+            first, second = (self.codec.library.reference(n, info, self.codec.device) for n in pair)
+            reference = decode_frame(self.codec, KEY_PLAN, (first, second), stream, info.bit_depth)
+            stream.finish()
+        self.state = {0: Reference(0, reference.planes)}
+        return frame_of(reference.planes, info.width, info.height, info.bit_depth, chunk.pts)
 
     def _still(self, payload: bytes) -> Frame:
         info = self.header.video

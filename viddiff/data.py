@@ -219,13 +219,8 @@ def collect(video: Path, codec: Codec, rng: random.Random, keep: Callable[[Frame
         encode(frames, reader.info, io.BytesIO(), codec, options, collect=keep)
 
 
-def collect_forever(
-    folder: Path, cache: Path, capacity: int, init: Path | None, weights: Path, seed: int
-) -> None:
-    """The collector's process: visit the clips at random with the newest weights, for ever.
-
-    init: weights to begin with (None: untrained); weights: where better ones will appear.
-    """
+def collect_forever(folder: Path, cache: Path, capacity: int, weights: Path, seed: int) -> None:
+    """The collector's process: visit the clips at random with the newest `weights`, for ever."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     os.nice(10)
@@ -233,7 +228,6 @@ def collect_forever(
         os.setsid()  # a scheduling group of its own: collecting must not slow training down
     ring, rng = SampleRing(cache, capacity), random.Random(seed)
     videos = find_videos(folder)
-    start = checkpoint.untrained() if init is None else checkpoint.load(init)
     while True:
         rng.shuffle(videos)
         for video in videos:
@@ -241,7 +235,6 @@ def collect_forever(
             if parent is not None and not parent.is_alive():
                 return  # the training was killed: nobody needs samples any more
             try:
-                codec = checkpoint.load(weights) if weights.exists() else start
-                collect(video, codec, rng, ring.add)
+                collect(video, checkpoint.load(weights), rng, ring.add)
             except ViddiffError:
                 continue  # a clip that cannot be read teaches nothing

@@ -17,6 +17,8 @@ from viddiff.frame import Frame, VideoInfo
 from viddiff.gop import FramePlan, plan
 from viddiff.grouping import Group
 from viddiff.keyframe import decode_still, encode_still
+from viddiff.library import KEY_PLAN, pack_key
+from viddiff.library_choice import closest_pair
 from viddiff.lookahead import persistence
 from viddiff.models.planes import Planes, frame_of, planes_of
 from viddiff.motion_search import search_motion
@@ -36,6 +38,9 @@ KEY_OFFSETS = (-3.5, -3.6, -11.0)
 the least."""
 LIVE_KEY_OFFSET = -8.0
 """The same where the frames to come cannot be waited for."""
+LIBRARY_OFFSET = 3.0
+"""QP added to these for keyframes predicted from the library, whose quality they have already where nothing
+happens."""
 _SEARCHED_BYTES = 128 << 20
 """Interpolated references that wait for further frames: all that are needed, unless pictures are large."""
 STILL_OFFSET = -3.0
@@ -147,11 +152,32 @@ class GopEncoder:
             lmbda = lmbda_of_step(step_of_quality(self.options.quality))
             lost, living, least = KEY_OFFSETS
             offset = max(lost + living * persistence(frame, anchor, self.info.bit_depth, lmbda), least)
+        self.state, self.searched = {}, {}
         payload, decoded = self._still(frame, offset)
-        self.state = {0: Reference(0, planes_of(decoded, self.info.bit_depth, self.codec.device))}
-        self.searched = {}
         self.key_bytes = len(payload)
-        return KeyChunk(frame.pts, payload), [Frame(decoded.y, decoded.u, decoded.v, frame.pts)]
+        planes = planes_of(decoded, self.info.bit_depth, self.codec.device)
+        predicted = self._from_library(frame, step_of_quality(self.options.quality, offset + LIBRARY_OFFSET))
+        if predicted is not None:
+            target = planes_of(frame, self.info.bit_depth, self.codec.device)
+            lmbda = lmbda_of_step(step_of_quality(self.options.quality, offset))
+            payload, planes = min(
+                ((payload, planes), predicted),
+                key=lambda way: 8 * len(way[0]) + squared_error(way[1], target) / lmbda,
+            )
+        self.state = {0: Reference(0, planes)}
+        return KeyChunk(frame.pts, payload), [self._shown(0, frame)]
+
+    def _from_library(self, frame: Frame, step: int) -> tuple[bytes, Planes] | None:
+        """A keyframe predicted from the library: payload and reconstruction. None if no picture serves."""
+        library, info = self.codec.library, self.info
+        pair = closest_pair(library, frame, info, lmbda_of_step(step))
+        if pair is None:
+            return None
+        first, second = (library.reference(number, info, self.codec.device) for number in pair)
+        searched = tuple(SearchReference.of(_luma8(r.planes)) for r in (first, second))
+        stream = self._new_stream()
+        coded, _ = self._code(KEY_PLAN, (first, second), (searched[0], searched[1]), frame, step, stream)
+        return pack_key(*pair, stream.finish()), coded.planes
 
     def _still(self, frame: Frame, offset: float) -> tuple[bytes, Frame]:
         info = self.info
@@ -224,20 +250,29 @@ class GopEncoder:
 
     def _predict(self, item: FramePlan, frame: Frame, stream: SymbolEncoder) -> FrameStats:
         references = self.state[item.first], self.state[item.second]
+        searched = self._searched(item.first), self._searched(item.second)
+        self.state[item.time], stats = self._code(item, references, searched, frame, self._step(item), stream)
+        return stats
+
+    def _code(
+        self,
+        item: FramePlan,
+        references: tuple[Reference, Reference],
+        searched: tuple[SearchReference, SearchReference],
+        frame: Frame,
+        step: int,
+        stream: SymbolEncoder,
+    ) -> tuple[Reference, FrameStats]:
+        """Search motion in two references, and code a frame with it."""
         planes = planes_of(frame, self.info.bit_depth, self.codec.device)
-        step, effort = self._step(item), self.options.effort
+        effort = self.options.effort
         motion = search_motion(
-            self.codec,
-            item,
-            references,
-            (self._searched(item.first), self._searched(item.second)),
-            _luma8(planes),
-            effort,
-            lmbda_of_step(step),
+            self.codec, item, references, searched, _luma8(planes), effort, lmbda_of_step(step)
         )
+        del searched
         while sum(known.phases.nbytes for known in self.searched.values()) > _SEARCHED_BYTES:
             del self.searched[next(iter(self.searched))]
-        self.state[item.time], stats = encode_frame(
+        return encode_frame(
             self.codec,
             item,
             references,
@@ -249,7 +284,6 @@ class GopEncoder:
             effort,
             self.collect,
         )
-        return stats
 
     def _count(self, stats: FrameStats) -> None:
         self.summary.levels[stats.level].add(stats)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from viddiff.block_search import fetch
 from viddiff.frame import Frame
 from viddiff.models.warp import BLOCK
-from viddiff.residual_cost import residual_bits, spectra
+from viddiff.residual_cost import intra_bits, residual_bits, spectra
 from viddiff.search import SearchReference, flow_vectors
 
 _BLOCK_BITS = 3.0
@@ -27,21 +27,19 @@ def persistence(key: Frame, later: Frame, bit_depth: int, lmbda: float) -> float
 
     0 where it is of no use, 2 or more where little moves. lmbda: squared error (8 bits) that is worth a bit.
     """
-    reference, target = (_luma(frame, bit_depth) for frame in (key, later))
+    reference, target = (luma_of(frame, bit_depth) for frame in (key, later))
     flow = flow_vectors(target, reference, _FLOW)
     searched = SearchReference.of(reference)
     still, moved = (
         residual_bits(spectra(target, fetch(searched.phases, np.rint(v).astype(np.int64))), lmbda)
         for v in (np.zeros_like(flow), flow)
     )
-    alone = spectra(target, np.zeros_like(target))
-    alone[:, :, 0, 0] = 0
     predicted = 1 + float(np.minimum(still, moved).sum())
-    unpredicted = 1 + float(residual_bits(alone, lmbda).sum()) + _BLOCK_BITS * still.size
+    unpredicted = 1 + float(intra_bits(target, lmbda, _BLOCK_BITS).sum())
     return max(math.log2(unpredicted / predicted), 0.0)
 
 
-def _luma(frame: Frame, bit_depth: int) -> NDArray[np.uint8]:
+def luma_of(frame: Frame, bit_depth: int) -> NDArray[np.uint8]:
     """Luma in 8 bits, filled up to whole blocks."""
     y = (frame.y >> (bit_depth - 8)).astype(np.uint8)
     return np.pad(y, [(0, -side % BLOCK) for side in y.shape], "edge")

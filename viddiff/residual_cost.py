@@ -59,3 +59,12 @@ def residual_bits(spectra: NDArray[np.float32], lmbda: float) -> NDArray[np.floa
         for col in range(cols):
             bits[row, col] = spectrum_bits(spectra[row, col], nothing, scale)
     return bits
+
+
+def intra_bits(target: NDArray[np.uint8], lmbda: float, mean_bits: float) -> NDArray[np.float32]:
+    """The same (rows, cols) of blocks of a picture (H, W) that nothing predicts but their means, which cost
+    `mean_bits` each."""
+    alone = spectra(target, np.zeros_like(target))
+    alone[:, :, 0, 0] = 0
+    bits: NDArray[np.float32] = residual_bits(alone, lmbda) + np.float32(mean_bits)
+    return bits

@@ -21,6 +21,7 @@ from viddiff.calibration import SymbolCounts
 from viddiff.checkpoint import Codec
 from viddiff.data import Batch, MotionSample, SampleRing, collect, collect_forever, find_videos
 from viddiff.errors import ViddiffError
+from viddiff.library_choice import choose_library
 from viddiff.train_pass import counter, loss_of, motion_bits, run
 from viddiff.train_state import TrainState, parameters
 from viddiff.validation import Judge
@@ -61,6 +62,8 @@ class TrainOptions:
     crop: int = 128
     """Side of a crop, luma samples."""
     learning_rate: float = 1e-3
+    library: int = 8
+    """Most pictures of the footage to keep with the weights."""
     collectors: int = 1
     """Processes that keep the samples fresh; 0: collect `first_samples` once, before training."""
     first_samples: int = 200
@@ -85,17 +88,20 @@ def train(options: TrainOptions, report: Report) -> Codec:
     torch.set_flush_denormal(True)  # vanishing gradients would slow the processor down many times
     rng = random.Random(options.seed)
     options.out.parent.mkdir(parents=True, exist_ok=True)
+    start = _start(options)
+    if not options.resume:
+        checkpoint.save(options.out, start)
     ring = SampleRing(options.cache or options.out.with_suffix(".samples"), options.capacity)
-    collectors = _start_collectors(options, ring)
+    collectors = _start_collectors(options, ring, start)
     try:
-        state = _begin(options, ring)
+        state = _begin(options, ring, start)
         _loop(options, state, ring, rng, report)
     finally:
         for process in collectors:
             process.terminate()
             process.join()
     codec = calibrate(state.averaged(), options)
-    checkpoint.save(options.out, codec.model, codec.motion, codec.tables)
+    checkpoint.save(options.out, codec)
     return codec
 
 
@@ -106,12 +112,18 @@ def calibrate(codec: Codec, options: TrainOptions) -> Codec:
         counts = SymbolCounts()
         for _ in range(options.calibration_clips):
             collect(rng.choice(videos), codec, rng, counts.add)
-        codec = checkpoint.codec_of(codec.model, codec.motion, counts.tables())
+        codec = checkpoint.codec_of(codec.model, codec.motion, counts.tables(), codec.library)
     return codec
 
 
-def _begin(options: TrainOptions, ring: SampleRing) -> TrainState:
-    start = checkpoint.untrained() if options.init is None else checkpoint.load(options.init)
+def _start(options: TrainOptions) -> Codec:
+    """The weights to start from, with a library of the footage's own pictures."""
+    codec = checkpoint.untrained() if options.init is None else checkpoint.load(options.init)
+    library = choose_library(find_videos(options.data), options.library, random.Random(options.seed))
+    return checkpoint.codec_of(codec.model, codec.motion, codec.tables, library)
+
+
+def _begin(options: TrainOptions, ring: SampleRing, start: Codec) -> TrainState:
     state = TrainState.of(start, options.device, options.seed)
     batches = ring.batches(options.batch, options.crop, random.Random(options.seed))
     state.prepare_optimizer(batches, options.learning_rate)
@@ -124,12 +136,11 @@ def _resume_path(options: TrainOptions) -> Path:
     return options.out.with_suffix(".resume")
 
 
-def _start_collectors(options: TrainOptions, ring: SampleRing) -> list[Any]:
+def _start_collectors(options: TrainOptions, ring: SampleRing, start: Codec) -> list[Any]:
     if options.collectors == 0:
         videos, rng = find_videos(options.data), random.Random(options.seed)
-        codec = checkpoint.untrained() if options.init is None else checkpoint.load(options.init)
         while len(ring) < options.first_samples:
-            collect(rng.choice(videos), codec, rng, ring.add)
+            collect(rng.choice(videos), start, rng, ring.add)
         return []
     context = multiprocessing.get_context("spawn")
     processes = []
@@ -138,7 +149,6 @@ def _start_collectors(options: TrainOptions, ring: SampleRing) -> list[Any]:
             options.data,
             ring.folder,
             options.capacity,
-            options.init,
             options.out,
             options.seed + 1 + index,
         )
@@ -199,7 +209,7 @@ def _loop(
 
 def _save(options: TrainOptions, state: TrainState) -> Codec:
     codec = state.averaged()
-    checkpoint.save(options.out, codec.model, codec.motion, codec.tables)
+    checkpoint.save(options.out, codec)
     return codec
 
 

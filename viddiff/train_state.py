@@ -17,6 +17,7 @@ from viddiff.checkpoint import Codec
 from viddiff.config import STEP_COUNT
 from viddiff.data import Batch
 from viddiff.errors import CheckpointError
+from viddiff.library import Library
 from viddiff.models.hyperprior import TABLE_CLASSES
 from viddiff.models.model import VideoModel
 from viddiff.models.motion_prior import MotionPrior
@@ -39,6 +40,8 @@ class TrainState:
     """Exponential moving average of all parameters; what is saved and judged."""
     counts: SymbolCounts
     """Symbols of late, from which the loss takes its bits."""
+    library: Library
+    """Pictures that go with the weights as they are."""
     optimizer: torch.optim.Optimizer = field(init=False)
     whitened: dict[str, WhitenedLayer] = field(default_factory=dict)
     rates: dict[str, Rates] = field(default_factory=dict)
@@ -60,7 +63,7 @@ class TrainState:
         model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         motion.to(device)
         average = {n: p.detach().clone() for n, p in parameters(model, motion)}
-        state = cls(model, motion, average, SymbolCounts(start.tables))
+        state = cls(model, motion, average, SymbolCounts(start.tables), start.library)
         state.renew_rates()
         return state
 
@@ -112,7 +115,7 @@ class TrainState:
             for name, parameter in parameters(model, motion):
                 parameter.copy_(self.average[name])
         device = next(self.model.parameters()).device
-        return checkpoint.codec_of(model.to(device), motion.to(device), self.counts.tables())
+        return checkpoint.codec_of(model.to(device), motion.to(device), self.counts.tables(), self.library)
 
     def save(self, path: Path) -> None:
         """Write everything to `path`, complete or not at all."""

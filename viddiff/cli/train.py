@@ -56,6 +56,15 @@ from viddiff.cli import shared
     show_default=True,
     help="At its peak.",
 )
+@click.option(
+    "--library",
+    type=click.IntRange(0, 64),
+    default=8,
+    show_default=True,
+    metavar="N",
+    help="Most pictures of the footage to keep with the weights, for keyframes to be predicted from; none "
+    "are kept where nothing comes back, as with moving cameras.",
+)
 @click.option("--resume", is_flag=True, help="Go on where the last run to the same --out stopped.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option(
@@ -74,6 +83,7 @@ def train_command(
     steps: int | None,
     batch: int,
     learning_rate: float,
+    library: int,
     resume: bool,
     seed: int,
     log: Path | None,
@@ -129,6 +139,7 @@ def train_command(
         steps=steps,
         batch=batch,
         learning_rate=learning_rate,
+        library=library,
         resume=resume,
         seed=seed,
         device=shared.pick_device(device),
