@@ -16,12 +16,15 @@ from fuzz_bytes import pipe, written
 from viddiff import checkpoint
 from viddiff.access import ReadOptions
 from viddiff.checkpoint import Codec
-from viddiff.codec import EncodeOptions, decode_chunks, encode
+from viddiff.codec import EncodeOptions, EncodeSummary, decode_chunks, encode
 from viddiff.config import Limits, ModelConfig
-from viddiff.container import META, TRACK
+from viddiff.container import META, TRACK, Header, KeyChunk, Writer
 from viddiff.description import file_of
+from viddiff.encoder import GopEncoder
 from viddiff.frame import Frame, VideoInfo
 from viddiff.interleave import Interleaver
+from viddiff.keyframe import encode_still
+from viddiff.library import Library, LibraryPicture
 from viddiff.parallel import Machine
 from viddiff.reader import Reader
 from viddiff.recovery import Damage, conceal, decode_gop
@@ -40,7 +43,8 @@ def tiny_codec() -> Codec:
     """Narrow networks under a hash that no release of PyTorch changes: files keep reaching the codec."""
     torch.set_num_threads(1)
     codec = checkpoint.untrained(ModelConfig("tiny", quarter=8, eighth=16))
-    return replace(codec, hash=bytes(32))
+    library = Library((LibraryPicture(16, 16, 8, encode_still(noise(16, 8, 1)[0], 8, 4)),))
+    return replace(codec, library=library, hash=bytes(32))
 
 
 @dataclass(frozen=True)
@@ -143,20 +147,37 @@ def _png() -> bytes:
     return b"".join(map(bytes, encoder.encode(picture) + encoder.encode()))
 
 
-def real(size: int, bit_depth: int, count: int, options: EncodeOptions) -> bytes:
+def noise(size: int, bit_depth: int, count: int) -> list[Frame]:
     """`count` frames of noise that moves."""
-    rng, out = np.random.default_rng(1), io.BytesIO()
+    rng = np.random.default_rng(1)
     kind, top = (np.uint8, 256) if bit_depth == 8 else (np.uint16, 1024)
     shapes = (size, size), (size // 2, size // 2), (size // 2, size // 2)
     base = [rng.integers(0, top, s).astype(kind) for s in shapes]
-    frames = [Frame(*(np.roll(p, t, 0) for p in base), t) for t in range(count)]
+    return [Frame(*(np.roll(p, t, 0) for p in base), t) for t in range(count)]
+
+
+def real(size: int, bit_depth: int, count: int, options: EncodeOptions) -> bytes:
+    """A file of it."""
+    frames, out = noise(size, bit_depth, count), io.BytesIO()
     encode(frames, VideoInfo(size, size, bit_depth), out, tiny_codec(), options)
     return out.getvalue()
 
 
-def tiny_weights() -> bytes:
+def from_library() -> bytes:
+    """One frame of it, predicted from the library."""
+    codec, info, options, out = tiny_codec(), VideoInfo(16, 16), EncodeOptions(gop=1), io.BytesIO()
+    predicted = GopEncoder(codec, info, options, EncodeSummary(), None).predict_key(noise(16, 8, 1)[0], 40)
+    if predicted is None:
+        raise AssertionError("the library has a picture of this size")
+    writer = Writer(out, Header(info, codec.hash, codec.name, options.gop))
+    writer.write(KeyChunk(0, predicted[0]))
+    writer.finish()
+    return out.getvalue()
+
+
+def tiny_weights(library: Library) -> bytes:
     """The smallest networks that there are."""
-    codec = checkpoint.untrained(ModelConfig("tiny", quarter=1, eighth=1, hyper=1))
+    codec = replace(checkpoint.untrained(ModelConfig("tiny", quarter=1, eighth=1, hyper=1)), library=library)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tiny.safetensors"
         checkpoint.save(path, codec)
@@ -167,10 +188,11 @@ def seeds(target: str) -> list[bytes]:
     """Of one target."""
     match target:
         case "weights":
-            return [tiny_weights()]
+            return [tiny_weights(Library()), tiny_weights(tiny_codec().library)]
         case "tracks":
             return [with_sound("matroska"), with_sound("mp4")]
     return [
+        from_library(),
         real(16, 8, 2, EncodeOptions(gop=2)),
         real(16, 8, 4, EncodeOptions(gop=2, entropy="huffman")),
         real(24, 10, 3, EncodeOptions(gop=3, low_delay=True, quality=10)),

@@ -45,7 +45,8 @@ them.
     bit 3   u8         the frames are interlaced: 1 top field first, 2 bottom field first
     bit 4   9 x i32    display matrix, as libav has it, that holds in place of HEADER's rotation
 
-KEY, a frame that needs nothing before it: 4B 46 ("KF", to find it again after damage) | zigzag pts | picture.
+KEY, a frame that needs nothing before it: 4B 46 ("KF", to find it again after damage) | zigzag pts | picture,
+which is a still (`keyframe`) or predicted from pictures that come with the weights (`library`).
 PREDICTED, n frames (1..64, and n * width * height at most 8 * 4096 * 2304, so that a decoder can keep them
 all), displayed after all frames before them, predicted from frames of the same GOP:
 

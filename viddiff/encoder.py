@@ -156,7 +156,7 @@ class GopEncoder:
         payload, decoded = self._still(frame, offset)
         self.key_bytes = len(payload)
         planes = planes_of(decoded, self.info.bit_depth, self.codec.device)
-        predicted = self._from_library(frame, step_of_quality(self.options.quality, offset + LIBRARY_OFFSET))
+        predicted = self.predict_key(frame, step_of_quality(self.options.quality, offset + LIBRARY_OFFSET))
         if predicted is not None:
             target = planes_of(frame, self.info.bit_depth, self.codec.device)
             lmbda = lmbda_of_step(step_of_quality(self.options.quality, offset))
@@ -167,7 +167,7 @@ class GopEncoder:
         self.state = {0: Reference(0, planes)}
         return KeyChunk(frame.pts, payload), [self._shown(0, frame)]
 
-    def _from_library(self, frame: Frame, step: int) -> tuple[bytes, Planes] | None:
+    def predict_key(self, frame: Frame, step: int) -> tuple[bytes, Planes] | None:
         """A keyframe predicted from the library: payload and reconstruction. None if no picture serves."""
         library, info = self.codec.library, self.info
         pair = closest_pair(library, frame, info, lmbda_of_step(step))

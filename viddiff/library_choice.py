@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from viddiff.config import lmbda_of_step, step_of_quality
-from viddiff.errors import VideoError
+from viddiff.errors import ViddiffError
 from viddiff.frame import Frame, Plane, VideoInfo
 from viddiff.keyframe import encode_still
 from viddiff.library import Library, LibraryPicture
@@ -113,7 +113,7 @@ def _samples(videos: list[Path], rng: random.Random) -> Iterator[_Sample]:
     """As many frames of each video, evenly over its length."""
     left, videos = _SAMPLE_BYTES, rng.sample(videos, min(len(videos), _SAMPLES // _LEAST_SAMPLES))
     for number, video in enumerate(videos):
-        with suppress(VideoError):  # what cannot be read is left out, as when samples are collected
+        with suppress(ViddiffError):  # what cannot be read is left out, as when samples are collected
             for position, (frame, bit_depth) in enumerate(_evenly(video, _SAMPLES // len(videos), left)):
                 left -= 3 * frame.y.nbytes
                 yield _Sample(frame, bit_depth, number, position)

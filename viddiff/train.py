@@ -89,6 +89,7 @@ def train(options: TrainOptions, report: Report) -> Codec:
     rng = random.Random(options.seed)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     start = _start(options)
+    report({"library_pictures": len(start.library.pictures)})
     if not options.resume:
         checkpoint.save(options.out, start)
     ring = SampleRing(options.cache or options.out.with_suffix(".samples"), options.capacity)

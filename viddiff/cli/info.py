@@ -180,6 +180,7 @@ def describe_model(weights: Path | None) -> dict[str, Any]:
         "name": codec.name, "hash": codec.hash.hex(),
         "parameters": sum(p.numel() for part in (codec.model, codec.motion) for p in part.parameters()),
         "decoder_parameters": decoder + sum(p.numel() for p in codec.motion.parameters()),
+        "library_pictures": len(codec.library.pictures),
         "decoder_kmac_per_pixel": round(sum(macs.values()) / 1000, 3),
         "parts_kmac_per_pixel": {part: round(count / 1000, 3) for part, count in macs.items()},
     }  # fmt: skip
