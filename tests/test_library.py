@@ -1,6 +1,7 @@
 """Keyframes predicted from pictures of the weights: exact, cheaper, checked; which pictures are chosen."""
 
 import io
+import json
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,7 +26,7 @@ from viddiff.frame import Frame, VideoInfo
 from viddiff.keyframe import encode_still
 from viddiff.library import Library, LibraryPicture, pack_key, unpack_key
 from viddiff.library_choice import choose_library, closest_pair
-from viddiff.machine import Machine
+from viddiff.machine import Machine, released_weights
 from viddiff.parallel import decode_video
 from viddiff.reader import Reader
 from viddiff.train import TrainOptions, train
@@ -273,6 +274,25 @@ def test_nothing_is_chosen_where_nothing_comes_back(tmp_path: Path) -> None:
     broken = tmp_path / "d.y4m"
     broken.write_bytes(b"no video")
     assert choose_library([short, broken], 8, random.Random(0)) == Library()
+
+
+def test_a_library_without_training(released: Codec, tmp_path: Path) -> None:
+    data, out = tmp_path / "clips", tmp_path / "w.safetensors"
+    data.mkdir()
+    clip(data / "a.y4m", visited(40))
+    result = CliRunner().invoke(
+        main, ["train", "--data", str(data), "--out", str(out), "--steps", "0", "--json"]
+    )
+    assert result.exit_code == 0, result.output
+    first, last = map(json.loads, result.output.splitlines())
+    codec = checkpoint.load(out)
+    assert first == {"library_pictures": len(codec.library.pictures)} != {"library_pictures": 0}
+    assert last == {"weights": str(out), "hash": codec.hash.hex()}
+    weights = [
+        {n: t for n, t in load_file(p).items() if "library" not in n} for p in (out, released_weights())
+    ]
+    assert all(torch.equal(tensor, weights[1].pop(name)) for name, tensor in weights[0].items())
+    assert not weights[1]
 
 
 @pytest.mark.parametrize("most", [8, 0])

@@ -57,7 +57,7 @@ class TrainOptions:
     max_minutes: float = 60.0
     """The schedule fits this time."""
     steps: int | None = None
-    """Stop after this many steps at the latest."""
+    """Stop after this many steps at the latest; 0: add the library and train nothing."""
     batch: int = 12
     crop: int = 128
     """Side of a crop, luma samples."""
@@ -92,6 +92,8 @@ def train(options: TrainOptions, report: Report) -> Codec:
     report({"library_pictures": len(start.library.pictures)})
     if not options.resume:
         checkpoint.save(options.out, start)
+    if options.steps == 0:
+        return start
     ring = SampleRing(options.cache or options.out.with_suffix(".samples"), options.capacity)
     collectors = _start_collectors(options, ring, start)
     try:

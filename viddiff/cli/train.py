@@ -47,7 +47,12 @@ from viddiff.cli import shared
     show_default=True,
     help="Time to take.",
 )
-@click.option("--steps", type=click.IntRange(1), metavar="N", help="Stop after N steps at the latest.")
+@click.option(
+    "--steps",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Stop after N steps at the latest; 0: only choose pictures for --library.",
+)
 @click.option("--batch", type=click.IntRange(1), default=12, show_default=True, help="Crops in a step.")
 @click.option(
     "--learning-rate",
@@ -93,7 +98,8 @@ def train_command(
 ) -> None:
     """Train the networks on a folder of videos and write weights for --weights.
 
-    A line a minute goes to stderr, or to stdout as JSON with --json.
+    A line a minute goes to stderr, or to stdout as JSON with --json. Weights keep pictures of what comes back
+    in the footage (see --library): treat them as you treat the footage.
 
     \b
     Example:
