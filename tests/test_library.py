@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from viddiff import checkpoint
+from viddiff import checkpoint, library_choice
 from viddiff.checkpoint import Codec
 from viddiff.cli import main
 from viddiff.codec import EncodeOptions, decode
@@ -264,6 +264,13 @@ def test_backgrounds_are_chosen(tmp_path: Path) -> None:
     ]
     assert max(map(min, errors)) < 3
     assert {int(np.argmin(e)) for e in errors} == {0, 1}
+
+
+def test_long_videos_are_looked_at_here_and_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    video = clip(tmp_path / "a.y4m", visited(40))
+    read = choose_library([video], 2, random.Random(0))
+    monkeypatch.setattr(library_choice, "_SEEK", 1)
+    assert choose_library([video], 2, random.Random(0)) == read != Library()
 
 
 def test_nothing_is_chosen_where_nothing_comes_back(tmp_path: Path) -> None:
