@@ -27,8 +27,10 @@ from viddiff.container import PACKETS, TRACK, KeyChunk, PredictedChunk, Writer
 from viddiff.errors import LimitError, VideoError
 from viddiff.filters import Changes, change_frames
 from viddiff.frame import Frame, VideoInfo
+from viddiff.keyframe import picture_from_planes
 from viddiff.reader import Reader
 from viddiff.schedule import frame_number, schedule
+from viddiff.slots import Slots
 from viddiff.tracks import Track, TrackPacket, pack_packets
 from viddiff.video import VideoReader, VideoWriter
 
@@ -94,6 +96,52 @@ def test_missing_times_are_given_by_the_rate_and_said(tmp_path: Path) -> None:
         found = [f.pts * reader.info.time_base * reader.info.frame_rate for f in reader]
         assert found == list(range(8))
         assert reader.notes == ["frames without a time were given one by the frame rate"]
+
+
+@pytest.mark.parametrize(
+    ("codec", "options"),
+    [
+        ("libx264", {"bf": "3"}),
+        ("libx264", {"bf": "3", "b-pyramid": "none"}),
+        ("mpeg4", {"bf": "2"}),
+        ("mjpeg", {}),
+    ],
+)
+def test_b_frames_of_avi_are_shown_one_by_one_from_the_first_slot_on(
+    tmp_path: Path, codec: str, options: dict[str, str]
+) -> None:
+    """It states a rate and an order of decoding, but no times."""
+    info = VideoInfo(64, 48)
+    with av.open(str(tmp_path / "a.avi"), "w") as container:
+        stream = container.add_stream(codec, rate=25, options=options)
+        stream.width, stream.height = 64, 48
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        packets = []
+        for frame in moving_picture(64, 48, 30):
+            picture = picture_from_planes(frame.planes, 8).reformat(format=stream.pix_fmt)
+            picture.pts, picture.time_base = frame.pts, 1 / info.frame_rate
+            packets += stream.encode(picture)
+        for slot, packet in enumerate([*packets, *stream.encode(None)]):
+            packet.pts = packet.dts = slot
+            container.mux(packet)
+    with VideoReader(tmp_path / "a.avi") as reader:
+        assert [f.pts * reader.info.time_base * 25 for f in reader] == list(range(30))
+        assert reader.notes == []
+    with VideoReader(tmp_path / "a.avi", Fraction(1, 2)) as reader:
+        assert next(iter(reader)).pts * reader.info.time_base * 25 == 13
+
+
+def test_a_packet_of_avi_without_a_picture_delays_nothing_for_long() -> None:
+    slots, shown = Slots(), list[int | None]()
+    for slot in range(60):
+        packet, picture = av.Packet(b"x"), av.VideoFrame(16, 16)
+        packet.dts = slot
+        slots.enter(packet)
+        if slot != 3:
+            picture.pts = packet.pts
+            slots.leave(picture)
+            shown.append(picture.pts)
+    assert shown == [*range(35), *range(36, 60)]
 
 
 def test_times_before_0_that_libav_loses_are_found_again(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from viddiff.picture import (
     logged_properties,
     side_data_lost,
 )
+from viddiff.slots import Slots
 from viddiff.videowriter import VideoWriter
 
 __all__ = ["VideoReader", "VideoWriter"]
@@ -186,12 +187,16 @@ class VideoReader:
 
     def _decode(self, stream: VideoStream) -> Iterator[av.VideoFrame]:
         """The pictures from the beginning. A source that breaks off gives those that are there."""
-        given = 0
+        given, slots = 0, Slots() if self._kind == "avi" else None
         try:
             for packet in self._feed:
+                if slots is not None:
+                    slots.enter(packet)
                 try:
                     for picture in packet.decode():
                         given += 1
+                        if slots is not None:
+                            slots.leave(picture)
                         yield picture
                 except av.InvalidDataError:
                     self._note("damaged frames were left out")
