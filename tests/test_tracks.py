@@ -4,7 +4,7 @@ import io
 import json
 import tracemalloc
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
 from hashlib import sha256
@@ -291,6 +291,28 @@ def test_two_tracks_of_a_broadcast(tmp_path: Path, there: Any, back: Any) -> Non
     assert after.hashes[0] == raw[0]
     assert [tags["language"] for tags in after.tags] == ["eng", "fra"]
     assert close(after.times[1], contents(source).times[1], 0.0011)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_packets_of_one_time_are_written_in_their_order(tmp_path: Path, suffix: str) -> None:
+    """.mp4 takes none at the same time, and counts that of sound more coarsely than broadcasts do."""
+    source, written = Source([Sound("mp2")], frames=5).write(tmp_path / "a.ts"), tmp_path / f"b{suffix}"
+    with VideoReader(source) as video, TrackReader(source) as reader:
+        packets = list(iter(partial(reader.take, None), None))
+        late = iter([replace(packet, pts=packets[0].pts) for packet in packets])
+
+        class Late:
+            def take(self, _: Fraction | None) -> TrackPacket | None:
+                return next(late, None)
+
+            def stop_waiting(self) -> None: ...
+
+        with VideoWriter(written, video.info, others=Interleaver(reader.extras, Late())) as writer:
+            for picture in video:
+                writer.write(picture)
+    assert len(packets) > 8
+    kept = [packet.data for packet in iter(partial(TrackReader(written).take, None), None)]
+    assert kept == [packet.data for packet in packets]
 
 
 def test_what_an_edit_list_hides_stays_hidden(tmp_path: Path, there: Any, back: Any) -> None:

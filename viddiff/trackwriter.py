@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterator
 from fractions import Fraction
+from math import ceil
+from typing import cast
 
 import av
 from av.container import OutputContainer
@@ -107,13 +109,15 @@ class TrackWriter:
         for packet in packets:
             if packet.track not in self._streams:
                 continue
-            # libav takes no packet before the one that it got last, nor, in .mp4, at the same time
-            least = self._last.get(packet.track, packet.pts - 1) + (self._form == "mp4")
-            time = self._last[packet.track] = max(packet.pts, least)
-            copy = av.Packet(packet.data)
+            copy, stream = av.Packet(packet.data), self._streams[packet.track]
             copy.time_base = self._interleaver.extras.tracks[packet.track].time_base
+            # libav takes no packet before the one that it got last, nor, in .mp4, at the same time, in units
+            # of the stream, which may be larger
+            step = ceil(cast(Fraction, stream.time_base) / copy.time_base) if self._form == "mp4" else 0
+            time = max(packet.pts, self._last.get(packet.track, packet.pts - step) + step)
+            self._last[packet.track] = time
             copy.pts, copy.dts, copy.duration = time, time, packet.duration
-            copy.is_keyframe, copy.stream = packet.key, self._streams[packet.track]
+            copy.is_keyframe, copy.stream = packet.key, stream
             self._container.mux(copy)
 
     def _leave_out(self, names: list[str]) -> None:
