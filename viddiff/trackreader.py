@@ -36,7 +36,8 @@ ATTACHMENT_BYTES = MAX_PAYLOAD - (1 << 16)
 ATTACHMENTS_BYTES = 256 << 20
 """Most bytes of all attachments; they are held in memory."""
 PREROLL = Fraction(-1, 10)
-"""Of what an edit list hides, the time just before 0 is kept: decoders of sound need it to settle."""
+"""Of what an edit list hides, packets that reach into the time just before 0 are kept: decoders of sound need
+them to settle."""
 TAG_LETTERS = 1 << 16
 """Longest text of a tag: what is longer is no text for people, and all tags have to fit one chunk."""
 _AHEAD_BYTES = 16 << 20
@@ -219,8 +220,8 @@ class TrackReader:
         times = [time for time in (packet.pts, packet.dts) if time is not None]
         pts = times[0] if times else self._next.get(number, 0)
         self._next[number] = pts + (packet.duration or 0)
-        seconds = self.extras.tracks[number].seconds(pts)
-        if not packet.is_discard or PREROLL <= seconds < 0:
+        seconds = self.extras.tracks[number].seconds
+        if not packet.is_discard or (seconds(pts) < 0 and seconds(self._next[number]) > PREROLL):
             filtered = self._filters[number].filter(packet) if number in self._filters else [packet]
             data = b"".join(map(bytes, filtered))
             yield TrackPacket(number, pts, max(packet.duration or 0, 0), packet.is_keyframe, data)
