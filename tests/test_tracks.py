@@ -444,6 +444,18 @@ def test_chapters_tags_and_attachments(tmp_path: Path, there: Any, back: Any) ->
     assert "left out: tag ODD, attachment font.ttf" in said
 
 
+def test_chapters_of_mp4_are_no_track(tmp_path: Path, there: Any, back: Any) -> None:
+    """There they are one, of text, from which libav reads them."""
+    source = Source([Sound()], chapters=[(0, 400, "First"), (400, 1000, "Second")]).write(tmp_path / "a.mp4")
+    with av.open(str(source)) as container:
+        assert [stream.type for stream in container.streams][2:] == ["data"], "the source is as meant"
+    vdf = there(source)
+    for suffix in (".mkv", ".mp4"):
+        after, said = back(vdf, suffix)
+        assert [name for *_, name in after.chapters] == ["First", "Second"]
+        assert "Note" not in said
+
+
 def test_attachments_too_large_for_a_chunk_are_left_out_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

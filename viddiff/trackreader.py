@@ -9,7 +9,7 @@ from typing import Any, Self, cast
 import av
 from av.audio.stream import AudioStream
 from av.bitstream import BitStreamFilterContext
-from av.stream import AttachmentStream, Stream
+from av.stream import AttachmentStream, Discard, Stream
 
 from viddiff.container import MAX_PAYLOAD
 from viddiff.demuxer import Demuxer, Source, is_cover
@@ -158,7 +158,8 @@ class TrackReader:
         """Describe every stream that can be taken, by its first packet where libav wants to see one."""
         streams = self._demuxer.container.streams
         kinds = ("audio", "subtitle", "data") if audio != "none" else ("subtitle", "data")
-        chosen = [stream for stream in streams if stream.type in kinds]
+        # an .mp4 has its chapters as a track, too, of which libav gives no packets
+        chosen = [stream for stream in streams if stream.type in kinds and stream.discard != Discard.all]
         covers = [stream for stream in streams if is_cover(stream)]
         self._feed = self._demuxer.claim([*chosen, *covers])
         self._demuxer.drop_others()
