@@ -4,10 +4,13 @@
 
 writes tests/data/golden/*.vdf and, in hashes.json beside them, the SHA-256 of the weights that each needs and
 of its decoded frames. A file that exists is never replaced: a change that breaks one breaks its users' files.
+In tests/data/library the same for a file whose weights have a library besides, one picture, which is there.
 """
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -16,11 +19,15 @@ sys.path.insert(0, str(ROOT / "tests"))
 from conftest import coded, moving_picture  # noqa: E402
 
 from viddiff import checkpoint  # noqa: E402
+from viddiff.checkpoint import Codec  # noqa: E402
 from viddiff.codec import EncodeOptions  # noqa: E402
+from viddiff.keyframe import encode_still  # noqa: E402
+from viddiff.library import Library, LibraryPicture  # noqa: E402
 from viddiff.machine import released_weights  # noqa: E402
 from viddiff.selftest import frames_hash  # noqa: E402
 
-FOLDER = ROOT / "tests" / "data" / "golden"
+FOLDER, LIBRARY = (ROOT / "tests" / "data" / name for name in ("golden", "library"))
+Ledger = dict[str, dict[str, str]]
 # Name: width, height, frames, bit depth, options.
 FILES = {
     "plain": (80, 48, 12, 8, EncodeOptions(quality=36, gop=10)),
@@ -33,10 +40,25 @@ FILES = {
 
 
 def main() -> None:
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    ledger = FOLDER / "hashes.json"
-    hashes = json.loads(ledger.read_text()) if ledger.exists() else {}
     codec = checkpoint.load(released_weights())
+    with ledger(FOLDER) as hashes:
+        plain(codec, hashes)
+    with ledger(LIBRARY) as hashes:
+        from_library(codec, hashes)
+
+
+@contextmanager
+def ledger(folder: Path) -> Iterator[Ledger]:
+    """Hashes by file name, read and written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "hashes.json"
+    hashes: Ledger = json.loads(path.read_text()) if path.exists() else {}
+    yield hashes
+    path.write_text(json.dumps(hashes, indent=1, sort_keys=True) + "\n")
+
+
+def plain(codec: Codec, hashes: Ledger) -> None:
+    """Files of many kinds, with stills for keyframes."""
     for name, (width, height, count, bit_depth, options) in FILES.items():
         path = FOLDER / f"{name}-{codec.hash.hex()[:8]}.vdf"
         if path.exists():
@@ -46,7 +68,23 @@ def main() -> None:
         path.write_bytes(data)
         hashes[path.name] = {"weights": codec.hash.hex(), "frames": frames_hash(data, codec)}
         print(f"{path.name}: {len(data)} bytes")
-    ledger.write_text(json.dumps(hashes, indent=1, sort_keys=True) + "\n")
+
+
+def from_library(codec: Codec, hashes: Ledger) -> None:
+    """A file whose keyframe is predicted from a picture of the same scene."""
+    path = LIBRARY / f"{codec.hash.hex()[:8]}.vdf"
+    if path.exists():
+        print(f"{path.name} stays as it is")
+        return
+    frames = moving_picture(64, 48, 9)
+    still = encode_still(frames[0], 8, 4)
+    library = Library((LibraryPicture(64, 48, 8, still),))
+    knowing = checkpoint.codec_of(codec.model, codec.motion, codec.tables, library)
+    data, _, _ = coded(knowing, frames)
+    path.write_bytes(data)
+    path.with_suffix(".obu").write_bytes(still)
+    hashes[path.name] = {"weights": codec.hash.hex(), "frames": frames_hash(data, knowing)}
+    print(f"{path.name}: {len(data)} bytes, and {len(still)} of the library")
 
 
 if __name__ == "__main__":

@@ -26,13 +26,16 @@ from viddiff.frame import Frame, VideoInfo
 from viddiff.keyframe import encode_still
 from viddiff.library import Library, LibraryPicture, pack_key, unpack_key
 from viddiff.library_choice import choose_library, closest_pair
-from viddiff.machine import Machine, released_weights
+from viddiff.machine import Machine, released_for, released_weights
 from viddiff.parallel import decode_video
 from viddiff.reader import Reader
+from viddiff.selftest import frames_hash
 from viddiff.train import TrainOptions, train
 from viddiff.video import VideoWriter
 
 SIZE = (64, 48)
+FOLDER = Path(__file__).parent / "data" / "library"
+GOLDEN: dict[str, dict[str, str]] = json.loads((FOLDER / "hashes.json").read_text())
 
 
 def room(number: int = 0, bit_depth: int = 8) -> Frame:
@@ -88,6 +91,15 @@ def test_keyframes_from_the_library_decode_to_the_encoders_reconstruction(
     plain, _, before = coded(released, frames, options=options)
     assert summary.key_bytes < share * before.key_bytes
     assert len(data) < len(plain)
+
+
+@pytest.mark.parametrize("name", sorted(GOLDEN))
+def test_golden(name: str) -> None:
+    """Made by scripts/make_golden.py."""
+    data, still = ((FOLDER / name).with_suffix(suffix).read_bytes() for suffix in (".vdf", ".obu"))
+    base = checkpoint.load(released_for(bytes.fromhex(GOLDEN[name]["weights"])))
+    assert unpack_key(keys(data)[0]) is not None
+    assert frames_hash(data, knowing(base, LibraryPicture(64, 48, 8, still))) == GOLDEN[name]["frames"]
 
 
 def test_pictures_serve_other_bit_depths(learned: Codec) -> None:
