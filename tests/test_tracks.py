@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -291,6 +292,32 @@ def test_two_tracks_of_a_broadcast(tmp_path: Path, there: Any, back: Any) -> Non
     assert after.hashes[0] == raw[0]
     assert [tags["language"] for tags in after.tags] == ["eng", "fra"]
     assert close(after.times[1], contents(source).times[1], 0.0011)
+
+
+@pytest.mark.parametrize("form", [".ts", ".mpg"])
+def test_broadcasts_that_are_joined_stay_in_sync(tmp_path: Path, there: Any, back: Any, form: str) -> None:
+    """Each part begins at the same time, as with recordings after each other in one file."""
+    parts = [Source([Sound("mp2")], frames=frames).write(tmp_path / f"{frames}{form}") for frames in (50, 25)]
+    joined = tmp_path / f"a{form}"
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+    with VideoReader(joined) as reader, VideoReader(parts[0]) as alone:
+        times = [frame.pts * reader.info.time_base for frame in reader]
+        first = [frame.pts * alone.info.time_base for frame in alone]
+        assert times[:50] == first
+        assert float(times[50] - times[49]) == pytest.approx(0.04, abs=0.05)
+        assert [float(b - a) for a, b in pairwise(times[50:])] == pytest.approx([0.04] * 24)
+        assert reader.notes == [
+            "times begin anew within the source: each part goes on where all before it ends"
+        ]
+    whole, second = contents(joined), contents(parts[1])
+    vdf = there(joined)
+    for suffix in (".mkv", ".mp4"):
+        after, _ = back(vdf, suffix)
+        assert after.hashes == whole.hashes
+        assert after.times[0] == sorted(after.times[0])
+        count = len(second.times[0])
+        since = float(times[50] - times[0])
+        assert close([time - since for time in after.times[0][-count:]], second.times[0], 0.0016)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])

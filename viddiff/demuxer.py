@@ -20,6 +20,7 @@ from av.container import InputContainer
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
+from viddiff.continuity import Continuity
 from viddiff.errors import VideoError
 from viddiff.failures import FAILURES
 from viddiff.interleave import DISORDER
@@ -69,6 +70,7 @@ class Demuxer:
         except FAILURES as error:
             raise VideoError(f"{self.name} cannot be read as a video") from error
         self._packets: Iterator[av.Packet[Any]] = self.container.demux()
+        self.continuity = Continuity(self.container.format.flags)
 
     def __enter__(self) -> Self:
         return self
@@ -95,6 +97,7 @@ class Demuxer:
         except FAILURES:
             return None
         self._packets, self.clock = self.container.demux(), _LONG_AGO
+        self.continuity = Continuity(self.container.format.flags)
         self._unclaimed = None if self._unclaimed is None else []
         for feed in self._feeds.values():
             feed.clear()
@@ -132,6 +135,7 @@ class Demuxer:
             self.broken, packet = True, None
         if packet is None:
             return False
+        self.continuity.apply(packet)
         stream = packet.stream
         time = packet.dts if packet.pts is None else packet.pts
         if packet.pts is not None and packet.time_base is not None and stream.type in ("video", "audio"):

@@ -202,6 +202,8 @@ class VideoReader:
                     self._note("damaged frames were left out")
         except FAILURES as error:
             raise VideoError(f"{self._name} cannot be decoded to its end") from error
+        if self._demuxer.continuity.moved:
+            self._note("times begin anew within the source: each part goes on where all before it ends")
         if not self._demuxer.broken:
             self._note_missing_end(self._demuxer.end, stream)
             return

@@ -1,0 +1,46 @@
+"""One scale of time for sources that begin anew within: broadcasts that were joined, cut or started again."""
+
+from fractions import Fraction
+from typing import Any
+
+import av
+
+_BACK = Fraction(1, 10)
+"""Seconds by which times of decoding go back only where something else begins, as libav's own tool has it."""
+_TS_DISCONT = 0x0200
+"""libav's mark of formats in which that may happen."""
+
+
+class Continuity:
+    """Moves the times of packets, in stored order: what begins anew goes on where all before it ends."""
+
+    def __init__(self, flags: int) -> None:
+        """flags: libav's, of the format."""
+        self._wanted = bool(flags & _TS_DISCONT)
+        self.moved = False
+        """Whether it had anything to do."""
+        self._shift = self._end = Fraction(0)
+        """Of the latest part; where pictures and sound end. All are in seconds."""
+        self._shifts: dict[int, Fraction] = {}
+        self._latest: dict[int, Fraction] = {}  # before the shift
+
+    def apply(self, packet: "av.Packet[Any]") -> None:
+        """The next packet."""
+        stored = packet.pts if packet.dts is None else packet.dts
+        if not self._wanted or stored is None or packet.time_base is None:
+            return
+        index, base = packet.stream.index, packet.time_base
+        shown = (stored if packet.pts is None else packet.pts) * base
+        timing = packet.stream.type in ("video", "audio")
+        time, shift = stored * base, self._shifts.get(index, self._shift)
+        if shift != self._shift:  # streams are stored apart, so each comes to the next part by itself
+            shift = min(shift, self._shift, key=lambda offset: abs(time + offset - self._end))
+        elif timing and packet.dts is not None and time < self._latest.get(index, time) - _BACK:
+            shift = self._shift = self._end - shown
+            self.moved = True
+        self._shifts[index], self._latest[index] = shift, time
+        ticks = round(shift / base)
+        packet.pts = None if packet.pts is None else packet.pts + ticks
+        packet.dts = None if packet.dts is None else packet.dts + ticks
+        if timing:
+            self._end = max(self._end, shown + (packet.duration or 0) * base + shift)
