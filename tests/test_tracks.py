@@ -662,6 +662,14 @@ def test_a_subtitle_that_would_last_does_not_hide_that_the_rest_is_gone(tmp_path
         assert any("cut off" in note for note in reader.notes)
 
 
+def test_a_subtitle_that_lasts_longer_than_all_else_is_not_missed(tmp_path: Path) -> None:
+    lasting = SRT.replace(b"00:00:00,900", b"00:00:04,900")
+    source = Source([Sound()], [("srt", lasting)]).write(tmp_path / "a.mkv")
+    with VideoReader(source) as reader:
+        assert len(list(reader)) == 25
+        assert reader.notes == []
+
+
 def test_a_file_that_is_cut_off_keeps_what_came_before(tmp_path: Path, there: Any) -> None:
     source = Source([Sound()], frames=50).write(tmp_path / "a.mp4")
     data = there(source, "--gop", 8).read_bytes()

@@ -1,6 +1,7 @@
 """Video in: any source that libav reads, as `Frame`s with exact times. (Out: `videowriter`.)"""
 
 import itertools
+import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -14,7 +15,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from viddiff.config import MAX_HEIGHT, MAX_WIDTH, MIN_SIDE, Start
-from viddiff.demuxer import Demuxer, Source
+from viddiff.demuxer import Demuxer, Source, is_cover
 from viddiff.errors import LimitError, VideoError
 from viddiff.failures import FAILURES
 from viddiff.filters import Changes, Formatter, at_rate, least_alpha
@@ -43,6 +44,8 @@ _EARLIER = (0, 4, 16)
 """Seconds before the time that is wanted at which a keyframe is looked for, one after the other."""
 _UNDATED = 8
 """Frames at the beginning that are looked through for one with a time."""
+_DURATION = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
+"""What a track of Matroska has as its tag of this name."""
 _MISSING = 0.5
 """Seconds that have to be missing of a file before it counts as cut off."""
 _GIVEN_TIME = "frames without a time were given one by the frame rate"
@@ -253,10 +256,20 @@ class VideoReader:
             declared = (container.duration + (container.start_time or 0)) / av.time_base
             if container.format.name == "avi" and stream.average_rate:  # its duration is made from its size
                 declared = max(declared, float(stream.frames / stream.average_rate))
+            if self._kind == "matroska":
+                declared = min(declared, self._stated_end() or declared)
             if end < declared - _MISSING:
                 self._note(
                     f"the file is cut off: {end:.1f} of {declared:.1f} seconds are there, and those are taken"
                 )
+
+    def _stated_end(self) -> float | None:
+        """When pictures and sound are to end, if all tracks of Matroska say so: subtitles may last longer."""
+        streams = [s for s in self._demuxer.container.streams if s.type in ("video", "audio")]
+        found = [_DURATION.fullmatch(s.metadata.get("DURATION", "")) for s in streams if not is_cover(s)]
+        clocks = [[float(part) for part in match.groups()] for match in found if match is not None]
+        ends = [3600 * hours + 60 * minutes + seconds for hours, minutes, seconds in clocks]
+        return max(ends) if len(ends) == len(found) else None
 
     def _describe(
         self, first: av.VideoFrame, stream: VideoStream, start: Start, frames: int | None
