@@ -144,25 +144,28 @@ def test_a_packet_of_avi_without_a_picture_delays_nothing_for_long() -> None:
     assert shown == [*range(35), *range(36, 60)]
 
 
-def test_times_before_0_that_libav_loses_are_found_again(tmp_path: Path) -> None:
-    """Matroska from five frames before 0: its demuxer gives those no time."""
+@pytest.mark.parametrize("before", [5, 20])
+def test_times_before_0_that_libav_loses_are_found_again(tmp_path: Path, before: int) -> None:
+    """Matroska from some frames before 0: its demuxer gives those no time."""
     with av.open(str(tmp_path / "a.mkv"), "w", options={"avoid_negative_ts": "disabled"}) as container:
         stream = container.add_stream("libx264", rate=10, options={"bf": "0"})
         stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
         stream.time_base = stream.codec_context.time_base = Fraction(1, 10)
-        for number in range(-5, 10):
+        for number in range(-before, 10):
             picture = coloured("yuv420p")
             picture.pts, picture.time_base = number, Fraction(1, 10)
             container.mux(stream.encode(picture))
         container.mux(stream.encode(None))
     with av.open(str(tmp_path / "a.mkv")) as container:
-        assert [p.pts for p in container.demux(video=0) if p.size][:6] == [None] * 5 + [0], "as meant"
+        assert [p.pts for p in container.demux(video=0) if p.size][: before + 1] == [None] * before + [0], (
+            "as meant"
+        )
     with VideoReader(tmp_path / "a.mkv") as reader:
         found = [frame.pts * reader.info.time_base for frame in reader]
-        assert found == [Fraction(number, 10) for number in range(-5, 10)]
+        assert found == [Fraction(number, 10) for number in range(-before, 10)]
         assert reader.notes == ["frames without a time were given one by the frame rate"]
     with VideoReader(tmp_path / "a.mkv", Fraction(3, 10)) as reader:
-        assert next(iter(reader)).pts * reader.info.time_base == Fraction(-2, 10)
+        assert next(iter(reader)).pts * reader.info.time_base == Fraction(3 - before, 10)
 
 
 # --- broken tails ----------------------------------------------------------------------------------

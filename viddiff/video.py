@@ -42,8 +42,8 @@ _SEEKABLE = ("matroska", "mov", "mpegts")
 """Formats that can be entered at any keyframe, and state times."""
 _EARLIER = (0, 4, 16)
 """Seconds before the time that is wanted at which a keyframe is looked for, one after the other."""
-_UNDATED = 8
-"""Frames at the beginning that are looked through for one with a time."""
+_UNDATED, _UNDATED_BYTES = 8, 256 << 20
+"""Frames at the beginning that are looked through for one with a time; more if they take no more memory."""
 _DURATION = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 """What a track of Matroska has as its tag of this name."""
 _MISSING = 0.5
@@ -327,7 +327,9 @@ class VideoReader:
         """`pictures`; if the first have no time, one by the first time that comes soon. libav, for one, loses
         times before 0 of Matroska."""
         early = list[av.VideoFrame]()
-        while not self._demuxer.live and len(early) < _UNDATED and (found := next(pictures, None)):
+        size = 3 * self._original.width * self._original.height  # of 10 bits and 4:2:0, or 8 and 4:4:4
+        most = 0 if self._demuxer.live else max(_UNDATED, _UNDATED_BYTES // size)
+        while len(early) < most and (found := next(pictures, None)):
             early.append(found)
             if found.pts is not None:
                 for distance, picture in enumerate(reversed(early[:-1]), 1):
