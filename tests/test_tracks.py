@@ -10,6 +10,7 @@ from functools import partial
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -22,6 +23,7 @@ from viddiff.checkpoint import Codec
 from viddiff.cli import main
 from viddiff.codec import decode
 from viddiff.container import META, PACKETS, TRACK, Writer, pack_varint
+from viddiff.continuity import TS_DISCONT, Continuity
 from viddiff.display import Display
 from viddiff.errors import BitstreamError, LimitError
 from viddiff.frame import VideoInfo
@@ -292,6 +294,19 @@ def test_two_tracks_of_a_broadcast(tmp_path: Path, there: Any, back: Any) -> Non
     assert after.hashes[0] == raw[0]
     assert [tags["language"] for tags in after.tags] == ["eng", "fra"]
     assert close(after.times[1], contents(source).times[1], 0.0011)
+
+
+def test_times_that_cannot_be_moved_stay() -> None:
+    """Those near the end of 64 bits, in a part that begins anew after one that ends there."""
+    continuity, latest = Continuity(TS_DISCONT), (1 << 63) - 1
+    stream = SimpleNamespace(index=0, type="video")
+    found = []
+    for time in (latest, 0, latest, -latest, latest):
+        packet = SimpleNamespace(pts=time, dts=time, time_base=Fraction(1, 90000), duration=1, stream=stream)
+        continuity.apply(packet)  # type: ignore[arg-type]
+        found.append(packet.pts)
+    assert continuity.moved
+    assert all(abs(time) <= latest for time in found)
 
 
 @pytest.mark.parametrize("form", [".ts", ".mpg"])

@@ -7,7 +7,9 @@ import av
 
 _BACK = Fraction(1, 10)
 """Seconds by which times of decoding go back only where something else begins, as libav's own tool has it."""
-_TS_DISCONT = 0x0200
+_LATEST = 1 << 62
+"""In units of a stream; times of 64 bits can leave them when they are moved."""
+TS_DISCONT = 0x0200
 """libav's mark of formats in which that may happen."""
 
 
@@ -16,7 +18,7 @@ class Continuity:
 
     def __init__(self, flags: int) -> None:
         """flags: libav's, of the format."""
-        self._wanted = bool(flags & _TS_DISCONT)
+        self._wanted = bool(flags & TS_DISCONT)
         self.moved = False
         """Whether it had anything to do."""
         self._shift = self._end = Fraction(0)
@@ -40,7 +42,9 @@ class Continuity:
             self.moved = True
         self._shifts[index], self._latest[index] = shift, time
         ticks = round(shift / base)
-        packet.pts = None if packet.pts is None else packet.pts + ticks
-        packet.dts = None if packet.dts is None else packet.dts + ticks
+        pts, dts = (None if time is None else time + ticks for time in (packet.pts, packet.dts))
+        if any(time is not None and abs(time) > _LATEST for time in (pts, dts)):
+            return  # no time that anything is shown at
+        packet.pts, packet.dts = pts, dts
         if timing:
             self._end = max(self._end, shown + (packet.duration or 0) * base + shift)
