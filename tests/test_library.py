@@ -20,7 +20,7 @@ from viddiff import checkpoint, library_choice
 from viddiff.checkpoint import Codec
 from viddiff.cli import main
 from viddiff.codec import EncodeOptions, decode
-from viddiff.container import Header, KeyChunk, Writer
+from viddiff.container import Header, KeyChunk, PredictedChunk, Writer
 from viddiff.errors import BitstreamError, CheckpointError
 from viddiff.frame import Frame, VideoInfo
 from viddiff.keyframe import encode_still
@@ -112,8 +112,38 @@ def test_pictures_serve_other_bit_depths(learned: Codec) -> None:
 def test_what_the_library_does_not_show_is_coded_as_before(learned: Codec, released: Codec) -> None:
     for frames in (moving_picture(*SIZE, 3, seed=7), moving_picture(48, 48, 3)):
         with_it, without = (coded(c, frames)[0] for c in (learned, released))
-        chunks = [[c.payload for c in Reader(io.BytesIO(data))] for data in (with_it, without)]
-        assert chunks[0] == chunks[1]
+        (key, *predicted), plain = (
+            [chunk.payload for chunk in Reader(io.BytesIO(data))] for data in (with_it, without)
+        )
+        if frames[0].y.shape[::-1] == SIZE:
+            assert [payload[:1] for payload in predicted] == [b"\0"]
+            predicted = [payload[1:] for payload in predicted]
+        assert [key, *predicted] == plain
+
+
+def mini_gops(data: bytes) -> list[bytes]:
+    return [chunk.payload for chunk in Reader(io.BytesIO(data)) if isinstance(chunk, PredictedChunk)]
+
+
+def test_anchors_are_predicted_from_the_library(learned: Codec) -> None:
+    """Who stood there all the time goes away, and what is uncovered the keyframe has never shown."""
+    frames = [with_visitor(room(), 0), *[with_visitor(room(), 0)] * 8, *[room()] * 8]
+    frames = [replace(frame, pts=time) for time, frame in enumerate(frames)]
+    data, shown, _ = coded(learned, frames)
+    assert mini_gops(data)[1][0] == 2
+    assert same(list(decode(io.BytesIO(data), learned)), shown)
+
+
+@pytest.mark.parametrize("head", [b"\4", b"\xff", b"\3", None])
+def test_anchors_from_pictures_that_are_not_there_are_damage(learned: Codec, head: bytes | None) -> None:
+    reader, out = Reader(io.BytesIO(coded(learned, visited(9))[0])), io.BytesIO()
+    writer = Writer(out, reader.header)
+    for chunk in reader:
+        payload = chunk.payload if isinstance(chunk, KeyChunk) else head + chunk.payload[1:] if head else b""
+        writer.write(replace(chunk, payload=payload))
+    writer.finish()
+    with pytest.raises(BitstreamError, match="which the weights lack" if head else "cut short"):
+        list(decode(io.BytesIO(out.getvalue()), learned))
 
 
 def test_the_closest_pair_is_found(learned: Codec) -> None:

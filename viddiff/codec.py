@@ -132,11 +132,14 @@ class GopDecoder:
         else:
             *pair, coded = predicted
             stream = SymbolDecoder(coded, self.header.entropy)  # type: ignore[arg-type]
-            first, second = (self.codec.library.reference(n, info, self.codec.device) for n in pair)
+            first, second = (self._picture(number, KEY_PLAN.first) for number in pair)
             reference = decode_frame(self.codec, KEY_PLAN, (first, second), stream, info.bit_depth)
             stream.finish()
         self.state = {0: Reference(0, reference.planes)}
         return frame_of(reference.planes, info.width, info.height, info.bit_depth, chunk.pts)
+
+    def _picture(self, number: int, time: int) -> Reference:
+        return self.codec.library.reference(number, time, self.header.video, self.codec.device)
 
     def _still(self, payload: bytes) -> Frame:
         info = self.header.video
@@ -152,17 +155,23 @@ class GopDecoder:
 
     def _anchor(self, chunk: PredictedChunk, previous: int) -> tuple[SymbolDecoder, list[FramePlan]]:
         """Decode the first frame of a mini-GOP in coding order; its stream and what else is in it."""
-        still, coded = unpack_mini_gop(chunk.payload)
+        payload, second = chunk.payload, None
+        if self.codec.library.fitting(self.header.video) and not self.header.low_delay:
+            if not payload:
+                raise BitstreamError("a mini-GOP is cut short")
+            second = self._picture(payload[0] - 1, 0) if payload[0] else None
+            payload = payload[1:]
+        still, coded = unpack_mini_gop(payload)
         stream = SymbolDecoder(coded, self.header.entropy)  # type: ignore[arg-type]
         anchor, *others = plan(previous, len(chunk.pts), not self.header.low_delay)
         if still:
             self.state[anchor.time] = self._reference(anchor.time, self._still(still))
         else:
-            self._predict(anchor, stream)
+            self._predict(anchor, stream, second)
         return stream, others
 
-    def _predict(self, item: FramePlan, stream: SymbolDecoder) -> None:
-        references = (self.state[item.first], self.state[item.second])
+    def _predict(self, item: FramePlan, stream: SymbolDecoder, second: Reference | None = None) -> None:
+        references = (self.state[item.first], second or self.state[item.second])
         bit_depth = self.header.video.bit_depth
         self.state[item.time] = decode_frame(self.codec, item, references, stream, bit_depth)
 

@@ -18,7 +18,7 @@ from viddiff.gop import FramePlan, plan
 from viddiff.grouping import Group
 from viddiff.keyframe import decode_still, encode_still
 from viddiff.library import KEY_PLAN, pack_key
-from viddiff.library_choice import closest_pair
+from viddiff.library_choice import closest_pair, second_reference
 from viddiff.lookahead import persistence
 from viddiff.models.planes import Planes, frame_of, planes_of
 from viddiff.motion_search import search_motion
@@ -139,6 +139,8 @@ class GopEncoder:
         self.state: dict[int, Reference] = {}
         self.searched: dict[int, SearchReference] = {}
         self.key_bytes = 0
+        self.key_known = False
+        """Whether the GOP's keyframe is predicted from the library; if not, that shows something else."""
 
     def encode(self, group: Group) -> list[tuple[KeyChunk | PredictedChunk, list[Frame]]]:
         """The group's chunks, each with its reconstruction in display order."""
@@ -164,6 +166,7 @@ class GopEncoder:
                 ((payload, planes), predicted),
                 key=lambda way: 8 * len(way[0]) + squared_error(way[1], target) / lmbda,
             )
+        self.key_known = predicted is not None and payload is predicted[0]
         self.state = {0: Reference(0, planes)}
         return KeyChunk(frame.pts, payload), [self._shown(0, frame)]
 
@@ -173,7 +176,9 @@ class GopEncoder:
         pair = closest_pair(library, frame, info, lmbda_of_step(step))
         if pair is None:
             return None
-        first, second = (library.reference(number, info, self.codec.device) for number in pair)
+        first, second = (
+            library.reference(number, KEY_PLAN.first, info, self.codec.device) for number in pair
+        )
         searched = tuple(SearchReference.of(_luma8(r.planes)) for r in (first, second))
         stream = self._new_stream()
         coded, _ = self._code(KEY_PLAN, (first, second), (searched[0], searched[1]), frame, step, stream)
@@ -198,7 +203,7 @@ class GopEncoder:
     def _mini_gop(self, frames: list[Frame]) -> tuple[PredictedChunk, list[Frame]]:
         previous = max(self.state)
         anchor, *others = self._plan(previous, frames)
-        stream, still = self._anchor(anchor, frames[anchor.time - previous - 1])
+        stream, head, still = self._anchor(anchor, frames[anchor.time - previous - 1])
         shown = {anchor.time: self._shown(anchor.time, frames[anchor.time - previous - 1])}
         for item in others:
             frame = frames[item.time - previous - 1]
@@ -207,7 +212,7 @@ class GopEncoder:
             if item.level == LEVELS - 1:  # nothing refers to it, and large pictures take much memory
                 del self.state[item.time]
         self._forget()
-        chunk = PredictedChunk(tuple(f.pts for f in frames), pack_mini_gop(still, stream.finish()))
+        chunk = PredictedChunk(tuple(f.pts for f in frames), head + pack_mini_gop(still, stream.finish()))
         return chunk, [shown[time] for time in sorted(shown)]
 
     def _shown(self, time: int, frame: Frame) -> Frame:
@@ -224,14 +229,15 @@ class GopEncoder:
         self.state = {time: r for time, r in self.state.items() if time == 0 or time >= last - 1}
         self.searched = {time: s for time, s in self.searched.items() if time in self.state}
 
-    def _anchor(self, item: FramePlan, frame: Frame) -> tuple[SymbolEncoder, bytes]:
+    def _anchor(self, item: FramePlan, frame: Frame) -> tuple[SymbolEncoder, bytes, bytes]:
         """Code the first frame of a mini-GOP by prediction, or as a still where that is worth less in rate
-        and distortion."""
+        and distortion. The stream so far, what the payload begins with (see `library`), and the still."""
         stream = self._new_stream()
-        stats = self._predict(item, frame, stream)
+        head, second = self._second(item, frame)
+        stats = self._predict(item, frame, stream, second)
         if self.options.low_delay or stats.bits < STILL_SHARE * 8 * self.key_bytes:
             self._count(stats)
-            return stream, b""
+            return stream, head, b""
         lmbda = lmbda_of_step(stats.step)
         target = planes_of(frame, self.info.bit_depth, self.codec.device)
         predicted = squared_error(self.state[item.time].planes, target) / lmbda + stats.bits
@@ -239,18 +245,38 @@ class GopEncoder:
         planes = planes_of(decoded, self.info.bit_depth, self.codec.device)
         if squared_error(planes, target) / lmbda + 8 * len(payload) >= predicted:
             self._count(stats)
-            return stream, b""
+            return stream, head, b""
         self.state[item.time] = Reference(item.time, planes)
         self.searched.pop(item.time, None)
         self._count(stats.as_still(len(payload), float(((planes[0] - target[0]) ** 2).mean()) / 16))
-        return self._new_stream(), payload
+        return self._new_stream(), bytes(len(head)), payload
+
+    def _second(self, item: FramePlan, frame: Frame) -> tuple[bytes, Reference | None]:
+        """A picture that an anchor has for its second reference, None for the keyframe, and how that is
+        said."""
+        library, info = self.codec.library, self.info
+        if self.options.low_delay or not library.fitting(info):
+            return b"", None
+        first, key = (self._shown(time, frame) for time in (item.first, item.second))
+        lmbda, number = lmbda_of_step(self._step(item)), None
+        if self.key_known:
+            number = second_reference(library, frame, first, key, info, lmbda)
+        if number is None:
+            return b"\0", None
+        return bytes([number + 1]), library.reference(number, 0, info, self.codec.device)
 
     def _new_stream(self) -> SymbolEncoder:
         return SymbolEncoder(self.options.entropy)  # type: ignore[arg-type]
 
-    def _predict(self, item: FramePlan, frame: Frame, stream: SymbolEncoder) -> FrameStats:
-        references = self.state[item.first], self.state[item.second]
-        searched = self._searched(item.first), self._searched(item.second)
+    def _predict(
+        self, item: FramePlan, frame: Frame, stream: SymbolEncoder, second: Reference | None = None
+    ) -> FrameStats:
+        """Code a frame; second: in place of its second reference."""
+        references = self.state[item.first], second or self.state[item.second]
+        searched = (
+            self._searched(item.first),
+            SearchReference.of(_luma8(second.planes)) if second else self._searched(item.second),
+        )
         self.state[item.time], stats = self._code(item, references, searched, frame, self._step(item), stream)
         return stats
 

@@ -2,12 +2,18 @@
 
 What a fixed camera sees, or a screen shows, comes back in every file. Pictures of it, chosen from the footage
 that was trained on (`library_choice`), are part of the weights; where two of them predict a keyframe well, it
-is coded as a predicted frame with these as its references, and else as a still. A file stays independent of
-all others. The idea is that of AVS3's library pictures, which travel beside the streams there.
+is coded as a predicted frame with these as its references, and else as a still. An anchor may have one as its
+second reference in place of the keyframe: what somebody uncovers who has stood there since then is in the
+library. A file stays independent of all others. The idea is that of AVS3's library pictures, which travel
+beside the streams there.
 
 Payload of a keyframe predicted from the library, whose first byte is that of no still:
 
     u8 0 | u8 number of the first picture | u8 number of the second | entropy-coded stream of one frame
+
+Payload of a mini-GOP, if the library has pictures of the video's size and the file is not of low delay:
+
+    u8 0: the anchor's second reference is the keyframe; n: picture n - 1 | payload as without (`packet`)
 """
 
 from dataclasses import dataclass
@@ -58,16 +64,16 @@ class Library:
         """Numbers of the pictures that serve this video."""
         return [n for n, p in enumerate(self.pictures) if (p.width, p.height) == (info.width, info.height)]
 
-    def reference(self, number: int, info: VideoInfo, device: torch.device) -> Reference:
-        """A picture as a reference for a keyframe.
+    def reference(self, number: int, time: int, info: VideoInfo, device: torch.device) -> Reference:
+        """A picture as the reference that stands at `time`.
 
         Raises BitstreamError if there is no such picture of the video's size, CheckpointError if it is
         damaged.
         """
         if number not in self.fitting(info):
-            raise BitstreamError(f"a keyframe is predicted from picture {number}, which the weights lack")
+            raise BitstreamError(f"a frame is predicted from picture {number}, which the weights lack")
         picture = self.pictures[number]
-        return Reference(KEY_PLAN.first, planes_of(picture.decode(), picture.bit_depth, device))
+        return Reference(time, planes_of(picture.decode(), picture.bit_depth, device))
 
     def tensors(self) -> dict[str, Tensor]:
         """As stored in weights: int32 (N, 4) of width, height, bit depth and bytes, and all bytes. None if

@@ -38,6 +38,8 @@ _SEEK = 50
 _WORTH = 0.003
 """What a picture has to save, as a share of what all these frames cost as stills. The first pictures of fixed
 cameras save 0.3 to 0.8, those of cameras that move less than 0.002."""
+_BETTER = 0.95
+"""What an anchor may cost with a picture, of what it costs with the keyframe: some blocks fit by chance."""
 _QUANTISER, _PRESET = 4, 2
 """Of the pictures' own stills: better than any keyframe, since they cost nothing in a file."""
 _LMBDA = lmbda_of_step(step_of_quality(32, -6.0))
@@ -53,6 +55,25 @@ def closest_pair(library: Library, frame: Frame, info: VideoInfo, lmbda: float) 
         bits[number] = residual_bits(spectra(target, luma_of(picture.decode(), picture.bit_depth)), lmbda)
     pairs = list(itertools.combinations(bits, 2)) or [(number, number) for number in bits]
     return min(pairs, key=lambda pair: float(np.minimum(bits[pair[0]], bits[pair[1]]).sum()), default=None)
+
+
+def second_reference(
+    library: Library, frame: Frame, first: Frame, key: Frame, info: VideoInfo, lmbda: float
+) -> int | None:
+    """Number of the picture that goes better with the first reference of `frame` than the keyframe does."""
+    target, depth = luma_of(frame, info.bit_depth), info.bit_depth
+
+    def bits(picture: Frame, bit_depth: int) -> NDArray[np.float32]:
+        found: NDArray[np.float32] = residual_bits(spectra(target, luma_of(picture, bit_depth)), lmbda)
+        return found
+
+    alone = bits(first, depth)
+    usual = _BETTER * float(np.minimum(alone, bits(key, depth)).sum())
+    costs: dict[int | None, float] = {None: usual}
+    for number in library.fitting(info):
+        picture = library.pictures[number]
+        costs[number] = float(np.minimum(alone, bits(picture.decode(), picture.bit_depth)).sum())
+    return min(costs, key=costs.__getitem__)
 
 
 @dataclass
