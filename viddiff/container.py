@@ -53,7 +53,7 @@ all), displayed after all frames before them, predicted from frames of the same 
     u8 timing   bits 0..5: n - 1; bit 6: irregular; bit 7: reserved, 0
     varints     pts of each frame less that of the frame displayed before it, less 1: n of them if irregular,
                 otherwise one that holds for all n
-    pictures    the rest of the payload
+    pictures    the rest of the payload (`packet`, `library`)
 
 The first of both kinds is KEY, and pts strictly increase. INDEX, for seeking:
 
