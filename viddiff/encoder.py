@@ -159,14 +159,16 @@ class GopEncoder:
         self.key_bytes = len(payload)
         planes = planes_of(decoded, self.info.bit_depth, self.codec.device)
         predicted = self.predict_key(frame, step_of_quality(self.options.quality, offset + LIBRARY_OFFSET))
+        self.key_known = False
         if predicted is not None:
             target = planes_of(frame, self.info.bit_depth, self.codec.device)
             lmbda = lmbda_of_step(step_of_quality(self.options.quality, offset))
-            payload, planes = min(
-                ((payload, planes), predicted),
-                key=lambda way: 8 * len(way[0]) + squared_error(way[1], target) / lmbda,
+            still, known = (
+                8 * len(p) + squared_error(x, target) / lmbda for p, x in ((payload, planes), predicted)
             )
-        self.key_known = predicted is not None and payload is predicted[0]
+            self.key_known = known < still
+            if self.key_known:
+                payload, planes = predicted
         self.state = {0: Reference(0, planes)}
         return KeyChunk(frame.pts, payload), [self._shown(0, frame)]
 
@@ -179,9 +181,8 @@ class GopEncoder:
         first, second = (
             library.reference(number, KEY_PLAN.first, info, self.codec.device) for number in pair
         )
-        searched = tuple(SearchReference.of(_luma8(r.planes)) for r in (first, second))
         stream = self._new_stream()
-        coded, _ = self._code(KEY_PLAN, (first, second), (searched[0], searched[1]), frame, step, stream)
+        coded, _ = self._code(KEY_PLAN, (first, second), frame, step, stream)
         return pack_key(*pair, stream.finish()), coded.planes
 
     def _still(self, frame: Frame, offset: float) -> tuple[bytes, Frame]:
@@ -273,18 +274,13 @@ class GopEncoder:
     ) -> FrameStats:
         """Code a frame; second: in place of its second reference."""
         references = self.state[item.first], second or self.state[item.second]
-        searched = (
-            self._searched(item.first),
-            SearchReference.of(_luma8(second.planes)) if second else self._searched(item.second),
-        )
-        self.state[item.time], stats = self._code(item, references, searched, frame, self._step(item), stream)
+        self.state[item.time], stats = self._code(item, references, frame, self._step(item), stream)
         return stats
 
     def _code(
         self,
         item: FramePlan,
         references: tuple[Reference, Reference],
-        searched: tuple[SearchReference, SearchReference],
         frame: Frame,
         step: int,
         stream: SymbolEncoder,
@@ -293,9 +289,14 @@ class GopEncoder:
         planes = planes_of(frame, self.info.bit_depth, self.codec.device)
         effort = self.options.effort
         motion = search_motion(
-            self.codec, item, references, searched, _luma8(planes), effort, lmbda_of_step(step)
+            self.codec,
+            item,
+            references,
+            (self._searched(references[0]), self._searched(references[1])),
+            _luma8(planes),
+            effort,
+            lmbda_of_step(step),
         )
-        del searched
         while sum(known.phases.nbytes for known in self.searched.values()) > _SEARCHED_BYTES:
             del self.searched[next(iter(self.searched))]
         return encode_frame(
@@ -319,9 +320,13 @@ class GopEncoder:
         position = item.time % len(LOW_DELAY_OFFSETS) if self.options.low_delay else item.level
         return step_of_quality(self.options.quality, offsets[position])
 
-    def _searched(self, time: int) -> SearchReference:
+    def _searched(self, reference: Reference) -> SearchReference:
+        """A reference interpolated; kept for frames to come, unless it is a picture of the library."""
+        time = reference.time
+        if self.state.get(time) is not reference:
+            return SearchReference.of(_luma8(reference.planes))
         if time not in self.searched:
-            self.searched[time] = SearchReference.of(_luma8(self.state[time].planes))
+            self.searched[time] = SearchReference.of(_luma8(reference.planes))
         return self.searched[time]
 
 

@@ -65,7 +65,7 @@ class Library:
         return [n for n, p in enumerate(self.pictures) if (p.width, p.height) == (info.width, info.height)]
 
     def reference(self, number: int, time: int, info: VideoInfo, device: torch.device) -> Reference:
-        """A picture as the reference that stands at `time`.
+        """A picture as the reference that stands at `time`, in frames from the keyframe.
 
         Raises BitstreamError if there is no such picture of the video's size, CheckpointError if it is
         damaged.
@@ -76,8 +76,8 @@ class Library:
         return Reference(time, planes_of(picture.decode(), picture.bit_depth, device))
 
     def tensors(self) -> dict[str, Tensor]:
-        """As stored in weights: int32 (N, 4) of width, height, bit depth and bytes, and all bytes. None if
-        there are no pictures."""
+        """As stored in weights: `sizes`, int32 (N, 4) of width, height, bit depth and bytes, and `stills`,
+        all bytes. Nothing if there are no pictures."""
         if not self.pictures:
             return {}
         sizes = [[p.width, p.height, p.bit_depth, len(p.still)] for p in self.pictures]

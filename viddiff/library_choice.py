@@ -47,12 +47,9 @@ _LMBDA = lmbda_of_step(step_of_quality(32, -6.0))
 
 def closest_pair(library: Library, frame: Frame, info: VideoInfo, lmbda: float) -> tuple[int, int] | None:
     """Numbers of the two pictures from which the blocks of `frame` are predicted best, twice the same if
-    there is but one; None if none serves."""
-    target = luma_of(frame, info.bit_depth)
-    bits = {}
-    for number in library.fitting(info):
-        picture = library.pictures[number]
-        bits[number] = residual_bits(spectra(target, luma_of(picture.decode(), picture.bit_depth)), lmbda)
+    there is but one; None if none serves. lmbda: squared error (8 bits) that is worth a bit. Errors are those
+    of `LibraryPicture.decode`."""
+    bits = _bits_by_picture(library, luma_of(frame, info.bit_depth), info, lmbda)
     pairs = list(itertools.combinations(bits, 2)) or [(number, number) for number in bits]
     return min(pairs, key=lambda pair: float(np.minimum(bits[pair[0]], bits[pair[1]]).sum()), default=None)
 
@@ -60,20 +57,25 @@ def closest_pair(library: Library, frame: Frame, info: VideoInfo, lmbda: float) 
 def second_reference(
     library: Library, frame: Frame, first: Frame, key: Frame, info: VideoInfo, lmbda: float
 ) -> int | None:
-    """Number of the picture that goes better with the first reference of `frame` than the keyframe does."""
-    target, depth = luma_of(frame, info.bit_depth), info.bit_depth
+    """Number of the picture that goes best with the first reference of `frame`, a mini-GOP's anchor; None if
+    the keyframe does, which is the usual second reference. Errors are those of `LibraryPicture.decode`."""
+    target, alone, usual = (luma_of(picture, info.bit_depth) for picture in (frame, first, key))
+    alone_bits, usual_bits = (residual_bits(spectra(target, luma), lmbda) for luma in (alone, usual))
+    costs: dict[int | None, float] = {None: _BETTER * float(np.minimum(alone_bits, usual_bits).sum())}
+    for number, bits in _bits_by_picture(library, target, info, lmbda).items():
+        costs[number] = float(np.minimum(alone_bits, bits).sum())
+    return min(costs, key=costs.__getitem__)
 
-    def bits(picture: Frame, bit_depth: int) -> NDArray[np.float32]:
-        found: NDArray[np.float32] = residual_bits(spectra(target, luma_of(picture, bit_depth)), lmbda)
-        return found
 
-    alone = bits(first, depth)
-    usual = _BETTER * float(np.minimum(alone, bits(key, depth)).sum())
-    costs: dict[int | None, float] = {None: usual}
+def _bits_by_picture(
+    library: Library, target: NDArray[np.uint8], info: VideoInfo, lmbda: float
+) -> dict[int, NDArray[np.float32]]:
+    """Bits (H/8, W/8) of the blocks of luma (H, W), predicted by each picture that serves the video."""
+    bits = {}
     for number in library.fitting(info):
         picture = library.pictures[number]
-        costs[number] = float(np.minimum(alone, bits(picture.decode(), picture.bit_depth)).sum())
-    return min(costs, key=costs.__getitem__)
+        bits[number] = residual_bits(spectra(target, luma_of(picture.decode(), picture.bit_depth)), lmbda)
+    return bits
 
 
 @dataclass
@@ -112,7 +114,7 @@ class _Candidate:
 
 def choose_library(videos: list[Path], most: int, rng: random.Random) -> Library:
     """At most `most` pictures that predict the videos' frames, in the order of what they save; none where
-    nothing comes back, as in footage of moving cameras."""
+    nothing comes back, as in footage of moving cameras. Videos that cannot be read are left out."""
     samples = list(_samples(videos, rng)) if most else []
     candidates = list(_candidates(samples))
     worth = _WORTH * sum(float(sample.bits.sum(dtype=np.float64)) for sample in samples)
