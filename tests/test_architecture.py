@@ -54,7 +54,7 @@ LAYERS = [
     {"gops", "library_choice"},
     {"checkpoint"},
     {"machine"},
-    {"predicted", "motion_search"},
+    {"predicted", "motion_search", "temporal_filter"},
     {"predicted_encoder"},
     {"encoder", "calibration"},
     {"output"},

@@ -4,9 +4,6 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
 from viddiff.checkpoint import Codec
 from viddiff.config import LEVELS, lmbda_of_step, qp_of_step, step_of_quality
 from viddiff.container import KeyChunk, PredictedChunk
@@ -24,8 +21,9 @@ from viddiff.models.planes import Planes, frame_of, planes_of
 from viddiff.motion_search import search_motion
 from viddiff.packet import pack_mini_gop
 from viddiff.predicted_encoder import FrameSample, FrameStats, encode_frame, squared_error
-from viddiff.search import SearchReference
+from viddiff.search import SearchReference, luma8
 from viddiff.templates import Reference
+from viddiff.temporal_filter import temporally_filtered
 
 MINI_GOP = 8
 """Most frames that are coded together, in a hierarchy; 4 need more bits, 16 as often more as fewer."""
@@ -145,16 +143,19 @@ class GopEncoder:
     def encode(self, group: Group) -> list[tuple[KeyChunk | PredictedChunk, list[Frame]]]:
         """The group's chunks, each with its reconstruction in display order."""
         if group.key:
-            return [self._key(group.frames[0], group.anchor)]
+            return [self._key(group.frames[0], group.following)]
         return [self._mini_gop(group.frames)]
 
-    def _key(self, frame: Frame, anchor: Frame | None) -> tuple[KeyChunk, list[Frame]]:
-        offset = LIVE_KEY_OFFSET
-        if anchor is not None:
-            lmbda = lmbda_of_step(step_of_quality(self.options.quality))
-            lost, living, least = KEY_OFFSETS
-            offset = max(lost + living * persistence(frame, anchor, self.info.bit_depth, lmbda), least)
+    def _key(self, frame: Frame, following: list[Frame]) -> tuple[KeyChunk, list[Frame]]:
         self.state, self.searched = {}, {}
+        offset, step = LIVE_KEY_OFFSET, step_of_quality(self.options.quality)
+        if following:
+            lost, living, least = KEY_OFFSETS
+            lives_on = persistence(frame, following[-1], self.info.bit_depth, lmbda_of_step(step))
+            offset = max(lost + living * lives_on, least)
+            frame = temporally_filtered(
+                self.codec, frame, following, self.info, step, self.options.effort.search
+            )
         payload, decoded = self._still(frame, offset)
         self.key_bytes = len(payload)
         planes = planes_of(decoded, self.info.bit_depth, self.codec.device)
@@ -194,7 +195,7 @@ class GopEncoder:
     def follow(self, group: Group) -> None:
         """Code no more of the group than later ones need: a keyframe, or the anchor of a mini-GOP."""
         if group.key:
-            self._key(group.frames[0], group.anchor)
+            self._key(group.frames[0], group.following)
         else:
             previous = max(self.state)
             anchor = self._plan(previous, group.frames)[0]
@@ -293,7 +294,7 @@ class GopEncoder:
             item,
             references,
             (self._searched(references[0]), self._searched(references[1])),
-            _luma8(planes),
+            luma8(planes),
             effort,
             lmbda_of_step(step),
         )
@@ -324,14 +325,10 @@ class GopEncoder:
         """A reference interpolated; kept for frames to come, unless it is a picture of the library."""
         time = reference.time
         if self.state.get(time) is not reference:
-            return SearchReference.of(_luma8(reference.planes))
+            return SearchReference.of(luma8(reference.planes))
         if time not in self.searched:
-            self.searched[time] = SearchReference.of(_luma8(reference.planes))
+            self.searched[time] = SearchReference.of(luma8(reference.planes))
         return self.searched[time]
-
-
-def _luma8(planes: Planes) -> NDArray[np.uint8]:
-    return (planes[0][0] * 0.25).round().clamp(0, 255).cpu().numpy().astype(np.uint8)
 
 
 def key_quantiser(step: int) -> int:

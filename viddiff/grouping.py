@@ -1,7 +1,7 @@
 """Which frames are coded together: keyframes at scene cuts and at the longest GOP, mini-GOPs between them."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 import cv2
@@ -17,8 +17,8 @@ class Group:
 
     key: bool
     frames: list[Frame]
-    anchor: Frame | None = None
-    """Of a keyframe: the last frame of the mini-GOP that follows, if one does and may be waited for."""
+    following: list[Frame] = field(default_factory=list)
+    """Of a keyframe: the mini-GOP that follows, if one does and may be waited for."""
 
 
 def group_frames(frames: Iterable[Frame], gop: int, mini_gop: int) -> Iterator[Group]:
@@ -27,14 +27,14 @@ def group_frames(frames: Iterable[Frame], gop: int, mini_gop: int) -> Iterator[G
     A keyframe waits for the mini-GOP after it, unless mini-GOPs are of one frame.
     """
     groups = _groups(frames, gop, mini_gop)
-    return groups if mini_gop == 1 else _with_anchors(groups)
+    return groups if mini_gop == 1 else _with_following(groups)
 
 
-def _with_anchors(groups: Iterable[Group]) -> Iterator[Group]:
+def _with_following(groups: Iterable[Group]) -> Iterator[Group]:
     key: Group | None = None
     for group in groups:
         if key is not None:
-            yield key if group.key else replace(key, anchor=group.frames[-1])
+            yield key if group.key else replace(key, following=group.frames)
         key = group if group.key else None
         if not group.key:
             yield group

@@ -17,6 +17,7 @@ from viddiff.block_search import BORDER, Field, Scene, best_vectors, costs_below
 from viddiff.effort import SearchEffort
 from viddiff.models.motion_context import Floats, merge_candidates
 from viddiff.models.motion_prior import LEVEL_FACTORS, coarse, first_step
+from viddiff.models.planes import Planes
 from viddiff.models.warp import BLOCK, LUMA_TAPS
 from viddiff.residual_cost import residual_bits, spectra
 
@@ -26,6 +27,11 @@ level of the quadtree."""
 _REFINEMENT = (2, 1)
 """Distances at which vectors are tried around a guess, the first but for 8x8 blocks."""
 _NOBODY = np.zeros((0, 0, BLOCK, BLOCK), np.float32)
+
+
+def luma8(planes: Planes) -> NDArray[np.uint8]:
+    """Luma (H, W) as the search sees it, in 8 bits."""
+    return (planes[0][0] * 0.25).round().clamp(0, 255).cpu().numpy().astype(np.uint8)
 
 
 @dataclass(frozen=True)
