@@ -6,6 +6,9 @@ filter of VTM (Enhorn, Sjoberg and Wennersten 2020, "A temporal pre-filter for v
 filtering"). Only the encoder knows of it.
 """
 
+from collections.abc import Iterator
+from functools import reduce
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -22,8 +25,11 @@ _LUMA_SHARE, _CHROMA_SHARE = 0.4, 0.55
 """What a sample of another frame weighs if nothing differs there; the frame's own weighs 1."""
 _TOLERANCE, _LEAST_QP = 0.45, 10.0
 """Standard deviation of differences that count as noise, in 8-bit samples for each QP above the least."""
-_WINDOW = 5
-"""Side of the square over which differences are averaged: noise of a sample alone says little."""
+_FLOOR = 0.25
+"""Share of the squared tolerance below which frames do not count as more or less different."""
+_NARROW, _WIDE = 5, 9
+"""Sides of the squares over which differences are averaged, for noise of a sample alone says little: to tell
+what is noise, and which frames differ more than others."""
 
 
 @torch.inference_mode()
@@ -36,15 +42,20 @@ def temporally_filtered(
     show the same, or something else, or where the quality is close to the best.
     """
     tolerance = _TOLERANCE * (qp_of_step(step) - _LEAST_QP)
-    if tolerance <= 0:
+    if tolerance <= 0 or not others:
         return frame
     planes = planes_of(frame, info.bit_depth, codec.device)
+    sources = (planes_of(other, info.bit_depth, codec.device) for other in others)
+    moved = [_moved(codec, source, planes, step, effort) for source in sources]
+    trust = _trust([_differences(planes[0], luma, _WIDE) for luma, _, _ in moved], _FLOOR * tolerance**2)
     sums, weights = [plane.clone() for plane in planes], [torch.ones_like(plane) for plane in planes]
-    for other in others:
-        moved = _moved(codec, planes_of(other, info.bit_depth, codec.device), planes, step, effort)
-        for plane, share in enumerate((_LUMA_SHARE, _CHROMA_SHARE, _CHROMA_SHARE)):
-            alike = _likeness(planes[plane], moved[plane], tolerance) * share
-            sums[plane] += alike * moved[plane]
+    for fetched, luma_trust in zip(moved, trust, strict=True):
+        chroma_trust = functional.avg_pool2d(luma_trust, 2)
+        shares = _LUMA_SHARE * luma_trust, _CHROMA_SHARE * chroma_trust, _CHROMA_SHARE * chroma_trust
+        for plane, share in enumerate(shares):
+            differences = _differences(planes[plane], fetched[plane], _NARROW)
+            alike = share * torch.exp(differences / (-2 * tolerance**2))
+            sums[plane] += alike * fetched[plane]
             weights[plane] += alike
     grid = 2.0 ** (10 - info.bit_depth)
     y, u, v = ((total / weight / grid).round() * grid for total, weight in zip(sums, weights, strict=True))
@@ -60,8 +71,15 @@ def _moved(codec: Codec, source: Planes, target: Planes, step: int, effort: Sear
     return moved
 
 
-def _likeness(a: Tensor, b: Tensor, tolerance: float) -> Tensor:
-    """How alike two planes (1, H, W) are around each sample, 0..1."""
-    squares = ((a - b) ** 2)[None] / 16
-    around = functional.avg_pool2d(squares, _WINDOW, 1, _WINDOW // 2, count_include_pad=False)[0]
-    return torch.exp(around / (-2 * tolerance**2))
+def _differences(a: Tensor, b: Tensor, window: int) -> Tensor:
+    """Squared differences (8-bit samples) of two planes (1, H, W), averaged over squares."""
+    squares = (a - b) ** 2 / 16
+    return functional.avg_pool2d(squares, window, 1, window // 2, count_include_pad=False)
+
+
+def _trust(differences: list[Tensor], floor: float) -> Iterator[Tensor]:
+    """How far each of some frames is to be trusted, 0..1, where they differ from the keyframe by
+    `differences`: noise is the same in all of them, but what moves otherwise differs more from frame to
+    frame."""
+    least = reduce(torch.minimum, differences)
+    return ((least + floor) / (difference + floor) for difference in differences)
