@@ -159,8 +159,10 @@ def joined(pieces: list[Piece], index: bool = True) -> bytes:
 
 @pytest.fixture(scope="module")
 def victim(codec: Codec) -> bytes:
-    """Three GOPs of a keyframe and a frame that is predicted from it."""
-    return coded(codec, evenly(moving_picture(16, 16, 3 * GOP)), options=EncodeOptions(gop=GOP))[0]
+    """Three GOPs of a keyframe and a frame that is predicted from it, whose symbols are so many that they do
+    not go with another keyframe."""
+    options = EncodeOptions(quality=44, gop=GOP)
+    return coded(codec, evenly(moving_picture(16, 16, 3 * GOP)), options=options)[0]
 
 
 @pytest.fixture(scope="module")
