@@ -30,7 +30,7 @@ _NOBODY = np.zeros((0, 0, BLOCK, BLOCK), np.float32)
 
 
 def luma8(planes: Planes) -> NDArray[np.uint8]:
-    """Luma (H, W) as the search sees it, in 8 bits."""
+    """Luma (H, W) of one frame's planes as the search sees it, in 8 bits."""
     return (planes[0][0] * 0.25).round().clamp(0, 255).cpu().numpy().astype(np.uint8)
 
 

@@ -11,6 +11,7 @@ from functools import reduce
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -36,17 +37,19 @@ what is noise, and which frames differ more than others."""
 def temporally_filtered(
     codec: Codec, frame: Frame, others: list[Frame], info: VideoInfo, step: int, effort: SearchEffort
 ) -> Frame:
-    """`frame` with its noise averaged out over `others`, those that follow it.
+    """`frame` with its noise averaged out over `others`, those of its size that follow it.
 
-    step: quantisation step of the video, which tells what counts as noise. Nothing changes where the others
-    show the same, or something else, or where the quality is close to the best.
+    step: index of the video's quantisation step, which tells what counts as noise; effort: of the motion
+    search. Nothing changes where the others show the same, or something else, or where the quality is close
+    to the best. Raises nothing.
     """
     tolerance = _TOLERANCE * (qp_of_step(step) - _LEAST_QP)
     if tolerance <= 0 or not others:
         return frame
     planes = planes_of(frame, info.bit_depth, codec.device)
+    target, lmbda = luma8(planes), lmbda_of_step(step)
     sources = (planes_of(other, info.bit_depth, codec.device) for other in others)
-    moved = [_moved(codec, source, planes, step, effort) for source in sources]
+    moved = [_moved(codec, source, target, lmbda, effort) for source in sources]
     trust = _trust([_differences(planes[0], luma, _WIDE) for luma, _, _ in moved], _FLOOR * tolerance**2)
     sums, weights = [plane.clone() for plane in planes], [torch.ones_like(plane) for plane in planes]
     for fetched, luma_trust in zip(moved, trust, strict=True):
@@ -62,11 +65,14 @@ def temporally_filtered(
     return frame_of((y, u, v), info.width, info.height, info.bit_depth, frame.pts)
 
 
-def _moved(codec: Codec, source: Planes, target: Planes, step: int, effort: SearchEffort) -> Planes:
-    """What blocks of `source` predict of `target`."""
-    search = FieldSearch(luma8(target), SearchReference.of(luma8(source)), effort)
+def _moved(
+    codec: Codec, source: Planes, target: NDArray[np.uint8], lmbda: float, effort: SearchEffort
+) -> Planes:
+    """What blocks of `source` predict of a frame with the luma `target` (H, W); lmbda: squared error (8 bits)
+    that is worth a bit of motion."""
+    search = FieldSearch(target, SearchReference.of(luma8(source)), effort)
     nowhere = np.zeros((2, search.rows, search.cols), np.int64)
-    field = search(nowhere, lmbda_of_step(step), None, None, None)[-1]
+    field = search(nowhere, lmbda, None, None, None)[-1]
     moved: Planes = codec.model.compensation(source, torch.from_numpy(field)[None].to(codec.device))
     return moved
 
