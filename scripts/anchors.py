@@ -25,9 +25,9 @@ import numpy as np
 
 from viddiff.errors import ViddiffError
 from viddiff.frame import Frame, Plane, VideoInfo
-from viddiff.keyframe import PIXEL_FORMATS
-from viddiff.metrics import Distortion
-from viddiff.video import VideoReader, VideoWriter
+from viddiff.media.av1_stills import PIXEL_FORMATS
+from viddiff.media.video_reader import VideoReader, VideoWriter
+from viddiff.training.metrics import Distortion
 
 KEYFRAME_INTERVAL = 250
 """Most frames from one keyframe to the next: the default of x264 and x265, longer than most test clips."""

@@ -48,13 +48,15 @@ from anchors import (
 )
 from report import VIDDIFF, ClipResult, Ledger, bd_rates, markdown, plain, plot, summary
 
-from viddiff import __version__, checkpoint, codec
-from viddiff.checkpoint import Codec
-from viddiff.codec import EncodeOptions
+from viddiff import __version__
+from viddiff.codec import checkpoint
+from viddiff.codec.checkpoint import Codec
 from viddiff.config import QUALITIES
-from viddiff.effort import PRESETS
+from viddiff.encoder.presets import PRESETS
 from viddiff.errors import ViddiffError
 from viddiff.frame import Frame
+from viddiff.pipeline import serial as codec
+from viddiff.pipeline.serial import EncodeOptions
 
 SUFFIXES = {".mkv", ".mp4", ".mov", ".webm", ".avi", ".y4m"}
 Cache = dict[str, dict[str, Any]]

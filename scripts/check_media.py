@@ -22,9 +22,9 @@ import av
 from av.stream import AttachmentStream
 
 from viddiff.cli import main
-from viddiff.demuxer import is_cover
-from viddiff.picture import display_of, logged_properties
-from viddiff.trackreader import HANDLERS, TECHNICAL
+from viddiff.media.demuxer import is_cover
+from viddiff.media.picture import display_of, logged_properties
+from viddiff.media.track_reader import HANDLERS, TECHNICAL
 
 Facts = dict[str, Any]
 MUXERS = [("handler_name", name) for name in HANDLERS] + [("language", "und")]

@@ -18,8 +18,8 @@ import time
 from pathlib import Path
 
 from viddiff.cli import main
-from viddiff.machine import prepare_process
-from viddiff.partfile import whole_gops
+from viddiff.container.part_file import whole_gops
+from viddiff.pipeline.machine import prepare_process
 
 
 def start(arguments: list[str]) -> int:

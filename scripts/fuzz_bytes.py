@@ -8,18 +8,40 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 import numpy as np
 
+from viddiff.cli.bits_table import gop_table
+from viddiff.codec.entropy import (
+    Coder,
+    SymbolDecoder,
+    SymbolEncoder,
+    Tables,
+    discretised_tables,
+)
+from viddiff.codec.payloads import unpack_mini_gop
 from viddiff.config import Limits
-from viddiff.container import META, PACKETS, TRACK, Header, KeyChunk, PredictedChunk, Writer
-from viddiff.entropy import Coder, SymbolDecoder, SymbolEncoder, Tables, discretised_tables
+from viddiff.container.format import (
+    META,
+    PACKETS,
+    TRACK,
+    Header,
+    KeyChunk,
+    PredictedChunk,
+    Writer,
+)
+from viddiff.container.gop_table import schedule
+from viddiff.container.reader import Reader
+from viddiff.container.sealing import SealedReader, SealedWriter, Secret, unlock, wants
+from viddiff.container.track_chunks import (
+    pack_meta,
+    pack_track,
+)
+from viddiff.container.track_file import summary
 from viddiff.errors import BitstreamError, LimitError
 from viddiff.frame import VideoInfo
-from viddiff.gops import gop_table
-from viddiff.packet import unpack_mini_gop
-from viddiff.reader import Reader
-from viddiff.schedule import schedule
-from viddiff.sealing import SealedReader, SealedWriter, Secret, unlock, wants
-from viddiff.trackfile import summary
-from viddiff.tracks import Chapter, Extras, Track
+from viddiff.tracks import (
+    Chapter,
+    Extras,
+    Track,
+)
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -150,9 +172,9 @@ def synthetic(gops: int = 2) -> bytes:
     """With tags, a chapter and a track that no libav needs to know."""
     extras = Extras({"a": "b"}, [Chapter(0, 5, Fraction(1, 25), {})], video_disposition=1)
     track = Track("audio", "opus", Fraction(1, 48), "matroska", b"")
-    meta = [(META, payload) for payload in extras.pack_meta()]
+    meta = [(META, payload) for payload in pack_meta(extras)]
     return written(
-        Fraction(1, 90), [*meta, (TRACK, track.pack())], [bytes([1, 0, 4, 2, 7, 7, 3, 1, 8])] * gops
+        Fraction(1, 90), [*meta, (TRACK, pack_track(track))], [bytes([1, 0, 4, 2, 7, 7, 3, 1, 8])] * gops
     )
 
 

@@ -5,7 +5,7 @@ import struct
 import zlib
 from collections.abc import Callable
 
-from viddiff.container import MAGIC, pack_varint
+from viddiff.container.format import MAGIC, pack_varint
 
 Mutate = Callable[[bytes, int], bytes]
 """The fuzzer's own mutation of bytes, up to a size."""

@@ -13,26 +13,37 @@ import numpy as np
 import torch
 from fuzz_bytes import pipe, written
 
-from viddiff import checkpoint
-from viddiff.access import ReadOptions
-from viddiff.checkpoint import Codec
-from viddiff.codec import EncodeOptions, EncodeSummary, decode_chunks, encode
+from viddiff.codec import checkpoint
+from viddiff.codec.checkpoint import Codec
+from viddiff.codec.library import Library, LibraryPicture
 from viddiff.config import Limits, ModelConfig
-from viddiff.container import META, TRACK, Header, KeyChunk, Writer
-from viddiff.description import file_of
-from viddiff.encoder import GopEncoder
+from viddiff.container.format import META, TRACK, Header, KeyChunk, Writer
+from viddiff.container.gop_table import schedule
+from viddiff.container.read_options import ReadOptions
+from viddiff.container.reader import Reader
+from viddiff.container.track_chunks import (
+    pack_meta,
+    pack_packets,
+    pack_track,
+)
+from viddiff.container.track_file import TrackFile
+from viddiff.encoder.gop_encoder import GopEncoder
 from viddiff.frame import Frame, VideoInfo
 from viddiff.interleave import Interleaver
-from viddiff.keyframe import encode_still
-from viddiff.library import Library, LibraryPicture
-from viddiff.parallel import Machine
-from viddiff.reader import Reader
-from viddiff.recovery import Damage, conceal, decode_gop
-from viddiff.schedule import schedule
-from viddiff.streaming import decode_stream
-from viddiff.trackfile import TrackFile
-from viddiff.tracks import Attachment, Chapter, Extras, Track, TrackPacket, pack_packets
-from viddiff.videowriter import VideoWriter
+from viddiff.media.av1_stills import encode_still
+from viddiff.media.codec_parameters import file_of
+from viddiff.media.video_writer import VideoWriter
+from viddiff.pipeline.parallel import Machine
+from viddiff.pipeline.recovery import Damage, conceal, decode_gop
+from viddiff.pipeline.serial import EncodeOptions, EncodeSummary, decode_chunks, encode
+from viddiff.pipeline.streaming import decode_stream
+from viddiff.tracks import (
+    Attachment,
+    Chapter,
+    Extras,
+    Track,
+    TrackPacket,
+)
 
 LIMITS = Limits(pixels=64 * 64, frames=200)
 """Of whole decodes: so that a sound file, too, ends soon."""
@@ -131,8 +142,8 @@ def with_sound(form: str) -> bytes:
         attachments=[Attachment("a.ttf", "font/ttf", b"font"), Attachment("a.png", "image/png", _png())],
         tracks=[Track("audio", "opus", Fraction(1, 1000), form, description, {"language": "eng"}, 1)],
     )
-    attached = [(META, payload) for payload in extras.pack_meta()]
-    attached += [(TRACK, track.pack()) for track in extras.tracks]
+    attached = [(META, payload) for payload in pack_meta(extras)]
+    attached += [(TRACK, pack_track(track)) for track in extras.tracks]
     sound = [
         pack_packets(TrackPacket(0, 20 * (3 * gop + i), 20, True, b"\xfc\xff\xfe") for i in range(3))
         for gop in range(3)

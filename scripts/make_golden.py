@@ -18,13 +18,13 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from conftest import coded, moving_picture  # noqa: E402
 
-from viddiff import checkpoint  # noqa: E402
-from viddiff.checkpoint import Codec  # noqa: E402
-from viddiff.codec import EncodeOptions  # noqa: E402
-from viddiff.keyframe import encode_still  # noqa: E402
-from viddiff.library import Library, LibraryPicture  # noqa: E402
-from viddiff.machine import released_weights  # noqa: E402
-from viddiff.selftest import frames_hash  # noqa: E402
+from viddiff.codec import checkpoint  # noqa: E402
+from viddiff.codec.checkpoint import Codec  # noqa: E402
+from viddiff.codec.library import Library, LibraryPicture  # noqa: E402
+from viddiff.media.av1_stills import encode_still  # noqa: E402
+from viddiff.pipeline.machine import released_weights  # noqa: E402
+from viddiff.pipeline.selftest import frames_hash  # noqa: E402
+from viddiff.pipeline.serial import EncodeOptions  # noqa: E402
 
 FOLDER, LIBRARY = (ROOT / "tests" / "data" / name for name in ("golden", "library"))
 Ledger = dict[str, dict[str, str]]

@@ -9,8 +9,8 @@ from typing import Any
 
 from anchors import ANCHORS, Point
 
-from viddiff.codec import EncodeSummary
-from viddiff.metrics import bd_rate, psnr
+from viddiff.pipeline.serial import EncodeSummary
+from viddiff.training.metrics import bd_rate, psnr
 
 VIDDIFF = "viddiff"
 METRICS = {"psnr_611": "6:1:1 PSNR", "psnr_y": "Y PSNR", "vmaf": "VMAF", "ms_ssim_db": "MS-SSIM"}

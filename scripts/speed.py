@@ -29,7 +29,7 @@ from benchmark import commit, cpu_model, write
 from report import plain
 
 from viddiff import __version__
-from viddiff.effort import PRESETS
+from viddiff.encoder.presets import PRESETS
 
 POLL_SECONDS = 0.02
 """How often memory is looked at, and whether a command has ended."""

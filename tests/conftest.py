@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from viddiff import checkpoint
-from viddiff.checkpoint import Codec
-from viddiff.codec import EncodeOptions, EncodeSummary, encode
+from viddiff.codec import checkpoint
+from viddiff.codec.checkpoint import Codec
 from viddiff.config import ModelConfig
 from viddiff.frame import Frame, VideoInfo
-from viddiff.keyframe import plane_shapes
-from viddiff.machine import released_weights
-from viddiff.models.layers import UNIT, IntConv2d
+from viddiff.media.av1_stills import plane_shapes
+from viddiff.networks.layers import UNIT, IntConv2d
+from viddiff.pipeline.machine import released_weights
+from viddiff.pipeline.serial import EncodeOptions, EncodeSummary, encode
 
 torch.set_num_threads(1)
 cv2.setNumThreads(1)

@@ -1,6 +1,7 @@
-"""Modules depend one way, and each outside library is used in one place."""
+"""Packages depend one way, modules have no cycles, and each outside library is used in one place."""
 
 import ast
+import graphlib
 from pathlib import Path
 
 import pytest
@@ -8,116 +9,111 @@ import pytest
 import viddiff
 
 ROOT = Path(viddiff.__file__).parent
-MODULES = sorted(ROOT.rglob("*.py"))
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(ROOT.rglob("*.py"))
+}
+CORE = "core"
+"""The package of the modules at the top level."""
+MAY_IMPORT: dict[str, set[str]] = {
+    CORE: set(),
+    "media": {CORE},
+    "container": {CORE},
+    "networks": {CORE},
+    "codec": {CORE, "media", "container", "networks"},
+    "encoder": {CORE, "media", "container", "networks", "codec"},
+    "pipeline": {CORE, "media", "container", "networks", "codec", "encoder"},
+    "training": {CORE, "media", "container", "networks", "codec", "encoder", "pipeline"},
+    "cli": {CORE, "media", "container", "networks", "codec", "encoder", "pipeline", "training"},
+}
+FRONT_DOOR = {"__init__", "__main__"}
+"""They may import everything; no other module imports them."""
 OWNERS = {
-    "av": {
-        *("demuxer", "video", "videowriter", "keyframe", "picture", "filters", "streamheader"),
-        *("trackreader", "trackwriter", "description", "opus", "failures", "continuity", "slots"),
-    },
-    "constriction": {"entropy"},
+    "av": {"media"},
+    "constriction": {"codec.entropy"},
     "click": {"cli"},
-    "tqdm": {"progress"},
-    "plotille": {"gops"},
-    "matplotlib": {"figure"},
-    "safetensors": {"checkpoint", "train_state"},
-    "torchvision": {"data"},
-    "cryptography": {"sealing"},
-    "numba": {"compiled", "hadamard"},
-    "llvmlite": {"hadamard"},
+    "tqdm": {"cli.progress"},
+    "plotille": {"cli.bits_table"},
+    "matplotlib": {"plots"},
+    "safetensors": {"codec.checkpoint", "training.state"},
+    "torchvision": {"training.samples"},
+    "cryptography": {"container.sealing"},
+    "numba": {"compiled", "encoder.hadamard"},
+    "llvmlite": {"encoder.hadamard"},
 }
-LAYERS = [
-    {"errors", "config", "effort", "failures", "__init__", "compiled", "quickstart"},
-    {"figure"},
-    {"display"},
-    {"frame"},
-    {
-        "container",
-        "entropy",
-        "keyframe",
-        "metrics",
-        "models",
-        "progress",
-        "gop",
-        "packet",
-        "team",
-        "hadamard",
-        "digest",
-    },
-    {"residual_cost", "templates"},
-    {"reader", "tracks", "block_search", "grouping", "sealing", "library"},
-    {"search", "mode_choice"},
-    {"lookahead"},
-    {"description", "interleave", "trackfile", "partfile", "picture", "streamheader", "continuity", "slots"},
-    {"opus", "trackwriter", "demuxer", "filters"},
-    {"trackreader", "videowriter"},
-    {"video", "schedule", "access"},
-    {"gops", "library_choice"},
-    {"checkpoint"},
-    {"machine"},
-    {"predicted", "motion_search", "temporal_filter"},
-    {"predicted_encoder"},
-    {"encoder", "calibration"},
-    {"output"},
-    {"codec"},
-    {"recovery"},
-    {"data", "parallel"},
-    {"rates", "whitening", "selftest", "verify", "streaming"},
-    {"train_pass", "validation"},
-    {"train_state"},
-    {"train"},
-    {"cli"},
-    {"__main__"},
-]
+"""Packages or modules that use a library; no others do."""
 FREE_OF = {
-    "container": {"numpy", "torch"},
-    "reader": {"numpy", "torch"},
-    "tracks": {"numpy", "torch"},
-    "interleave": {"numpy", "torch"},
-    "trackfile": {"numpy", "torch"},
-    "access": {"numpy", "torch"},
-    "schedule": {"numpy", "torch"},
-    "partfile": {"numpy", "torch"},
-    "sealing": {"numpy", "torch"},
-    "models": {"av", "click", "constriction", "safetensors", "cv2", "io", "pathlib"},
+    CORE: {"torch", "cv2"},
+    "media": {"torch"},
+    "container": {"numpy", "torch", "cv2"},
+    "networks": {"cv2", "io", "pathlib"},
 }
 
 
-def part(path: Path) -> str:
-    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+def package(module: str) -> str:
+    """The package of a module, by its name below `viddiff`."""
+    first, dot, _ = module.partition(".")
+    return first if dot or first in MAY_IMPORT else CORE
 
 
-def imports(path: Path) -> set[str]:
+def imports(module: str) -> set[str]:
+    """Full names of what a module imports, wherever in it."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            module = node.module or ""
-            base = f"viddiff.{module}".rstrip(".") if node.level else module
-            names |= {f"{base}.{alias.name}" for alias in node.names} if base == "viddiff" else {base}
+            assert not node.level, f"{module} has a relative import"
+            base = node.module or ""
+            for alias in node.names:
+                below = f"{base}.{alias.name}".removeprefix("viddiff.")
+                names.add(f"viddiff.{below}" if base.startswith("viddiff") and below in MODULES else base)
     return names
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports(path: Path) -> None:
-    rank = {name: level for level, names in enumerate(LAYERS) for name in names}
-    here = part(path)
-    assert here in rank, f"give {here} its place in LAYERS"
-    for name in imports(path):
-        top, _, rest = name.partition(".")
-        assert here in OWNERS.get(top, {here}), f"{here} must not import {top}"
-        assert top not in FREE_OF.get(here, ()), f"{here} must not import {top}"
-        if top == "viddiff" and rest:
-            inner = rest.split(".")[0]
-            inner = inner if inner in rank else "__init__"  # names such as __version__
-            assert inner == here or rank[inner] < rank[here], f"{here} must not import {inner}"
+def inner_imports(module: str) -> set[str]:
+    """Names below `viddiff` of the modules that a module imports."""
+    return {
+        n.removeprefix("viddiff").removeprefix(".") or "__init__"
+        for n in imports(module)
+        if n.split(".")[0] == "viddiff"
+    }
 
 
-def test_models_do_not_open_files() -> None:
-    for path in (ROOT / "models").glob("*.py"):
-        calls = [
-            n.func.id
-            for n in ast.walk(ast.parse(path.read_text()))
-            if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
-        ]
-        assert "open" not in calls
+@pytest.mark.parametrize("module", sorted(set(MODULES) - FRONT_DOOR))
+def test_packages_depend_one_way(module: str) -> None:
+    here = package(module)
+    for name in inner_imports(module):
+        there = package(name)
+        assert name not in FRONT_DOOR, f"{module} must not import {name}"
+        assert there == here or there in MAY_IMPORT[here], f"{module} must not import {name}"
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - FRONT_DOOR))
+def test_outside_libraries_have_owners(module: str) -> None:
+    for name in imports(module):
+        top = name.partition(".")[0]
+        owners = OWNERS.get(top, {module})
+        assert {module, package(module)} & owners, f"{module} must not import {top}"
+        assert top not in FREE_OF.get(package(module), ()), f"{module} must not import {top}"
+
+
+def test_modules_have_no_cycles() -> None:
+    graph = {module: inner_imports(module) - {module} for module in MODULES}
+    graphlib.TopologicalSorter(graph).prepare()
+
+
+def test_networks_do_not_open_files() -> None:
+    for module, path in MODULES.items():
+        if package(module) == "networks":
+            calls = [
+                n.func.id
+                for n in ast.walk(ast.parse(path.read_text()))
+                if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
+            ]
+            assert "open" not in calls
+
+
+def test_each_module_says_what_it_is() -> None:
+    for module, path in MODULES.items():
+        assert (ast.get_docstring(ast.parse(path.read_text())) or "").strip(), f"{module} has no docstring"

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from viddiff import checkpoint
-from viddiff.checkpoint import Codec
-from viddiff.codec import EncodeOptions, EncodeSummary
+from viddiff.codec import checkpoint
+from viddiff.codec.checkpoint import Codec
 from viddiff.config import ModelConfig
+from viddiff.encoder.frame_encoder import FrameStats
 from viddiff.frame import Frame, VideoInfo
-from viddiff.predicted_encoder import FrameStats
-from viddiff.videowriter import VideoWriter
+from viddiff.media.video_writer import VideoWriter
+from viddiff.pipeline.serial import EncodeOptions, EncodeSummary
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 anchors = importlib.import_module("anchors")

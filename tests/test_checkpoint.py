@@ -11,10 +11,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from viddiff import checkpoint
-from viddiff.checkpoint import Codec
-from viddiff.codec import decode
+from viddiff.codec import checkpoint
+from viddiff.codec.checkpoint import Codec
 from viddiff.errors import CheckpointError
+from viddiff.pipeline.serial import decode
 
 Tensors = dict[str, Tensor]
 Metadata = dict[str, str]

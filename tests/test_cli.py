@@ -16,10 +16,10 @@ from click.testing import CliRunner, Result
 from conftest import moving_picture, same
 
 from viddiff.cli import main
+from viddiff.cli.progress import Progress
+from viddiff.container.reader import Reader
 from viddiff.frame import Frame, VideoInfo
-from viddiff.progress import Progress
-from viddiff.reader import Reader
-from viddiff.video import VideoReader, VideoWriter
+from viddiff.media.video_reader import VideoReader, VideoWriter
 
 FRAMES = 7
 
@@ -257,7 +257,7 @@ def test_want_of_memory_is_said(
         "numpy": lambda: np.ones(1 << 58),
         "torch": lambda: torch.empty(1 << 58),
     }
-    monkeypatch.setattr("viddiff.codec.decode_frame", lambda *_: greedy[kind]())
+    monkeypatch.setattr("viddiff.pipeline.serial.decode_frame", lambda *_: greedy[kind]())
     for more in ([], ["--strict"]):
         result = run("decode", encoded, tmp_path / "a.y4m", "--weights", weights, "--workers", 1, *more)
         assert "not enough memory" in refused(result)
@@ -348,7 +348,7 @@ def test_progress_for_scripts(
 ) -> None:
     """An object every second, here at every chance, then the result; README says what is in them."""
     seconds = itertools.count()
-    monkeypatch.setattr("viddiff.progress.time.monotonic", lambda: next(seconds))
+    monkeypatch.setattr("viddiff.cli.progress.time.monotonic", lambda: next(seconds))
     vdf, readme = tmp_path / "a.vdf", (Path(__file__).parent.parent / "README.md").read_text()
     for arguments in (("encode", clip, vdf), ("decode", vdf, tmp_path / "a.y4m")):
         result = run(*arguments, "--json", "--weights", weights, "--workers", 1)

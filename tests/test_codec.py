@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from conftest import coded, moving_picture, same
 
-from viddiff.checkpoint import Codec
-from viddiff.codec import EncodeOptions, decode
-from viddiff.container import KeyChunk, PredictedChunk, Writer
-from viddiff.effort import PRESETS
+from viddiff.codec.checkpoint import Codec
+from viddiff.container.format import KeyChunk, PredictedChunk, Writer
+from viddiff.container.reader import Reader
+from viddiff.encoder.presets import PRESETS
 from viddiff.errors import BitstreamError
 from viddiff.frame import Frame
-from viddiff.metrics import Distortion
-from viddiff.reader import Reader
+from viddiff.pipeline.serial import EncodeOptions, decode
+from viddiff.training.metrics import Distortion
 
 
 def decoded(data: bytes, codec: Codec) -> list[Frame]:

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from test_video import clip, coloured, store, write
 
 from viddiff.cli import main
-from viddiff.container import DISPLAY, HEADER, Header, KeyChunk, Writer
+from viddiff.container.format import DISPLAY, HEADER, Header, KeyChunk, Writer
+from viddiff.container.reader import Reader
 from viddiff.display import Display
 from viddiff.errors import BitstreamError, VideoError
 from viddiff.frame import VideoInfo
-from viddiff.reader import Reader
-from viddiff.video import VideoReader
+from viddiff.media.video_reader import VideoReader
 
 HDR = Display((34000, 16000, 13250, 34500, 7500, 3000, 15635, 16450), (10_000_000, 50), (1000, 400))
 """A display of P3 primaries, 1000 cd/m2."""

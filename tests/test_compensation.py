@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from viddiff.errors import CheckpointError
-from viddiff.models.warp import BLOCK, CHROMA_TAPS, LUMA_TAPS, OVERLAP, MotionCompensation
+from viddiff.networks.warp import BLOCK, CHROMA_TAPS, LUMA_TAPS, OVERLAP, MotionCompensation
 
 ROWS, COLS = 3, 4
 Taps = tuple[tuple[int, ...], ...]

@@ -16,13 +16,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from viddiff import container
-from viddiff import reader as reader_module
 from viddiff.config import Limits
-from viddiff.container import Chunk, Header, IndexEntry, KeyChunk, PredictedChunk, Writer
+from viddiff.container import format as container
+from viddiff.container import reader as reader_module
+from viddiff.container.format import Chunk, Header, IndexEntry, KeyChunk, PredictedChunk, Writer
+from viddiff.container.reader import Reader
 from viddiff.errors import BitstreamError, LimitError, ViddiffError
 from viddiff.frame import VideoInfo
-from viddiff.reader import Reader
 
 HEADER = Header(VideoInfo(64, 48), bytes(range(32)), "tiny", gop=16)
 CHUNKS: list[Chunk] = [

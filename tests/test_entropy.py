@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from viddiff.entropy import (
+from viddiff.codec.entropy import (
     MAX_RADIUS,
     MAX_TABLES,
     SCALE,

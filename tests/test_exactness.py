@@ -12,17 +12,17 @@ from conftest import TINY, coded, moving_picture
 from torch import Tensor
 from torch.nn import functional
 
-from viddiff import checkpoint
-from viddiff.checkpoint import Codec
-from viddiff.codec import EncodeOptions, decode, decode_chunks
+from viddiff.codec import checkpoint
+from viddiff.codec.checkpoint import Codec
 from viddiff.config import ModelConfig
-from viddiff.container import KeyChunk
+from viddiff.container.format import KeyChunk
+from viddiff.container.reader import Reader
 from viddiff.errors import CheckpointError
 from viddiff.frame import Frame
-from viddiff.machine import prepare_process
-from viddiff.models import strips
-from viddiff.models.layers import ACTIVATION_MAX, EXACT_LIMIT, IntConv2d
-from viddiff.reader import Reader
+from viddiff.networks import strips
+from viddiff.networks.layers import ACTIVATION_MAX, EXACT_LIMIT, IntConv2d
+from viddiff.pipeline.machine import prepare_process
+from viddiff.pipeline.serial import EncodeOptions, decode, decode_chunks
 
 
 @pytest.fixture(autouse=True)

@@ -26,12 +26,10 @@ from click.testing import CliRunner
 from conftest import coded, moving_picture, same
 
 import viddiff
-from viddiff import trackfile
-from viddiff.access import ReadOptions
-from viddiff.checkpoint import Codec
 from viddiff.cli import main
-from viddiff.codec import EncodeOptions, decode
-from viddiff.container import (
+from viddiff.codec.checkpoint import Codec
+from viddiff.container import track_file as trackfile
+from viddiff.container.format import (
     END,
     HEADER,
     INDEX,
@@ -48,15 +46,24 @@ from viddiff.container import (
     pack_zigzag,
     read_varint,
 )
+from viddiff.container.read_options import ReadOptions
+from viddiff.container.reader import Reader
+from viddiff.container.track_chunks import (
+    pack_packets,
+    pack_track,
+)
+from viddiff.container.track_file import PassingTracks, TrackFile
 from viddiff.errors import BitstreamError, CheckpointError, LimitError, ViddiffError
 from viddiff.frame import Frame, VideoInfo
-from viddiff.machine import Machine
-from viddiff.parallel import decode_video
-from viddiff.reader import Reader
-from viddiff.recovery import Damage
-from viddiff.trackfile import PassingTracks, TrackFile
-from viddiff.tracks import Track, TrackPacket, pack_packets
-from viddiff.video import VideoReader, VideoWriter
+from viddiff.media.video_reader import VideoReader, VideoWriter
+from viddiff.pipeline.machine import Machine
+from viddiff.pipeline.parallel import decode_video
+from viddiff.pipeline.recovery import Damage
+from viddiff.pipeline.serial import EncodeOptions, decode
+from viddiff.tracks import (
+    Track,
+    TrackPacket,
+)
 
 SECONDS = 20.0
 """Far more than any of these files takes."""
@@ -311,7 +318,7 @@ def long_file(codec: Codec) -> tuple[list[bytes], list[Frame]]:
     chunks, out, marks = list(reader), io.BytesIO(), list[int]()
     assert [n for n, chunk in enumerate(chunks) if isinstance(chunk, KeyChunk)] == [0, LONG]
     writer = Writer(out, reader.header)
-    writer.attach(TRACK, Track("audio", "opus", Fraction(1, 25), "matroska", b"").pack())
+    writer.attach(TRACK, pack_track(Track("audio", "opus", Fraction(1, 25), "matroska", b"")))
     for number in range(FRAMES):
         chunk, pts = chunks[number % cycle], STEP * number
         if number % LONG == 1:
@@ -732,7 +739,7 @@ def test_frames_that_only_an_index_claims_cost_no_memory(codec: Codec, victim: b
 def test_packets_of_nothing_cost_no_memory(victim: bytes) -> None:
     """Two bytes of a chunk are a packet; a chunk of them is not to take sixty times its size."""
     pieces = split(victim)
-    track = (TRACK, Track("audio", "opus", Fraction(1, 25), "matroska", b"").pack())
+    track = (TRACK, pack_track(Track("audio", "opus", Fraction(1, 25), "matroska", b"")))
     payload = pack_packets(TrackPacket(0, number, 1, False, b"") for number in range(15_000))
     data = joined([pieces[0], track, pieces[1], (PACKETS, payload), *pieces[2:]])
     counts = list[int]()
@@ -752,7 +759,7 @@ def test_packets_without_end_before_a_frame(
     monkeypatch.setattr(trackfile, "WAITING_BYTES", 4000)
     packets = PACKETS, pack_packets([TrackPacket(0, 0, 1, True, bytes(1500))])
     header, *frames, index, end = split(victim)
-    track = (TRACK, Track("audio", "opus", Fraction(1, 25), "matroska", b"").pack())
+    track = (TRACK, pack_track(Track("audio", "opus", Fraction(1, 25), "matroska", b"")))
     spread = [piece for frame in frames for piece in (packets, packets, frame)]
     source = kind(io.BytesIO(joined([header, track, *spread, index, end])))
     count = sum(1 for _ in source.packets())
@@ -768,7 +775,7 @@ def test_packets_that_nobody_takes_out_of_a_pipe(victim: bytes, monkeypatch: pyt
     """The last of them are kept; once they are taken, too many before one frame are an error."""
     monkeypatch.setattr(trackfile, "WAITING_BYTES", 4000)
     header, *frames, index, end = split(victim)
-    track = (TRACK, Track("audio", "opus", Fraction(1, 25), "matroska", b"").pack())
+    track = (TRACK, pack_track(Track("audio", "opus", Fraction(1, 25), "matroska", b"")))
     packets = [(PACKETS, pack_packets([TrackPacket(0, n, 1, True, bytes(1500))])) for n in range(20)]
     data = joined(
         [header, track, frames[0], *packets[:10], frames[1], *packets[10:], *frames[2:], index, end]

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from viddiff import checkpoint
-from viddiff.machine import Machine, released_weights
-from viddiff.parallel import decode_video
-from viddiff.reader import Reader
-from viddiff.selftest import frames_hash
+from viddiff.codec import checkpoint
+from viddiff.container.reader import Reader
+from viddiff.pipeline.machine import Machine, released_weights
+from viddiff.pipeline.parallel import decode_video
+from viddiff.pipeline.selftest import frames_hash
 
 FOLDER = Path(__file__).parent / "data" / "golden"
 LEDGER = FOLDER / "hashes.json"

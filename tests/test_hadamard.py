@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from viddiff.residual_cost import residual_bits, spectra
+from viddiff.encoder.residual_cost import residual_bits, spectra
 
 SIGNS = np.array([[(-1) ** (i & j).bit_count() for j in range(8)] for i in range(8)])
 """The Hadamard matrix in its natural order (Sylvester 1867)."""

@@ -20,17 +20,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import viddiff
-from viddiff import checkpoint
-from viddiff.checkpoint import Codec
+from viddiff.codec import checkpoint
+from viddiff.codec.checkpoint import Codec
+from viddiff.codec.coding_order import FramePlan
+from viddiff.codec.entropy import SymbolDecoder, SymbolEncoder
+from viddiff.codec.frame_decoder import HEADER_WIDTHS, MODES_FOLLOW, decode_frame
+from viddiff.codec.motion_templates import MIRRORED, ZERO, Reference
 from viddiff.config import STEP_COUNT
-from viddiff.entropy import SymbolDecoder, SymbolEncoder
 from viddiff.errors import CheckpointError
-from viddiff.gop import FramePlan
-from viddiff.machine import released_weights
-from viddiff.models.layers import EXACT_LIMIT, WEIGHT_MAX, IntConv2d
-from viddiff.models.planes import planes_of
-from viddiff.predicted import HEADER_WIDTHS, MODES_FOLLOW, decode_frame
-from viddiff.templates import MIRRORED, ZERO, Reference
+from viddiff.networks.layers import EXACT_LIMIT, WEIGHT_MAX, IntConv2d
+from viddiff.networks.planes import planes_of
+from viddiff.pipeline.machine import released_weights
 
 MARGIN, FACTOR = 256 << 20, 4
 """What `checkpoint.load` promises: bytes, and times the size of the file."""

@@ -16,11 +16,11 @@ from conftest import moving_picture
 from test_cli import write
 from test_tracks import Sound, Source
 
-from viddiff.access import ReadOptions
 from viddiff.cli import main
-from viddiff.container import Chunk, KeyChunk, Writer
-from viddiff.reader import Reader
-from viddiff.team import Team
+from viddiff.container.format import Chunk, KeyChunk, Writer
+from viddiff.container.read_options import ReadOptions
+from viddiff.container.reader import Reader
+from viddiff.pipeline.worker_pool import Team
 
 
 def run(*arguments: object) -> Result:
@@ -110,7 +110,7 @@ def test_ctrl_c_with_several_processes(
 def test_too_early_for_a_file(
     clip: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
-    from viddiff.encoder import GopEncoder
+    from viddiff.encoder.gop_encoder import GopEncoder
 
     monkeypatch.setattr(GopEncoder, "encode", lambda self, group: signal.raise_signal(number))
     before = signal.getsignal(signal.SIGTERM)

@@ -10,8 +10,8 @@ import pytest
 
 from viddiff.errors import BitstreamError, LimitError, ViddiffError
 from viddiff.frame import Frame
-from viddiff.keyframe import decode_still, encode_still, padded_size, plane_shapes
-from viddiff.metrics import Distortion
+from viddiff.media.av1_stills import decode_still, encode_still, padded_size, plane_shapes
+from viddiff.training.metrics import Distortion
 
 
 def picture(width: int, height: int, bit_depth: int = 8) -> Frame:

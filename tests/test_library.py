@@ -16,22 +16,23 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from viddiff import checkpoint, library_choice
-from viddiff.checkpoint import Codec
 from viddiff.cli import main
-from viddiff.codec import EncodeOptions, decode
-from viddiff.container import Header, KeyChunk, PredictedChunk, Writer
+from viddiff.codec import checkpoint
+from viddiff.codec.checkpoint import Codec
+from viddiff.codec.library import Library, LibraryPicture, pack_key, unpack_key
+from viddiff.container.format import Header, KeyChunk, PredictedChunk, Writer
+from viddiff.container.reader import Reader
+from viddiff.encoder import library_choice
+from viddiff.encoder.library_choice import choose_library, closest_pair
 from viddiff.errors import BitstreamError, CheckpointError
 from viddiff.frame import Frame, VideoInfo
-from viddiff.keyframe import encode_still
-from viddiff.library import Library, LibraryPicture, pack_key, unpack_key
-from viddiff.library_choice import choose_library, closest_pair
-from viddiff.machine import Machine, released_for, released_weights
-from viddiff.parallel import decode_video
-from viddiff.reader import Reader
-from viddiff.selftest import frames_hash
-from viddiff.train import TrainOptions, train
-from viddiff.video import VideoWriter
+from viddiff.media.av1_stills import encode_still
+from viddiff.media.video_reader import VideoWriter
+from viddiff.pipeline.machine import Machine, released_for, released_weights
+from viddiff.pipeline.parallel import decode_video
+from viddiff.pipeline.selftest import frames_hash
+from viddiff.pipeline.serial import EncodeOptions, decode
+from viddiff.training.train import TrainOptions, train
 
 SIZE = (64, 48)
 FOLDER = Path(__file__).parent / "data" / "library"

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from viddiff import checkpoint
-from viddiff.effort import PRESETS
-from viddiff.machine import released_weights
-from viddiff.models.motion_prior import (
+from viddiff.codec import checkpoint
+from viddiff.encoder.field_search import FieldSearch, Partner, SearchReference
+from viddiff.encoder.presets import PRESETS
+from viddiff.networks.motion_prior import (
     LEVEL_FACTORS,
     MERGE_COUNT,
     MERGE_TABLES,
@@ -21,7 +21,7 @@ from viddiff.models.motion_prior import (
     double,
     field_of,
 )
-from viddiff.search import FieldSearch, Partner, SearchReference
+from viddiff.pipeline.machine import released_weights
 
 ROWS, COLS = 7, 11
 

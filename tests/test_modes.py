@@ -2,8 +2,8 @@
 
 import torch
 
-from viddiff.mode_choice import choose_modes
-from viddiff.models.modes import (
+from viddiff.encoder.mode_choice import choose_modes
+from viddiff.networks.modes import (
     BOTH,
     FIRST,
     MODE_TABLES,

@@ -22,20 +22,20 @@ from click.testing import CliRunner, Result
 from conftest import coded, moving_picture, same
 from test_tracks import Sound, Source, contents
 
-from viddiff.access import ReadOptions
-from viddiff.checkpoint import Codec
 from viddiff.cli import main, shared
-from viddiff.codec import EncodeOptions, encode
-from viddiff.container import KeyChunk
-from viddiff.demuxer import Demuxer
+from viddiff.codec.checkpoint import Codec
+from viddiff.container.format import KeyChunk
+from viddiff.container.read_options import ReadOptions
+from viddiff.container.reader import Reader
+from viddiff.container.track_file import TrackFile
 from viddiff.errors import BitstreamError, VideoError
 from viddiff.frame import Frame, VideoInfo
-from viddiff.machine import Machine
-from viddiff.parallel import decode_video
-from viddiff.reader import Reader
-from viddiff.streaming import decode_stream
-from viddiff.trackfile import TrackFile
-from viddiff.video import VideoReader, VideoWriter
+from viddiff.media.demuxer import Demuxer
+from viddiff.media.video_reader import VideoReader, VideoWriter
+from viddiff.pipeline.machine import Machine
+from viddiff.pipeline.parallel import decode_video
+from viddiff.pipeline.serial import EncodeOptions, encode
+from viddiff.pipeline.streaming import decode_stream
 
 FRAMES = 12
 PICTURE = 48 * 48 * 3 // 2
@@ -452,7 +452,9 @@ def test_ctrl_c_ends_following(codec: Codec, weights: Path, tmp_path: Path, monk
     data, _, _ = coded(codec, moving_picture(32, 32, 5), options=EncodeOptions(gop=2))
     path, out, stalled = tmp_path / "a.vdf", tmp_path / "a.mkv", threading.Event()
     path.write_bytes(data[:-40])  # its END never comes
-    monkeypatch.setattr("viddiff.streaming.time.sleep", lambda _: stalled.wait(0.01) or stalled.set())
+    monkeypatch.setattr(
+        "viddiff.pipeline.streaming.time.sleep", lambda _: stalled.wait(0.01) or stalled.set()
+    )
     interrupt_once(stalled)
     result = run("decode", path, out, "--follow", "--weights", weights)
     assert result.exit_code == 130, result.output

@@ -5,15 +5,15 @@ import pytest
 import torch
 from conftest import TINY
 
-from viddiff.calibration import SymbolCounts
-from viddiff.checkpoint import parametric_tables
-from viddiff.data import Batch
-from viddiff.entropy import discretised_tables
-from viddiff.models.layers import IntConv2d
-from viddiff.models.model import VideoModel
-from viddiff.rates import MAGNITUDES, Rates, rate_aware_round
-from viddiff.train_pass import run
-from viddiff.whitening import whiten
+from viddiff.codec.checkpoint import parametric_tables
+from viddiff.codec.entropy import discretised_tables
+from viddiff.networks.layers import IntConv2d
+from viddiff.networks.model import VideoModel
+from viddiff.training.calibration import SymbolCounts
+from viddiff.training.loss import run
+from viddiff.training.rates import MAGNITUDES, Rates, rate_aware_round
+from viddiff.training.samples import Batch
+from viddiff.training.whitening import whiten
 
 TABLES = discretised_tables([0.2, 0.5, 1.0, 2.0, 4.0, 8.0], "laplace")
 RATES = Rates.of(TABLES, 1, torch.device("cpu"))

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 from conftest import coded, moving_picture, same
 
-from viddiff.access import ReadOptions
-from viddiff.checkpoint import Codec
-from viddiff.codec import EncodeOptions, decode
+from viddiff.codec.checkpoint import Codec
 from viddiff.config import Limits
-from viddiff.container import Chunk, KeyChunk, PredictedChunk, Writer
+from viddiff.container.format import Chunk, KeyChunk, PredictedChunk, Writer
+from viddiff.container.read_options import ReadOptions
+from viddiff.container.reader import Reader
 from viddiff.errors import BitstreamError, CheckpointError, LimitError
 from viddiff.frame import Frame
-from viddiff.machine import Machine
-from viddiff.parallel import DecodedVideo, decode_video
-from viddiff.reader import Reader
-from viddiff.recovery import Damage
+from viddiff.pipeline.machine import Machine
+from viddiff.pipeline.parallel import DecodedVideo, decode_video
+from viddiff.pipeline.recovery import Damage
+from viddiff.pipeline.serial import EncodeOptions, decode
 
 GOP = 6
 GOPS, MANY = 9, 40

@@ -16,10 +16,10 @@ from test_cli import write
 from test_tracks import Sound, Source
 
 from viddiff.cli import main
-from viddiff.container import Chunk, KeyChunk, Writer
+from viddiff.container.format import Chunk, KeyChunk, Writer
+from viddiff.container.part_file import PartFile, whole_gops
+from viddiff.container.reader import Reader
 from viddiff.errors import ResumeError
-from viddiff.partfile import PartFile, whole_gops
-from viddiff.reader import Reader
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -92,7 +92,7 @@ def test_cut_off_anywhere(
 def test_what_is_done_is_not_done_again(
     clip: Path, weights: Path, whole: bytes, part_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from viddiff.encoder import GopEncoder
+    from viddiff.encoder.gop_encoder import GopEncoder
 
     coded = []
     encode = GopEncoder.encode

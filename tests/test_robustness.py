@@ -9,11 +9,11 @@ from dataclasses import replace
 import pytest
 from conftest import coded, moving_picture
 
-from viddiff.checkpoint import Codec
-from viddiff.codec import EncodeOptions, decode
-from viddiff.container import KeyChunk, PredictedChunk, Writer
+from viddiff.codec.checkpoint import Codec
+from viddiff.container.format import KeyChunk, PredictedChunk, Writer
+from viddiff.container.reader import Reader
 from viddiff.errors import BitstreamError, LimitError, ViddiffError
-from viddiff.reader import Reader
+from viddiff.pipeline.serial import EncodeOptions, decode
 
 SECONDS = 20.0
 """Far more than any of these files takes."""

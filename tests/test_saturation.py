@@ -14,17 +14,17 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from viddiff.checkpoint import Codec
+from viddiff.codec.checkpoint import Codec
+from viddiff.codec.coding_order import FramePlan
+from viddiff.codec.entropy import Coder, SymbolDecoder, SymbolEncoder, Tables
+from viddiff.codec.frame_decoder import MODES_FOLLOW, decode_frame
+from viddiff.codec.motion_templates import KINDS, MIRRORED, TEMPORAL, ZERO, Reference
 from viddiff.config import STEP_COUNT
-from viddiff.entropy import Coder, SymbolDecoder, SymbolEncoder, Tables
-from viddiff.gop import FramePlan
-from viddiff.models.hyperprior import HYPER_MAX, MEAN_MAX, SYMBOL_MAX
-from viddiff.models.layers import EXACT_LIMIT, IntConv2d
-from viddiff.models.motion_prior import VECTOR_MAX
-from viddiff.models.planes import planes_of
-from viddiff.models.residual import STEP_MAX, SYMBOL_UNIT, Y_HAT_MAX
-from viddiff.predicted import MODES_FOLLOW, decode_frame
-from viddiff.templates import KINDS, MIRRORED, TEMPORAL, ZERO, Reference
+from viddiff.networks.hyperprior import HYPER_MAX, MEAN_MAX, SYMBOL_MAX
+from viddiff.networks.layers import EXACT_LIMIT, IntConv2d
+from viddiff.networks.motion_prior import VECTOR_MAX
+from viddiff.networks.planes import planes_of
+from viddiff.networks.residual import STEP_MAX, SYMBOL_UNIT, Y_HAT_MAX
 
 INT32 = np.iinfo(np.int32)
 EDGES = [0, 1, -1, 7, SYMBOL_MAX, -SYMBOL_MAX, SYMBOL_MAX + 1, -SYMBOL_MAX - 1, HYPER_MAX + 1, -HYPER_MAX - 1]

@@ -16,16 +16,16 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from viddiff import sealing
-from viddiff.checkpoint import Codec
 from viddiff.cli import main
-from viddiff.codec import decode
-from viddiff.container import MAGIC, KeyChunk
+from viddiff.codec.checkpoint import Codec
+from viddiff.container import sealing
+from viddiff.container.format import MAGIC, KeyChunk
+from viddiff.container.reader import Reader
+from viddiff.container.sealing import SealedReader, SealedWriter, Secret, unlock, wants
 from viddiff.errors import BitstreamError, SecretError, ViddiffError
 from viddiff.frame import Frame, VideoInfo
-from viddiff.reader import Reader
-from viddiff.sealing import SealedReader, SealedWriter, Secret, unlock, wants
-from viddiff.video import VideoReader, VideoWriter
+from viddiff.media.video_reader import VideoReader, VideoWriter
+from viddiff.pipeline.serial import decode
 
 KEY = Secret(bytes(range(32)), passphrase=False)
 WORDS = Secret("grüne Wiese".encode(), passphrase=True)

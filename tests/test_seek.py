@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from conftest import moving_picture, same
 
-from viddiff.demuxer import Demuxer
 from viddiff.frame import Frame
-from viddiff.keyframe import picture_from_planes
-from viddiff.trackreader import TrackReader
-from viddiff.video import VideoReader
+from viddiff.media.av1_stills import picture_from_planes
+from viddiff.media.demuxer import Demuxer
+from viddiff.media.track_reader import TrackReader
+from viddiff.media.video_reader import VideoReader
 
 FRAMES, RATE = 150, 25
 PICTURES = moving_picture(32, 32, 20)

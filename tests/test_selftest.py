@@ -8,9 +8,10 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from viddiff import checkpoint, selftest
 from viddiff.cli import main
-from viddiff.machine import released_weights
+from viddiff.codec import checkpoint
+from viddiff.pipeline import selftest
+from viddiff.pipeline.machine import released_weights
 
 
 @pytest.fixture(autouse=True)

@@ -9,19 +9,19 @@ from pathlib import Path
 import pytest
 from conftest import coded, moving_picture, same
 
-from viddiff import parallel
-from viddiff.access import ReadOptions
-from viddiff.checkpoint import Codec
-from viddiff.codec import EncodeOptions
+from viddiff.codec.checkpoint import Codec
+from viddiff.container.read_options import ReadOptions
+from viddiff.container.reader import Reader
+from viddiff.encoder.grouping import Group, number_jobs
 from viddiff.errors import BitstreamError
 from viddiff.frame import Frame, VideoInfo
-from viddiff.grouping import Group, number_jobs
-from viddiff.machine import Machine
-from viddiff.parallel import decode_video, encode_video
-from viddiff.reader import Reader
-from viddiff.recovery import Damage
-from viddiff.video import VideoReader
-from viddiff.videowriter import VideoWriter
+from viddiff.media.video_reader import VideoReader
+from viddiff.media.video_writer import VideoWriter
+from viddiff.pipeline import parallel
+from viddiff.pipeline.machine import Machine
+from viddiff.pipeline.parallel import decode_video, encode_video
+from viddiff.pipeline.recovery import Damage
+from viddiff.pipeline.serial import EncodeOptions
 
 FRAMES = 20
 """A keyframe, two mini-GOPs of eight and one of three."""

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from conftest import coded, same
 
-from viddiff.checkpoint import Codec
-from viddiff.codec import EncodeOptions
+from viddiff.codec.checkpoint import Codec
 from viddiff.config import QUALITIES, step_of_quality
-from viddiff.effort import PRESETS
+from viddiff.encoder.presets import PRESETS
+from viddiff.encoder.temporal_filter import temporally_filtered
 from viddiff.frame import Frame, VideoInfo
-from viddiff.keyframe import plane_shapes
-from viddiff.temporal_filter import temporally_filtered
+from viddiff.media.av1_stills import plane_shapes
+from viddiff.pipeline.serial import EncodeOptions
 
 WIDTH, HEIGHT = 92, 70
 NOISE = 4.0

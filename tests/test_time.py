@@ -18,21 +18,28 @@ from conftest import coded, moving_picture
 from test_tracks import SRT, Sound, Source
 from test_video import VARIABLE, clip, coloured, store, write
 
-from viddiff.access import ReadOptions
-from viddiff.checkpoint import Codec
 from viddiff.cli import main
-from viddiff.codec import EncodeOptions
+from viddiff.codec.checkpoint import Codec
 from viddiff.config import Limits
-from viddiff.container import PACKETS, TRACK, KeyChunk, PredictedChunk, Writer
+from viddiff.container.format import PACKETS, TRACK, KeyChunk, PredictedChunk, Writer
+from viddiff.container.gop_table import frame_number, schedule
+from viddiff.container.read_options import ReadOptions
+from viddiff.container.reader import Reader
+from viddiff.container.track_chunks import (
+    pack_packets,
+    pack_track,
+)
 from viddiff.errors import LimitError, VideoError
-from viddiff.filters import Changes, change_frames
 from viddiff.frame import Frame, VideoInfo
-from viddiff.keyframe import picture_from_planes
-from viddiff.reader import Reader
-from viddiff.schedule import frame_number, schedule
-from viddiff.slots import Slots
-from viddiff.tracks import Track, TrackPacket, pack_packets
-from viddiff.video import VideoReader, VideoWriter
+from viddiff.media.av1_stills import picture_from_planes
+from viddiff.media.avi_times import Slots
+from viddiff.media.filters import Changes, change_frames
+from viddiff.media.video_reader import VideoReader, VideoWriter
+from viddiff.pipeline.serial import EncodeOptions
+from viddiff.tracks import (
+    Track,
+    TrackPacket,
+)
 
 
 def run(*arguments: object) -> Result:
@@ -388,7 +395,7 @@ def long(codec: Codec, tmp_path_factory: pytest.TempPathFactory) -> Path:
     track = Track("audio", "opus", Fraction(1, 1000), "matroska", b"not a file", {})
     with open(path, "wb") as file:
         writer = Writer(file, Reader(io.BytesIO(data)).header)
-        writer.attach(TRACK, track.pack())
+        writer.attach(TRACK, pack_track(track))
         for number in range(GOPS):
             writer.attach(PACKETS, pack_packets([TrackPacket(0, 2000 * number, 20, True, bytes(9000))]))
             base = GOP_FRAMES * STEP * number

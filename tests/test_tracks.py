@@ -19,30 +19,36 @@ import pytest
 from click.testing import CliRunner, Result
 from conftest import moving_picture
 
-from viddiff.checkpoint import Codec
 from viddiff.cli import main
-from viddiff.codec import decode
-from viddiff.container import META, PACKETS, TRACK, Writer, pack_varint
-from viddiff.continuity import TS_DISCONT, Continuity
+from viddiff.codec.checkpoint import Codec
+from viddiff.container.format import META, PACKETS, TRACK, Writer, pack_varint
+from viddiff.container.reader import Reader
+from viddiff.container.track_chunks import (
+    MAX_JSON,
+    ExtrasReader,
+    pack_meta,
+    pack_packets,
+    pack_track,
+    unpack_packets,
+    unpack_track,
+)
+from viddiff.container.track_file import TrackFile
 from viddiff.display import Display
 from viddiff.errors import BitstreamError, LimitError
 from viddiff.frame import VideoInfo
 from viddiff.interleave import Interleaver
-from viddiff.reader import Reader
-from viddiff.trackfile import TrackFile
-from viddiff.trackreader import TAG_LETTERS, TrackReader
+from viddiff.media.timeline import TS_DISCONT, Continuity
+from viddiff.media.track_reader import TAG_LETTERS, TrackReader
+from viddiff.media.track_writer import TrackWriter
+from viddiff.media.video_reader import VideoReader, VideoWriter
+from viddiff.pipeline.serial import decode
 from viddiff.tracks import (
-    MAX_JSON,
     Attachment,
     Chapter,
     Extras,
     Track,
     TrackPacket,
-    pack_packets,
-    unpack_packets,
 )
-from viddiff.trackwriter import TrackWriter
-from viddiff.video import VideoReader, VideoWriter
 
 RATE = 48000
 FRAME = 1024 / RATE
@@ -501,7 +507,7 @@ def test_chapters_of_mp4_are_no_track(tmp_path: Path, there: Any, back: Any) -> 
 def test_attachments_too_large_for_a_chunk_are_left_out_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("viddiff.trackreader.ATTACHMENT_BYTES", 1000)
+    monkeypatch.setattr("viddiff.media.track_reader.ATTACHMENT_BYTES", 1000)
     files = [Attachment(f"{size}.ttf", "font/ttf", bytes(size)) for size in (1000, 1001)]
     source = Source([Sound("libopus")], attachments=files).write(tmp_path / "a.mkv")
     with TrackReader(source, "copy") as reader:
@@ -705,18 +711,18 @@ TRACK_A = Track(
 
 
 def test_chunks_there_and_back() -> None:
-    assert Track.unpack(TRACK_A.pack()) == TRACK_A
+    assert unpack_track(pack_track(TRACK_A)) == TRACK_A
     packets = [TrackPacket(i % 2, 1024 * i - 5, 1024 * (i != 4), i % 3 == 0, bytes(i)) for i in range(9)]
     packets += [TrackPacket(0, p, 960, True, b"x") for p in (9000, 9960, 10920)]
     assert list(unpack_packets(pack_packets(packets), [TRACK_A, TRACK_A])) == packets
     assert len(pack_packets(packets[-3:])) < 3 * 5 + 5, "regular packets take four bytes each"
     extras = Extras({"a": "ü"}, [Chapter(-3, 5, Fraction(1, 90), {"title": "x"})], {"b": "c"}, 2)
     extras.attachments = [Attachment("f", "m", b"data")]
-    again = Extras()
-    for payload in extras.pack_meta():
+    again = ExtrasReader()
+    for payload in pack_meta(extras):
         again.take_meta(payload)
-    assert again == extras
-    assert list(Extras().pack_meta()) == []
+    assert again.extras == extras
+    assert list(pack_meta(Extras())) == []
 
 
 def wrong_json(**changes: object) -> bytes:
@@ -752,7 +758,7 @@ def wrong_json(**changes: object) -> bytes:
 )
 def test_tracks_that_lie(payload: bytes) -> None:
     with pytest.raises(BitstreamError):
-        Track.unpack(payload)
+        unpack_track(payload)
 
 
 @pytest.mark.parametrize(
@@ -771,29 +777,29 @@ def test_tracks_that_lie(payload: bytes) -> None:
 def test_meta_that_lies(values: dict[str, Any]) -> None:
     text = json.dumps(values).encode()
     with pytest.raises(BitstreamError):
-        Extras().take_meta(pack_varint(len(text)) + text)
+        ExtrasReader().take_meta(pack_varint(len(text)) + text)
 
 
 def test_json_is_bounded_before_it_is_read() -> None:
     bomb = b"[" + b"[]," * (MAX_JSON // 3) + b"[]]"
     tracemalloc.start()
     with pytest.raises(LimitError):
-        Extras().take_meta(pack_varint(len(bomb)) + bomb)
+        ExtrasReader().take_meta(pack_varint(len(bomb)) + bomb)
     assert tracemalloc.get_traced_memory()[1] < 3 * len(bomb)
     tracemalloc.stop()
     with pytest.raises(LimitError):
-        list(Extras(tags={"title": "x" * MAX_JSON}).pack_meta())
+        list(pack_meta(Extras(tags={"title": "x" * MAX_JSON})))
 
 
 def test_meta_is_bounded_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    (payload,) = Extras(attachments=[Attachment("a", "", bytes(1000))]).pack_meta()
-    monkeypatch.setattr("viddiff.tracks.MAX_META", 5 * len(payload))
-    extras = Extras()
+    (payload,) = pack_meta(Extras(attachments=[Attachment("a", "", bytes(1000))]))
+    monkeypatch.setattr("viddiff.container.track_chunks.MAX_META", 5 * len(payload))
+    reader = ExtrasReader()
     for _ in range(5):
-        extras.take_meta(payload)
+        reader.take_meta(payload)
     with pytest.raises(LimitError):
-        extras.take_meta(payload)
-    assert len(extras.attachments) == 5
+        reader.take_meta(payload)
+    assert len(reader.extras.attachments) == 5
 
 
 def test_a_tag_that_is_no_text_for_people_is_left_out(tmp_path: Path, there: Any) -> None:
@@ -815,7 +821,7 @@ def test_text_of_a_file_does_not_command_the_terminal(
     evil = "\x1b]0;owned\x07\x9b2J\u202e\r\nError: x"
     extras = Extras({evil: evil}, [], {"title": evil}, 0, [Attachment(evil, evil, b"x")])
     track = Track("audio", evil, Fraction(1, 48), "mp4", b"", {"language": evil}, 0, {"layout": evil})
-    chunks = [*((META, payload) for payload in extras.pack_meta()), (TRACK, track.pack())]
+    chunks = [*((META, payload) for payload in pack_meta(extras)), (TRACK, pack_track(track))]
     vdf = tmp_path / "a.vdf"
     vdf.write_bytes(with_chunks(small_file, *chunks))
     shown = [run("info", vdf, color=True)]
@@ -861,7 +867,7 @@ def with_chunks(data: bytes, *chunks: tuple[int, bytes]) -> bytes:
 
 def genuine(tmp_path: Path) -> Track:
     """A track that libav can read."""
-    from viddiff.trackreader import TrackReader
+    from viddiff.media.track_reader import TrackReader
 
     with TrackReader(Source([Sound()]).write(tmp_path / "genuine.mp4")) as reader:
         return reader.extras.tracks[0]
@@ -880,13 +886,13 @@ def test_lies_end_in_frames_or_one_error(
     times = [0, 5, 5, -(1 << 45), 1 << 45, 3]
     odd = pack_packets([TrackPacket(0, t, 1 << 40, False, b"\xff" * 30) for t in times])
     cases = [
-        [(TRACK, Track(**vars(track) | {"description": bytes(data)}).pack()), (PACKETS, odd)]
+        [(TRACK, pack_track(Track(**vars(track) | {"description": bytes(data)}))), (PACKETS, odd)]
         for data in broken
     ]
     cases += [
-        [(TRACK, track.pack()), (PACKETS, odd)],
-        [(TRACK, track.pack())] * 65,
-        [(TRACK, TRACK_A.pack()), (PACKETS, odd)],
+        [(TRACK, pack_track(track)), (PACKETS, odd)],
+        [(TRACK, pack_track(track))] * 65,
+        [(TRACK, pack_track(TRACK_A)), (PACKETS, odd)],
         [(PACKETS, odd)],
         [(META, b"\xff")],
         [(TRACK, b"")],

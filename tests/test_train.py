@@ -11,16 +11,16 @@ import torch
 from click.testing import CliRunner
 from conftest import coded, moving_picture, same
 
-from viddiff import checkpoint
-from viddiff.checkpoint import Codec
 from viddiff.cli import main
-from viddiff.codec import decode
+from viddiff.codec import checkpoint
+from viddiff.codec.checkpoint import Codec
 from viddiff.errors import CheckpointError
 from viddiff.frame import VideoInfo
-from viddiff.train import TrainOptions, train
-from viddiff.train_state import TrainState
-from viddiff.validation import Judge
-from viddiff.video import VideoWriter
+from viddiff.media.video_reader import VideoWriter
+from viddiff.pipeline.serial import decode
+from viddiff.training.state import TrainState
+from viddiff.training.train import TrainOptions, train
+from viddiff.training.validation import Judge
 
 Lines = list[dict[str, Any]]
 

@@ -12,19 +12,19 @@ from conftest import coded, moving_picture
 from test_cli import refused, write
 from test_tracks import Sound, Source
 
-from viddiff import codec as pipeline
-from viddiff.checkpoint import Codec
 from viddiff.cli import main
-from viddiff.codec import EncodeOptions
-from viddiff.container import Chunk, KeyChunk, Writer
+from viddiff.codec.checkpoint import Codec
+from viddiff.container.format import Chunk, KeyChunk, Writer
+from viddiff.container.part_file import PartFile
+from viddiff.container.sealing import SealedWriter
 from viddiff.digest import GopDigest, frame_digest
-from viddiff.encoder import EncodeSummary
+from viddiff.encoder.gop_encoder import EncodeSummary
 from viddiff.errors import VerificationError, ViddiffError
 from viddiff.frame import Frame
-from viddiff.machine import Machine
-from viddiff.partfile import PartFile
-from viddiff.sealing import SealedWriter
-from viddiff.verify import verify
+from viddiff.pipeline import serial as pipeline
+from viddiff.pipeline.machine import Machine
+from viddiff.pipeline.serial import EncodeOptions
+from viddiff.pipeline.verify import verify
 
 FRAMES = 7
 
@@ -178,7 +178,7 @@ def test_an_end_from_outside_is_no_verdict(
     clip: Path, plain: bytes, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is coded can be gone on with, by an encode that does not verify."""
-    import viddiff.verify as module
+    import viddiff.pipeline.verify as module
 
     def ended(*_: object, **__: object) -> None:
         raise ViddiffError("a working process was ended from outside")

@@ -12,8 +12,8 @@ import pytest
 
 from viddiff.errors import LimitError, VideoError
 from viddiff.frame import Frame, VideoInfo
-from viddiff.keyframe import plane_shapes
-from viddiff.video import VideoReader, VideoWriter
+from viddiff.media.av1_stills import plane_shapes
+from viddiff.media.video_reader import VideoReader, VideoWriter
 
 COLOURS = {"primaries": 9, "transfer": 16, "matrix": 9}
 

@@ -1,3 +1,3 @@
 """viddiff: a learned video codec."""
 
-__version__ = "0.1.0"
+from viddiff.version import __version__ as __version__

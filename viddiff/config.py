@@ -18,6 +18,8 @@ MAX_WIDTH = 4096
 MAX_HEIGHT = 2304
 MAX_GOP = 1024
 """Most frames from one keyframe to the next."""
+MAX_PAYLOAD = 64 << 20
+"""Largest payload of a chunk of a `.vdf`, in bytes."""
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from math import ceil, floor
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
-from viddiff.container import META, PACKETS, TRACK, Chunk, Header, KeyChunk, Writer
-from viddiff.tracks import Extras, TrackPacket, pack_packets
+from viddiff.tracks import Extras, TrackPacket
 
 DISORDER = 10
 """Seconds by which files store the packets of one track before those of another, at most, as libav does."""
-CHUNK_BYTES = 1 << 20
-"""A PACKETS chunk ends with the packet that fills it."""
 
 
 class PacketSource(Protocol):
@@ -96,54 +93,3 @@ class Interleaver:
             end = end if until is None else min(end, floor(until / track.time_base))
             packet = replace(packet, pts=start, duration=max(end - start, 1))
         yield packet
-
-
-class InterleavingWriter(Writer):
-    """Writes a `.vdf` with packets among the pictures; what describes them comes before the first."""
-
-    def __init__(
-        self, file: BinaryIO, header: Header, interleaver: Interleaver, frames: int | None = None
-    ) -> None:
-        """frames: how many the video is to have at most, if that is known."""
-        super().__init__(file, header)
-        self._video, self._interleaver, self._frames_asked = header.video, interleaver, frames
-        self._end: Fraction | None = None
-
-    def write(self, chunk: Chunk) -> None:
-        """Append a chunk, and before it what begins no later."""
-        times = (chunk.pts,) if isinstance(chunk, KeyChunk) else chunk.pts
-        start, step = times[0] * self._video.time_base, 1 / self._video.frame_rate
-        if self._end is None:
-            self._begin(start, None if self._frames_asked is None else start + self._frames_asked * step)
-        self._end = times[-1] * self._video.time_base + step
-        self._attach(self._interleaver.upto(start))
-        super().write(chunk)
-
-    def cut_short(self) -> None:
-        """What comes with the video ends with it."""
-        self._interleaver.cut_short()
-
-    def finish(self) -> None:
-        """Write what is left, INDEX and END."""
-        if self._end is not None:
-            self._attach(self._interleaver.rest(self._end))
-        super().finish()
-
-    def _begin(self, since: Fraction, until: Fraction | None) -> None:
-        self._interleaver.begin(since, until)
-        extras = self._interleaver.extras
-        for payload in extras.pack_meta():
-            self.attach(META, payload)
-        for track in extras.tracks:
-            self.attach(TRACK, track.pack())
-
-    def _attach(self, packets: Iterator[TrackPacket]) -> None:
-        group, size = list[TrackPacket](), 0
-        for packet in packets:
-            group.append(packet)
-            size += len(packet.data)
-            if size >= CHUNK_BYTES:
-                self.attach(PACKETS, pack_packets(group))
-                group, size = [], 0
-        if group:
-            self.attach(PACKETS, pack_packets(group))

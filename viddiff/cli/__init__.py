@@ -14,7 +14,6 @@ from typing import Any, NoReturn
 import click
 
 import viddiff.quickstart  # noqa: F401
-from viddiff import __version__
 from viddiff.cli.decode import decode_command
 from viddiff.cli.encode import encode_command
 from viddiff.cli.info import info_command
@@ -22,6 +21,7 @@ from viddiff.cli.selftest import selftest_command
 from viddiff.cli.shared import printable
 from viddiff.cli.train import train_command
 from viddiff.errors import ViddiffError
+from viddiff.version import __version__
 
 _NO_MEMORY = re.compile(
     "allocate memory|out of memory|bad_alloc|failed to map segment|error return without exception set", re.I

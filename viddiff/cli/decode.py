@@ -95,16 +95,16 @@ def decode_command(
     if not (piped or follow):
         shared.prepare_processes(workers)
 
-    from viddiff.access import ReadOptions
-    from viddiff.filters import Changes, change_frames
+    from viddiff.cli.progress import Progress
+    from viddiff.container.read_options import ReadOptions
+    from viddiff.container.track_file import TrackFile
     from viddiff.interleave import Interleaver
-    from viddiff.machine import Machine
-    from viddiff.output import uninterrupted
-    from viddiff.parallel import decode_video
-    from viddiff.progress import Progress
-    from viddiff.streaming import Follower, decode_stream
-    from viddiff.trackfile import TrackFile
-    from viddiff.video import VideoWriter
+    from viddiff.media.filters import Changes, change_frames
+    from viddiff.media.video_reader import VideoWriter
+    from viddiff.pipeline.machine import Machine
+    from viddiff.pipeline.output import uninterrupted
+    from viddiff.pipeline.parallel import decode_video
+    from viddiff.pipeline.streaming import Follower, decode_stream
 
     started = time.monotonic()
     machine = Machine(weights, shared.pick_device(device), workers)

@@ -12,11 +12,11 @@ import click
 
 from viddiff.cli import shared
 from viddiff.config import Start, start_text
-from viddiff.effort import PRESETS
+from viddiff.encoder.presets import PRESETS
 from viddiff.errors import ViddiffError
 
 if TYPE_CHECKING:
-    from viddiff.container import Chunk
+    from viddiff.container.format import Chunk
 
 
 def _audio(context: click.Context, option: click.Parameter, value: str) -> str:
@@ -162,7 +162,7 @@ def encode_command(
       viddiff encode rtsp://camera/1 - --low-delay | ssh host 'cat > 1.vdf'
       viddiff encode :0 screen.vdf --input-format x11grab
     """
-    from viddiff.demuxer import Demuxer, is_live
+    from viddiff.media.demuxer import Demuxer, is_live
 
     if verify and resume:
         raise click.UsageError("--verify needs the whole reconstruction, which --resume does not have")
@@ -188,15 +188,16 @@ def encode_command(
 
     if not live:
         shared.prepare_processes(workers)
-    from viddiff.codec import EncodeOptions
-    from viddiff.filters import Changes
-    from viddiff.interleave import Interleaver, InterleavingWriter
-    from viddiff.machine import Machine
-    from viddiff.parallel import encode_video
-    from viddiff.partfile import PartFile
-    from viddiff.progress import Progress
-    from viddiff.trackreader import TrackReader
-    from viddiff.video import VideoReader
+    from viddiff.cli.progress import Progress
+    from viddiff.container.interleaving_writer import InterleavingWriter
+    from viddiff.container.part_file import PartFile
+    from viddiff.interleave import Interleaver
+    from viddiff.media.filters import Changes
+    from viddiff.media.track_reader import TrackReader
+    from viddiff.media.video_reader import VideoReader
+    from viddiff.pipeline.machine import Machine
+    from viddiff.pipeline.parallel import encode_video
+    from viddiff.pipeline.serial import EncodeOptions
 
     options = EncodeOptions(quality, gop, low_delay, entropy, preset)
     machine = Machine(weights, shared.pick_device(device), workers)
@@ -204,7 +205,7 @@ def encode_command(
 
     def check(written: Path) -> None:
         """Decode what was written and compare it with the reconstruction."""
-        from viddiff.verify import verify as verify_file
+        from viddiff.pipeline.verify import verify as verify_file
 
         key = None if secret is None else shared.key_of(written, secret)
         objects = shared.objects(as_json, stdout)

@@ -9,9 +9,9 @@ from viddiff.cli import shared
 from viddiff.errors import ViddiffError
 
 if TYPE_CHECKING:
-    from viddiff.access import ReadOptions
+    from viddiff.cli.bits_table import GopRow
+    from viddiff.container.read_options import ReadOptions
     from viddiff.display import Display
-    from viddiff.gops import GopRow
 
 _ROWS = 20
 """Most GOPs that the table shows."""
@@ -63,12 +63,12 @@ def info_command(
     else:
         if not source.is_file():
             raise ViddiffError(f"{source} {'is not a file' if source.exists() else 'does not exist'}")
-        from viddiff.access import ReadOptions
+        from viddiff.container.read_options import ReadOptions
 
         key = shared.file_key(source, key_file, passphrase_file)
         options = ReadOptions(limits=shared.limits_of(max_pixels, max_frames), key=key)
         values = describe_file(source, options)
-        from viddiff.gops import gop_table, plot_png, plot_text
+        from viddiff.cli.bits_table import gop_table, plot_png, plot_text
 
         with options.open(source) as file:
             rows = gop_table(file, options.limits)
@@ -121,8 +121,8 @@ def _text(value: object) -> str:
 
 def describe_file(source: Path, options: "ReadOptions") -> dict[str, Any]:
     """What a `.vdf` says of itself, without decoding a frame."""
-    from viddiff.reader import Reader
-    from viddiff.trackfile import summary
+    from viddiff.container.reader import Reader
+    from viddiff.container.track_file import summary
 
     with options.open(source) as file:
         reader = Reader(file, options.limits)
@@ -167,8 +167,8 @@ def _display(display: "Display") -> dict[str, Any]:
 
 def describe_model(weights: Path | None) -> dict[str, Any]:
     """Name, hash, size and cost of weights."""
-    from viddiff import checkpoint
-    from viddiff.machine import released_weights
+    from viddiff.codec import checkpoint
+    from viddiff.pipeline.machine import released_weights
 
     path = weights or released_weights()
     codec = checkpoint.load(path)

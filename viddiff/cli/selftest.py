@@ -19,9 +19,9 @@ def selftest_command(everything: bool, as_json: bool) -> None:
       viddiff selftest
       viddiff selftest --all
     """
-    from viddiff import checkpoint
-    from viddiff.machine import released_weights
-    from viddiff.selftest import checks, golden_folder
+    from viddiff.codec import checkpoint
+    from viddiff.pipeline.machine import released_weights
+    from viddiff.pipeline.selftest import checks, golden_folder
 
     weights = None if everything else {checkpoint.stated_hash(released_weights())}
     done = []

@@ -17,13 +17,13 @@ import click
 
 from viddiff.config import Limits, Start
 from viddiff.errors import SecretError, VerificationError, ViddiffError
-from viddiff.team import prepare
+from viddiff.pipeline.worker_pool import prepare
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-    from viddiff.partfile import PartFile
-    from viddiff.sealing import Secret
+    from viddiff.container.part_file import PartFile
+    from viddiff.container.sealing import Secret
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Check = Callable[[Path], None]
@@ -193,7 +193,7 @@ def stream_in(
     source: Path, key_file: Path | None, passphrase_file: Path | None, strict: bool
 ) -> Iterator[BinaryIO]:
     """stdin or a named pipe with a .vdf in it, decrypted if there is a key. Raises SecretError."""
-    from viddiff.sealing import SealedReader, unlock
+    from viddiff.container.sealing import SealedReader, unlock
 
     with contextlib.ExitStack() as stack:
         stdin = str(source) == PIPE
@@ -221,7 +221,7 @@ def complete_file(target: Path, check: Check | None) -> Iterator[BinaryIO]:
 @contextlib.contextmanager
 def sealed(file: BinaryIO, secret: "Secret | None") -> Iterator[BinaryIO]:
     """`file`, with all that is written to it encrypted if there is a secret."""
-    from viddiff.sealing import SealedWriter
+    from viddiff.container.sealing import SealedWriter
 
     if secret is None:
         yield file
@@ -252,7 +252,7 @@ def resumable_file(part: "PartFile", quiet: bool, check: Check | None) -> Iterat
 
 def read_secret(key_file: Path | None, passphrase_file: Path | None, confirm: bool) -> "Secret":
     """The key, or the passphrase from its file, the environment or the terminal. Raises SecretError."""
-    from viddiff.sealing import KEY_BYTES, Secret
+    from viddiff.container.sealing import KEY_BYTES, Secret
 
     if key_file is not None:
         with open(key_file, "rb") as file:
@@ -278,7 +278,7 @@ def read_secret(key_file: Path | None, passphrase_file: Path | None, confirm: bo
 
 def file_key(source: Path, key_file: Path | None, passphrase_file: Path | None) -> bytes | None:
     """What decrypts `source`; None if it is not encrypted. Raises SecretError and BitstreamError."""
-    from viddiff.sealing import unlock, wants
+    from viddiff.container.sealing import unlock, wants
 
     with open(source, "rb") as file:
         wanted = wants(file)
@@ -291,7 +291,7 @@ def file_key(source: Path, key_file: Path | None, passphrase_file: Path | None) 
 
 def key_of(sealed: Path, secret: "Secret") -> bytes:
     """What decrypts `sealed`. Raises SecretError if `secret` does not, and BitstreamError."""
-    from viddiff.sealing import unlock
+    from viddiff.container.sealing import unlock
 
     with open(sealed, "rb") as file:
         return unlock(file, secret)
@@ -316,7 +316,7 @@ def pick_device(name: str) -> str:
 def prepare_processes(workers: int | None) -> None:
     """Begin to load what other processes will need, before this one loads it."""
     if workers != 1 and (os.cpu_count() or 1) > 1:
-        prepare("viddiff.parallel")
+        prepare("viddiff.pipeline.parallel")
 
 
 def print_json(values: dict[str, Any], err: bool = False) -> None:

@@ -114,9 +114,9 @@ def train_command(
     if not data.is_dir():
         raise click.ClickException(f"{data} is not a folder")
 
-    from viddiff.figure import new_figure
-    from viddiff.machine import prepare_process, released_weights
-    from viddiff.train import TrainOptions, train
+    from viddiff.pipeline.machine import prepare_process, released_weights
+    from viddiff.plots import new_figure
+    from viddiff.training.train import TrainOptions, train
 
     if plot:
         new_figure(1, 1)  # matplotlib is missed now, not at the first validation

@@ -1,0 +1,1 @@
+"""Golden files: found as the package `viddiff.golden` in every kind of installation."""

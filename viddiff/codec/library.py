@@ -1,0 +1,120 @@
+"""The library: pictures that the weights bring along, for keyframes to be predicted from.
+
+What a fixed camera sees, or a screen shows, comes back in every file. Pictures of it, chosen from the footage
+that was trained on (`library_choice`), are part of the weights; where two of them predict a keyframe well, it
+is coded as a predicted frame with these as its references, and else as a still. An anchor may have one as its
+second reference in place of the keyframe: what somebody uncovers who has stood there since then is in the
+library. A file stays independent of all others. The idea is that of AVS3's library pictures, which travel
+beside the streams there.
+
+Payload of a keyframe predicted from the library, whose first byte is that of no still:
+
+    u8 0 | u8 number of the first picture | u8 number of the second | entropy-coded stream of one frame
+
+Payload of a mini-GOP, if the library has pictures of the video's size and the file is not of low delay:
+
+    u8 0: the anchor's second reference is the keyframe; n: picture n - 1 | payload as without (`packet`)
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from viddiff.codec.coding_order import FramePlan
+from viddiff.codec.motion_templates import Reference
+from viddiff.config import MAX_HEIGHT, MAX_WIDTH, MIN_SIDE
+from viddiff.errors import BitstreamError, CheckpointError
+from viddiff.frame import Frame, VideoInfo
+from viddiff.media.av1_stills import PIXEL_FORMATS, decode_still
+from viddiff.networks.planes import planes_of
+
+MAX_PICTURES = 64
+KEY_PLAN = FramePlan(0, -8, -8, 0)
+"""How a keyframe is predicted: like an anchor from a mini-GOP before it."""
+_MARK = b"\0"
+
+
+@dataclass(frozen=True)
+class LibraryPicture:
+    """A still (see `keyframe`), and what is needed to decode it."""
+
+    width: int
+    height: int
+    bit_depth: int
+    still: bytes
+
+    def decode(self) -> Frame:
+        """CheckpointError if the still is damaged."""
+        try:
+            return decode_still(self.still, self.width, self.height, self.bit_depth)
+        except BitstreamError as error:
+            raise CheckpointError("a picture of the weights' library cannot be decoded") from error
+
+
+@dataclass(frozen=True)
+class Library:
+    """Pictures of any size; those of a video's own serve it, whatever their bit depth."""
+
+    pictures: tuple[LibraryPicture, ...] = ()
+
+    def fitting(self, info: VideoInfo) -> list[int]:
+        """Numbers of the pictures that serve this video."""
+        return [n for n, p in enumerate(self.pictures) if (p.width, p.height) == (info.width, info.height)]
+
+    def reference(self, number: int, time: int, info: VideoInfo, device: torch.device) -> Reference:
+        """A picture as the reference that stands at `time`, in frames from the keyframe.
+
+        Raises BitstreamError if there is no such picture of the video's size, CheckpointError if it is
+        damaged.
+        """
+        if number not in self.fitting(info):
+            raise BitstreamError(f"a frame is predicted from picture {number}, which the weights lack")
+        picture = self.pictures[number]
+        return Reference(time, planes_of(picture.decode(), picture.bit_depth, device))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """As stored in weights: `sizes`, int32 (N, 4) of width, height, bit depth and bytes, and `stills`,
+        all bytes. Nothing if there are no pictures."""
+        if not self.pictures:
+            return {}
+        sizes = [[p.width, p.height, p.bit_depth, len(p.still)] for p in self.pictures]
+        stills = np.frombuffer(b"".join(p.still for p in self.pictures), np.uint8).copy()
+        return {"sizes": torch.tensor(sizes, dtype=torch.int32), "stills": torch.from_numpy(stills)}
+
+    @classmethod
+    def of_tensors(cls, sizes: Tensor, stills: Tensor) -> Self:
+        """The inverse of `tensors`. Raises CheckpointError unless the pictures can be what they claim."""
+        if (sizes.dtype, stills.dtype) != (torch.int32, torch.uint8) or sizes.ndim != 2 or stills.ndim != 1:
+            raise CheckpointError("the weights' library holds no pictures")
+        if not 1 <= len(sizes) <= MAX_PICTURES or sizes.shape[1] != 4:
+            raise CheckpointError(f"the weights' library has {len(sizes)} pictures, not 1 to {MAX_PICTURES}")
+        rows, data = sizes.tolist(), stills.numpy().tobytes()
+        if min(row[3] for row in rows) < 1 or sum(row[3] for row in rows) != len(data):
+            raise CheckpointError("the pictures of the weights' library have other sizes than stated")
+        pictures, start = [], 0
+        for width, height, bit_depth, size in rows:
+            inside = MIN_SIDE <= width <= MAX_WIDTH and MIN_SIDE <= height <= MAX_HEIGHT
+            if not inside or bit_depth not in PIXEL_FORMATS:
+                raise CheckpointError(
+                    f"the weights' library has a picture of {width}x{height}, {bit_depth} bits"
+                )
+            pictures.append(LibraryPicture(width, height, bit_depth, data[start : start + size]))
+            start += size
+        return cls(tuple(pictures))
+
+
+def pack_key(first: int, second: int, stream: bytes) -> bytes:
+    """Payload of a keyframe that is predicted from two pictures, by their numbers."""
+    return _MARK + bytes([first, second]) + stream
+
+
+def unpack_key(payload: bytes) -> tuple[int, int, bytes] | None:
+    """The inverse of `pack_key`; None for a still. Raises BitstreamError if it is cut off."""
+    if not payload.startswith(_MARK):
+        return None
+    if len(payload) < 3:
+        raise BitstreamError("a keyframe is cut short")
+    return payload[1], payload[2], payload[3:]

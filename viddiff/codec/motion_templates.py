@@ -1,0 +1,96 @@
+"""Motion that costs nothing: templates from which a frame's vector fields are coded as differences.
+
+A template is zero, or the motion of the references carried on to the frame between or after them, or, for
+the second field, the
+first one mirrored. The stream names one for each field.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from viddiff.codec.coding_order import FramePlan
+from viddiff.networks.layers import UNIT
+from viddiff.networks.motion_prior import VECTOR_MAX
+from viddiff.networks.planes import Planes
+from viddiff.networks.warp import BLOCK
+
+ZERO, TEMPORAL, MIRRORED = range(3)
+KINDS = ((ZERO, TEMPORAL), (ZERO, TEMPORAL, MIRRORED))
+"""Kinds that exist for the first and for the second field."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A decoded frame: all the state there is."""
+
+    time: int
+    planes: Planes
+    motion: tuple[tuple[int, Tensor], ...] = ()
+    """For a predicted frame: (time of the reference, vectors (1, 2, H/8, W/8) int64) of both fields."""
+
+
+def scale_vectors(vectors: Tensor, numerator: int, denominator: int) -> Tensor:
+    """vectors * numerator / denominator, rounded half up, in integers."""
+    if denominator < 0:
+        numerator, denominator = -numerator, -denominator
+    return torch.div(vectors * (2 * numerator) + denominator, 2 * denominator, rounding_mode="floor")
+
+
+def temporal_template(plan: FramePlan, first: Reference, second: Reference, which: int) -> Tensor | None:
+    """Vectors that go on as the references moved: one points to the other, or else the nearest moved from
+    its own.
+
+    Returns (1, 2, H/8, W/8) int64, or None where neither reference moved (keyframes).
+    """
+    target = (first, second)[which].time
+    moves = [(r.time, t, v) for r in (second, first) for t, v in r.motion]
+    moves.sort(key=lambda move: {move[0], move[1]} != {first.time, second.time})  # otherwise keeps the order
+    for origin, end, vectors in moves:
+        if end != origin:
+            return scale_vectors(vectors, target - plan.time, end - origin).clamp(-VECTOR_MAX, VECTOR_MAX)
+    return None
+
+
+def template(
+    kind: int, plan: FramePlan, references: tuple[Reference, Reference], which: int, other: Tensor | None
+) -> Tensor | None:
+    """Vectors of a template, or None where that kind does not exist for this frame."""
+    if kind == ZERO:
+        y = references[0].planes[0]
+        return torch.zeros(1, 2, y.shape[1] // BLOCK, y.shape[2] // BLOCK, dtype=torch.int64, device=y.device)
+    if kind == TEMPORAL:
+        return temporal_template(plan, *references, which)
+    if kind == MIRRORED and which == 1 and other is not None:
+        return scale_vectors(other, plan.second - plan.time, plan.first - plan.time).clamp(
+            -VECTOR_MAX, VECTOR_MAX
+        )
+    return None
+
+
+def other_templates(
+    kind: int,
+    base: Tensor,
+    plan: FramePlan,
+    references: tuple[Reference, Reference],
+    which: int,
+    other: Tensor | None,
+) -> Tensor:
+    """What the templates of the other kinds differ from `base`, that of `kind`: (A, 2, H/8, W/8) int64."""
+    found = (template(k, plan, references, which, other) for k in reversed(KINDS[which]) if k != kind)
+    return torch.cat([base[:0], *(one - base for one in found if one is not None)])
+
+
+def motion_condition(plan: FramePlan, step: int, which: int, kind: int, device: torch.device) -> Tensor:
+    """Conditions (1, CONDITIONS) of the motion prior for one field."""
+    distance = abs((plan.first, plan.second)[which] - plan.time)
+    values = (
+        (step - 46) * (UNIT // 16),
+        (plan.level - 1) * UNIT,
+        which * UNIT,
+        min(distance.bit_length(), 8) * UNIT,
+        (kind == TEMPORAL) * UNIT,
+        (kind == MIRRORED) * UNIT,
+    )
+    return torch.tensor([values], dtype=torch.float32, device=device)

@@ -1,0 +1,1 @@
+"""The `.vdf` file: format, reading, writing, sealing. No torch, no PyAV."""

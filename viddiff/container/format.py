@@ -1,0 +1,350 @@
+r"""The `.vdf` file, format version 1. This docstring is the specification; the code below follows it.
+
+All integers are little-endian. *varint*: unsigned LEB128 below 2^64, in its shortest form (a longer one is an
+error). *zigzag*: a signed 64-bit n as the varint 2n (n >= 0) or -2n - 1 (n < 0). *pts*: presentation time,
+signed 64-bit, in units of the time base.
+
+    file   magic 89 56 44 46 0D 0A 1A 0A | HEADER | any number of chunks | INDEX | END, and nothing after it
+    chunk  type u8 | payload length varint, at most 5 bytes | payload | CRC-32 u32 (zlib's) of all before it
+
+A payload is at most 64 MiB. Types below 0x80 are critical: a decoder rejects those it does not know, and a
+second HEADER. Types from 0x80 are ancillary: a decoder checks their CRC and skips those it does not need.
+
+    01 HEADER     02 KEY     03 PREDICTED     04 END     80 INDEX     81 TRACK     82 PACKETS     83 META
+    84 DISPLAY
+    05 SEALED, in place of HEADER: an encrypted file, see `sealing`
+
+HEADER, always the first chunk; a value that is not listed is rejected, and so are bytes after the last field:
+
+    u8 version               1
+    u8 flags                 bit 0: Huffman coder, not ANS; bit 1: low delay; the others are reserved, 0
+    u16 width, u16 height    16..4096, 16..2304
+    u8 bit depth             8 or 10
+    u32/u32 time base        seconds for each unit of pts; all fractions are > 0 and in lowest terms
+    u32/u32 frame rate       nominal, in Hz
+    u8 u8 u8 colour          primaries, transfer, matrix (code points of H.273)
+    u8 range                 0 limited, 1 full
+    u8 chroma location       0..6 (libav's AVChromaLocation)
+    u16/u16 sample aspect ratio
+    u16 rotation             0, 90, 180 or 270 degrees clockwise
+    u16 gop                  1..1024, the most frames from one KEY to before the next
+    32 bytes model hash      content hash of the model that decodes the file
+    u8 length, model name    0..64 bytes of UTF-8, printable
+
+It has no room for extensions: what an old decoder may ignore goes into a new ancillary chunk, and what it may
+not ignore takes a flag, a critical type or a version.
+
+DISPLAY comes directly after HEADER, or is not there: u8, whose bits say which of these fields follow, in
+this order. Other bits, and bytes after the last field, are for later: writers leave them out, readers ignore
+them.
+
+    bit 0   8 x u16    display that the video was mastered on (SMPTE ST 2086): x, y of red, green, blue and
+                       white, in 0.00002
+    bit 1   2 x u32    its most and its least luminance, in 0.0001 cd/m2
+    bit 2   2 x u16    content light level: MaxCLL, MaxFALL, in cd/m2
+    bit 3   u8         the frames are interlaced: 1 top field first, 2 bottom field first
+    bit 4   9 x i32    display matrix, as libav has it, that holds in place of HEADER's rotation
+
+KEY, a frame that needs nothing before it: 4B 46 ("KF", to find it again after damage) | zigzag pts | picture,
+which is a still (`keyframe`) or predicted from pictures that come with the weights (`library`).
+PREDICTED, n frames (1..64, and n * width * height at most 8 * 4096 * 2304, so that a decoder can keep them
+all), displayed after all frames before them, predicted from frames of the same GOP:
+
+    u8 timing   bits 0..5: n - 1; bit 6: irregular; bit 7: reserved, 0
+    varints     pts of each frame less that of the frame displayed before it, less 1: n of them if irregular,
+                otherwise one that holds for all n
+    pictures    the rest of the payload (`packet`, `library`)
+
+The first of both kinds is KEY, and pts strictly increase. INDEX, for seeking:
+
+    varint number of frames | varint number of KEY chunks | for each of these: varint offset from the file's
+    first byte, less that of the KEY before | varint number of the frame from 0, less that before | zigzag pts
+
+META, TRACK and PACKETS carry what came with the video; a decoder of frames needs none of them, and a file
+without sound, subtitles and the like has none. META and TRACK stand before the first KEY, both as
+
+    varint size of JSON, at most 4 MiB | JSON, an object in UTF-8 | data
+
+META is either {"tags": {..}, "chapters": [[start, end, numerator, denominator, {..}]..], "video": {"tags":
+{..}, "disposition": n}} without data, chapters in units of numerator/denominator seconds and {..} text by
+name; or {"name": .., "mime": ..}, an attachment, which is the data. All of META is at most 264 MiB. TRACK
+describes a stream of packets, the first is number 0, at most 64: {"kind": "audio", "subtitle" or "data",
+"codec": libav's name of it, "time_base": [numerator, denominator], "format": "matroska", "mp4", "mov" or
+"mpegts", "tags": {..}, "disposition": n, "details": {.. numbers or text for people}}; the data is a media
+file of that format whose only stream has the track's codec parameters (what packets it holds means nothing).
+Dispositions are libav's bits. PACKETS holds, until its end, packets, whose bytes and times are those of the
+source:
+
+    varint   4 x track + 2 x regular + key; key: decoding may begin here
+    zigzag   pts in the track's time base, within 2^31 s of 0    } both only if not regular: else the track's
+    varint   duration, 0 if unknown, below 2^31 s                } packet before in this chunk says them: its
+                                                                   pts and duration together, its duration
+    varint   size | bytes
+
+All times are on the video's scale: a packet at 2 s belongs to a frame at 2 s. Packets come in the order in
+which they were stored, ahead of the first chunk of frames that are not earlier, unless they came after that.
+
+END, always 14 bytes, directly after INDEX: u64 offset of INDEX from the file's first byte. A reader rebuilds
+an INDEX that is missing or untrue from the chunks; after damage it goes on at the next good KEY.
+"""
+
+import re
+import struct
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from typing import Any, BinaryIO
+
+from viddiff.config import MAX_GOP, MAX_HEIGHT, MAX_PAYLOAD, MAX_WIDTH, MIN_SIDE
+from viddiff.display import Display
+from viddiff.errors import BitstreamError, LimitError
+from viddiff.frame import VideoInfo
+
+MAGIC = b"\x89VDF\r\n\x1a\n"
+HEADER, KEY, PREDICTED, END, SEALED = 1, 2, 3, 4, 5
+INDEX, TRACK, PACKETS, META, DISPLAY = 0x80, 0x81, 0x82, 0x83, 0x84
+MAX_PREDICTED = 64
+"""Most frames in a PREDICTED chunk of small pictures; of large ones see `most_predicted`."""
+MAX_PREDICTED_PIXELS = 8 * MAX_WIDTH * MAX_HEIGHT
+"""Most luma samples in a PREDICTED chunk."""
+ENTROPY_CODERS = ("ans", "huffman")
+KEY_MARK = b"KF"
+END_SIZE = 14
+PIECE = 1 << 16
+KEY_START = re.compile(rb"\x02[\x80-\xff]{0,3}[\x00-\x7f]KF")
+# Name, struct code (two of them: a fraction) and allowed numbers.
+_FIELDS: tuple[tuple[str, str, range | tuple[int, ...]], ...] = (
+    ("version", "B", (1,)),
+    ("flags", "B", range(4)),
+    ("width", "H", range(MIN_SIDE, MAX_WIDTH + 1)),
+    ("height", "H", range(MIN_SIDE, MAX_HEIGHT + 1)),
+    ("bit_depth", "B", (8, 10)),
+    ("time_base", "II", range(1, 1 << 32)),
+    ("frame_rate", "II", range(1, 1 << 32)),
+    ("primaries", "B", range(256)),
+    ("transfer", "B", range(256)),
+    ("matrix", "B", range(256)),
+    ("full_range", "B", range(2)),
+    ("chroma_location", "B", range(7)),
+    ("sample_aspect_ratio", "HH", range(1, 1 << 16)),
+    ("rotation", "H", (0, 90, 180, 270)),
+    ("gop", "H", range(1, MAX_GOP + 1)),
+)
+_LAYOUT = struct.Struct("<" + "".join(codes for _, codes, _ in _FIELDS) + "32sB")
+_ALLOWED = [(field, allowed) for field, codes, allowed in _FIELDS for _ in codes]
+
+
+def _check(numbers: Iterable[int]) -> None:
+    for (field, allowed), number in zip(_ALLOWED, numbers, strict=True):
+        if number not in allowed:
+            expected = f"{allowed[0]}..{allowed[-1]}" if isinstance(allowed, range) else f"in {allowed}"
+            error = LimitError if field in ("width", "height", "gop") else BitstreamError
+            raise error(f"header field {field} is {number}, not {expected}")
+
+
+@dataclass(frozen=True)
+class Header:
+    """What holds for the whole file; `video.frame_count` is not stored."""
+
+    video: VideoInfo
+    model_hash: bytes
+    """Content hash of the model, 32 bytes."""
+    model_name: str
+    """For people; printable, at most 64 bytes of UTF-8."""
+    gop: int
+    """Most frames from one keyframe to the next, 1..MAX_GOP."""
+    entropy: str = "ans"
+    """One of ENTROPY_CODERS."""
+    low_delay: bool = False
+    """True if no frame is predicted from a later one."""
+
+    def pack(self) -> bytes:
+        """The HEADER's payload. BitstreamError or LimitError if a value lies outside the format."""
+        flags = ENTROPY_CODERS.index(self.entropy) | self.low_delay << 1
+        values: dict[str, Any] = vars(self.video) | {"version": 1, "flags": flags, "gop": self.gop}
+        numbers: list[int] = []
+        for field, codes, _ in _FIELDS:
+            value = values[field]
+            numbers += [int(value)] if len(codes) == 1 else [value.numerator, value.denominator]
+        _check(numbers)
+        name = self.model_name.encode(errors="replace")
+        if len(self.model_hash) != 32 or len(name) > 64 or not self.model_name.isprintable():
+            raise BitstreamError("the model's hash is not 32 bytes or its name not up to 64 printable ones")
+        return _LAYOUT.pack(*numbers, self.model_hash, len(name)) + name
+
+    @staticmethod
+    def unpack(data: bytes) -> "Header":
+        """The inverse of `pack`. BitstreamError or LimitError if the payload breaks the format."""
+        if len(data) < _LAYOUT.size:
+            raise BitstreamError("the header is cut off")
+        *numbers, model_hash, _ = _LAYOUT.unpack_from(data)
+        _check(numbers)
+        rest = iter(numbers)
+        values: dict[str, Any] = {
+            field: next(rest) if len(codes) == 1 else Fraction(next(rest), next(rest))
+            for field, codes, _ in _FIELDS
+        }
+        _, flags, gop = (values.pop(field) for field in ("version", "flags", "gop"))
+        video = VideoInfo(**values | {"full_range": bool(values["full_range"])})
+        name = data[_LAYOUT.size :].decode(errors="replace")
+        header = Header(video, model_hash, name, gop, ENTROPY_CODERS[flags & 1], bool(flags & 2))
+        if header.pack() != data:
+            raise BitstreamError("a fraction is not in lowest terms, or the model's name is damaged")
+        return header
+
+
+@dataclass(frozen=True)
+class KeyChunk:
+    """A frame that needs nothing before it: pts (signed 64-bit, `time_base` units) and picture."""
+
+    pts: int
+    payload: bytes
+
+
+@dataclass(frozen=True)
+class PredictedChunk:
+    """A mini-GOP of 1..64 frames: their absolute presentation times in display order, and their pictures."""
+
+    pts: tuple[int, ...]
+    payload: bytes
+
+
+Chunk = KeyChunk | PredictedChunk
+
+
+@dataclass(frozen=True, slots=True)
+class IndexEntry:
+    """Where a KEY chunk begins (bytes from the file's start), its frame's number from 0 and its pts."""
+
+    offset: int
+    frame: int
+    pts: int
+
+
+def pack_varint(number: int) -> bytes:
+    return bytes([number & 127 | 128]) + pack_varint(number >> 7) if number > 127 else bytes([number])
+
+
+def pack_zigzag(number: int) -> bytes:
+    return pack_varint(2 * number if number >= 0 else -2 * number - 1)
+
+
+def read_varint(data: bytes | bytearray, start: int, most: int = 10) -> tuple[int, int]:
+    """The varint of at most `most` bytes that begins at `start`, and the position after it."""
+    value = 0
+    for at in range(start, min(start + most, len(data))):
+        value |= (data[at] & 127) << 7 * (at - start)
+        if data[at] < 128:
+            if value >> 64 or (data[at] == 0 and at > start):
+                break
+            return value, at + 1
+    raise BitstreamError("a number is cut off, too large or not in its shortest form")
+
+
+def read_zigzag(data: bytes | bytearray, start: int) -> tuple[int, int]:
+    value, end = read_varint(data, start)
+    return value >> 1 ^ -(value & 1), end
+
+
+def most_predicted(video: VideoInfo) -> int:
+    """Most frames of this size in a PREDICTED chunk, 8..MAX_PREDICTED."""
+    return min(MAX_PREDICTED, MAX_PREDICTED_PIXELS // (video.width * video.height))
+
+
+class Timeline:
+    """Bodies of KEY and PREDICTED chunks, and the rules on their order, the same for writing and reading."""
+
+    def __init__(self, header: Header) -> None:
+        self.gop, self.most = header.gop, most_predicted(header.video)
+        self.frames = 0  # since the last KEY, itself included; 0 before the first
+        self.last = -1  # pts of the last frame, if there is one
+
+    def accept(self, chunk: Chunk) -> Chunk:
+        key = isinstance(chunk, KeyChunk)
+        times = (chunk.pts,) if isinstance(chunk, KeyChunk) else chunk.pts
+        frames = len(times) if key else self.frames + len(times)
+        if not key and (not self.frames or frames > self.gop or not 1 <= len(times) <= MAX_PREDICTED):
+            raise BitstreamError(f"{len(times)} predicted frames follow {self.frames} of a GOP of {self.gop}")
+        if not key and len(times) > self.most:
+            raise LimitError(f"{len(times)} predicted frames of this size in a chunk, not up to {self.most}")
+        order = (self.last, *times) if self.frames else times
+        if any(a >= b for a, b in pairwise(order)) or not -(1 << 63) <= times[0] <= times[-1] < 1 << 63:
+            raise BitstreamError("presentation times do not increase or leave 64 bits")
+        self.frames, self.last = frames, times[-1]
+        return chunk
+
+    def pack(self, chunk: Chunk) -> bytes:
+        last = self.last
+        self.accept(chunk)
+        if isinstance(chunk, KeyChunk):
+            return KEY_MARK + pack_zigzag(chunk.pts) + chunk.payload
+        steps = [b - a - 1 for a, b in pairwise((last, *chunk.pts))]
+        irregular = len(set(steps)) > 1
+        timing = bytes([len(steps) - 1 | irregular << 6])
+        return timing + b"".join(map(pack_varint, steps if irregular else steps[:1])) + chunk.payload
+
+    def unpack(self, kind: int, data: bytes) -> Chunk:
+        if kind == KEY:
+            if not data.startswith(KEY_MARK):
+                raise BitstreamError("a KEY chunk without its mark")
+            pts, end = read_zigzag(data, 2)
+            return self.accept(KeyChunk(pts, data[end:]))
+        timing, end = read_varint(data, 0, 1)
+        step, end = read_varint(data, end)
+        times = [self.last + step + 1]
+        while len(times) <= timing & 63:
+            if timing & 64:
+                step, end = read_varint(data, end)
+            times.append(times[-1] + step + 1)
+        return self.accept(PredictedChunk(tuple(times), data[end:]))
+
+
+class Writer:
+    """Writes a `.vdf` front to back and never seeks, so `file` may be a pipe. Does not close it."""
+
+    def __init__(self, file: BinaryIO, header: Header) -> None:
+        """Write the magic and `header`. BitstreamError or LimitError if it lies outside the format."""
+        self._file, self._timeline, self._frames = file, Timeline(header), 0
+        self._entries: list[IndexEntry] = []
+        payload = header.pack()
+        self.size_bytes = file.write(MAGIC)
+        """Bytes written so far."""
+        self._emit(HEADER, payload)
+        if header.video.display != Display():
+            self._emit(DISPLAY, header.video.display.pack())
+
+    def write(self, chunk: Chunk) -> None:
+        """Append a chunk. BitstreamError if its times or place are wrong, LimitError if it is over 64 MiB."""
+        payload = self._timeline.pack(chunk)
+        offset, frame = self.size_bytes, self._frames
+        if isinstance(chunk, KeyChunk):
+            self._emit(KEY, payload)
+            self._entries.append(IndexEntry(offset, frame, chunk.pts))
+        else:
+            self._emit(PREDICTED, payload)
+        self._frames += 1 if isinstance(chunk, KeyChunk) else len(chunk.pts)
+
+    def attach(self, kind: int, payload: bytes) -> None:
+        """Append an ancillary chunk: TRACK, PACKETS or META. LimitError if it is over 64 MiB."""
+        self._emit(kind, payload)
+
+    def cut_short(self) -> None:
+        """The video ends here, earlier than what comes with it; then `finish`."""
+
+    def finish(self) -> None:
+        """Write INDEX and END; the last call."""
+        body = pack_varint(self._frames) + pack_varint(len(self._entries))
+        for a, b in pairwise([IndexEntry(0, 0, 0), *self._entries]):
+            body += pack_varint(b.offset - a.offset) + pack_varint(b.frame - a.frame) + pack_zigzag(b.pts)
+        offset = self.size_bytes
+        self._emit(INDEX, body)
+        self._emit(END, struct.pack("<Q", offset))
+
+    def _emit(self, kind: int, payload: bytes) -> None:
+        if len(payload) > MAX_PAYLOAD:
+            raise LimitError(f"a chunk of {len(payload)} bytes is over the limit of {MAX_PAYLOAD}")
+        chunk = bytes([kind]) + pack_varint(len(payload)) + payload
+        self._file.write(chunk + struct.pack("<I", zlib.crc32(chunk)))
+        self.size_bytes += len(chunk) + 4

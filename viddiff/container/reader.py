@@ -1,0 +1,296 @@
+"""Reading a `.vdf` file (format: `container`): in order, by seeking, and around damage."""
+
+import io
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from typing import BinaryIO
+
+from viddiff.config import MAX_PAYLOAD, Limits
+from viddiff.container.format import (
+    DISPLAY,
+    END,
+    END_SIZE,
+    HEADER,
+    INDEX,
+    KEY,
+    KEY_START,
+    MAGIC,
+    PIECE,
+    PREDICTED,
+    SEALED,
+    Chunk,
+    Header,
+    IndexEntry,
+    KeyChunk,
+    Timeline,
+    read_varint,
+    read_zigzag,
+)
+from viddiff.display import Display
+from viddiff.errors import BitstreamError, LimitError
+
+
+class _Source:
+    """Bytes of a file from `offset` on: those of the chunk at hand, and never more than are really there."""
+
+    def __init__(self, file: BinaryIO, offset: int = 0) -> None:
+        self.file, self.offset, self.buffer = file, offset, bytearray()
+        self.credit = 4 * MAX_PAYLOAD  # keeps the work of recovery linear in the bytes read
+
+    def fill(self, size: int) -> bool:
+        """Buffer at least `size` bytes; False if the file ends before."""
+        while len(self.buffer) < size:
+            piece = self.file.read(min(size - len(self.buffer), PIECE))
+            if not piece:
+                return False
+            self.buffer += piece
+            self.credit += 16 * len(piece)
+        return True
+
+    def drop(self, size: int) -> None:
+        del self.buffer[:size]
+        self.offset += size
+
+    def chunk(self) -> tuple[int, bytes]:
+        """Take the next chunk: type and payload. A damaged one stays where it is."""
+        if not self.fill(6):
+            raise BitstreamError("the file ends inside a chunk")
+        length, start = read_varint(self.buffer, 1, 5)
+        end = start + length
+        if length > MAX_PAYLOAD:
+            raise LimitError(f"a chunk of {length} bytes is over the limit of {MAX_PAYLOAD}")
+        if not self.fill(end + 4):
+            raise BitstreamError("the file ends inside a chunk")
+        self.credit -= end
+        with memoryview(self.buffer) as view, view[:end] as covered:
+            crc = zlib.crc32(covered)
+        if crc != int.from_bytes(self.buffer[end : end + 4], "little"):
+            raise BitstreamError("a chunk is damaged (its CRC does not match)")
+        kind, payload = self.buffer[0], bytes(self.buffer[start:end])
+        self.drop(end + 4)
+        return kind, payload
+
+    def resync(self) -> None:
+        """Leave the damaged chunk for the next bytes that look like KEY, or for the file's end."""
+        self.drop(1)
+        self.credit -= 1024
+        if self.credit < 0:  # only a file made to waste time has so many false ones
+            self.file = io.BytesIO()
+            self.drop(len(self.buffer))
+        while (mark := KEY_START.search(self.buffer)) is None:
+            self.drop(max(len(self.buffer) - 6, 0))  # KEY_START matches at most 7 bytes
+            size = len(self.buffer)
+            self.fill(size + PIECE)
+            if len(self.buffer) == size:
+                return self.drop(size)
+        self.drop(mark.start())
+
+
+class Reader:
+    """Reads a `.vdf`, from a pipe too; only `index` and `seek` need a seekable file. Does not close it.
+
+    A pipe is read chunk by chunk, no byte further, and to its END, for it may stay open after that.
+    """
+
+    def __init__(
+        self,
+        file: BinaryIO,
+        limits: Limits | None = None,
+        others: Callable[[int, bytes], None] | None = None,
+    ) -> None:
+        """Read magic and header from `file`, which stands at its start. BitstreamError, LimitError.
+
+        others: takes type and payload of the ancillary chunks that are passed, but for INDEX.
+        """
+        self._file, self._source, self._others = file, _Source(file), others
+        self._limits = limits or Limits()
+        if not self._source.fill(len(MAGIC)) or self._source.buffer != MAGIC:
+            raise BitstreamError("not a .vdf file")
+        self._source.drop(len(MAGIC))
+        try:
+            kind, payload = self._source.chunk()
+            if kind == SEALED:
+                raise BitstreamError("the file is encrypted and needs its key")
+            if kind != HEADER:
+                raise BitstreamError("the first chunk is not HEADER")
+            self.header = Header.unpack(payload)
+        except (BitstreamError, LimitError) as error:
+            raise type(error)(f"byte {len(MAGIC)}: {error}") from error
+        video = self.header.video
+        if video.width * video.height > self._limits.pixels:
+            raise LimitError(f"frames of {video.width}x{video.height} are over {self._limits.pixels} pixels")
+        self._take_display()
+        self._first = self._source.offset
+        self._timeline, self._frames = Timeline(self.header), 0
+        self._lost = self._ended = False
+        self.index_body: bytes | None = None
+        """Payload of an INDEX that was met, true of the file or not."""
+        self.frame_count: int | None = None
+        """Number of frames, once `index` has been called."""
+
+    def __iter__(self) -> Iterator[Chunk]:
+        return self.chunks()
+
+    def _take_display(self) -> None:
+        """Read the DISPLAY that may follow. A damaged one stays where it is, to be met by `scan`."""
+        if self._source.fill(1) and self._source.buffer[0] == DISPLAY:
+            with suppress(BitstreamError, LimitError):
+                display = Display.unpack(self._source.chunk()[1])
+                self.header = replace(self.header, video=replace(self.header.video, display=display))
+
+    @property
+    def offset(self) -> int:
+        """Where the next chunk begins, in bytes from the file's start."""
+        return self._source.offset
+
+    def chunks(
+        self, on_fault: Callable[[BitstreamError], None] | None = None, stop: int | None = None
+    ) -> Iterator[Chunk]:
+        """The chunks from where the reader stands, in order; with `stop`, those that begin before that byte.
+
+        A fault raises BitstreamError (LimitError for a size over the limit) that names its byte offset. With
+        `on_fault` it is reported instead, and what follows is dropped, without more reports, up to the next
+        good KEY chunk.
+        """
+        return (chunk for _, chunk in self.scan(on_fault, stop))
+
+    def stored_index(self) -> tuple[IndexEntry, ...]:
+        """All KEY chunks as INDEX has them. BitstreamError or LimitError if it is not there or damaged."""
+        try:
+            return self._stored_index(self._file.seek(0, io.SEEK_END) - END_SIZE)
+        finally:
+            self._file.seek(self._source.offset + len(self._source.buffer))
+
+    def check(self, entries: Iterable[IndexEntry]) -> None:
+        """BitstreamError unless all these KEY chunks are where they are said to be."""
+        try:
+            end = self._file.seek(0, io.SEEK_END)
+            for entry in entries:
+                self._key_at(entry, end)
+        finally:
+            self._file.seek(self._source.offset + len(self._source.buffer))
+
+    def index(self) -> tuple[IndexEntry, ...]:
+        """All KEY chunks, from INDEX or else by reading the whole file. `chunks` goes on where it was."""
+        try:
+            stored = self.stored_index()
+            self.check(stored)
+            return stored
+        except (BitstreamError, LimitError):
+            self._file.seek(0)
+            entries, self.frame_count = [], 0
+            for offset, chunk in Reader(self._file, self._limits).scan(lambda fault: None):
+                if isinstance(chunk, KeyChunk):
+                    entries.append(IndexEntry(offset, self.frame_count, chunk.pts))
+                self.frame_count += 1 if isinstance(chunk, KeyChunk) else len(chunk.pts)
+            return tuple(entries)
+        finally:
+            self._file.seek(self._source.offset + len(self._source.buffer))
+
+    def seek(self, entry: IndexEntry) -> None:
+        """Let `chunks` go on from `entry`. BitstreamError, and no change, if no such KEY chunk is there."""
+        try:
+            self._source = self._key_at(entry, self._file.seek(0, io.SEEK_END))
+        finally:
+            self._file.seek(self._source.offset + len(self._source.buffer))
+        self._timeline, self._frames = Timeline(self.header), 0
+        self._lost = self._ended = False
+
+    def scan(
+        self, on_fault: Callable[[BitstreamError], None] | None, stop: int | None = None
+    ) -> Iterator[tuple[int, Chunk]]:
+        """`chunks` with their offsets."""  # after a fault `_lost` is set until the next good KEY chunk
+        while not self._ended and (stop is None or self._source.offset < stop):
+            start = self._source.offset
+            try:
+                chunk = self._next()
+            except (BitstreamError, LimitError) as error:
+                message, known, self._lost = f"byte {start}: {error}", self._lost, True
+                if on_fault is None:
+                    raise type(error)(message) from error
+                if not known:
+                    on_fault(BitstreamError(message))
+                if self._source.offset == start:
+                    self._source.resync()
+            else:
+                if chunk is not None:
+                    self._frames += 1 if isinstance(chunk, KeyChunk) else len(chunk.pts)
+                    if self._frames > self._limits.frames:
+                        raise LimitError(f"the file has more than {self._limits.frames} frames")
+                    yield start, chunk
+
+    def _next(self) -> Chunk | None:
+        """Read one chunk; None for one that holds no frames or is dropped."""
+        if not self._source.fill(1):
+            self._ended = True
+            raise BitstreamError("the file ends before its END chunk")
+        kind, payload = self._source.chunk()
+        if kind == KEY or (kind == PREDICTED and not self._lost):
+            chunk = self._timeline.unpack(kind, payload)
+            self._lost = False
+            return chunk
+        if kind == END:
+            self._ended = True
+            if len(payload) != 8 or (self._file.seekable() and self._source.fill(1)):
+                raise BitstreamError("END has a wrong size or is not the end")
+        elif kind == INDEX:
+            self.index_body = payload
+        elif kind < 0x80 and kind != PREDICTED:
+            raise BitstreamError(f"chunk type {kind:#04x} is unknown or misplaced")
+        elif kind > INDEX and self._others is not None:
+            self._others(kind, payload)
+        return None
+
+    def _key_at(self, entry: IndexEntry, end: int) -> _Source:
+        """The file from `entry` on, if a KEY chunk with its time begins there, before byte `end`."""
+        if self._first <= entry.offset < end:
+            self._file.seek(entry.offset)
+            source = _Source(self._file, entry.offset)
+            source.fill(17)  # KEY_START and a pts
+            mark = KEY_START.match(source.buffer)
+            if mark and read_zigzag(source.buffer, mark.end())[0] == entry.pts:
+                return source
+        raise BitstreamError(f"no KEY chunk of time {entry.pts} begins at byte {entry.offset}")
+
+    def _stored_index(self, end: int) -> tuple[IndexEntry, ...]:
+        """What INDEX says, if END, at byte `end`, leads to it."""
+        self._file.seek(max(end, 0))
+        kind, payload = _Source(self._file).chunk()
+        offset = int.from_bytes(payload, "little")
+        if kind != END or not self._first <= offset < end:
+            raise BitstreamError("no END, or END without INDEX")
+        self._file.seek(offset)
+        source = _Source(self._file, offset)
+        kind, body = source.chunk()
+        if kind != INDEX or source.offset != end:
+            raise BitstreamError("END does not follow INDEX")
+        self.index_body = body
+        total, _ = read_varint(body, 0)
+        if total > self._limits.frames:
+            raise LimitError(f"{total} frames are over the limit of {self._limits.frames}")
+        entries = tuple(index_entries(body, self.header.gop))
+        if entries and not self._first <= entries[0].offset <= entries[-1].offset < offset:
+            raise BitstreamError("INDEX names places outside of the chunks")
+        self.frame_count = total
+        return entries
+
+
+def index_entries(body: bytes, gop: int) -> Iterator[IndexEntry]:
+    """What the payload of an INDEX says of a file of this `gop`. BitstreamError if it contradicts itself."""
+    total, at = read_varint(body, 0)
+    count, at = read_varint(body, at)
+    entry = IndexEntry(0, 0, 0)
+    for number in range(count):
+        last = entry
+        step, at = read_varint(body, at)
+        frames, at = read_varint(body, at)
+        pts, at = read_zigzag(body, at)
+        entry = IndexEntry(last.offset + step, last.frame + frames, pts)
+        if not (1 <= frames <= gop and pts > last.pts if number else frames == 0):
+            raise BitstreamError("INDEX is out of order")
+        yield entry
+    tail = total - entry.frame
+    if at != len(body) or not min(count, 1) <= tail <= gop * min(count, 1):
+        raise BitstreamError("INDEX is damaged")

@@ -1,0 +1,218 @@
+"""Encrypted files, sealing format version 1: a layer of bytes below the container, which knows nothing of it.
+
+    file     magic of .vdf | SEALED chunk, framed as in `container`, critical type 05 | records to the end
+    SEALED   u8 version 1 | u8 cost: 0 key file, 14..18 passphrase | 32 bytes salt, random | 16 bytes check
+    record   AES-256-GCM of 4096 bytes (the last: of what is left), then its tag of 16 bytes
+    nonce    record number from 0, 11 bytes big-endian | u8 1 for the last record, otherwise 0
+
+    secret      the 32 bytes of the key file, or scrypt(passphrase in UTF-8, salt, N = 2^cost, r = 8, p = 1)
+    key, check  the first 32 and the next 16 bytes of HKDF-SHA256(secret, salt, info), where info is
+                "viddiff sealed" and the payload of SEALED up to the salt's end
+
+What the records hold is a whole `.vdf`, magic and all. The key is one file's own: a changed SEALED chunk and
+records of another file, in another order, missing, or with others after the last do not open. Records of one
+size make the file seekable and hide everything but the total size. They are written and read as they come.
+
+Test vectors: nothing (one record of 0 bytes) sealed with the salt 64 65 .. 83, by the key file 00 01 .. 1F
+and by the passphrase "grüne Wiese" at cost 14:
+
+    89564446 0D0A1A0A 0532 01 00 6465666768696A6B6C6D6E6F707172737475767778797A7B7C7D7E7F80818283
+    13D0B010B6FDEEC96A28BA8696FACA5F 94452EB8 63F5F52BA2BE9FF1C1E8E58683824F2A
+
+    89564446 0D0A1A0A 0532 01 0E 6465666768696A6B6C6D6E6F707172737475767778797A7B7C7D7E7F80818283
+    7B59CD971373C5DD1C5DB63CFAFF7E17 FF7ACC8B E8E35601D9F4A7576D6DA766CE880F6C
+"""
+
+import hmac
+import io
+import os
+import secrets
+import struct
+import zlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, BinaryIO
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
+from viddiff.container.format import MAGIC, SEALED
+from viddiff.errors import BitstreamError, SecretError
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+KEY_BYTES = 32
+"""Size of a key file."""
+COST = 17
+"""What passphrases are stretched with by default: N = 2^17 takes 128 MiB and about half a second."""
+_COSTS = range(14, 19)
+_PLAIN, _TAG = 4096, 16
+_RECORD = _PLAIN + _TAG
+_LAYOUT = struct.Struct("<BB32s16s")
+_FRAME = struct.Struct(f"<8sBB{_LAYOUT.size}sI")
+
+
+@dataclass(frozen=True)
+class Secret:
+    """What the user knows or has."""
+
+    data: bytes = field(repr=False)
+    """32 bytes of a key file, or a passphrase in UTF-8."""
+    passphrase: bool
+
+
+def _derive(secret: Secret, public: bytes) -> tuple[bytes, bytes]:
+    """Key and check of a file whose SEALED payload begins with `public`: version, cost, salt."""
+    cost, salt = public[1], public[2:]
+    data = secret.data
+    if cost:
+        data = Scrypt(salt, KEY_BYTES, 1 << cost, 8, 1).derive(data)
+    both = HKDF(SHA256(), KEY_BYTES + 16, salt, b"viddiff sealed" + public).derive(data)
+    return both[:KEY_BYTES], both[KEY_BYTES:]
+
+
+def _nonce(number: int, last: bool) -> bytes:
+    return number.to_bytes(11, "big") + bytes([last])
+
+
+def _public(file: BinaryIO) -> tuple[int, bytes, bytes] | None:
+    """Cost, version to salt, and check of a file at its start; None if it is not sealed."""
+    data = b""
+    while len(data) < _FRAME.size and (piece := file.read(_FRAME.size - len(data))):
+        data += piece
+    if len(data) < 9 or data[:8] != MAGIC or data[8] != SEALED:
+        return None
+    if len(data) < _FRAME.size:
+        raise BitstreamError("the file ends inside its SEALED chunk")
+    _, _, size, payload, crc = _FRAME.unpack(data)
+    if size != _LAYOUT.size or crc != zlib.crc32(data[8:-4]):
+        raise BitstreamError("the SEALED chunk is damaged")
+    version, cost, _, check = _LAYOUT.unpack(payload)
+    if version != 1 or (cost and cost not in _COSTS):
+        raise BitstreamError(f"the SEALED chunk has version {version} and cost {cost}, which are unknown")
+    return cost, payload[:-16], check
+
+
+def wants(file: BinaryIO) -> str:
+    """What opens a seekable file: "" (it is not sealed), "key file" or "passphrase". BitstreamError if its
+    SEALED chunk is bad."""
+    file.seek(0)
+    public = _public(file)
+    file.seek(0)
+    return "" if public is None else "passphrase" if public[0] else "key file"
+
+
+def unlock(file: BinaryIO, secret: Secret) -> bytes:
+    """The key of a sealed file, which is left standing at its first record. SecretError if `secret` is not
+    the one it was sealed with, BitstreamError if its SEALED chunk is bad or missing."""
+    public = _public(file)
+    if public is None:
+        raise SecretError("the file is not encrypted, but a key for it was given")
+    if bool(public[0]) != secret.passphrase:
+        raise SecretError(f"the file was encrypted with a {'passphrase' if public[0] else 'key file'}")
+    key, check = _derive(secret, public[1])
+    if not hmac.compare_digest(check, public[2]):
+        raise SecretError(f"the {'passphrase' if secret.passphrase else 'key'} is not that of this file")
+    return key
+
+
+class SealedWriter(io.RawIOBase):
+    """Seals what is written, front to back, so `file` may be a pipe. Does not close it; call `finish`."""
+
+    def __init__(self, file: BinaryIO, secret: Secret, cost: int = COST, salt: bytes | None = None) -> None:
+        """cost: of a passphrase, 14..18. salt: 32 bytes that no other file has; random unless given."""
+        if not secret.passphrase and len(secret.data) != KEY_BYTES:
+            raise SecretError(f"a key has {KEY_BYTES} bytes, not {len(secret.data)}")
+        if not secret.data or cost not in _COSTS:
+            raise SecretError("an empty passphrase protects nothing")
+        public = bytes([1, cost * secret.passphrase]) + (salt or secrets.token_bytes(32))
+        key, check = _derive(secret, public)
+        chunk = bytes([SEALED, _LAYOUT.size]) + public + check
+        file.write(MAGIC + chunk + struct.pack("<I", zlib.crc32(chunk)))
+        self._file, self._cipher, self._number, self._waiting = file, AESGCM(key), 0, bytearray()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: "bytes | bytearray | memoryview", /) -> int:  # type: ignore[override]
+        self._waiting += data
+        while len(self._waiting) > _PLAIN:
+            self._seal(last=False)
+        return len(data)
+
+    def finish(self) -> None:
+        """Write the last record; the last call."""
+        self._seal(last=True)
+
+    def _seal(self, last: bool) -> None:
+        plain = bytes(self._waiting[:_PLAIN])
+        self._file.write(self._cipher.encrypt(_nonce(self._number, last), plain, None))
+        self._number += 1
+        del self._waiting[:_PLAIN]
+
+
+class SealedReader(io.RawIOBase):
+    """The bytes of a sealed file; it can seek if `file` can. Does not close it."""
+
+    def __init__(self, file: BinaryIO, key: bytes, lenient: bool = False) -> None:
+        """`file` stands at its start, or at its first record, where `unlock` leaves it, if it cannot seek.
+
+        A record that does not open raises BitstreamError; if lenient, zeros stand in its place, which no
+        checksum of the container fits. The first, without which nothing can be decoded, always has to open.
+        """
+        self._file, self._cipher, self._lenient = file, AESGCM(key), lenient
+        self._at, self._next, self._ahead = 0, -1 if file.seekable() else 0, b""
+        self._number, self._plain = -1, b""
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return self._file.seekable()
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        if whence == os.SEEK_END:
+            full, rest = divmod(self._file.seek(0, os.SEEK_END) - _FRAME.size, _RECORD)
+            offset += full * _PLAIN + max(rest - _TAG, 0)
+            self._next = -1
+        self._at = max(offset + self._at * (whence == os.SEEK_CUR), 0)
+        return self._at
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        target = memoryview(buffer).cast("B")
+        number, start = divmod(self._at, _PLAIN)
+        if number != self._number:
+            self._number, self._plain = number, self._open(number)
+        piece = self._plain[start : start + len(target)]
+        target[: len(piece)] = piece
+        self._at += len(piece)
+        return len(piece)
+
+    def _open(self, number: int) -> bytes:
+        """Record `number`; b"" after the last."""
+        if number != self._next:
+            self._file.seek(_FRAME.size + number * _RECORD)
+            self._ahead = b""
+        while len(self._ahead) <= _RECORD:  # one byte more tells whether this is the last
+            piece = self._file.read(_RECORD + 1 - len(self._ahead))
+            if not piece:
+                break
+            self._ahead += piece
+        sealed, self._ahead = self._ahead[:_RECORD], self._ahead[_RECORD:]
+        self._next = number + 1
+        if number and not sealed:
+            return b""
+        try:
+            return self._cipher.decrypt(_nonce(number, not self._ahead), sealed, None)
+        except (InvalidTag, ValueError):  # ValueError: too short for a tag
+            if self._lenient and number:
+                return bytes(max(len(sealed) - _TAG, 0))
+            raise BitstreamError(
+                f"encrypted record {number} is damaged, was changed, or is cut off"
+            ) from None

@@ -1,0 +1,1 @@
+"""What the encoder decides. A change here never changes what old files decode to."""

@@ -1,0 +1,336 @@
+"""The encoder's decisions: qualities by level, and how each mini-GOP's anchor is coded."""
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from viddiff.codec.checkpoint import Codec
+from viddiff.codec.coding_order import FramePlan, plan
+from viddiff.codec.entropy import SymbolEncoder
+from viddiff.codec.library import KEY_PLAN, pack_key
+from viddiff.codec.motion_templates import Reference
+from viddiff.codec.payloads import pack_mini_gop
+from viddiff.config import LEVELS, lmbda_of_step, qp_of_step, step_of_quality
+from viddiff.container.format import KeyChunk, PredictedChunk
+from viddiff.digest import GopDigest
+from viddiff.encoder.field_search import SearchReference, luma8
+from viddiff.encoder.frame_encoder import FrameSample, FrameStats, encode_frame, squared_error
+from viddiff.encoder.grouping import Group
+from viddiff.encoder.library_choice import closest_pair, second_reference
+from viddiff.encoder.lookahead import persistence
+from viddiff.encoder.motion_search import search_motion
+from viddiff.encoder.presets import PRESETS, Effort
+from viddiff.encoder.temporal_filter import temporally_filtered
+from viddiff.frame import Frame, VideoInfo
+from viddiff.media.av1_stills import decode_still, encode_still
+from viddiff.networks.planes import Planes, frame_of, planes_of
+
+MINI_GOP = 8
+"""Most frames that are coded together, in a hierarchy; 4 need more bits, 16 as often more as fewer."""
+LEVEL_OFFSETS = (0.0, 2.5, 4.0, 5.5)
+"""QP added on each level of the hierarchy: frames that others lean on are worth more."""
+LOW_DELAY_OFFSETS = (2.0, 1.0, 2.0, 0.0)
+"""QP added in low delay, by position in a pattern of four frames."""
+KEY_OFFSETS = (-3.5, -3.6, -11.0)
+"""QP added for keyframes: where nothing of them lives on, for each unit of persistence (`lookahead`), and at
+the least."""
+LIVE_KEY_OFFSET = -8.0
+"""The same where the frames to come cannot be waited for."""
+LIBRARY_OFFSET = 3.0
+"""QP added to these for keyframes predicted from the library, whose quality they have already where nothing
+happens."""
+_SEARCHED_BYTES = 128 << 20
+"""Interpolated references that wait for further frames: all that are needed, unless pictures are large."""
+STILL_OFFSET = -3.0
+STILL_SHARE = 0.5
+"""An anchor is tried as a still if, predicted, it costs this share of the GOP's keyframe."""
+
+
+@dataclass(frozen=True)
+class EncodeOptions:
+    """What a user can choose."""
+
+    quality: int = 32
+    """0 (smallest) to 63 (best)."""
+    gop: int = 128
+    """Most frames from one keyframe to the next, 1..MAX_GOP."""
+    low_delay: bool = False
+    """Predict from the past alone, so that no frame waits for a later one."""
+    entropy: str = "ans"
+    """"ans" or "huffman"."""
+    preset: str = "default"
+    """Effort of the encoder, a name of PRESETS."""
+
+    @property
+    def effort(self) -> Effort:
+        """What the preset stands for."""
+        return PRESETS[self.preset]
+
+    @property
+    def mini_gop(self) -> int:
+        """Most frames that are coded together."""
+        return 1 if self.low_delay else MINI_GOP
+
+    @property
+    def latency(self) -> int:
+        """How many later frames have to come before one leaves, at most: a keyframe waits for a mini-GOP."""
+        return 0 if self.low_delay else MINI_GOP
+
+
+@dataclass
+class LevelTotals:
+    """Sums over the predicted frames of one level of the hierarchy; the fields are those of `FrameStats`."""
+
+    frames: int = 0
+    bits_motion: float = 0.0
+    bits_z: float = 0.0
+    bits_y: float = 0.0
+    bits_still: float = 0.0
+    prediction_mse: float = 0.0
+    mse: float = 0.0
+
+    @property
+    def bits(self) -> float:
+        """All bits of the frames."""
+        return self.bits_motion + self.bits_z + self.bits_y + self.bits_still
+
+    def add(self, stats: FrameStats) -> None:
+        """Count a frame."""
+        self.frames += 1
+        self.bits_motion += stats.bits_motion
+        self.bits_z += stats.bits_z
+        self.bits_y += stats.bits_y
+        self.bits_still += stats.bits_still
+        self.prediction_mse += stats.prediction_mse
+        self.mse += stats.mse
+
+
+@dataclass
+class EncodeSummary:
+    """What came of an encode. Its size does not grow with the frames, but for the digest of each GOP."""
+
+    frames: int = 0
+    keyframes: int = 0
+    size_bytes: int = 0
+    key_bytes: int = 0
+    levels: dict[int, LevelTotals] = field(default_factory=lambda: defaultdict(LevelTotals))
+    """What the predicted frames cost, by level. Only of frames that were coded in this process."""
+    interrupted: bool = False
+    """Whether the user ended it before the video did."""
+    gops: list[GopDigest] = field(default_factory=list)
+    """Digests of the reconstruction, but for GOPs that an earlier run coded."""
+
+
+class GopEncoder:
+    """Encodes groups in order, keeping the references of the GOP under way."""
+
+    def __init__(
+        self,
+        codec: Codec,
+        info: VideoInfo,
+        options: EncodeOptions,
+        summary: EncodeSummary,
+        collect: Callable[[FrameSample], None] | None,
+    ) -> None:
+        self.codec, self.info, self.options = codec, info, options
+        self.summary, self.collect = summary, collect
+        self.state: dict[int, Reference] = {}
+        self.searched: dict[int, SearchReference] = {}
+        self.key_bytes = 0
+        self.key_known = False
+        """Whether the GOP's keyframe is predicted from the library; if not, that shows something else."""
+
+    def encode(self, group: Group) -> list[tuple[KeyChunk | PredictedChunk, list[Frame]]]:
+        """The group's chunks, each with its reconstruction in display order."""
+        if group.key:
+            return [self._key(group.frames[0], group.following)]
+        return [self._mini_gop(group.frames)]
+
+    def _key(self, frame: Frame, following: list[Frame]) -> tuple[KeyChunk, list[Frame]]:
+        self.state, self.searched = {}, {}
+        offset, step = LIVE_KEY_OFFSET, step_of_quality(self.options.quality)
+        if following:
+            lost, living, least = KEY_OFFSETS
+            lives_on = persistence(frame, following[-1], self.info.bit_depth, lmbda_of_step(step))
+            offset = max(lost + living * lives_on, least)
+            frame = temporally_filtered(
+                self.codec, frame, following, self.info, step, self.options.effort.search
+            )
+        payload, decoded = self._still(frame, offset)
+        self.key_bytes = len(payload)
+        planes = planes_of(decoded, self.info.bit_depth, self.codec.device)
+        predicted = self.predict_key(frame, step_of_quality(self.options.quality, offset + LIBRARY_OFFSET))
+        self.key_known = False
+        if predicted is not None:
+            target = planes_of(frame, self.info.bit_depth, self.codec.device)
+            lmbda = lmbda_of_step(step_of_quality(self.options.quality, offset))
+            still, known = (
+                8 * len(p) + squared_error(x, target) / lmbda for p, x in ((payload, planes), predicted)
+            )
+            self.key_known = known < still
+            if self.key_known:
+                payload, planes = predicted
+        self.state = {0: Reference(0, planes)}
+        return KeyChunk(frame.pts, payload), [self._shown(0, frame)]
+
+    def predict_key(self, frame: Frame, step: int) -> tuple[bytes, Planes] | None:
+        """A keyframe predicted from the library: payload and reconstruction. None if no picture serves."""
+        library, info = self.codec.library, self.info
+        pair = closest_pair(library, frame, info, lmbda_of_step(step))
+        if pair is None:
+            return None
+        first, second = (
+            library.reference(number, KEY_PLAN.first, info, self.codec.device) for number in pair
+        )
+        stream = self._new_stream()
+        coded, _ = self._code(KEY_PLAN, (first, second), frame, step, stream)
+        return pack_key(*pair, stream.finish()), coded.planes
+
+    def _still(self, frame: Frame, offset: float) -> tuple[bytes, Frame]:
+        info = self.info
+        quantiser = key_quantiser(step_of_quality(self.options.quality, offset))
+        payload = encode_still(frame, info.bit_depth, quantiser, self.options.effort.key_preset)
+        return payload, decode_still(payload, info.width, info.height, info.bit_depth)
+
+    def follow(self, group: Group) -> None:
+        """Code no more of the group than later ones need: a keyframe, or the anchor of a mini-GOP."""
+        if group.key:
+            self._key(group.frames[0], group.following)
+        else:
+            previous = max(self.state)
+            anchor = self._plan(previous, group.frames)[0]
+            self._anchor(anchor, group.frames[anchor.time - previous - 1])
+            self._forget()
+
+    def _mini_gop(self, frames: list[Frame]) -> tuple[PredictedChunk, list[Frame]]:
+        previous = max(self.state)
+        anchor, *others = self._plan(previous, frames)
+        stream, head, still = self._anchor(anchor, frames[anchor.time - previous - 1])
+        shown = {anchor.time: self._shown(anchor.time, frames[anchor.time - previous - 1])}
+        for item in others:
+            frame = frames[item.time - previous - 1]
+            self._count(self._predict(item, frame, stream))
+            shown[item.time] = self._shown(item.time, frame)
+            if item.level == LEVELS - 1:  # nothing refers to it, and large pictures take much memory
+                del self.state[item.time]
+        self._forget()
+        chunk = PredictedChunk(tuple(f.pts for f in frames), head + pack_mini_gop(still, stream.finish()))
+        return chunk, [shown[time] for time in sorted(shown)]
+
+    def _shown(self, time: int, frame: Frame) -> Frame:
+        """The reconstruction of `frame`, coded at `time`."""
+        info = self.info
+        return frame_of(self.state[time].planes, info.width, info.height, info.bit_depth, frame.pts)
+
+    def _plan(self, previous: int, frames: list[Frame]) -> list[FramePlan]:
+        return plan(previous, len(frames), not self.options.low_delay)
+
+    def _forget(self) -> None:
+        """Keep the keyframe and the last two frames."""
+        last = max(self.state)
+        self.state = {time: r for time, r in self.state.items() if time == 0 or time >= last - 1}
+        self.searched = {time: s for time, s in self.searched.items() if time in self.state}
+
+    def _anchor(self, item: FramePlan, frame: Frame) -> tuple[SymbolEncoder, bytes, bytes]:
+        """Code the first frame of a mini-GOP by prediction, or as a still where that is worth less in rate
+        and distortion. The stream so far, what the payload begins with (see `library`), and the still."""
+        stream = self._new_stream()
+        head, second = self._second(item, frame)
+        stats = self._predict(item, frame, stream, second)
+        if self.options.low_delay or stats.bits < STILL_SHARE * 8 * self.key_bytes:
+            self._count(stats)
+            return stream, head, b""
+        lmbda = lmbda_of_step(stats.step)
+        target = planes_of(frame, self.info.bit_depth, self.codec.device)
+        predicted = squared_error(self.state[item.time].planes, target) / lmbda + stats.bits
+        payload, decoded = self._still(frame, STILL_OFFSET)
+        planes = planes_of(decoded, self.info.bit_depth, self.codec.device)
+        if squared_error(planes, target) / lmbda + 8 * len(payload) >= predicted:
+            self._count(stats)
+            return stream, head, b""
+        self.state[item.time] = Reference(item.time, planes)
+        self.searched.pop(item.time, None)
+        self._count(stats.as_still(len(payload), float(((planes[0] - target[0]) ** 2).mean()) / 16))
+        return self._new_stream(), bytes(len(head)), payload
+
+    def _second(self, item: FramePlan, frame: Frame) -> tuple[bytes, Reference | None]:
+        """A picture that an anchor has for its second reference, None for the keyframe, and how that is
+        said."""
+        library, info = self.codec.library, self.info
+        if self.options.low_delay or not library.fitting(info):
+            return b"", None
+        first, key = (self._shown(time, frame) for time in (item.first, item.second))
+        lmbda, number = lmbda_of_step(self._step(item)), None
+        if self.key_known:
+            number = second_reference(library, frame, first, key, info, lmbda)
+        if number is None:
+            return b"\0", None
+        return bytes([number + 1]), library.reference(number, 0, info, self.codec.device)
+
+    def _new_stream(self) -> SymbolEncoder:
+        return SymbolEncoder(self.options.entropy)  # type: ignore[arg-type]
+
+    def _predict(
+        self, item: FramePlan, frame: Frame, stream: SymbolEncoder, second: Reference | None = None
+    ) -> FrameStats:
+        """Code a frame; second: in place of its second reference."""
+        references = self.state[item.first], second or self.state[item.second]
+        self.state[item.time], stats = self._code(item, references, frame, self._step(item), stream)
+        return stats
+
+    def _code(
+        self,
+        item: FramePlan,
+        references: tuple[Reference, Reference],
+        frame: Frame,
+        step: int,
+        stream: SymbolEncoder,
+    ) -> tuple[Reference, FrameStats]:
+        """Search motion in two references, and code a frame with it."""
+        planes = planes_of(frame, self.info.bit_depth, self.codec.device)
+        effort = self.options.effort
+        motion = search_motion(
+            self.codec,
+            item,
+            references,
+            (self._searched(references[0]), self._searched(references[1])),
+            luma8(planes),
+            effort,
+            lmbda_of_step(step),
+        )
+        while sum(known.phases.nbytes for known in self.searched.values()) > _SEARCHED_BYTES:
+            del self.searched[next(iter(self.searched))]
+        return encode_frame(
+            self.codec,
+            item,
+            references,
+            planes,
+            step,
+            motion,
+            stream,
+            self.info.bit_depth,
+            effort,
+            self.collect,
+        )
+
+    def _count(self, stats: FrameStats) -> None:
+        self.summary.levels[stats.level].add(stats)
+
+    def _step(self, item: FramePlan) -> int:
+        offsets = LOW_DELAY_OFFSETS if self.options.low_delay else LEVEL_OFFSETS
+        position = item.time % len(LOW_DELAY_OFFSETS) if self.options.low_delay else item.level
+        return step_of_quality(self.options.quality, offsets[position])
+
+    def _searched(self, reference: Reference) -> SearchReference:
+        """A reference interpolated; kept for frames to come, unless it is a picture of the library."""
+        time = reference.time
+        if self.state.get(time) is not reference:
+            return SearchReference.of(luma8(reference.planes))
+        if time not in self.searched:
+            self.searched[time] = SearchReference.of(luma8(reference.planes))
+        return self.searched[time]
+
+
+def key_quantiser(step: int) -> int:
+    """AV1 quantiser (1..63) whose still has about the error of our step."""
+    return min(max(round(33 + 1.85 * (qp_of_step(step) - 28)), 1), 63)

@@ -1,0 +1,91 @@
+"""What a keyframe shows, with less of its noise: its motion-compensated mean with the frames after it.
+
+All of a GOP is predicted from its keyframe, and noise of that one frame helps to predict no other. So the
+mean is coded instead, in which samples of the other frames weigh the less the more they differ, as in the
+filter of VTM (Enhorn, Sjoberg and Wennersten 2020, "A temporal pre-filter for video coding based on bilateral
+filtering"). Only the encoder knows of it.
+"""
+
+from collections.abc import Iterator
+from functools import reduce
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from viddiff.codec.checkpoint import Codec
+from viddiff.config import lmbda_of_step, qp_of_step
+from viddiff.encoder.field_search import FieldSearch, SearchReference, luma8
+from viddiff.encoder.presets import SearchEffort
+from viddiff.frame import Frame, VideoInfo
+from viddiff.networks.planes import Planes, frame_of, planes_of
+
+_LUMA_SHARE, _CHROMA_SHARE = 0.4, 0.55
+"""What a sample of another frame weighs if nothing differs there; the frame's own weighs 1."""
+_TOLERANCE, _LEAST_QP = 0.45, 10.0
+"""Standard deviation of differences that count as noise, in 8-bit samples for each QP above the least."""
+_FLOOR = 0.25
+"""Share of the squared tolerance below which frames do not count as more or less different."""
+_NARROW, _WIDE = 5, 9
+"""Sides of the squares over which differences are averaged, for noise of a sample alone says little: to tell
+what is noise, and which frames differ more than others."""
+
+
+@torch.inference_mode()
+def temporally_filtered(
+    codec: Codec, frame: Frame, others: list[Frame], info: VideoInfo, step: int, effort: SearchEffort
+) -> Frame:
+    """`frame` with its noise averaged out over `others`, those of its size that follow it.
+
+    step: index of the video's quantisation step, which tells what counts as noise; effort: of the motion
+    search. Nothing changes where the others show the same, or something else, or where the quality is close
+    to the best. Raises nothing.
+    """
+    tolerance = _TOLERANCE * (qp_of_step(step) - _LEAST_QP)
+    if tolerance <= 0 or not others:
+        return frame
+    planes = planes_of(frame, info.bit_depth, codec.device)
+    target, lmbda = luma8(planes), lmbda_of_step(step)
+    sources = (planes_of(other, info.bit_depth, codec.device) for other in others)
+    moved = [_moved(codec, source, target, lmbda, effort) for source in sources]
+    trust = _trust([_differences(planes[0], luma, _WIDE) for luma, _, _ in moved], _FLOOR * tolerance**2)
+    sums, weights = [plane.clone() for plane in planes], [torch.ones_like(plane) for plane in planes]
+    for fetched, luma_trust in zip(moved, trust, strict=True):
+        chroma_trust = functional.avg_pool2d(luma_trust, 2)
+        shares = _LUMA_SHARE * luma_trust, _CHROMA_SHARE * chroma_trust, _CHROMA_SHARE * chroma_trust
+        for plane, share in enumerate(shares):
+            differences = _differences(planes[plane], fetched[plane], _NARROW)
+            alike = share * torch.exp(differences / (-2 * tolerance**2))
+            sums[plane] += alike * fetched[plane]
+            weights[plane] += alike
+    grid = 2.0 ** (10 - info.bit_depth)
+    y, u, v = ((total / weight / grid).round() * grid for total, weight in zip(sums, weights, strict=True))
+    return frame_of((y, u, v), info.width, info.height, info.bit_depth, frame.pts)
+
+
+def _moved(
+    codec: Codec, source: Planes, target: NDArray[np.uint8], lmbda: float, effort: SearchEffort
+) -> Planes:
+    """What blocks of `source` predict of a frame with the luma `target` (H, W); lmbda: squared error (8 bits)
+    that is worth a bit of motion."""
+    search = FieldSearch(target, SearchReference.of(luma8(source)), effort)
+    nowhere = np.zeros((2, search.rows, search.cols), np.int64)
+    field = search(nowhere, lmbda, None, None, None)[-1]
+    moved: Planes = codec.model.compensation(source, torch.from_numpy(field)[None].to(codec.device))
+    return moved
+
+
+def _differences(a: Tensor, b: Tensor, window: int) -> Tensor:
+    """Squared differences (8-bit samples) of two planes (1, H, W), averaged over squares."""
+    squares = (a - b) ** 2 / 16
+    return functional.avg_pool2d(squares, window, 1, window // 2, count_include_pad=False)
+
+
+def _trust(differences: list[Tensor], floor: float) -> Iterator[Tensor]:
+    """How far each of some frames is to be trusted, 0..1, where they differ from the keyframe by
+    `differences`: noise is the same in all of them, but what moves otherwise differs more from frame to
+    frame."""
+    least = reduce(torch.minimum, differences)
+    return ((least + floor) / (difference + floor) for difference in differences)

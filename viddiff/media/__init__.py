@@ -1,0 +1,1 @@
+"""Everything that touches libav: media files in and out, and AV1."""

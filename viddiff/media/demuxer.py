@@ -1,0 +1,261 @@
+"""A source of media, read in one pass for all who take packets of its streams.
+
+    source -> packets in stored order -> a feed for the video, a feed for all that goes beside it
+
+Who asks makes the source be read on; what others will ask for waits for them.
+"""
+
+import os
+import re
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, BinaryIO, Self, TypeVar
+
+import av
+from av.container import InputContainer
+from av.stream import Disposition, Stream
+from av.video.stream import VideoStream
+
+from viddiff.errors import VideoError
+from viddiff.interleave import DISORDER
+from viddiff.media.libav_errors import FAILURES
+from viddiff.media.timeline import Continuity
+
+Result = TypeVar("Result")
+Source = str | os.PathLike[str] | BinaryIO
+"""A path, an address, "-" for stdin, or an open file."""
+STDIN = "-"
+_LONG_AGO = Fraction(-(1 << 62))
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+
+
+class Demuxer:
+    """Opens a source. Those that are `live` can be read but once, and only as fast as they come."""
+
+    def __init__(
+        self, source: Source, form: str | None = None, options: dict[str, str] | None = None
+    ) -> None:
+        """form: libav's name of the demuxer, needed for devices, whose names are no paths; options: its own.
+
+        VideoError.
+        """
+        self.source, self.name = source, name_of(source)
+        self._form, self._options = form, dict(options or {})
+        self.live = is_live(source, form)
+        self._begin()
+
+    def _begin(self) -> None:
+        self.broken, self.end = False, 0.0
+        """Whether it ended in the middle of something; when pictures and sound end, in seconds, so far."""
+        self.clock = _LONG_AGO
+        """The latest time of the packets of video that were read, in seconds."""
+        self._feeds: dict[int, Feed] = {}
+        self._unclaimed: list[tuple[Fraction, av.Packet[Any]]] | None = []
+        self._reading = False
+        url, form, options = _url(self.source, self._form), self._form, dict(self._options)
+        if self.source == STDIN:
+            options["fd"] = "0"
+
+        def opened() -> InputContainer:
+            return av.open(url, "r", format=form, options=options, metadata_errors="replace")
+
+        try:
+            if isinstance(url, str) and not self.live and not os.path.exists(self.name):
+                raise VideoError(f"{self.name} does not exist")
+            self.container = interruptible(opened) if self.live else opened()
+        except FAILURES as error:
+            raise VideoError(f"{self.name} cannot be read as a video") from error
+        self._packets: Iterator[av.Packet[Any]] = self.container.demux()
+        self.continuity = Continuity(self.container.format.flags)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the source."""
+        if not self._reading:  # or else a thread still waits for a packet, and ends with the process
+            self.container.close()
+
+    @property
+    def videos(self) -> list[VideoStream]:
+        """The streams of moving pictures: those that are no covers."""
+        return [stream for stream in self.container.streams.video if not is_cover(stream)]
+
+    def seek(self, stream: VideoStream, time: int) -> int | None:
+        """Go on at a keyframe of `stream`, as a rule one not after `time`, in units of its time base; its own
+        time, or None if none was found. What waits for anyone is dropped. `stream` has to be claimed alone.
+        """
+        try:
+            self.container.seek(time, stream=stream)
+        except FAILURES:
+            return None
+        self._packets, self.clock = self.container.demux(), _LONG_AGO
+        self.continuity = Continuity(self.container.format.flags)
+        self._unclaimed = None if self._unclaimed is None else []
+        for feed in self._feeds.values():
+            feed.clear()
+        return self._feeds[stream.index].keyframe()
+
+    def rewind(self) -> None:
+        """Begin anew: with other streams, of which none is claimed. VideoError."""
+        self.container.close()
+        self._begin()
+
+    def claim(self, streams: Iterable[Stream]) -> "Feed":
+        """The packets of `streams`, none of which anyone else takes, from the beginning on."""
+        feed = Feed(self)
+        self._feeds |= {stream.index: feed for stream in streams}
+        for entry in self._unclaimed or ():
+            if entry[1].stream.index in self._feeds:
+                self._feeds[entry[1].stream.index].put(entry)
+        self._unclaimed = [e for e in self._unclaimed or () if e[1].stream.index not in self._feeds]
+        return feed
+
+    def drop_others(self) -> None:
+        """Packets that nobody has claimed are not wanted."""
+        self._unclaimed = None
+
+    def read(self) -> bool:
+        """Read the next packet, wherever it belongs; False at the end, `broken` or not. VideoError."""
+        before = self.clock
+        try:
+            packet = self._next()
+        except FAILURES as error:
+            self._packets = iter(())
+            reason = getattr(error, "strerror", None) or error
+            if not self.live and not isinstance(error, av.InvalidDataError):
+                raise VideoError(f"{self.name} cannot be decoded to its end: {reason}") from error
+            self.broken, packet = True, None
+        if packet is None:
+            return False
+        self.continuity.apply(packet)
+        stream = packet.stream
+        time = packet.dts if packet.pts is None else packet.pts
+        if packet.pts is not None and packet.time_base is not None and stream.type in ("video", "audio"):
+            self.end = max(self.end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+        if isinstance(stream, VideoStream) and time is not None and not is_cover(stream):
+            self.clock = max(self.clock, time * packet.time_base)
+        if (feed := self._feeds.get(stream.index)) is not None:
+            feed.put((before, packet))
+        elif self._unclaimed is not None:
+            self._unclaimed.append((before, packet))
+        return True
+
+    def stop_waiting(self) -> None:
+        """Give only what has been read, if it may take long for more to come."""
+        if self.live:
+            self._packets = iter(())
+
+    def _next(self) -> "av.Packet[Any] | None":
+        if not self.live:
+            return next(self._packets, None)
+        self._reading = True
+        try:
+            packet = interruptible(lambda: next(self._packets, None))
+        except FAILURES:
+            self._reading = False
+            raise
+        self._reading = False
+        return packet
+
+
+class Feed:
+    """Packets of some streams in stored order; an empty one ends each stream. Iterating reads on for each."""
+
+    def __init__(self, demuxer: Demuxer) -> None:
+        self._demuxer = demuxer
+        self._waiting: deque[tuple[Fraction, av.Packet[Any]]] = deque()
+        self._wanted = True
+
+    def __iter__(self) -> "Iterator[av.Packet[Any]]":
+        return iter(lambda: self.take(None), None)
+
+    def take(self, time: Fraction | None) -> "av.Packet[Any] | None":
+        """The next packet. None at the end, or, with `time`, if it is stored too far behind the video of that
+        time, in seconds, to belong there; it is given at a later time, then.
+
+        What is given depends on the order in the source alone, if that is not live; if it is, nothing is
+        waited for that is stored behind the video of that time.
+        """
+        ahead = Fraction(0) if self._demuxer.live else Fraction(DISORDER)
+        while not self._waiting:
+            if (time is not None and self._demuxer.clock >= time + ahead) or not self._demuxer.read():
+                return None
+        if time is not None and self._waiting[0][0] >= time + DISORDER:
+            return None
+        return self._waiting.popleft()[1]
+
+    def put(self, entry: "tuple[Fraction, av.Packet[Any]]") -> None:
+        """For `Demuxer`: the next packet, and its clock before that."""
+        if self._wanted:
+            self._waiting.append(entry)
+
+    def keyframe(self) -> int | None:
+        """Time of the next packet where decoding may begin; those before it are dropped. None at the end, or
+        if it has none."""
+        while self._waiting or self._demuxer.read():
+            if self._waiting and self._waiting[0][1].size and self._waiting[0][1].is_keyframe:
+                return self._waiting[0][1].pts
+            if self._waiting:
+                self._waiting.popleft()
+        return None
+
+    def clear(self) -> None:
+        """Drop what waits."""
+        self._waiting.clear()
+
+    def leave(self) -> None:
+        """No more packets are wanted of it, so that none have to wait."""
+        self._wanted = False
+        self._waiting.clear()
+
+
+def is_cover(stream: Stream) -> bool:
+    """Whether it is a picture that goes with the media."""
+    return stream.type == "video" and Disposition.attached_pic in stream.disposition
+
+
+def is_live(source: Source, form: str | None = None) -> bool:
+    """Whether it can be read only once, as it comes: a pipe, an address, a device."""
+    if not isinstance(source, str | os.PathLike):
+        return False
+    name = os.fspath(source)
+    return name == STDIN or form is not None or bool(_ADDRESS.match(name)) or Path(name).is_fifo()
+
+
+def name_of(source: Source) -> str:
+    """What messages call it."""
+    if not isinstance(source, str | os.PathLike):
+        return "the input"
+    return "stdin" if source == STDIN else os.fspath(source)
+
+
+def interruptible(call: Callable[[], Result]) -> Result:
+    """The result of `call`, made in a thread of its own: so Ctrl-C ends the waiting for it."""
+    future: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future.result()
+
+
+def _url(source: Source, form: str | None) -> str | BinaryIO:
+    """What libav opens."""
+    if not isinstance(source, str | os.PathLike):
+        return source
+    name = os.fspath(source)
+    if name == STDIN:
+        return "fd:"
+    return name if form is not None or _ADDRESS.match(name) else f"file:{name}"

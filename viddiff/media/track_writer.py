@@ -1,0 +1,158 @@
+"""Puts tracks, tags, chapters and attachments beside the video of a file that PyAV writes."""
+
+import re
+from collections.abc import Iterator
+from fractions import Fraction
+from math import ceil
+from typing import cast
+
+import av
+from av.container import OutputContainer
+from av.stream import Disposition, Stream
+from av.video.stream import VideoStream
+
+from viddiff.interleave import Interleaver
+from viddiff.media.codec_parameters import described, file_of
+from viddiff.media.libav_errors import FAILURES
+from viddiff.tracks import Attachment, Track, TrackPacket
+
+MP4_TAGS = re.compile(
+    r"title|artist|album_artist|composer|album|date|comment|genre|copyright|grouping|lyrics|description|synopsis|"
+    r"show|episode_id|network|keywords|media_type|hd_video|track|disc|location|creation_time|encoding_tool",
+    re.IGNORECASE,
+)
+"""Tags of a file for which .mp4 has a place."""
+_SAMPLES = 8 * 840
+"""Bytes that are whole samples of any PCM of up to 8 channels: only with a packet does .mp4 refuse some."""
+_PICTURES = {
+    "image/jpeg": "jpeg_pipe",
+    "image/png": "png_pipe",
+}  # what .mp4 takes as a cover: libav's demuxers
+
+
+class TrackWriter:
+    """What goes beside the video into one output file. `notes` names what that kind of file cannot hold."""
+
+    def __init__(self, interleaver: Interleaver, form: str) -> None:
+        """form: "mp4" or "matroska", or another one, which holds nothing but video."""
+        self.notes: list[str] = []
+        """Lines that the user should see; complete once the tracks have been added."""
+        self._interleaver, self._form = interleaver, form
+        self._streams: dict[int, Stream] = {}
+        self._templates: list[Stream] = []  # keeps them alive
+        self._last: dict[int, int] = {}
+        self._container: OutputContainer | None = None
+        self._covers: list[tuple[Stream, bytes]] = []
+        if form not in ("mp4", "matroska"):
+            extras = interleaver.extras
+            self._leave_out(
+                [*map(_title, extras.tracks), *(f"attachment {a.name}" for a in extras.attachments)]
+            )
+            if extras.tags or extras.chapters or extras.video_tags:
+                self._leave_out(["tags and chapters"])
+
+    def add_to(self, container: OutputContainer, video: VideoStream) -> None:
+        """Add streams, tags and attachments; before anything is written to `container`."""
+        self._container, extras = container, self._interleaver.extras
+        container.metadata.update(extras.tags)
+        video.metadata.update(extras.video_tags)
+        if extras.video_disposition:
+            video.disposition = Disposition(extras.video_disposition) | Disposition.default
+        lost = [name for name in extras.tags if self._form == "mp4" and not MP4_TAGS.fullmatch(name)]
+        missing = [f"tag {name}" for name in lost]
+        for number, track in enumerate(extras.tracks):
+            sample = bytes(_SAMPLES) if track.codec.startswith("pcm_") else None
+            if (template := self._template(track.format, track.description, sample)) is None:
+                missing.append(_title(track))
+                continue
+            stream = container.add_stream_from_template(template, opaque=True)
+            stream.time_base = track.time_base
+            stream.metadata.clear()
+            stream.metadata.update(track.tags)
+            stream.disposition = Disposition(track.disposition)
+            self._streams[number] = stream
+        for attachment in extras.attachments:
+            if not self._attach(attachment):
+                missing.append(f"attachment {attachment.name}")
+        self._leave_out(missing)
+
+    def begin(self, since: Fraction) -> None:
+        """The video begins at `since` seconds; before the first frame is written."""
+        self._interleaver.begin(since)
+        if self._container is None:
+            return
+        chapters = self._interleaver.extras.chapters
+        self._container.set_chapters(
+            [
+                {"id": i, "start": c.start, "end": c.end, "time_base": c.time_base, "metadata": c.tags}
+                for i, c in enumerate(chapters, 1)
+            ]
+        )
+
+    def upto(self, time: Fraction) -> None:
+        """Write the packets that begin at `time` seconds or before."""
+        self._mux(self._interleaver.upto(time))
+
+    def rest(self, end: Fraction) -> None:
+        """Write what is left; the video ends at `end` seconds."""
+        self._mux(self._interleaver.rest(end))
+
+    def _mux(self, packets: Iterator[TrackPacket]) -> None:
+        if self._container is None:
+            return
+        for stream, data in self._covers:
+            cover = av.Packet(data)
+            cover.stream, cover.pts, cover.dts, cover.is_keyframe = stream, 0, 0, True
+            cover.time_base = Fraction(1, 90000)
+            self._container.mux(cover)
+        self._covers = []
+        for packet in packets:
+            if packet.track not in self._streams:
+                continue
+            copy, stream = av.Packet(packet.data), self._streams[packet.track]
+            copy.time_base = self._interleaver.extras.tracks[packet.track].time_base
+            # libav takes no packet before the one that it got last, nor, in .mp4, at the same time, in units
+            # of the stream, which may be larger
+            step = ceil(cast(Fraction, stream.time_base) / copy.time_base) if self._form == "mp4" else 0
+            time = max(packet.pts, self._last.get(packet.track, packet.pts - step) + step)
+            self._last[packet.track] = time
+            copy.pts, copy.dts, copy.duration = time, time, packet.duration
+            copy.is_keyframe, copy.stream = packet.key, stream
+            self._container.mux(copy)
+
+    def _leave_out(self, names: list[str]) -> None:
+        if names:
+            suffix = {"mp4": ".mp4", "matroska": ".mkv"}.get(self._form, ".y4m")
+            self.notes.append(f"{suffix} cannot hold these, they are left out: {', '.join(names)}")
+
+    def _template(self, form: str, description: bytes, sample: bytes | None = None) -> Stream | None:
+        """The stream of this small file; None if the output cannot hold such a one, with this packet."""
+        try:
+            template = described(form, description)
+            file_of(self._form, lambda trial: trial.add_stream_from_template(template, opaque=True), sample)
+        except FAILURES:
+            return None
+        self._templates.append(template)
+        return template
+
+    def _attach(self, file: Attachment) -> bool:
+        if self._container is None:
+            return False
+        if self._form == "matroska":
+            self._container.add_attachment(file.name, file.mime or "application/octet-stream", file.data)
+            return True
+        if file.mime not in _PICTURES:
+            return False
+        template = self._template(_PICTURES[file.mime], file.data)
+        if template is None:
+            return False
+        stream = self._container.add_stream_from_template(template, opaque=True)
+        stream.disposition = Disposition.attached_pic
+        self._covers.append((stream, file.data))
+        return True
+
+
+def _title(track: Track) -> str:
+    """How a note names a track."""
+    language = track.tags.get("language")
+    return f"{track.kind} {track.codec}" + (f" ({language})" if language else "")

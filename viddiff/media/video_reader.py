@@ -1,0 +1,374 @@
+"""Video in: any source that libav reads, as `Frame`s with exact times. (Out: `videowriter`.)"""
+
+import itertools
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from fractions import Fraction
+from functools import partial
+from math import ceil, floor
+from typing import Self, cast
+
+import av
+from av.video.codeccontext import VideoCodecContext
+from av.video.stream import VideoStream
+
+from viddiff.config import MAX_HEIGHT, MAX_WIDTH, MIN_SIDE, Start
+from viddiff.errors import LimitError, VideoError
+from viddiff.frame import Frame, VideoInfo
+from viddiff.media.av1_stills import PIXEL_FORMATS, planes_from_picture
+from viddiff.media.avi_times import Slots
+from viddiff.media.demuxer import Demuxer, Source, is_cover
+from viddiff.media.filters import Changes, Formatter, at_rate, least_alpha
+from viddiff.media.libav_errors import FAILURES
+from viddiff.media.picture import (
+    BT709,
+    BT2020,
+    LEFT,
+    Layout,
+    code_point,
+    display_of,
+    logged_properties,
+    side_data_lost,
+)
+from viddiff.media.video_writer import VideoWriter
+
+__all__ = ["VideoReader", "VideoWriter"]
+
+_DECLARED = ("matroska", "mov", "avi")
+"""Formats that declare how long they are before they are that long, by the first of libav's names."""
+_SEEKABLE = ("matroska", "mov", "mpegts")
+"""Formats that can be entered at any keyframe, and state times."""
+_EARLIER = (0, 4, 16)
+"""Seconds before the time that is wanted at which a keyframe is looked for, one after the other."""
+_UNDATED, _UNDATED_BYTES = 8, 256 << 20
+"""Frames at the beginning that are looked through for one with a time; more if they take no more memory."""
+_DURATION = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
+"""What a track of Matroska has as its tag of this name."""
+_MISSING = 0.5
+"""Seconds that have to be missing of a file before it counts as cut off."""
+_GIVEN_TIME = "frames without a time were given one by the frame rate"
+
+
+class VideoReader:
+    """Gives the frames of a file's first video stream in presentation order, once.
+
+    8- and 10-bit 4:2:0 come as stored, byte for byte; anything else is converted, and `notes` says so.
+    Times are those of the stream, in units of `info.time_base`, made strictly increasing.
+    """
+
+    def __init__(
+        self,
+        source: Source | Demuxer,
+        start: Start = 0,
+        frames: int | None = None,
+        threads: int = 1,
+        changes: Changes | None = None,
+        drop_alpha: bool = False,
+    ) -> None:
+        """source: with a Demuxer, others can take what goes beside the video; it is not closed here. frames:
+        how many of the source. drop_alpha: lose an alpha channel rather than refuse the file.
+
+        VideoError, LimitError.
+        """
+        self.notes: list[str] = []
+        """Lines that the user should see; complete when the last frame has been read."""
+        self._own = None if isinstance(source, Demuxer) else Demuxer(source)
+        self._demuxer = source if isinstance(source, Demuxer) else cast(Demuxer, self._own)
+        self._name = self._demuxer.name
+        self.again: Callable[[], VideoReader] = partial(
+            VideoReader, self._demuxer.source, start, frames, threads, changes, drop_alpha
+        )
+        """Opens the same once more, in another process if need be."""
+        self._changes, self._drop_alpha = changes or Changes(), drop_alpha
+        try:
+            stream = self._claim_stream(threads)
+            pictures = self._decode(stream)
+            first = next(pictures, None)
+            if first is None:
+                raise VideoError(f"{self._name} has no frame that can be decoded{self._hint()}")
+            self._original = self._describe(first, stream, start, frames)
+            pictures = self._dated(itertools.chain([first], pictures))
+            self.info = self._changes.of(self._original)
+            self._formatter = Formatter(replace(self.info, time_base=self._original.time_base))
+            if isinstance(start, Fraction):
+                since = (first.pts or 0) + start / self._original.time_base
+                pictures = self._near(stream, first, pictures, floor(since), threads)
+                timed = self._timed(pictures)
+                timed = itertools.dropwhile(lambda picture: (picture.pts or 0) < since, timed)
+            else:
+                timed = itertools.islice(self._timed(pictures), start, None)
+        except BaseException:
+            self.close()
+            raise
+        alike = (self._converted(picture) for picture in itertools.islice(timed, frames))
+        self._pictures = at_rate(alike, self._original, self._changes)
+
+    def __iter__(self) -> Iterator[Frame]:
+        info = self.info
+        for picture in self._pictures:
+            planes = planes_from_picture(picture, info.bit_depth, info.width, info.height)
+            yield Frame(*planes, pts=picture.pts or 0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the source, unless others read it, too."""
+        if self._own is not None:
+            self._own.close()
+
+    @property
+    def live(self) -> bool:
+        """Whether the source cannot be read twice."""
+        return self._demuxer.live
+
+    def leave(self) -> None:
+        """The frames are not wanted, and need not wait while others read the source."""
+        self._feed.leave()
+
+    def _note(self, line: str) -> None:
+        if line not in self.notes:
+            self.notes.append(line)
+
+    def _hint(self) -> str:
+        late = self._demuxer.live and self._kind == "mov"
+        return "; through a pipe, an .mp4 needs its index in front (faststart)" if late else ""
+
+    @property
+    def _kind(self) -> str:
+        """The first of libav's names of the format."""
+        return self._demuxer.container.format.name.split(",")[0]
+
+    def _claim_stream(self, threads: int) -> VideoStream:
+        """The stream that `_select_stream` chooses, with nobody else to take its packets."""
+        stream = self._select_stream(threads)
+        self._feed = self._demuxer.claim([stream])
+        if self._own is not None:
+            self._own.drop_others()
+        return stream
+
+    def _select_stream(self, threads: int) -> VideoStream:
+        """The first stream of moving pictures, ready to decode and of a size within the limits."""
+        streams = self._demuxer.videos
+        if not streams:
+            raise VideoError(f"{self._name} has no video in it")
+        if len(streams) > 1:
+            self._note(f"took the first of {len(streams)} video streams")
+        context = cast(VideoCodecContext | None, streams[0].codec_context)
+        if context is None:
+            raise VideoError(f"{self._name} is of a video format without a decoder")
+        if not context.width or not context.height:
+            raise VideoError(f"{self._name} has no frame that can be decoded{self._hint()}")
+        larger = 1 if self._changes.scale is None else 4
+        self._check_size(context.width, context.height, larger)
+        if "1" in (streams[0].metadata.get(name) for name in ("alpha_mode", "ALPHA_MODE")):
+            self._refuse_alpha()  # libav's own decoders of VP8 and VP9 do not even show it
+        context.thread_type = "AUTO"
+        context.thread_count = threads
+        sides = larger * MAX_WIDTH + 128, larger * MAX_HEIGHT + 128
+        context.options = {"max_pixels": str(sides[0] * sides[1])}
+        return streams[0]
+
+    def _check_size(self, width: int, height: int, larger: int) -> None:
+        """LimitError unless a picture may be of this size, which is limited to `larger` times the usual."""
+        least, most = MIN_SIDE // larger, (larger * MAX_WIDTH, larger * MAX_HEIGHT)
+        if not (least <= width <= most[0] and least <= height <= most[1]):
+            raise LimitError(
+                f"{self._name} is {width}x{height}; sizes from {least}x{least} to {most[0]}x{most[1]} are "
+                f"supported{'; --scale makes it another one' if larger == 1 else ''}"
+            )
+
+    def _refuse_alpha(self) -> None:
+        if not self._drop_alpha:
+            raise VideoError(f"{self._name} has an alpha channel, which would be lost; --drop-alpha does so")
+        self._note("left the alpha channel out")
+
+    def _decode(self, stream: VideoStream) -> Iterator[av.VideoFrame]:
+        """The pictures from the beginning. A source that breaks off gives those that are there."""
+        given, slots = 0, Slots() if self._kind == "avi" else None
+        try:
+            for packet in self._feed:
+                if slots is not None:
+                    slots.enter(packet)
+                try:
+                    for picture in packet.decode():
+                        given += 1
+                        if slots is not None:
+                            slots.leave(picture)
+                        yield picture
+                except av.InvalidDataError:
+                    self._note("damaged frames were left out")
+        except FAILURES as error:
+            raise VideoError(f"{self._name} cannot be decoded to its end") from error
+        if self._demuxer.continuity.moved:
+            self._note("times begin anew within the source: each part goes on where all before it ends")
+        if not self._demuxer.broken:
+            self._note_missing_end(self._demuxer.end, stream)
+            return
+        if not given:
+            raise VideoError(f"{self._name} cannot be decoded{self._hint()}")
+        self._note("the file breaks off within, what is there is taken")
+        with suppress(*FAILURES):
+            yield from stream.decode(None)
+
+    def _near(
+        self,
+        stream: VideoStream,
+        first: av.VideoFrame,
+        pictures: Iterator[av.VideoFrame],
+        since: int,
+        threads: int,
+    ) -> Iterator[av.VideoFrame]:
+        """Of `pictures`, which are all, those from a keyframe on that is shown before `since`, and early
+        enough for what goes beside the video; all of them if the source cannot be entered there.
+
+        What is shown after a keyframe can be decoded from there, even if what is shown before it cannot.
+        """
+        if self._demuxer.live or first.pts is None or self._kind not in _SEEKABLE:
+            return pictures
+        before = 10 if self._demuxer.container.streams.subtitles else 1
+        sought = False
+        for early in _EARLIER:
+            wanted = since - ceil((before + early) / self._original.time_base)
+            if wanted <= first.pts:
+                break
+            sought, key = True, self._demuxer.seek(stream, wanted)
+            if key is None or key > since:
+                continue
+            later = self._decode(stream)
+            found = next(later, None)
+            if found is not None and found.pts is not None and found.pts <= since:
+                return itertools.chain([found], later)
+        if not sought:
+            return pictures
+        self._demuxer.rewind()
+        return self._decode(self._claim_stream(threads))
+
+    def _note_missing_end(self, end: float, stream: VideoStream) -> None:
+        """Say so if the file, read until `end` seconds, was to be longer."""
+        container = self._demuxer.container
+        if self._kind in _DECLARED and container.duration:
+            declared = (container.duration + (container.start_time or 0)) / av.time_base
+            if container.format.name == "avi" and stream.average_rate:  # its duration is made from its size
+                declared = max(declared, float(stream.frames / stream.average_rate))
+            if self._kind == "matroska":
+                declared = min(declared, self._stated_end() or declared)
+            if end < declared - _MISSING:
+                self._note(
+                    f"the file is cut off: {end:.1f} of {declared:.1f} seconds are there, and those are taken"
+                )
+
+    def _stated_end(self) -> float | None:
+        """When pictures and sound are to end, if all tracks of Matroska say so: subtitles may last longer."""
+        streams = [s for s in self._demuxer.container.streams if s.type in ("video", "audio")]
+        found = [_DURATION.fullmatch(s.metadata.get("DURATION", "")) for s in streams if not is_cover(s)]
+        clocks = [[float(part) for part in match.groups()] for match in found if match is not None]
+        ends = [3600 * hours + 60 * minutes + seconds for hours, minutes, seconds in clocks]
+        return max(ends) if len(ends) == len(found) else None
+
+    def _describe(
+        self, first: av.VideoFrame, stream: VideoStream, start: Start, frames: int | None
+    ) -> VideoInfo:
+        """What is known of the video once it is 4:2:0, but before any change that was asked for."""
+        context, layout = stream.codec_context, Layout(first)
+        location, aspect, fields = logged_properties(first)
+        primaries = code_point(first.color_primaries, context.color_primaries)
+        matrix = code_point(first.colorspace, context.colorspace)
+        if layout.rgb:
+            matrix = BT2020 if primaries == BT2020 else BT709
+        if not layout.subsampled_alike and not layout.gray:
+            location = LEFT
+        self._note_differences(first, layout, matrix, fields != "progressive")
+        rate = stream.average_rate or stream.guessed_rate or stream.base_rate or Fraction(25)
+        seconds = stream.duration * stream.time_base if stream.duration and stream.time_base else None
+        if seconds is None and self._demuxer.container.duration:
+            seconds = Fraction(self._demuxer.container.duration, av.time_base)
+        count = stream.frames or (round(seconds * rate) if seconds else None)
+        if count is not None:
+            count = max(0, count - (start if isinstance(start, int) else round(start * rate)))
+            count = count if frames is None else min(count, frames)
+        return VideoInfo(
+            width=first.width,
+            height=first.height,
+            bit_depth=layout.bit_depth,
+            time_base=stream.time_base or 1 / rate,
+            frame_rate=Fraction(rate),
+            primaries=primaries,
+            transfer=code_point(first.color_trc, context.color_trc),
+            matrix=matrix,
+            full_range=layout.full_range,
+            chroma_location=location,
+            sample_aspect_ratio=stream.sample_aspect_ratio or aspect,
+            rotation=round(-first.rotation / 90) * 90 % 360,
+            display=display_of(first, fields),
+            frame_count=count,
+        )
+
+    def _note_differences(self, first: av.VideoFrame, layout: Layout, matrix: int, interlaced: bool) -> None:
+        if not layout.stored_alike:
+            how = ""
+            if layout.rgb:
+                how = f", by the matrix of BT.{709 if matrix == BT709 else 2020} to limited range"
+            elif layout.range_assumed:
+                how = ", whose range is not stated and taken as full"
+            self._note(f"converted {layout.name} to {PIXEL_FORMATS[layout.bit_depth]}{how}")
+        if interlaced:
+            self._note("interlaced video is coded as frames, which keep the order of their fields")
+        lost = side_data_lost(first)
+        if lost:
+            self._note(f"left out of the pictures: {', '.join(lost)}")
+
+    def _dated(self, pictures: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+        """`pictures`; if the first have no time, one by the first time that comes soon. libav, for one, loses
+        times before 0 of Matroska."""
+        early = list[av.VideoFrame]()
+        size = 3 * self._original.width * self._original.height  # of 10 bits and 4:2:0, or 8 and 4:4:4
+        most = 0 if self._demuxer.live else max(_UNDATED, _UNDATED_BYTES // size)
+        while len(early) < most and (found := next(pictures, None)):
+            early.append(found)
+            if found.pts is not None:
+                for distance, picture in enumerate(reversed(early[:-1]), 1):
+                    picture.pts = found.pts - distance * self._step
+                    self._note(_GIVEN_TIME)
+                break
+        return itertools.chain(early, pictures)
+
+    @property
+    def _step(self) -> int:
+        """Between frames, in the source's time base, as far as that tells."""
+        return max(1, round(1 / (self._original.frame_rate * self._original.time_base)))
+
+    def _timed(self, pictures: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+        """Every picture with a time; missing times are filled in, others moved where they must be."""
+        step, expected, earliest = self._step, 0, None
+        for picture in pictures:
+            pts = picture.pts
+            if pts is None:
+                pts = expected
+                self._note(_GIVEN_TIME)
+            if earliest is not None and pts < earliest:
+                pts = earliest
+                self._note("times that did not increase were moved")
+            expected, earliest = pts + step, pts + 1
+            picture.pts = pts
+            yield picture
+
+    def _converted(self, picture: av.VideoFrame) -> av.VideoFrame:
+        """The picture as 4:2:0 of the size that is wanted."""
+        original, layout = self._original, Layout(picture)
+        if (picture.width, picture.height) != (original.width, original.height):
+            raise VideoError(
+                f"{self._name} changes size from {original.width}x{original.height} to "
+                f"{picture.width}x{picture.height}, which is not supported"
+            )
+        try:
+            if layout.alpha and least_alpha(picture) < 1:
+                self._refuse_alpha()
+            return self._formatter(picture)
+        except FAILURES as error:
+            raise VideoError(f"{self._name} holds {layout.name}, which cannot be converted") from error

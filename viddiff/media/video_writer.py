@@ -1,0 +1,267 @@
+"""Video out, into a file or a pipe: frames with exact times as H.264, FFV1 or raw video."""
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO, Self, cast
+
+import av
+from av.container import OutputContainer
+from av.video.stream import VideoStream
+
+from viddiff.display import Display
+from viddiff.errors import VideoError
+from viddiff.frame import Frame, VideoInfo
+from viddiff.interleave import Interleaver
+from viddiff.media.av1_stills import PIXEL_FORMATS, picture_from_planes, plane_shapes, replicate
+from viddiff.media.libav_errors import FAILURES, NO_TIME
+from viddiff.media.picture import CHROMA_LOCATIONS, FULL, LIMITED, UNSPECIFIED
+from viddiff.media.stream_header import template
+from viddiff.media.track_writer import TrackWriter
+
+CONTAINERS = {".mp4": "mp4", ".mkv": "matroska", ".y4m": "yuv4mpegpipe"}
+"""Files that `VideoWriter` writes, by extension, with libav's names of them."""
+
+STREAMED = {
+    ".mp4": {"movflags": "frag_keyframe+delay_moov+default_base_moof", "frag_duration": "500000"},
+    ".mkv": {"cluster_time_limit": "500"},
+}
+"""What makes these files go through a pipe, and soon: options of libav's muxers."""
+
+_Y4M_CHROMA = ("420", "420mpeg2", "420jpeg", "420paldv")  # index: VideoInfo.chroma_location
+_Y4M_FIELDS = {"progressive": "p", "top first": "t", "bottom first": "b"}
+_SETFIELD = {"top first": "tff", "bottom first": "bff"}
+_INTERLACED = 1 << 18 | 1 << 29  # libav's AV_CODEC_FLAG_INTERLACED_DCT and _ME
+_MATROSKA_LOCATIONS = 4  # the last of CHROMA_LOCATIONS for which Matroska has a place
+_GLOBAL_HEADER = 1 << 22
+
+
+class VideoWriter:
+    """Writes `.mp4` or `.mkv` (H.264, or FFV1 in `.mkv` if lossless) or `.y4m` (raw, constant rate).
+
+    The file appears under its name only when all is written; after an exception nothing is left. What goes
+    into a pipe is made for it, and leaves as soon as the format lets it.
+    """
+
+    def __init__(
+        self,
+        target: str | os.PathLike[str] | BinaryIO,
+        info: VideoInfo,
+        lossless: bool = False,
+        others: Interleaver | None = None,
+        form: str | None = None,
+    ) -> None:
+        """target: a path, or an open pipe or file, which is not closed. others: what goes beside the video,
+        as far as the file can hold it. form: ".mp4", ".mkv" or ".y4m"; by default what the path ends with.
+        """
+        self._pipe = None if isinstance(target, str | os.PathLike) else target
+        self._path = Path("stdout" if self._pipe is not None else cast(str, target))
+        self._info, self._lossless = info, lossless
+        self._suffix = form or self._path.suffix.lower()
+        if self._suffix not in CONTAINERS:
+            raise VideoError(f"{target} has an unknown extension; known ones are {', '.join(CONTAINERS)}")
+        if lossless and self._suffix == ".mp4":
+            raise VideoError(f"{self._path} cannot be lossless as .mp4; .mkv and .y4m can")
+        self._temporary = self._path.with_name(f".{self._path.name}.{secrets.token_hex(4)}.part")
+        self.notes: list[str] = []
+        """Lines that the user should see: what this kind of file cannot hold."""
+        self._others: TrackWriter | None = None
+        if others is not None:
+            self._others = TrackWriter(others, CONTAINERS[self._suffix])
+            self.notes += self._others.notes
+        self._size = info.width, info.height
+        if self._suffix != ".y4m" and not lossless and (info.width % 2 or info.height % 2):
+            self._size = info.width + info.width % 2, info.height + info.height % 2
+            self.notes.append("H.264 needs even sizes: the last column or row is repeated")
+        if info.rotation and self._suffix != ".y4m" and not hasattr(VideoStream, "set_display_rotation"):
+            self.notes.append("the installed PyAV cannot store the rotation")
+        if self._suffix == ".mkv" and lossless and info.chroma_location > _MATROSKA_LOCATIONS:
+            self.notes.append(f"FFV1 in .mkv cannot hold chroma at {CHROMA_LOCATIONS[info.chroma_location]}")
+        if self._suffix == ".y4m" and _beyond_y4m(info):
+            self.notes.append(".y4m keeps neither rotation nor colour description nor HDR10 figures")
+
+    def __enter__(self) -> Self:
+        self._stack = contextlib.ExitStack()
+        self._marker: av.filter.Graph | None = None
+        self._frames, self._first_pts, self._last_pts = 0, 0, 0
+        with self._failures():
+            if self._suffix == ".y4m":
+                self._raw = self._pipe or self._stack.enter_context(open(self._temporary, "xb"))
+                self._raw_bytes = self._raw.write(_y4m_header(self._info))
+            else:
+                if self._pipe is None:
+                    self._temporary.touch(exist_ok=False)  # libav opens it only with the first packet
+                self._container = self._stack.enter_context(self._open())
+        return self
+
+    @property
+    def size_bytes(self) -> int | None:
+        """What has been written so far; None of a pipe that libav writes into."""
+        if self._suffix == ".y4m":
+            return self._raw_bytes
+        return self._temporary.stat().st_size if self._pipe is None else None
+
+    def write(self, frame: Frame) -> None:
+        """Append a frame; times must increase."""
+        info, form = self._info, (frame.y.shape, str(frame.y.dtype))
+        if form != ((info.height, info.width), "uint8" if info.bit_depth == 8 else "uint16"):
+            raise ValueError(
+                f"a frame of {form} in a video of {info.width}x{info.height}, {info.bit_depth} bits"
+            )
+        if self._frames and frame.pts <= self._last_pts:
+            raise ValueError(f"a frame at {frame.pts} after one at {self._last_pts}")
+        time = frame.pts * info.time_base
+        if not self._frames and time < 0 and self._suffix == ".mp4":  # players hide what is before 0
+            self._container.container_options["avoid_negative_ts"] = "make_zero"
+        if self._others is not None:
+            with self._failures():
+                if not self._frames:
+                    self._others.begin(time)
+                self._others.upto(time)
+        self._first_pts = self._first_pts if self._frames else frame.pts
+        self._last_pts = frame.pts
+        self._frames += 1
+        with self._failures():
+            if self._suffix == ".y4m":
+                self._note_lost_times()
+                samples = b"".join(plane.tobytes() for plane in frame.planes)
+                self._raw_bytes += self._raw.write(b"FRAME\n" + samples)
+                if self._pipe is not None:
+                    self._pipe.flush()
+                return
+            if frame.pts == NO_TIME:
+                raise OverflowError(f"a frame at {NO_TIME}")
+            shapes = plane_shapes(*self._size)
+            y, u, v = (replicate(plane, shape) for plane, shape in zip(frame.planes, shapes, strict=True))
+            picture = picture_from_planes((y, u, v), info.bit_depth)
+            picture.pts, picture.time_base = frame.pts, info.time_base
+            if self._marker is not None:
+                self._marker.push(picture)
+                picture = cast(av.VideoFrame, self._marker.pull())
+            self._container.mux(self._stream.encode(picture))
+
+    def _note_lost_times(self) -> None:
+        seconds = (self._last_pts - self._first_pts) * self._info.time_base
+        note = ".y4m keeps a constant rate, not the times of these frames"
+        if abs(seconds * self._info.frame_rate - (self._frames - 1)) > 0.5 and note not in self.notes:
+            self.notes.append(note)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            with self._failures():
+                with self._stack:
+                    if kind is None and self._frames and self._suffix != ".y4m":
+                        self._container.mux(self._stream.encode(None))
+                        if self._others is not None:
+                            end = self._last_pts * self._info.time_base + 1 / self._info.frame_rate
+                            self._others.rest(end)
+                if kind is None:
+                    if not self._frames:
+                        raise VideoError(f"{self._path} is not written, for there was no frame")
+                    if self._pipe is None:
+                        os.replace(self._temporary, self._path)
+        except VideoError:
+            if kind is None:
+                raise
+        finally:
+            self._temporary.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            raise  # the reader has had enough
+        except FAILURES as error:
+            self._temporary.unlink(missing_ok=True)
+            reason = getattr(error, "strerror", None) or error
+            raise VideoError(f"{self._path} cannot be written: {reason}") from error
+
+    def _add_stream(self, output: OutputContainer, codec: str) -> VideoStream:
+        """The video's stream, with what PyAV has no other way to set."""
+        info = self._info
+        if replace(info.display, matrix=None) == Display():
+            return cast(VideoStream, output.add_stream(codec, rate=info.frame_rate))
+        self._template = template(codec, *self._size, info.display)  # it has to live as long
+        stream = output.add_stream_from_template(self._template, opaque=False)
+        stream.codec_context.framerate = info.frame_rate
+        stream.codec_context.flags |= _GLOBAL_HEADER  # both .mp4 and .mkv want it
+        if info.display.field_order != "progressive":
+            stream.codec_context.flags |= _INTERLACED
+        return stream
+
+    def _open(self) -> OutputContainer:
+        info, container_options = self._info, {}
+        if self._suffix == ".mp4":  # edit lists are in these units; coarser ones would move the first frame
+            container_options["movie_timescale"] = str(min(info.time_base.denominator, 2**31 - 1))
+        name = f"file:{self._temporary}"
+        codec, options = ("ffv1", {}) if self._lossless else ("libx264", {"crf": "14", "preset": "veryfast"})
+        if self._pipe is not None:
+            name = f"pipe:{self._pipe.fileno()}"
+            container_options |= STREAMED[self._suffix] | {"flush_packets": "1"}
+            options |= {} if self._lossless else {"tune": "zerolatency"}
+        output = av.open(name, "w", format=CONTAINERS[self._suffix], options=container_options)
+        stream = self._add_stream(output, codec)
+        context = stream.codec_context
+        context.width, context.height = self._size
+        context.pix_fmt = PIXEL_FORMATS[info.bit_depth]
+        context.thread_count = 1
+        context.options = {**options, "chroma_sample_location": CHROMA_LOCATIONS[info.chroma_location]}
+        stream.time_base = context.time_base = info.time_base
+        context.color_primaries, context.color_trc = info.primaries, info.transfer
+        context.colorspace, context.color_range = info.matrix, FULL if info.full_range else LIMITED
+        context.sample_aspect_ratio = info.sample_aspect_ratio
+        if info.display.matrix is not None and hasattr(stream, "set_display_matrix"):
+            stream.set_display_matrix(info.display.matrix)
+        elif info.rotation and hasattr(stream, "set_display_rotation"):
+            stream.set_display_rotation(-info.rotation)
+        context.open(
+            strict=False
+        )  # PyAV leaves that to the first picture, but sound may be written before it
+        self._stream = stream
+        self._marker = _marker(info, self._size, self._lossless)
+        if self._others is not None:
+            self._others.add_to(output, stream)
+            self.notes += self._others.notes
+        return output
+
+
+def _marker(info: VideoInfo, size: tuple[int, int], lossless: bool) -> av.filter.Graph | None:
+    """A filter that sets in each picture what encoders look for there and PyAV cannot set: the order of
+    fields and, for FFV1, the aspect ratio. None if there is nothing to set."""
+    steps, aspect, order = [], info.sample_aspect_ratio, _SETFIELD.get(info.display.field_order)
+    if lossless and aspect != 1:
+        steps.append(("setsar", f"{aspect.numerator}/{aspect.denominator}"))
+    if order is not None:
+        steps.append(("setfield", order))
+    if not steps:
+        return None
+    graph, form = av.filter.Graph(), av.VideoFormat(PIXEL_FORMATS[info.bit_depth], *size)
+    source = graph.add_buffer(width=size[0], height=size[1], format=form, time_base=info.time_base)
+    filters = [graph.add(name, arguments) for name, arguments in steps]
+    graph.link_nodes(source, *filters, graph.add("buffersink")).configure()
+    return graph
+
+
+def _beyond_y4m(info: VideoInfo) -> bool:
+    """Whether something is known of the video that .y4m has no place for."""
+    colour = (info.primaries, info.transfer, info.matrix) != (UNSPECIFIED,) * 3
+    location = info.chroma_location >= (len(_Y4M_CHROMA) if info.bit_depth == 8 else 1)
+    display = replace(info.display, field_order="progressive") != Display()
+    return bool(info.rotation) or colour or location or display
+
+
+def _y4m_header(info: VideoInfo) -> bytes:
+    rate, aspect = info.frame_rate, info.sample_aspect_ratio
+    chroma = "420p10 XYSCSS=420P10"
+    if info.bit_depth == 8:
+        chroma = _Y4M_CHROMA[info.chroma_location if info.chroma_location < len(_Y4M_CHROMA) else 0]
+    return (
+        f"YUV4MPEG2 W{info.width} H{info.height} F{rate.numerator}:{rate.denominator} "
+        f"I{_Y4M_FIELDS[info.display.field_order]} "
+        f"A{aspect.numerator}:{aspect.denominator} C{chroma} "
+        f"XCOLORRANGE={'FULL' if info.full_range else 'LIMITED'}\n"
+    ).encode("ascii")

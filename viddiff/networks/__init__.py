@@ -1,0 +1,1 @@
+"""The PyTorch modules, which compute with integers."""

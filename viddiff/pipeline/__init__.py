@@ -1,0 +1,1 @@
+"""Whole videos: encode and decode, serial, parallel and live."""

@@ -1,0 +1,82 @@
+"""What to compute with: weights, device, processes."""
+
+import os
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import torch
+
+from viddiff.codec import checkpoint
+from viddiff.codec.checkpoint import Codec
+
+_MOST_WITHIN = 6
+"""Processes that may share a GOP."""
+_ANCHORS = 0.2
+"""Share of the work that each of them has to do for itself."""
+_WORTH_SHARING = 0.9
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What to compute with."""
+
+    weights: Path | None = None
+    """None: the released ones; to decode, those of the release that the file was made with."""
+    device: str = "cpu"
+    workers: int | None = None
+    """Processes, at most; 1 means this process alone, None as many as pay."""
+
+    def codec(self) -> Codec:
+        """Load the weights, for use in this process."""
+        prepare_process()
+        return checkpoint.load(self.weights or released_weights(), self.device)
+
+    def shares(self, gops: int, pixels: int, least: int, within: bool) -> "Shares":
+        """Processes for so many GOPs (1 or more), one for each `least` luma pixels as far as there are cores;
+        within: whether they may share a GOP."""
+        if self.device != "cpu":
+            return Shares(1, False)  # a GPU is served by one process
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        wanted = max(min(cores, pixels // least) if self.workers is None else self.workers, 1)
+        apart, together = max(min(gops, wanted), 1), min(wanted, _MOST_WITHIN)
+        if within and _ANCHORS + (1 - _ANCHORS) / together < _WORTH_SHARING * -(-gops // apart) / gops:
+            return Shares(together, True)
+        return Shares(apart, False)
+
+
+class Shares(NamedTuple):
+    """How work is shared out."""
+
+    workers: int
+    within: bool
+    """Whether the jobs are mini-GOPs instead of GOPs."""
+
+
+def prepare_process() -> None:
+    """One thread each, and no reduced precision, whatever the environment asks for: it would not be exact."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    os.environ["ONEDNN_DEFAULT_FPMATH_MODE"] = os.environ["DNNL_DEFAULT_FPMATH_MODE"] = "STRICT"
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def released_weights() -> Path:
+    """Where the released weights are, or would be."""
+    try:
+        return Path(str(resources.files("viddiff.checkpoints").joinpath(checkpoint.DEFAULT)))
+    except ModuleNotFoundError:  # run from a checkout that is not installed
+        return Path(__file__).parent.parent / "checkpoints" / checkpoint.DEFAULT
+
+
+def released_for(model_hash: bytes) -> Path:
+    """The released weights, of today or before, that have this hash; those of today if none do."""
+    today = released_weights()
+    for path in sorted(today.parent.glob("*.safetensors")):
+        if checkpoint.stated_hash(path) == model_hash.hex():
+            return path
+    return today

@@ -1,0 +1,181 @@
+"""Decoding a `.vdf` as it comes, through a pipe or out of a file that grows: frames leave with their chunk.
+
+What follows a GOP tells what was lost at its end, so only then are lost frames known and shown.
+"""
+
+import io
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from viddiff.codec.checkpoint import Codec
+from viddiff.config import Start
+from viddiff.container.format import Chunk, IndexEntry, KeyChunk, read_varint
+from viddiff.container.gop_table import Found, Gop
+from viddiff.container.read_options import ReadOptions
+from viddiff.container.reader import index_entries
+from viddiff.container.track_file import PassingTracks
+from viddiff.errors import BitstreamError, LimitError
+from viddiff.frame import Frame
+from viddiff.pipeline.machine import Machine, released_for
+from viddiff.pipeline.parallel import DecodedVideo
+from viddiff.pipeline.recovery import Damage, GopEnd, conceal
+from viddiff.pipeline.serial import decode_chunks
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+POLL_SECONDS = 0.05
+"""How often a file that grows is looked at."""
+
+
+def decode_stream(
+    file: BinaryIO,
+    machine: Machine,
+    start: Start = 0,
+    count: int | None = None,
+    options: ReadOptions | None = None,
+) -> tuple[DecodedVideo, PassingTracks]:
+    """Decode `count` frames from number `start` on of what `file` gives, in this process; and what goes
+    beside them, which is there as the frames are taken.
+
+    Raises ViddiffError here or while frames are taken.
+    """
+    options = options or ReadOptions()
+    first = start if isinstance(start, int) else 0
+    damage = Damage(first, options.limits.frames if count is None or first != start else first + count)
+    on_fault = None if options.strict else lambda fault: damage.faults.append(str(fault))
+    tracks = PassingTracks(file, on_fault, options.limits)
+    header = tracks.reader.header
+    if machine.weights is None:
+        machine = replace(machine, weights=released_for(header.model_hash))
+    decoder = _StreamDecoder(tracks, machine.codec(), damage, options.strict)
+    frames = conceal(decoder.parts(), 0, header.video, damage, options.strict)
+    frames = _since(frames, start, header.video.time_base)
+    if count is not None:
+        frames = decoder.ending(islice(frames, count))
+    return DecodedVideo(header.video, count, frames, damage), tracks
+
+
+def _since(frames: Iterator[Frame], start: Start, time_base: Fraction) -> Iterator[Frame]:
+    """Those from number `start` on, or from so many seconds after the first."""
+    if isinstance(start, int):
+        yield from islice(frames, start, None)
+        return
+    since: Fraction | None = None
+    for frame in frames:
+        since = frame.pts + start / time_base if since is None else since
+        if frame.pts >= since:
+            yield frame
+
+
+class _StreamDecoder:
+    def __init__(self, tracks: PassingTracks, codec: Codec, damage: Damage, strict: bool) -> None:
+        self._reader, self._scan = tracks.reader, tracks.scan()
+        self._codec, self._damage, self._strict = codec, damage, strict
+        self._key: tuple[int, Chunk] | None = None
+        self._times: list[int] = []
+        self._end = 0
+        self._fatal: LimitError | None = None
+
+    def parts(self) -> Iterator[Frame | GopEnd]:
+        """The frames of each GOP and its end."""
+        self._key, number = self._next(), 0
+        while self._key is not None:
+            entry = IndexEntry(self._key[0], number, self._times_of(self._key[1])[0])
+            self._times, faults, shown = [], len(self._damage.faults), 0
+            chunks = self._gop(self._key[1])
+            try:
+                for frame in decode_chunks(self._reader, chunks, self._codec):
+                    shown += 1
+                    yield frame
+            except (BitstreamError, LimitError) as error:
+                if self._strict or error is self._fatal:
+                    raise
+                self._damage.faults.append(f"frame {number + shown}: {error}")
+                with suppress(BitstreamError):
+                    for _ in chunks:  # what is left cannot be decoded, but has times
+                        pass
+            faulty = len(self._damage.faults) > faults
+            found = Found(entry, len(self._times), self._times[-1], self._end, faulty)
+            following = None
+            if self._key is not None:
+                following = IndexEntry(self._key[0], 0, self._times_of(self._key[1])[0])
+            frames = found.frames_before(following, self._reader.header.video)
+            if following is None:
+                frames = self._checked_by_index(number, frames)
+            until = following.pts if following else None
+            gop = Gop(number, frames, entry.pts, until, None, None, frames)
+            yield GopEnd(gop, (), tuple(self._times[shown:frames]))
+            number += frames
+        if not number and self._damage.faults:
+            raise BitstreamError(f"no frame can be decoded: {self._damage.faults[0]}")
+
+    def ending(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        """`frames`, and then one more chunk read, for what belongs beside the last of them is ahead of it."""
+        yield from frames
+        with suppress(BitstreamError, LimitError):
+            next(self._scan, None)
+
+    def _gop(self, key: Chunk) -> Iterator[Chunk]:
+        """Chunks up to the next KEY chunk, which becomes `_key`; notes their times."""
+        chunk: Chunk | None = key
+        while chunk is not None:
+            self._times += self._times_of(chunk)
+            self._end = self._reader.offset
+            yield chunk
+            self._key = self._next()
+            chunk = None if self._key is None or isinstance(self._key[1], KeyChunk) else self._key[1]
+
+    def _next(self) -> tuple[int, Chunk] | None:
+        try:
+            return next(self._scan, None)
+        except LimitError as error:
+            self._fatal = error
+            raise
+
+    def _times_of(self, chunk: Chunk) -> tuple[int, ...]:
+        return (chunk.pts,) if isinstance(chunk, KeyChunk) else chunk.pts
+
+    def _checked_by_index(self, first: int, frames: int) -> int:
+        """How many frames the last GOP, which begins with frame `first`, should have; INDEX may know of more
+        than came."""
+        body = self._reader.index_body
+        if body is None:
+            return frames
+        try:
+            *_, last = index_entries(body, self._reader.header.gop)
+            total, _ = read_varint(body, 0)
+        except (BitstreamError, ValueError):
+            return frames
+        if total == first + frames:
+            return frames
+        fault = f"{total} frames were written, but {first + frames} came"
+        if self._strict:
+            raise BitstreamError(fault)
+        self._damage.faults.append(fault)
+        return max(frames, total - first) if last.frame == first else frames
+
+
+class Follower(io.RawIOBase):
+    """A file that another process still writes: its end is waited for, as the END chunk tells it."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = open(path, "rb", buffering=0)  # noqa: SIM115
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        while not (size := self._file.readinto(buffer) or 0) and len(memoryview(buffer)):
+            time.sleep(POLL_SECONDS)
+        return size
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()

@@ -1,0 +1,54 @@
+"""Whether a file that was just written decodes to what its encoder saw, before anyone relies on it.
+
+The encoder leaves a digest of its reconstruction for each GOP; the frames come from the decoder of everyone.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
+
+from viddiff.config import Limits
+from viddiff.container.read_options import ReadOptions
+from viddiff.digest import GopDigest, frame_digest
+from viddiff.errors import BitstreamError, LimitError, VerificationError
+from viddiff.pipeline.machine import Machine
+from viddiff.pipeline.parallel import DecodedVideo, decode_video
+
+
+def verify(
+    path: Path,
+    gops: Sequence[GopDigest],
+    machine: Machine,
+    key: bytes | None,
+    progress: Callable[[int], None],
+) -> None:
+    """Decode all of the file at `path` and compare it with `gops`, the digests of the reconstruction.
+
+    key: of an encrypted file. progress: called after every frame with the number of those decoded.
+    Raises VerificationError if the file does not decode or if any frame or time differs.
+    """
+    frames = sum(gop.frames for gop in gops)
+    options = ReadOptions(strict=True, limits=Limits(frames=max(frames, 1)), key=key)
+    try:
+        with options.open(path) as file:
+            video = decode_video(file, path, machine, options=options)
+            if video.frame_count != frames:
+                raise VerificationError(f"{video.frame_count} frames were written, but {frames} were coded")
+            _compare(video, gops, progress)
+    except (BitstreamError, LimitError) as error:
+        raise VerificationError(f"what was written does not decode: {error}") from error
+
+
+def _compare(video: DecodedVideo, gops: Sequence[GopDigest], progress: Callable[[int], None]) -> None:
+    first = 0
+    for expected in gops:
+        found = GopDigest()
+        for frame in islice(video.frames, expected.frames):
+            found.add(frame_digest(frame))
+            progress(first + found.frames)
+        if found != expected:
+            last = first + expected.frames - 1
+            raise VerificationError(f"frames {first} to {last} do not decode to the encoder's reconstruction")
+        first += expected.frames
+    for _ in video.frames:  # none are left, but only taking them checks the file to its end
+        raise VerificationError("more frames were written than were coded")

@@ -1,0 +1,1 @@
+"""Training on folders of videos, validation, and the choice of library pictures."""

@@ -1,0 +1,240 @@
+"""Training samples: frames as the codec itself would meet them.
+
+A sample is a target frame, the two motion-compensated hypotheses from references that the codec coded, the
+step and the
+level, and the quadtrees of motion. They come out of the encoder, run over the training clips with the newest
+weights, so
+references carry the codec's own errors; untrained networks are a DCT codec already, which starts the wheel.
+Samples are kept on
+disk in a ring: while training goes on, a collector replaces the oldest ones.
+"""
+
+import io
+import itertools
+import math
+import multiprocessing
+import os
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from viddiff.codec import checkpoint
+from viddiff.codec.checkpoint import Codec
+from viddiff.config import STEP_COUNT, qp_of_step
+from viddiff.encoder.frame_encoder import FrameSample
+from viddiff.errors import ViddiffError, VideoError
+from viddiff.media.video_reader import VideoReader
+from viddiff.networks.planes import pack, unpack
+from viddiff.pipeline.serial import EncodeOptions, encode
+
+SUFFIXES = frozenset({".mp4", ".mkv", ".mov", ".avi", ".webm", ".y4m", ".m4v", ".ts", ".mpg", ".mpeg"})
+CLIP_FRAMES = 9
+"""Frames of one visit to a clip: a keyframe and one mini-GOP."""
+LOW_DELAY_SHARE = 0.2
+_STEP_JITTER = 3
+_CANDIDATES = 3
+"""Crops from which one is drawn."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Crops for one step; pictures (B, 6, S/2, S/2) integers 0..1023 in float32, step and level (B,)
+    int64."""
+
+    x: Tensor
+    first: Tensor
+    second: Tensor
+    step: Tensor
+    level: Tensor
+    weight: Tensor
+    """(B,): how much a crop counts, as those that cost many bits are drawn more often."""
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same on another device, pictures channels-last."""
+        x, first, second = (
+            t.to(device, memory_format=torch.channels_last) for t in (self.x, self.first, self.second)
+        )
+        return Batch(x, first, second, self.step.to(device), self.level.to(device), self.weight.to(device))
+
+
+@dataclass(frozen=True)
+class MotionSample:
+    """Quadtrees of one frame: levels of D for both fields, each (1, 2, R, C), and conditions (1, K)."""
+
+    levels: tuple[list[Tensor], list[Tensor]]
+    others: tuple[Tensor, Tensor]
+    """What other templates differ from the chosen one, (A, 2, R, C)."""
+    conditions: tuple[Tensor, Tensor]
+
+
+def find_videos(folder: Path) -> list[Path]:
+    """All videos below `folder`, sorted. Raises VideoError if there are none."""
+    videos = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    if not videos:
+        raise VideoError(f"{folder} holds no videos ({', '.join(sorted(SUFFIXES))})")
+    return videos
+
+
+class SampleRing:
+    """At most `capacity` samples in a folder; writers replace the oldest, readers see whole files only."""
+
+    def __init__(self, folder: Path, capacity: int) -> None:
+        self.folder, self.capacity = folder, capacity
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def __len__(self) -> int:
+        return len(self._names())
+
+    def _names(self) -> list[str]:
+        return sorted(p.stem for p in self.folder.glob("*.npz"))
+
+    def add(self, sample: FrameSample) -> None:
+        """Store a sample, in place of the oldest one if the ring is full."""
+        names = self._names()
+        for name in names[: max(len(names) - self.capacity + 1, 0)]:
+            (self.folder / f"{name}.npz").unlink(missing_ok=True)
+            (self.folder / f"{name}.npy").unlink(missing_ok=True)
+        name = f"{int(names[-1]) + 1 if names else 0:09d}"
+        pictures = torch.cat((sample.x, sample.first, sample.second)).cpu().numpy().astype(np.uint16)
+        np.save(self.folder / f"{name}.npy", pictures)
+        trees = {
+            f"level{w}{i}": level.astype(np.int16) for w in (0, 1) for i, level in enumerate(sample.levels[w])
+        }
+        trees |= {f"others{w}": sample.others[w].astype(np.int16) for w in (0, 1)}
+        conditions = torch.cat(sample.conditions).cpu().numpy().astype(np.int16)
+        with open(self.folder / f"{name}.part", "wb") as file:
+            np.savez(file, about=np.array([sample.step, sample.level]), conditions=conditions, **trees)  # type: ignore[arg-type]
+        os.replace(self.folder / f"{name}.part", self.folder / f"{name}.npz")
+
+    def batches(self, size: int, crop: int, rng: random.Random) -> Iterator[Batch]:
+        """Random crops for ever; the folder is looked at anew now and then."""
+        names: list[str] = []
+        for count in itertools.count():
+            if count % 50 == 0:
+                names = self._names()
+            crops = [c for c in (self._choose(names, crop, rng) for _ in range(size)) if c is not None]
+            if not crops:
+                names = self._names()
+                continue
+            pictures = torch.stack([_flipped(c.pictures, rng) for c in crops])
+            steps, levels = torch.tensor([c.step for c in crops]), torch.tensor([c.level for c in crops])
+            weights = torch.tensor([c.weight for c in crops])
+            yield Batch(pictures[:, 0], pictures[:, 1], pictures[:, 2], steps, levels, weights)
+
+    def _choose(self, names: list[str], crop: int, rng: random.Random) -> "_Crop | None":
+        """One of a few random crops, likelier the more it promises to cost: most crops have next to no
+        residual.
+
+        Weights make up for it (importance sampling).
+        """
+        crops = [self._crop(rng.choice(names), crop, rng) for _ in range(_CANDIDATES)]
+        found = [c for c in crops if c is not None]
+        if not found:
+            return None
+        shares = [_expected_cost(c) for c in found]
+        (index,) = rng.choices(range(len(found)), shares)
+        return replace(found[index], weight=sum(shares) / len(found) / shares[index])
+
+    def _crop(self, name: str, crop: int, rng: random.Random) -> "_Crop | None":
+        """One crop of `crop` luma samples a side, aligned to the transform's blocks; None if the sample just
+        went."""
+        try:
+            pictures = np.load(self.folder / f"{name}.npy", mmap_mode="r")
+            with np.load(self.folder / f"{name}.npz") as data:
+                step, level = (int(v) for v in data["about"])
+        except (OSError, ValueError):
+            return None
+        side = crop // 2
+        rows, cols = pictures.shape[2:]
+        if rows < side or cols < side:
+            return None
+        top, left = rng.randrange(0, rows - side + 1, 4), rng.randrange(0, cols - side + 1, 4)
+        patch = pictures[:, :, top : top + side, left : left + side]
+        step = min(max(step + rng.randint(-_STEP_JITTER, _STEP_JITTER), 0), STEP_COUNT - 1)
+        return _Crop(torch.from_numpy(patch.astype(np.float32)), step, level)
+
+    def motion(self, rng: random.Random) -> MotionSample | None:
+        """The motion of one random sample; None if it just went."""
+        try:
+            with np.load(self.folder / f"{rng.choice(self._names())}.npz") as data:
+                trees = [
+                    [torch.from_numpy(data[f"level{w}{i}"].astype(np.float32))[None] for i in range(4)]
+                    for w in (0, 1)
+                ]
+                others = [torch.from_numpy(data[f"others{w}"].astype(np.float32)) for w in (0, 1)]
+                conditions = torch.from_numpy(data["conditions"].astype(np.float32))
+        except (OSError, ValueError):
+            return None
+        return MotionSample((trees[0], trees[1]), (others[0], others[1]), (conditions[:1], conditions[1:]))
+
+
+@dataclass(frozen=True)
+class _Crop:
+    pictures: Tensor
+    """(3, 6, S/2, S/2): target and hypotheses."""
+    step: int
+    level: int
+    weight: float = 1.0
+
+
+def _expected_cost(crop: _Crop) -> float:
+    """Rough bits per sample of what the mean of the hypotheses misses."""
+    x, first, second = crop.pictures[:, 0]
+    error = float(((x - (first + second) / 2) ** 2).mean()) / 16
+    return 0.03 + math.log2(1 + error / 2 ** ((qp_of_step(crop.step) - 4) / 3))
+
+
+_FLIP = v2.Compose([v2.RandomHorizontalFlip(0.5), v2.RandomVerticalFlip(0.5)])
+
+
+def _flipped(patch: Tensor, rng: random.Random) -> Tensor:
+    """Flip target and hypotheses (3, 6, h, w) together, as pictures, not as phases."""
+    torch.manual_seed(rng.getrandbits(32))  # torchvision draws from torch's generator
+    planes = [tv_tensors.Video(plane[:, None]) for plane in unpack(patch, 10)]
+    y, u, v = (torch.as_tensor(plane)[:, 0] for plane in _FLIP(*planes))
+    return pack((y, u, v))
+
+
+def collect(video: Path, codec: Codec, rng: random.Random, keep: Callable[[FrameSample], None]) -> None:
+    """Encode a stretch of `video` as a user might and hand every predicted frame to `keep`.
+
+    Raises ViddiffError if the video cannot be read.
+    """
+    with VideoReader(video) as reader:
+        available = max((reader.info.frame_count or CLIP_FRAMES) - CLIP_FRAMES, 0)
+    stride = rng.choice((1, 1, 1, 2)) if available >= CLIP_FRAMES else 1
+    with VideoReader(video, start=rng.randint(0, max(available - CLIP_FRAMES * (stride - 1), 0))) as reader:
+        frames = list(itertools.islice(reader, CLIP_FRAMES * stride))[::stride]
+        options = EncodeOptions(
+            quality=rng.randint(10, 56), gop=CLIP_FRAMES, low_delay=rng.random() < LOW_DELAY_SHARE
+        )
+        encode(frames, reader.info, io.BytesIO(), codec, options, collect=keep)
+
+
+def collect_forever(folder: Path, cache: Path, capacity: int, weights: Path, seed: int) -> None:
+    """The collector's process: visit the clips at random with the newest `weights`, for ever."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    os.nice(10)
+    if hasattr(os, "setsid"):
+        os.setsid()  # a scheduling group of its own: collecting must not slow training down
+    ring, rng = SampleRing(cache, capacity), random.Random(seed)
+    videos = find_videos(folder)
+    while True:
+        rng.shuffle(videos)
+        for video in videos:
+            parent = multiprocessing.parent_process()
+            if parent is not None and not parent.is_alive():
+                return  # the training was killed: nobody needs samples any more
+            try:
+                collect(video, checkpoint.load(weights), rng, ring.add)
+            except ViddiffError:
+                continue  # a clip that cannot be read teaches nothing

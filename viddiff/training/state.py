@@ -1,0 +1,169 @@
+"""Everything that a training run goes on with: networks, optimiser, counted symbols; saved and restored."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Self
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from viddiff.codec import checkpoint
+from viddiff.codec.checkpoint import Codec
+from viddiff.codec.library import Library
+from viddiff.config import STEP_COUNT
+from viddiff.errors import CheckpointError
+from viddiff.networks.hyperprior import TABLE_CLASSES
+from viddiff.networks.model import VideoModel
+from viddiff.networks.motion_prior import MotionPrior
+from viddiff.training.calibration import SymbolCounts
+from viddiff.training.loss import run
+from viddiff.training.rates import Rates
+from viddiff.training.samples import Batch
+from viddiff.training.whitening import WhitenedLayer, whiten
+
+_FADE = 0.8
+"""What older counts of symbols weigh when the rates are renewed."""
+_WHITENING_BATCHES = 12
+
+
+@dataclass
+class TrainState:
+    """Everything that a resumed run needs."""
+
+    model: VideoModel
+    motion: MotionPrior
+    average: dict[str, Tensor]
+    """Exponential moving average of all parameters; what is saved and judged."""
+    counts: SymbolCounts
+    """Symbols of late, from which the loss takes its bits."""
+    library: Library
+    """Pictures that go with the weights as they are."""
+    optimizer: torch.optim.Optimizer = field(init=False)
+    whitened: dict[str, WhitenedLayer] = field(default_factory=dict)
+    rates: dict[str, Rates] = field(default_factory=dict)
+    """Bits of each kind of symbol, from the counts."""
+    norms: list[float] = field(default_factory=lambda: [0.0] * (STEP_COUNT // 8))
+    """Running mean of the cost for each range of eight steps."""
+    step: int = 0
+    seconds: float = 0.0
+
+    @classmethod
+    def of(cls, start: Codec, device: str, seed: int) -> Self:
+        """A run that goes on from the weights and tables of `start`; it has no optimiser yet."""
+        model, motion = checkpoint.fresh(start.model.config, seed)
+        overlap = model.compensation.overlap.clone()
+        model.load_state_dict(start.model.state_dict())
+        if not model.compensation.overlap.any():  # weights older than overlap begin with it
+            model.compensation.set_overlap(overlap)
+        motion.adopt(start.motion)
+        model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        motion.to(device)
+        average = {n: p.detach().clone() for n, p in parameters(model, motion)}
+        state = cls(model, motion, average, SymbolCounts(start.tables), start.library)
+        state.renew_rates()
+        return state
+
+    def prepare_optimizer(self, batches: Iterator[Batch], learning_rate: float) -> None:
+        """Look at the inputs that `batches` bring about, and begin with an optimiser that suits them."""
+
+        def feed() -> None:
+            device = next(self.model.parameters()).device
+            for _ in range(_WHITENING_BATCHES):
+                run(self.model.train(), next(batches).to(device), self.rates["y"], self.rates["z"])
+
+        self.whitened = whiten(self.model, feed)
+        leaves = self._leaves()
+        linear = [p for n, p in leaves.items() if ".linear." in n]  # a DCT to begin with: move it gently
+        others = [p for n, p in leaves.items() if ".linear." not in n]
+        groups = [{"params": others, "pace": 1.0}, {"params": linear, "pace": 0.1}]
+        self.optimizer = torch.optim.AdamW(groups, learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
+
+    def _leaves(self) -> dict[str, torch.nn.Parameter]:
+        """What the optimiser moves: the steps of whitened layers, and all other parameters."""
+        steps = {f"whitened.{name}": layer.step for name, layer in self.whitened.items()}
+        within = {id(p) for layer in self.whitened.values() for p in layer.layer.parameters()}
+        return steps | {n: p for n, p in parameters(self.model, self.motion) if id(p) not in within}
+
+    def renew_rates(self) -> None:
+        """Take the rates from the counts so far, which fade."""
+        tables, device = self.counts.tables(), next(self.model.parameters()).device
+        for kind in ("y", "z", "flags", "merges", "changes"):
+            classes = TABLE_CLASSES if kind == "y" else 1
+            self.rates[kind] = Rates.of(getattr(tables, kind), classes, device)
+            self.counts.fade(kind, _FADE)
+
+    def move(self) -> None:
+        """One step of the optimiser along the gradients, and the average after it."""
+        for layer in self.whitened.values():
+            layer.gather()
+        self.optimizer.step()
+        for layer in self.whitened.values():
+            layer.apply()
+        decay = min(0.999, (self.step + 1) / (self.step + 20))
+        with torch.no_grad():
+            for name, parameter in parameters(self.model, self.motion):
+                self.average[name].lerp_(parameter, 1 - decay)
+
+    def averaged(self) -> Codec:
+        """The codec of the averaged weights."""
+        model, motion = checkpoint.fresh(self.model.config)
+        with torch.no_grad():
+            for name, parameter in parameters(model, motion):
+                parameter.copy_(self.average[name])
+        device = next(self.model.parameters()).device
+        return checkpoint.codec_of(model.to(device), motion.to(device), self.counts.tables(), self.library)
+
+    def save(self, path: Path) -> None:
+        """Write everything to `path`, complete or not at all."""
+        tensors = {f"average.{n}": t for n, t in self.average.items()}
+        tensors |= {f"parameter.{n}": p.detach() for n, p in parameters(self.model, self.motion)}
+        for name, leaf in self._leaves().items():
+            for key, value in self.optimizer.state.get(leaf, {}).items():
+                tensors[f"{key}.{name}"] = value
+        tensors |= {f"counts.{kind}": torch.from_numpy(c.copy()) for kind, c in self.counts.counts.items()}
+        about = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "norms": self.norms,
+            "config": asdict(self.model.config),
+        }
+        temporary = path.with_name(path.name + ".part")
+        held = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
+        save_file(held, temporary, {"about": json.dumps(about)})
+        temporary.replace(path)
+
+    def restore(self, path: Path) -> None:
+        """Go on from `path`. Raises CheckpointError if that is not the state of a run of this model."""
+        try:
+            tensors = load_file(path)
+            with safe_open(path, framework="pt") as file:
+                about = json.loads(file.metadata()["about"])
+            with torch.no_grad():
+                for name, parameter in parameters(self.model, self.motion):
+                    parameter.copy_(tensors[f"parameter.{name}"])
+                    self.average[name].copy_(tensors[f"average.{name}"])
+            for kind, counts in self.counts.counts.items():
+                counts[:] = tensors[f"counts.{kind}"].numpy()
+            for name, leaf in self._leaves().items():
+                if f"exp_avg.{name}" in tensors:
+                    self.optimizer.state[leaf] = {
+                        key: tensors[f"{key}.{name}"].to(leaf.device if key != "step" else "cpu")
+                        for key in ("step", "exp_avg", "exp_avg_sq")
+                    }
+            self.step, self.seconds = int(about["step"]), float(about["seconds"])
+            self.norms = [float(norm) for norm in about["norms"]]
+        except (OSError, KeyError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+            raise CheckpointError(f"cannot resume from {path}: {error}") from error
+        self.renew_rates()
+
+
+def parameters(model: VideoModel, motion: MotionPrior) -> list[tuple[str, torch.nn.Parameter]]:
+    """All parameters of both networks, by name."""
+    return [
+        *((f"model.{n}", p) for n, p in model.named_parameters()),
+        *((f"motion.{n}", p) for n, p in motion.named_parameters()),
+    ]

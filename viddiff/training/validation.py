@@ -1,0 +1,84 @@
+"""Judging weights by what counts: real files of the validation clips."""
+
+import io
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from viddiff.codec.checkpoint import Codec
+from viddiff.media.video_reader import VideoReader
+from viddiff.pipeline.serial import EncodeOptions, decode, encode
+from viddiff.plots import new_figure, save_figure
+from viddiff.training.metrics import Distortion, bd_rate
+from viddiff.training.samples import find_videos
+
+QUALITIES = (22, 34, 46)
+FRAMES = 17
+"""Frames of each clip: a keyframe and two mini-GOPs."""
+
+Curve = list[tuple[float, float]]
+"""(bits per luma sample, 6:1:1 PSNR in dB), one for each quality."""
+
+
+class Judge:
+    """Compares codecs with the first one that it is given, on the clips of a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.videos = find_videos(folder)
+        self.baseline: dict[Path, Curve] = {}
+        self.newest: dict[Path, Curve] = {}
+        self.rates: list[float] = []
+        """BD-rates of the codecs after the first."""
+
+    def __call__(self, codec: Codec) -> dict[str, Any]:
+        """Figures for the log: mean BD-rate in percent and, the first time, the curves themselves."""
+        curves = {video: rate_distortion(codec, video, QUALITIES, FRAMES) for video in self.videos}
+        self.newest = curves
+        if not self.baseline:
+            self.baseline = curves
+            return {"validation_points": {video.stem: curve for video, curve in curves.items()}}
+        rates = []
+        for video, curve in curves.items():
+            with suppress(ValueError):  # qualities of this clip do not overlap
+                rates.append(bd_rate(*zip(*self.baseline[video], strict=True), *zip(*curve, strict=True)))
+        if not rates:
+            return {"validation_clips": 0}
+        self.rates.append(sum(rates) / len(rates))
+        return {"validation_bd_rate": round(self.rates[-1], 2), "validation_clips": len(rates)}
+
+    def plot(self, target: Path) -> None:
+        """Draw the curves of the first and the newest codec, and the BD-rates, as a PNG.
+
+        Raises ViddiffError if matplotlib is not there, OSError if `target` cannot be written.
+        """
+        figure = new_figure(11, 5)
+        curves, progress = figure.subplots(1, 2, width_ratios=(2, 1))
+        for number, video in enumerate(self.newest):
+            for points, style in ((self.baseline[video], ":"), (self.newest[video], "-o")):
+                label = video.stem if style != ":" else None
+                curves.plot(
+                    *zip(*points, strict=True), style, color=f"C{number % 10}", markersize=3, label=label
+                )
+        curves.set(xscale="log", xlabel="bits per pixel", ylabel="6:1:1 PSNR, dB", title="dotted: at first")
+        figure.legend(loc="outside lower center", fontsize=7, ncols=5)
+        progress.plot(range(len(self.rates) + 1), [0.0, *self.rates], "-o", markersize=3)
+        progress.set(xlabel="validation", ylabel="BD-rate against the first, %")
+        save_figure(figure, target)
+
+
+def rate_distortion(codec: Codec, video: Path, qualities: tuple[int, ...], frames: int) -> Curve:
+    """(bits per pixel, 6:1:1 PSNR) of the first frames of a video, from real files."""
+    points = []
+    with VideoReader(video, frames=frames) as reader:
+        originals, info = list(reader), reader.info
+    for quality in qualities:
+        file = io.BytesIO()
+        summary = encode(originals, info, file, codec, EncodeOptions(quality=quality))
+        distortion = Distortion(info.bit_depth)
+        file.seek(0)
+        for original, decoded in zip(originals, decode(file, codec), strict=True):
+            distortion.add(original, decoded)
+        points.append(
+            (8 * summary.size_bytes / (len(originals) * info.width * info.height), distortion.psnr_611)
+        )
+    return points
