@@ -25,8 +25,9 @@ import numpy as np
 
 from viddiff.errors import ViddiffError
 from viddiff.frame import Frame, Plane, VideoInfo
-from viddiff.media.av1_stills import PIXEL_FORMATS
-from viddiff.media.video_reader import VideoReader, VideoWriter
+from viddiff.media.picture_planes import PIXEL_FORMATS
+from viddiff.media.video_reader import VideoReader
+from viddiff.media.video_writer import VideoWriter
 from viddiff.training.metrics import Distortion
 
 KEYFRAME_INTERVAL = 250

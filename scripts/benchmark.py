@@ -52,11 +52,11 @@ from viddiff import __version__
 from viddiff.codec import checkpoint
 from viddiff.codec.checkpoint import Codec
 from viddiff.config import QUALITIES
+from viddiff.encoder.options import EncodeOptions
 from viddiff.encoder.presets import PRESETS
 from viddiff.errors import ViddiffError
 from viddiff.frame import Frame
 from viddiff.pipeline import serial as codec
-from viddiff.pipeline.serial import EncodeOptions
 
 SUFFIXES = {".mkv", ".mp4", ".mov", ".webm", ".avi", ".y4m"}
 Cache = dict[str, dict[str, Any]]

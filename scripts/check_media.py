@@ -23,7 +23,7 @@ from av.stream import AttachmentStream
 
 from viddiff.cli import main
 from viddiff.media.demuxer import is_cover
-from viddiff.media.picture import display_of, logged_properties
+from viddiff.media.picture_properties import display_of, logged_properties
 from viddiff.media.track_reader import HANDLERS, TECHNICAL
 
 Facts = dict[str, Any]

@@ -24,13 +24,9 @@ import av
 
 from viddiff.errors import ViddiffError
 from viddiff.frame import Frame, VideoInfo
-from viddiff.media.av1_stills import (
-    PIXEL_FORMATS,
-    picture_from_planes,
-    planes_from_picture,
-    replicate,
-)
+from viddiff.media.picture_planes import PIXEL_FORMATS, picture_from_planes, planes_from_picture
 from viddiff.media.video_reader import VideoReader
+from viddiff.pixels import replicate
 from viddiff.training.metrics import Distortion
 
 FOLDER = Path(__file__).parent.parent / "build" / "demo"

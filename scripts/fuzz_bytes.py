@@ -9,39 +9,18 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 import numpy as np
 
 from viddiff.cli.bits_table import gop_table
-from viddiff.codec.entropy import (
-    Coder,
-    SymbolDecoder,
-    SymbolEncoder,
-    Tables,
-    discretised_tables,
-)
+from viddiff.codec.entropy import Coder, SymbolDecoder, SymbolEncoder, Tables, discretised_tables
 from viddiff.codec.payloads import unpack_mini_gop
 from viddiff.config import Limits
-from viddiff.container.format import (
-    META,
-    PACKETS,
-    TRACK,
-    Header,
-    KeyChunk,
-    PredictedChunk,
-    Writer,
-)
+from viddiff.container.format import META, PACKETS, TRACK, Header, KeyChunk, PredictedChunk, Writer
 from viddiff.container.gop_table import schedule
 from viddiff.container.reader import Reader
 from viddiff.container.sealing import SealedReader, SealedWriter, Secret, unlock, wants
-from viddiff.container.track_chunks import (
-    pack_meta,
-    pack_track,
-)
+from viddiff.container.track_chunks import pack_meta, pack_track
 from viddiff.container.track_file import summary
 from viddiff.errors import BitstreamError, LimitError
 from viddiff.frame import VideoInfo
-from viddiff.tracks import (
-    Chapter,
-    Extras,
-    Track,
-)
+from viddiff.tracks import Chapter, Extras, Track
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

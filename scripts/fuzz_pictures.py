@@ -21,13 +21,10 @@ from viddiff.container.format import META, TRACK, Header, KeyChunk, Writer
 from viddiff.container.gop_table import schedule
 from viddiff.container.read_options import ReadOptions
 from viddiff.container.reader import Reader
-from viddiff.container.track_chunks import (
-    pack_meta,
-    pack_packets,
-    pack_track,
-)
+from viddiff.container.track_chunks import pack_meta, pack_packets, pack_track
 from viddiff.container.track_file import TrackFile
-from viddiff.encoder.gop_encoder import GopEncoder
+from viddiff.encoder.gop_encoder import EncodeSummary, GopEncoder
+from viddiff.encoder.options import EncodeOptions
 from viddiff.frame import Frame, VideoInfo
 from viddiff.interleave import Interleaver
 from viddiff.media.av1_stills import encode_still
@@ -35,15 +32,9 @@ from viddiff.media.codec_parameters import file_of
 from viddiff.media.video_writer import VideoWriter
 from viddiff.pipeline.parallel import Machine
 from viddiff.pipeline.recovery import Damage, conceal, decode_gop
-from viddiff.pipeline.serial import EncodeOptions, EncodeSummary, decode_chunks, encode
+from viddiff.pipeline.serial import decode_chunks, encode
 from viddiff.pipeline.streaming import decode_stream
-from viddiff.tracks import (
-    Attachment,
-    Chapter,
-    Extras,
-    Track,
-    TrackPacket,
-)
+from viddiff.tracks import Attachment, Chapter, Extras, Track, TrackPacket
 
 LIMITS = Limits(pixels=64 * 64, frames=200)
 """Of whole decodes: so that a sound file, too, ends soon."""

@@ -13,11 +13,13 @@ from torch.nn import functional
 from viddiff.codec import checkpoint
 from viddiff.codec.checkpoint import Codec
 from viddiff.config import ModelConfig
+from viddiff.encoder.gop_encoder import EncodeSummary
+from viddiff.encoder.options import EncodeOptions
 from viddiff.frame import Frame, VideoInfo
-from viddiff.media.av1_stills import plane_shapes
 from viddiff.networks.layers import UNIT, IntConv2d
 from viddiff.pipeline.machine import released_weights
-from viddiff.pipeline.serial import EncodeOptions, EncodeSummary, encode
+from viddiff.pipeline.serial import encode
+from viddiff.pixels import plane_shapes
 
 torch.set_num_threads(1)
 cv2.setNumThreads(1)

@@ -16,9 +16,10 @@ from viddiff.codec import checkpoint
 from viddiff.codec.checkpoint import Codec
 from viddiff.config import ModelConfig
 from viddiff.encoder.frame_encoder import FrameStats
+from viddiff.encoder.gop_encoder import EncodeSummary
+from viddiff.encoder.options import EncodeOptions
 from viddiff.frame import Frame, VideoInfo
 from viddiff.media.video_writer import VideoWriter
-from viddiff.pipeline.serial import EncodeOptions, EncodeSummary
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 anchors = importlib.import_module("anchors")

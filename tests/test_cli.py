@@ -19,7 +19,8 @@ from viddiff.cli import main
 from viddiff.cli.progress import Progress
 from viddiff.container.reader import Reader
 from viddiff.frame import Frame, VideoInfo
-from viddiff.media.video_reader import VideoReader, VideoWriter
+from viddiff.media.video_reader import VideoReader
+from viddiff.media.video_writer import VideoWriter
 
 FRAMES = 7
 
@@ -257,7 +258,7 @@ def test_want_of_memory_is_said(
         "numpy": lambda: np.ones(1 << 58),
         "torch": lambda: torch.empty(1 << 58),
     }
-    monkeypatch.setattr("viddiff.pipeline.serial.decode_frame", lambda *_: greedy[kind]())
+    monkeypatch.setattr("viddiff.codec.gop_decoder.decode_frame", lambda *_: greedy[kind]())
     for more in ([], ["--strict"]):
         result = run("decode", encoded, tmp_path / "a.y4m", "--weights", weights, "--workers", 1, *more)
         assert "not enough memory" in refused(result)

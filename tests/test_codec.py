@@ -10,10 +10,11 @@ from conftest import coded, moving_picture, same
 from viddiff.codec.checkpoint import Codec
 from viddiff.container.format import KeyChunk, PredictedChunk, Writer
 from viddiff.container.reader import Reader
+from viddiff.encoder.options import EncodeOptions
 from viddiff.encoder.presets import PRESETS
 from viddiff.errors import BitstreamError
 from viddiff.frame import Frame
-from viddiff.pipeline.serial import EncodeOptions, decode
+from viddiff.pipeline.serial import decode
 from viddiff.training.metrics import Distortion
 
 

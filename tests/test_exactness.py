@@ -17,12 +17,13 @@ from viddiff.codec.checkpoint import Codec
 from viddiff.config import ModelConfig
 from viddiff.container.format import KeyChunk
 from viddiff.container.reader import Reader
+from viddiff.encoder.options import EncodeOptions
 from viddiff.errors import CheckpointError
 from viddiff.frame import Frame
 from viddiff.networks import strips
 from viddiff.networks.layers import ACTIVATION_MAX, EXACT_LIMIT, IntConv2d
 from viddiff.pipeline.machine import prepare_process
-from viddiff.pipeline.serial import EncodeOptions, decode, decode_chunks
+from viddiff.pipeline.serial import decode, decode_chunks
 
 
 @pytest.fixture(autouse=True)

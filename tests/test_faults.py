@@ -48,22 +48,18 @@ from viddiff.container.format import (
 )
 from viddiff.container.read_options import ReadOptions
 from viddiff.container.reader import Reader
-from viddiff.container.track_chunks import (
-    pack_packets,
-    pack_track,
-)
+from viddiff.container.track_chunks import pack_packets, pack_track
 from viddiff.container.track_file import PassingTracks, TrackFile
+from viddiff.encoder.options import EncodeOptions
 from viddiff.errors import BitstreamError, CheckpointError, LimitError, ViddiffError
 from viddiff.frame import Frame, VideoInfo
-from viddiff.media.video_reader import VideoReader, VideoWriter
+from viddiff.media.video_reader import VideoReader
+from viddiff.media.video_writer import VideoWriter
 from viddiff.pipeline.machine import Machine
 from viddiff.pipeline.parallel import decode_video
 from viddiff.pipeline.recovery import Damage
-from viddiff.pipeline.serial import EncodeOptions, decode
-from viddiff.tracks import (
-    Track,
-    TrackPacket,
-)
+from viddiff.pipeline.serial import decode
+from viddiff.tracks import Track, TrackPacket
 
 SECONDS = 20.0
 """Far more than any of these files takes."""

@@ -10,7 +10,8 @@ import pytest
 
 from viddiff.errors import BitstreamError, LimitError, ViddiffError
 from viddiff.frame import Frame
-from viddiff.media.av1_stills import decode_still, encode_still, padded_size, plane_shapes
+from viddiff.media.av1_stills import decode_still, encode_still, padded_size
+from viddiff.pixels import plane_shapes
 from viddiff.training.metrics import Distortion
 
 

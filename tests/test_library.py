@@ -19,19 +19,22 @@ from torch import Tensor
 from viddiff.cli import main
 from viddiff.codec import checkpoint
 from viddiff.codec.checkpoint import Codec
-from viddiff.codec.library import Library, LibraryPicture, pack_key, unpack_key
+from viddiff.codec.library import Library, LibraryPicture
+from viddiff.codec.payloads import pack_key, unpack_key
 from viddiff.container.format import Header, KeyChunk, PredictedChunk, Writer
 from viddiff.container.reader import Reader
-from viddiff.encoder import library_choice
-from viddiff.encoder.library_choice import choose_library, closest_pair
+from viddiff.encoder.library_choice import closest_pair
+from viddiff.encoder.options import EncodeOptions
 from viddiff.errors import BitstreamError, CheckpointError
 from viddiff.frame import Frame, VideoInfo
 from viddiff.media.av1_stills import encode_still
-from viddiff.media.video_reader import VideoWriter
+from viddiff.media.video_writer import VideoWriter
 from viddiff.pipeline.machine import Machine, released_for, released_weights
 from viddiff.pipeline.parallel import decode_video
 from viddiff.pipeline.selftest import frames_hash
-from viddiff.pipeline.serial import EncodeOptions, decode
+from viddiff.pipeline.serial import decode
+from viddiff.training import library_selection
+from viddiff.training.library_selection import choose_library
 from viddiff.training.train import TrainOptions, train
 
 SIZE = (64, 48)
@@ -312,7 +315,7 @@ def test_backgrounds_are_chosen(tmp_path: Path) -> None:
 def test_long_videos_are_looked_at_here_and_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     video = clip(tmp_path / "a.y4m", visited(40))
     read = choose_library([video], 2, random.Random(0))
-    monkeypatch.setattr(library_choice, "_SEEK", 1)
+    monkeypatch.setattr(library_selection, "_SEEK", 1)
     assert choose_library([video], 2, random.Random(0)) == read != Library()
 
 

@@ -28,13 +28,15 @@ from viddiff.container.format import KeyChunk
 from viddiff.container.read_options import ReadOptions
 from viddiff.container.reader import Reader
 from viddiff.container.track_file import TrackFile
+from viddiff.encoder.options import EncodeOptions
 from viddiff.errors import BitstreamError, VideoError
 from viddiff.frame import Frame, VideoInfo
 from viddiff.media.demuxer import Demuxer
-from viddiff.media.video_reader import VideoReader, VideoWriter
+from viddiff.media.video_reader import VideoReader
+from viddiff.media.video_writer import VideoWriter
 from viddiff.pipeline.machine import Machine
 from viddiff.pipeline.parallel import decode_video
-from viddiff.pipeline.serial import EncodeOptions, encode
+from viddiff.pipeline.serial import encode
 from viddiff.pipeline.streaming import decode_stream
 
 FRAMES = 12

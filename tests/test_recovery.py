@@ -14,12 +14,13 @@ from viddiff.config import Limits
 from viddiff.container.format import Chunk, KeyChunk, PredictedChunk, Writer
 from viddiff.container.read_options import ReadOptions
 from viddiff.container.reader import Reader
+from viddiff.encoder.options import EncodeOptions
 from viddiff.errors import BitstreamError, CheckpointError, LimitError
 from viddiff.frame import Frame
 from viddiff.pipeline.machine import Machine
 from viddiff.pipeline.parallel import DecodedVideo, decode_video
 from viddiff.pipeline.recovery import Damage
-from viddiff.pipeline.serial import EncodeOptions, decode
+from viddiff.pipeline.serial import decode
 
 GOP = 6
 GOPS, MANY = 9, 40

@@ -12,8 +12,9 @@ from conftest import coded, moving_picture
 from viddiff.codec.checkpoint import Codec
 from viddiff.container.format import KeyChunk, PredictedChunk, Writer
 from viddiff.container.reader import Reader
+from viddiff.encoder.options import EncodeOptions
 from viddiff.errors import BitstreamError, LimitError, ViddiffError
-from viddiff.pipeline.serial import EncodeOptions, decode
+from viddiff.pipeline.serial import decode
 
 SECONDS = 20.0
 """Far more than any of these files takes."""

@@ -24,7 +24,8 @@ from viddiff.container.reader import Reader
 from viddiff.container.sealing import SealedReader, SealedWriter, Secret, unlock, wants
 from viddiff.errors import BitstreamError, SecretError, ViddiffError
 from viddiff.frame import Frame, VideoInfo
-from viddiff.media.video_reader import VideoReader, VideoWriter
+from viddiff.media.video_reader import VideoReader
+from viddiff.media.video_writer import VideoWriter
 from viddiff.pipeline.serial import decode
 
 KEY = Secret(bytes(range(32)), passphrase=False)

@@ -11,8 +11,8 @@ import pytest
 from conftest import moving_picture, same
 
 from viddiff.frame import Frame
-from viddiff.media.av1_stills import picture_from_planes
 from viddiff.media.demuxer import Demuxer
+from viddiff.media.picture_planes import picture_from_planes
 from viddiff.media.track_reader import TrackReader
 from viddiff.media.video_reader import VideoReader
 

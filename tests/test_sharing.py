@@ -13,6 +13,7 @@ from viddiff.codec.checkpoint import Codec
 from viddiff.container.read_options import ReadOptions
 from viddiff.container.reader import Reader
 from viddiff.encoder.grouping import Group, number_jobs
+from viddiff.encoder.options import EncodeOptions
 from viddiff.errors import BitstreamError
 from viddiff.frame import Frame, VideoInfo
 from viddiff.media.video_reader import VideoReader
@@ -21,7 +22,6 @@ from viddiff.pipeline import parallel
 from viddiff.pipeline.machine import Machine
 from viddiff.pipeline.parallel import decode_video, encode_video
 from viddiff.pipeline.recovery import Damage
-from viddiff.pipeline.serial import EncodeOptions
 
 FRAMES = 20
 """A keyframe, two mini-GOPs of eight and one of three."""

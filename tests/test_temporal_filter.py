@@ -6,11 +6,11 @@ from conftest import coded, same
 
 from viddiff.codec.checkpoint import Codec
 from viddiff.config import QUALITIES, step_of_quality
+from viddiff.encoder.options import EncodeOptions
 from viddiff.encoder.presets import PRESETS
 from viddiff.encoder.temporal_filter import temporally_filtered
 from viddiff.frame import Frame, VideoInfo
-from viddiff.media.av1_stills import plane_shapes
-from viddiff.pipeline.serial import EncodeOptions
+from viddiff.pixels import plane_shapes
 
 WIDTH, HEIGHT = 92, 70
 NOISE = 4.0

@@ -25,21 +25,16 @@ from viddiff.container.format import PACKETS, TRACK, KeyChunk, PredictedChunk, W
 from viddiff.container.gop_table import frame_number, schedule
 from viddiff.container.read_options import ReadOptions
 from viddiff.container.reader import Reader
-from viddiff.container.track_chunks import (
-    pack_packets,
-    pack_track,
-)
+from viddiff.container.track_chunks import pack_packets, pack_track
+from viddiff.encoder.options import EncodeOptions
 from viddiff.errors import LimitError, VideoError
 from viddiff.frame import Frame, VideoInfo
-from viddiff.media.av1_stills import picture_from_planes
 from viddiff.media.avi_times import Slots
 from viddiff.media.filters import Changes, change_frames
-from viddiff.media.video_reader import VideoReader, VideoWriter
-from viddiff.pipeline.serial import EncodeOptions
-from viddiff.tracks import (
-    Track,
-    TrackPacket,
-)
+from viddiff.media.picture_planes import picture_from_planes
+from viddiff.media.video_reader import VideoReader
+from viddiff.media.video_writer import VideoWriter
+from viddiff.tracks import Track, TrackPacket
 
 
 def run(*arguments: object) -> Result:

@@ -40,15 +40,10 @@ from viddiff.interleave import Interleaver
 from viddiff.media.timeline import TS_DISCONT, Continuity
 from viddiff.media.track_reader import TAG_LETTERS, TrackReader
 from viddiff.media.track_writer import TrackWriter
-from viddiff.media.video_reader import VideoReader, VideoWriter
+from viddiff.media.video_reader import VideoReader
+from viddiff.media.video_writer import VideoWriter
 from viddiff.pipeline.serial import decode
-from viddiff.tracks import (
-    Attachment,
-    Chapter,
-    Extras,
-    Track,
-    TrackPacket,
-)
+from viddiff.tracks import Attachment, Chapter, Extras, Track, TrackPacket
 
 RATE = 48000
 FRAME = 1024 / RATE

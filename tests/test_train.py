@@ -16,7 +16,7 @@ from viddiff.codec import checkpoint
 from viddiff.codec.checkpoint import Codec
 from viddiff.errors import CheckpointError
 from viddiff.frame import VideoInfo
-from viddiff.media.video_reader import VideoWriter
+from viddiff.media.video_writer import VideoWriter
 from viddiff.pipeline.serial import decode
 from viddiff.training.state import TrainState
 from viddiff.training.train import TrainOptions, train

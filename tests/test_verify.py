@@ -19,11 +19,11 @@ from viddiff.container.part_file import PartFile
 from viddiff.container.sealing import SealedWriter
 from viddiff.digest import GopDigest, frame_digest
 from viddiff.encoder.gop_encoder import EncodeSummary
+from viddiff.encoder.options import EncodeOptions
 from viddiff.errors import VerificationError, ViddiffError
 from viddiff.frame import Frame
 from viddiff.pipeline import serial as pipeline
 from viddiff.pipeline.machine import Machine
-from viddiff.pipeline.serial import EncodeOptions
 from viddiff.pipeline.verify import verify
 
 FRAMES = 7

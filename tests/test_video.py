@@ -12,8 +12,9 @@ import pytest
 
 from viddiff.errors import LimitError, VideoError
 from viddiff.frame import Frame, VideoInfo
-from viddiff.media.av1_stills import plane_shapes
-from viddiff.media.video_reader import VideoReader, VideoWriter
+from viddiff.media.video_reader import VideoReader
+from viddiff.media.video_writer import VideoWriter
+from viddiff.pixels import plane_shapes
 
 COLOURS = {"primaries": 9, "transfer": 16, "matrix": 9}
 

@@ -12,6 +12,8 @@ def start_text(start: Start) -> str:
     return str(start) if isinstance(start, int) else f"at {float(start):g} s"
 
 
+BIT_DEPTHS = (8, 10)
+"""Bits of a sample."""
 MIN_SIDE = 16
 """Smallest width or height, in luma samples."""
 MAX_WIDTH = 4096

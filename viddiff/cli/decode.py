@@ -100,7 +100,7 @@ def decode_command(
     from viddiff.container.track_file import TrackFile
     from viddiff.interleave import Interleaver
     from viddiff.media.filters import Changes, change_frames
-    from viddiff.media.video_reader import VideoWriter
+    from viddiff.media.video_writer import VideoWriter
     from viddiff.pipeline.machine import Machine
     from viddiff.pipeline.output import uninterrupted
     from viddiff.pipeline.parallel import decode_video

@@ -191,13 +191,13 @@ def encode_command(
     from viddiff.cli.progress import Progress
     from viddiff.container.interleaving_writer import InterleavingWriter
     from viddiff.container.part_file import PartFile
+    from viddiff.encoder.options import EncodeOptions
     from viddiff.interleave import Interleaver
     from viddiff.media.filters import Changes
     from viddiff.media.track_reader import TrackReader
     from viddiff.media.video_reader import VideoReader
     from viddiff.pipeline.machine import Machine
     from viddiff.pipeline.parallel import encode_video
-    from viddiff.pipeline.serial import EncodeOptions
 
     options = EncodeOptions(quality, gop, low_delay, entropy, preset)
     machine = Machine(weights, shared.pick_device(device), workers)

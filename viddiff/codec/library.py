@@ -24,17 +24,16 @@ import torch
 from torch import Tensor
 
 from viddiff.codec.coding_order import FramePlan
-from viddiff.codec.motion_templates import Reference
-from viddiff.config import MAX_HEIGHT, MAX_WIDTH, MIN_SIDE
+from viddiff.codec.reference import Reference
+from viddiff.config import BIT_DEPTHS, MAX_HEIGHT, MAX_WIDTH, MIN_SIDE
 from viddiff.errors import BitstreamError, CheckpointError
 from viddiff.frame import Frame, VideoInfo
-from viddiff.media.av1_stills import PIXEL_FORMATS, decode_still
+from viddiff.media.av1_stills import decode_still
 from viddiff.networks.planes import planes_of
 
 MAX_PICTURES = 64
 KEY_PLAN = FramePlan(0, -8, -8, 0)
 """How a keyframe is predicted: like an anchor from a mini-GOP before it."""
-_MARK = b"\0"
 
 
 @dataclass(frozen=True)
@@ -97,24 +96,10 @@ class Library:
         pictures, start = [], 0
         for width, height, bit_depth, size in rows:
             inside = MIN_SIDE <= width <= MAX_WIDTH and MIN_SIDE <= height <= MAX_HEIGHT
-            if not inside or bit_depth not in PIXEL_FORMATS:
+            if not inside or bit_depth not in BIT_DEPTHS:
                 raise CheckpointError(
                     f"the weights' library has a picture of {width}x{height}, {bit_depth} bits"
                 )
             pictures.append(LibraryPicture(width, height, bit_depth, data[start : start + size]))
             start += size
         return cls(tuple(pictures))
-
-
-def pack_key(first: int, second: int, stream: bytes) -> bytes:
-    """Payload of a keyframe that is predicted from two pictures, by their numbers."""
-    return _MARK + bytes([first, second]) + stream
-
-
-def unpack_key(payload: bytes) -> tuple[int, int, bytes] | None:
-    """The inverse of `pack_key`; None for a still. Raises BitstreamError if it is cut off."""
-    if not payload.startswith(_MARK):
-        return None
-    if len(payload) < 3:
-        raise BitstreamError("a keyframe is cut short")
-    return payload[1], payload[2], payload[3:]

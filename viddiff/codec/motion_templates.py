@@ -5,30 +5,18 @@ the second field, the
 first one mirrored. The stream names one for each field.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from viddiff.codec.coding_order import FramePlan
+from viddiff.codec.reference import Reference
 from viddiff.networks.layers import UNIT
 from viddiff.networks.motion_prior import VECTOR_MAX
-from viddiff.networks.planes import Planes
 from viddiff.networks.warp import BLOCK
 
 ZERO, TEMPORAL, MIRRORED = range(3)
 KINDS = ((ZERO, TEMPORAL), (ZERO, TEMPORAL, MIRRORED))
 """Kinds that exist for the first and for the second field."""
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A decoded frame: all the state there is."""
-
-    time: int
-    planes: Planes
-    motion: tuple[tuple[int, Tensor], ...] = ()
-    """For a predicted frame: (time of the reference, vectors (1, 2, H/8, W/8) int64) of both fields."""
 
 
 def scale_vectors(vectors: Tensor, numerator: int, denominator: int) -> Tensor:

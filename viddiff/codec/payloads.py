@@ -31,3 +31,20 @@ def unpack_mini_gop(payload: bytes) -> tuple[bytes, bytes]:
     if start + size > len(payload):
         raise BitstreamError("a mini-GOP's still is cut off")
     return payload[start : start + size], payload[start + size :]
+
+
+_MARK = b"\0"
+
+
+def pack_key(first: int, second: int, stream: bytes) -> bytes:
+    """Payload of a keyframe that is predicted from two pictures, by their numbers."""
+    return _MARK + bytes([first, second]) + stream
+
+
+def unpack_key(payload: bytes) -> tuple[int, int, bytes] | None:
+    """The inverse of `pack_key`; None for a still. Raises BitstreamError if it is cut off."""
+    if not payload.startswith(_MARK):
+        return None
+    if len(payload) < 3:
+        raise BitstreamError("a keyframe is cut short")
+    return payload[1], payload[2], payload[3:]

@@ -18,18 +18,13 @@ from viddiff.codec.checkpoint import Codec, TableSet
 from viddiff.codec.coding_order import FramePlan
 from viddiff.codec.entropy import SymbolEncoder, Tables
 from viddiff.codec.frame_decoder import HEADER_WIDTHS, MODES_FOLLOW, finish, predict, table_indexes
-from viddiff.codec.motion_templates import Reference, motion_condition
+from viddiff.codec.motion_templates import motion_condition
+from viddiff.codec.reference import Reference
 from viddiff.config import CHROMA_WEIGHT, lmbda_of_step
 from viddiff.encoder.mode_choice import choose_modes
 from viddiff.encoder.motion_search import FoundField
 from viddiff.encoder.presets import Effort
-from viddiff.networks.hyperprior import (
-    HYPER_MAX,
-    HYPER_TRADE,
-    SYMBOL_MAX,
-    TABLE_COUNT,
-    table_class,
-)
+from viddiff.networks.hyperprior import HYPER_MAX, HYPER_TRADE, SYMBOL_MAX, TABLE_COUNT, table_class
 from viddiff.networks.model import Prediction
 from viddiff.networks.modes import code_modes
 from viddiff.networks.motion_prior import MergeCandidates

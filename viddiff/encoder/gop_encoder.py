@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from viddiff.codec.checkpoint import Codec
 from viddiff.codec.coding_order import FramePlan, plan
 from viddiff.codec.entropy import SymbolEncoder
-from viddiff.codec.library import KEY_PLAN, pack_key
-from viddiff.codec.motion_templates import Reference
-from viddiff.codec.payloads import pack_mini_gop
+from viddiff.codec.library import KEY_PLAN
+from viddiff.codec.payloads import pack_key, pack_mini_gop
+from viddiff.codec.reference import Reference
 from viddiff.config import LEVELS, lmbda_of_step, qp_of_step, step_of_quality
 from viddiff.container.format import KeyChunk, PredictedChunk
 from viddiff.digest import GopDigest
@@ -19,14 +19,12 @@ from viddiff.encoder.grouping import Group
 from viddiff.encoder.library_choice import closest_pair, second_reference
 from viddiff.encoder.lookahead import persistence
 from viddiff.encoder.motion_search import search_motion
-from viddiff.encoder.presets import PRESETS, Effort
+from viddiff.encoder.options import EncodeOptions
 from viddiff.encoder.temporal_filter import temporally_filtered
 from viddiff.frame import Frame, VideoInfo
 from viddiff.media.av1_stills import decode_still, encode_still
 from viddiff.networks.planes import Planes, frame_of, planes_of
 
-MINI_GOP = 8
-"""Most frames that are coded together, in a hierarchy; 4 need more bits, 16 as often more as fewer."""
 LEVEL_OFFSETS = (0.0, 2.5, 4.0, 5.5)
 """QP added on each level of the hierarchy: frames that others lean on are worth more."""
 LOW_DELAY_OFFSETS = (2.0, 1.0, 2.0, 0.0)
@@ -44,37 +42,6 @@ _SEARCHED_BYTES = 128 << 20
 STILL_OFFSET = -3.0
 STILL_SHARE = 0.5
 """An anchor is tried as a still if, predicted, it costs this share of the GOP's keyframe."""
-
-
-@dataclass(frozen=True)
-class EncodeOptions:
-    """What a user can choose."""
-
-    quality: int = 32
-    """0 (smallest) to 63 (best)."""
-    gop: int = 128
-    """Most frames from one keyframe to the next, 1..MAX_GOP."""
-    low_delay: bool = False
-    """Predict from the past alone, so that no frame waits for a later one."""
-    entropy: str = "ans"
-    """"ans" or "huffman"."""
-    preset: str = "default"
-    """Effort of the encoder, a name of PRESETS."""
-
-    @property
-    def effort(self) -> Effort:
-        """What the preset stands for."""
-        return PRESETS[self.preset]
-
-    @property
-    def mini_gop(self) -> int:
-        """Most frames that are coded together."""
-        return 1 if self.low_delay else MINI_GOP
-
-    @property
-    def latency(self) -> int:
-        """How many later frames have to come before one leaves, at most: a keyframe waits for a mini-GOP."""
-        return 0 if self.low_delay else MINI_GOP
 
 
 @dataclass

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from viddiff.encoder.scene_cuts import is_cut, thumbnail
 from viddiff.frame import Frame
 
 
@@ -47,8 +47,8 @@ def _groups(frames: Iterable[Frame], gop: int, mini_gop: int) -> Iterator[Group]
     since_key = gop
     small: NDArray[np.float32] | None = None
     for frame in frames:
-        reduced = _thumbnail(frame)
-        cut = small is not None and _is_cut(small, reduced)
+        reduced = thumbnail(frame)
+        cut = small is not None and is_cut(small, reduced)
         small = reduced
         if cut or since_key >= gop:
             if pending:
@@ -86,16 +86,3 @@ def number_jobs(groups: Iterable[Group], within: bool) -> Iterator[tuple[int, bo
             yield number, last, group
             number += last
         group = following
-
-
-def _thumbnail(frame: Frame) -> NDArray[np.float32]:
-    size = (max(frame.y.shape[1] // 8, 2), max(frame.y.shape[0] // 8, 2))
-    small = cv2.resize(frame.y, size, interpolation=cv2.INTER_AREA).astype(np.float32)
-    return np.asarray(small / (4 if frame.y.dtype == np.uint16 else 1), np.float32)
-
-
-def _is_cut(before: NDArray[np.float32], after: NDArray[np.float32]) -> bool:
-    """Whether two thumbnails have so little in common that prediction would not pay."""
-    difference = float(np.abs(before - after).mean())
-    spread = float(np.abs(after - after.mean()).mean())
-    return difference > 12 and difference > 0.8 * spread

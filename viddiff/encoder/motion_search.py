@@ -10,7 +10,8 @@ from torch import Tensor
 
 from viddiff.codec.checkpoint import Codec
 from viddiff.codec.coding_order import FramePlan
-from viddiff.codec.motion_templates import KINDS, Reference, other_templates, template
+from viddiff.codec.motion_templates import KINDS, other_templates, template
+from viddiff.codec.reference import Reference
 from viddiff.encoder import field_search
 from viddiff.encoder.block_search import Field
 from viddiff.encoder.presets import Effort

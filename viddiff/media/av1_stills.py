@@ -17,13 +17,13 @@ from fractions import Fraction
 from typing import Literal, cast
 
 import av
-import numpy as np
 from av.video.codeccontext import VideoCodecContext
-from av.video.plane import VideoPlane
 
 from viddiff.config import MAX_HEIGHT, MAX_WIDTH
 from viddiff.errors import BitstreamError, LimitError, VideoError
-from viddiff.frame import Frame, Plane
+from viddiff.frame import Frame
+from viddiff.media.picture_planes import PIXEL_FORMATS, picture_from_planes, planes_from_picture
+from viddiff.pixels import plane_shapes, replicate
 
 os.environ.setdefault("SVT_LOG", "0")  # SVT-AV1 writes to stderr by itself: let it report fatal errors only
 
@@ -32,8 +32,6 @@ QUANTISER_RANGE = range(1, 64)
 PRESET = 4
 """SVT-AV1's effort, 0 (slowest) to 10; 4 is where further effort stops being cheap."""
 
-PIXEL_FORMATS = {8: "yuv420p", 10: "yuv420p10le"}
-"""libav's name of our planes, by bit depth."""
 _SEQUENCE_HEADER, _TEMPORAL_DELIMITER, _FRAME = 1, 2, 6
 _MIN_SIDE = 64  # some releases of SVT-AV1 refuse less, and odd sizes
 
@@ -103,50 +101,6 @@ def decode_still(data: bytes, width: int, height: int, bit_depth: int, threads: 
             f"{coded_width}x{coded_height} {PIXEL_FORMATS[bit_depth]} was expected"
         )
     return Frame(*planes_from_picture(picture, bit_depth, width, height))
-
-
-def picture_from_planes(planes: tuple[Plane, Plane, Plane], bit_depth: int) -> av.VideoFrame:
-    """Copy Y, U, V planes into a new libav picture."""
-    height, width = planes[0].shape
-    picture = av.VideoFrame(width, height, PIXEL_FORMATS[bit_depth])
-    for source, target in zip(planes, picture.planes, strict=True):
-        view = _view(target, bit_depth)
-        view[:, : source.shape[1]] = source
-        view[:, source.shape[1] :] = 0
-    return picture
-
-
-def planes_from_picture(
-    picture: av.VideoFrame, bit_depth: int, width: int, height: int
-) -> tuple[Plane, Plane, Plane]:
-    """Copy the top left width x height of the three planes of a 4:2:0 libav picture of this depth."""
-    shapes = plane_shapes(width, height)
-    y, u, v = (
-        _view(plane, bit_depth)[:h, :w].copy() for plane, (h, w) in zip(picture.planes, shapes, strict=True)
-    )
-    return y, u, v
-
-
-def _view(plane: VideoPlane, bit_depth: int) -> Plane:
-    """A libav plane as an array, (rows, line size in samples); wider than the picture as a rule."""
-    memory = memoryview(
-        cast(bytes, plane)
-    )  # PyAV's planes offer the buffer protocol, its stubs do not say so
-    if bit_depth == 8:
-        return np.frombuffer(memory, np.uint8).reshape(plane.height, plane.line_size)
-    return np.frombuffer(memory, np.uint16).reshape(plane.height, plane.line_size // 2)
-
-
-def plane_shapes(width: int, height: int) -> tuple[tuple[int, int], ...]:
-    """(rows, columns) of Y, U and V."""
-    chroma = (height + 1) // 2, (width + 1) // 2
-    return (height, width), chroma, chroma
-
-
-def replicate(plane: Plane, shape: tuple[int, int]) -> Plane:
-    """Fill a plane up to `shape` by repeating its last column and row."""
-    rows, columns = (np.minimum(np.arange(n), m - 1) for n, m in zip(shape, plane.shape, strict=True))
-    return plane[np.ix_(rows, columns)]
 
 
 def _check_limits(width: int, height: int) -> None:

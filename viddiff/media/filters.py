@@ -11,9 +11,9 @@ import av
 from viddiff.config import MAX_HEIGHT, MAX_WIDTH, MIN_SIDE, Limits
 from viddiff.errors import LimitError, VideoError
 from viddiff.frame import Frame, VideoInfo
-from viddiff.media.av1_stills import PIXEL_FORMATS, picture_from_planes, planes_from_picture
 from viddiff.media.libav_errors import FAILURES, NO_TIME
-from viddiff.media.picture import (
+from viddiff.media.picture_planes import PIXEL_FORMATS, picture_from_planes, planes_from_picture
+from viddiff.media.picture_properties import (
     BT709,
     BT2020,
     CHROMA_LOCATIONS,

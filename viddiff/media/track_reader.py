@@ -18,15 +18,7 @@ from viddiff.media.codec_parameters import codec_name, describe
 from viddiff.media.demuxer import Demuxer, Source, is_cover
 from viddiff.media.libav_errors import FAILURES
 from viddiff.media.opus import OpusTranscoder
-from viddiff.tracks import (
-    MAX_TRACKS,
-    Attachment,
-    Chapter,
-    Extras,
-    Tags,
-    Track,
-    TrackPacket,
-)
+from viddiff.tracks import MAX_TRACKS, Attachment, Chapter, Extras, Tags, Track, TrackPacket
 
 TECHNICAL = re.compile(
     r"encoder|major_brand|minor_version|compatible_brands|vendor_id|(duration|bps|number_of_(frames|bytes)|"

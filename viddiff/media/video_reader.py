@@ -17,12 +17,12 @@ from av.video.stream import VideoStream
 from viddiff.config import MAX_HEIGHT, MAX_WIDTH, MIN_SIDE, Start
 from viddiff.errors import LimitError, VideoError
 from viddiff.frame import Frame, VideoInfo
-from viddiff.media.av1_stills import PIXEL_FORMATS, planes_from_picture
 from viddiff.media.avi_times import Slots
 from viddiff.media.demuxer import Demuxer, Source, is_cover
 from viddiff.media.filters import Changes, Formatter, at_rate, least_alpha
 from viddiff.media.libav_errors import FAILURES
-from viddiff.media.picture import (
+from viddiff.media.picture_planes import PIXEL_FORMATS, planes_from_picture
+from viddiff.media.picture_properties import (
     BT709,
     BT2020,
     LEFT,
@@ -32,9 +32,6 @@ from viddiff.media.picture import (
     logged_properties,
     side_data_lost,
 )
-from viddiff.media.video_writer import VideoWriter
-
-__all__ = ["VideoReader", "VideoWriter"]
 
 _DECLARED = ("matroska", "mov", "avi")
 """Formats that declare how long they are before they are that long, by the first of libav's names."""

@@ -16,11 +16,12 @@ from viddiff.display import Display
 from viddiff.errors import VideoError
 from viddiff.frame import Frame, VideoInfo
 from viddiff.interleave import Interleaver
-from viddiff.media.av1_stills import PIXEL_FORMATS, picture_from_planes, plane_shapes, replicate
 from viddiff.media.libav_errors import FAILURES, NO_TIME
-from viddiff.media.picture import CHROMA_LOCATIONS, FULL, LIMITED, UNSPECIFIED
+from viddiff.media.picture_planes import PIXEL_FORMATS, picture_from_planes
+from viddiff.media.picture_properties import CHROMA_LOCATIONS, FULL, LIMITED, UNSPECIFIED
 from viddiff.media.stream_header import template
 from viddiff.media.track_writer import TrackWriter
+from viddiff.pixels import plane_shapes, replicate
 
 CONTAINERS = {".mp4": "mp4", ".mkv": "matroska", ".y4m": "yuv4mpegpipe"}
 """Files that `VideoWriter` writes, by extension, with libav's names of them."""

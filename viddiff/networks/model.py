@@ -23,12 +23,7 @@ from viddiff.config import ModelConfig
 from viddiff.networks.hyperprior import EntropyParameters, HyperAnalysis, checkerboard
 from viddiff.networks.layers import UNIT, IntConv2d
 from viddiff.networks.predictor import Predictor
-from viddiff.networks.residual import (
-    SYMBOL_UNIT,
-    AnalysisTransform,
-    QuantisationMatrix,
-    SynthesisTransform,
-)
+from viddiff.networks.residual import SYMBOL_UNIT, AnalysisTransform, QuantisationMatrix, SynthesisTransform
 from viddiff.networks.strips import in_strips
 from viddiff.networks.warp import MotionCompensation
 

@@ -23,15 +23,16 @@ from viddiff.container.gop_table import Gop, frame_number, schedule
 from viddiff.container.read_options import ReadOptions
 from viddiff.container.reader import Reader
 from viddiff.digest import frame_digest
-from viddiff.encoder.gop_encoder import MINI_GOP, GopEncoder
+from viddiff.encoder.gop_encoder import EncodeSummary, GopEncoder
 from viddiff.encoder.grouping import after_gops, group_frames, number_jobs
+from viddiff.encoder.options import MINI_GOP, EncodeOptions
 from viddiff.errors import BitstreamError, LimitError, ViddiffError
 from viddiff.frame import Frame, VideoInfo
 from viddiff.media.video_reader import VideoReader
 from viddiff.pipeline.machine import Machine, released_for
 from viddiff.pipeline.output import Observer, Output
 from viddiff.pipeline.recovery import Damage, GopEnd, conceal, decode_gop, gop_jobs
-from viddiff.pipeline.serial import EncodeOptions, EncodeSummary, encode
+from viddiff.pipeline.serial import encode
 from viddiff.pipeline.worker_pool import Give, Mark, Team
 
 BUFFER_BYTES = 384 << 20

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
 from viddiff.codec.checkpoint import Codec
+from viddiff.codec.gop_decoder import GopDecoder
 from viddiff.container.format import Chunk, KeyChunk, PredictedChunk
 from viddiff.container.gop_table import Gop, usual_step
 from viddiff.container.read_options import ReadOptions
 from viddiff.container.reader import Reader
 from viddiff.errors import BitstreamError, LimitError
 from viddiff.frame import Frame, VideoInfo
-from viddiff.pipeline.serial import GopDecoder, decode_chunks
+from viddiff.pipeline.serial import decode_chunks
 
 _LAST_TIME = (1 << 63) - 1
 _NAMED = 8

@@ -8,13 +8,7 @@ import torch
 from torch import Tensor
 
 from viddiff.config import CHROMA_WEIGHT, lmbda_of_step
-from viddiff.networks.hyperprior import (
-    HYPER_MAX,
-    HYPER_TRADE,
-    SYMBOL_MAX,
-    TABLE_COUNT,
-    table_class,
-)
+from viddiff.networks.hyperprior import HYPER_MAX, HYPER_TRADE, SYMBOL_MAX, TABLE_COUNT, table_class
 from viddiff.networks.model import VideoModel
 from viddiff.networks.motion_prior import MergeCandidates, MotionPrior
 from viddiff.networks.residual import STEP_UNIT, SYMBOL_UNIT

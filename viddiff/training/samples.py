@@ -30,10 +30,11 @@ from viddiff.codec import checkpoint
 from viddiff.codec.checkpoint import Codec
 from viddiff.config import STEP_COUNT, qp_of_step
 from viddiff.encoder.frame_encoder import FrameSample
+from viddiff.encoder.options import EncodeOptions
 from viddiff.errors import ViddiffError, VideoError
 from viddiff.media.video_reader import VideoReader
 from viddiff.networks.planes import pack, unpack
-from viddiff.pipeline.serial import EncodeOptions, encode
+from viddiff.pipeline.serial import encode
 
 SUFFIXES = frozenset({".mp4", ".mkv", ".mov", ".avi", ".webm", ".y4m", ".m4v", ".ts", ".mpg", ".mpeg"})
 CLIP_FRAMES = 9

@@ -18,18 +18,11 @@ import torch
 
 from viddiff.codec import checkpoint
 from viddiff.codec.checkpoint import Codec
-from viddiff.encoder.library_choice import choose_library
 from viddiff.errors import ViddiffError
 from viddiff.training.calibration import SymbolCounts
+from viddiff.training.library_selection import choose_library
 from viddiff.training.loss import counter, loss_of, motion_bits, run
-from viddiff.training.samples import (
-    Batch,
-    MotionSample,
-    SampleRing,
-    collect,
-    collect_forever,
-    find_videos,
-)
+from viddiff.training.samples import Batch, MotionSample, SampleRing, collect, collect_forever, find_videos
 from viddiff.training.state import TrainState, parameters
 from viddiff.training.validation import Judge
 

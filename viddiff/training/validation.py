@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from viddiff.codec.checkpoint import Codec
+from viddiff.encoder.options import EncodeOptions
 from viddiff.media.video_reader import VideoReader
-from viddiff.pipeline.serial import EncodeOptions, decode, encode
+from viddiff.pipeline.serial import decode, encode
 from viddiff.plots import new_figure, save_figure
 from viddiff.training.metrics import Distortion, bd_rate
 from viddiff.training.samples import find_videos

@@ -1,0 +1,17 @@
+"""A decoded frame that others are predicted from: all the state of the codec."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from viddiff.networks.planes import Planes
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A decoded frame: all the state there is."""
+
+    time: int
+    planes: Planes
+    motion: tuple[tuple[int, Tensor], ...] = ()
+    """For a predicted frame: (time of the reference, vectors (1, 2, H/8, W/8) int64) of both fields."""

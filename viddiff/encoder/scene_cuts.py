@@ -1,0 +1,20 @@
+"""Scene cuts: where a frame has so little in common with the one before that prediction would not pay."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from viddiff.frame import Frame
+
+
+def thumbnail(frame: Frame) -> NDArray[np.float32]:
+    size = (max(frame.y.shape[1] // 8, 2), max(frame.y.shape[0] // 8, 2))
+    small = cv2.resize(frame.y, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    return np.asarray(small / (4 if frame.y.dtype == np.uint16 else 1), np.float32)
+
+
+def is_cut(before: NDArray[np.float32], after: NDArray[np.float32]) -> bool:
+    """Whether two thumbnails have so little in common that prediction would not pay."""
+    difference = float(np.abs(before - after).mean())
+    spread = float(np.abs(after - after.mean()).mean())
+    return difference > 12 and difference > 0.8 * spread

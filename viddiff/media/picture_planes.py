@@ -1,0 +1,45 @@
+"""Samples of libav pictures as numpy planes, and back."""
+
+from typing import cast
+
+import av
+import numpy as np
+from av.video.plane import VideoPlane
+
+from viddiff.frame import Plane
+from viddiff.pixels import plane_shapes
+
+PIXEL_FORMATS = {8: "yuv420p", 10: "yuv420p10le"}
+"""libav's name of our planes, by bit depth."""
+
+
+def picture_from_planes(planes: tuple[Plane, Plane, Plane], bit_depth: int) -> av.VideoFrame:
+    """Copy Y, U, V planes into a new libav picture."""
+    height, width = planes[0].shape
+    picture = av.VideoFrame(width, height, PIXEL_FORMATS[bit_depth])
+    for source, target in zip(planes, picture.planes, strict=True):
+        view = _view(target, bit_depth)
+        view[:, : source.shape[1]] = source
+        view[:, source.shape[1] :] = 0
+    return picture
+
+
+def planes_from_picture(
+    picture: av.VideoFrame, bit_depth: int, width: int, height: int
+) -> tuple[Plane, Plane, Plane]:
+    """Copy the top left width x height of the three planes of a 4:2:0 libav picture of this depth."""
+    shapes = plane_shapes(width, height)
+    y, u, v = (
+        _view(plane, bit_depth)[:h, :w].copy() for plane, (h, w) in zip(picture.planes, shapes, strict=True)
+    )
+    return y, u, v
+
+
+def _view(plane: VideoPlane, bit_depth: int) -> Plane:
+    """A libav plane as an array, (rows, line size in samples); wider than the picture as a rule."""
+    memory = memoryview(
+        cast(bytes, plane)
+    )  # PyAV's planes offer the buffer protocol, its stubs do not say so
+    if bit_depth == 8:
+        return np.frombuffer(memory, np.uint8).reshape(plane.height, plane.line_size)
+    return np.frombuffer(memory, np.uint16).reshape(plane.height, plane.line_size // 2)

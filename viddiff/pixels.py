@@ -1,0 +1,17 @@
+"""Planes of samples: their shapes, and filling them up to a larger size."""
+
+import numpy as np
+
+from viddiff.frame import Plane
+
+
+def plane_shapes(width: int, height: int) -> tuple[tuple[int, int], ...]:
+    """(rows, columns) of Y, U and V."""
+    chroma = (height + 1) // 2, (width + 1) // 2
+    return (height, width), chroma, chroma
+
+
+def replicate(plane: Plane, shape: tuple[int, int]) -> Plane:
+    """Fill a plane up to `shape` by repeating its last column and row."""
+    rows, columns = (np.minimum(np.arange(n), m - 1) for n, m in zip(shape, plane.shape, strict=True))
+    return plane[np.ix_(rows, columns)]
