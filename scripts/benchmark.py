@@ -50,7 +50,7 @@ from report import VIDDIFF, ClipResult, Ledger, bd_rates, markdown, plain, plot,
 
 from viddiff import __version__
 from viddiff.codec import checkpoint
-from viddiff.codec.checkpoint import Codec
+from viddiff.codec.weights import Codec
 from viddiff.config import QUALITIES
 from viddiff.encoder.options import EncodeOptions
 from viddiff.encoder.presets import PRESETS

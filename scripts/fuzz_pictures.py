@@ -14,8 +14,8 @@ import torch
 from fuzz_bytes import pipe, written
 
 from viddiff.codec import checkpoint
-from viddiff.codec.checkpoint import Codec
 from viddiff.codec.library import Library, LibraryPicture
+from viddiff.codec.weights import Codec, untrained
 from viddiff.config import Limits, ModelConfig
 from viddiff.container.format import META, TRACK, Header, KeyChunk, Writer
 from viddiff.container.gop_table import schedule
@@ -44,7 +44,7 @@ LIMITS = Limits(pixels=64 * 64, frames=200)
 def tiny_codec() -> Codec:
     """Narrow networks under a hash that no release of PyTorch changes: files keep reaching the codec."""
     torch.set_num_threads(1)
-    codec = checkpoint.untrained(ModelConfig("tiny", quarter=8, eighth=16))
+    codec = untrained(ModelConfig("tiny", quarter=8, eighth=16))
     library = Library((LibraryPicture(16, 16, 8, encode_still(noise(16, 8, 1)[0], 8, 4)),))
     return replace(codec, library=library, hash=bytes(32))
 
@@ -179,7 +179,7 @@ def from_library() -> bytes:
 
 def tiny_weights(library: Library) -> bytes:
     """The smallest networks that there are."""
-    codec = replace(checkpoint.untrained(ModelConfig("tiny", quarter=1, eighth=1, hyper=1)), library=library)
+    codec = replace(untrained(ModelConfig("tiny", quarter=1, eighth=1, hyper=1)), library=library)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tiny.safetensors"
         checkpoint.save(path, codec)

@@ -19,8 +19,8 @@ sys.path.insert(0, str(ROOT / "tests"))
 from conftest import coded, moving_picture  # noqa: E402
 
 from viddiff.codec import checkpoint  # noqa: E402
-from viddiff.codec.checkpoint import Codec  # noqa: E402
 from viddiff.codec.library import Library, LibraryPicture  # noqa: E402
+from viddiff.codec.weights import Codec, codec_of  # noqa: E402
 from viddiff.media.av1_stills import encode_still  # noqa: E402
 from viddiff.pipeline.machine import released_weights  # noqa: E402
 from viddiff.pipeline.selftest import frames_hash  # noqa: E402
@@ -79,7 +79,7 @@ def from_library(codec: Codec, hashes: Ledger) -> None:
     frames = moving_picture(64, 48, 9)
     still = encode_still(frames[0], 8, 4)
     library = Library((LibraryPicture(64, 48, 8, still),))
-    knowing = checkpoint.codec_of(codec.model, codec.motion, codec.tables, library)
+    knowing = codec_of(codec.model, codec.motion, codec.tables, library)
     data, _, _ = coded(knowing, frames)
     path.write_bytes(data)
     path.with_suffix(".obu").write_bytes(still)

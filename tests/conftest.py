@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from viddiff.codec import checkpoint
-from viddiff.codec.checkpoint import Codec
+from viddiff.codec.weights import Codec, untrained
 from viddiff.config import ModelConfig
 from viddiff.encoder.gop_encoder import EncodeSummary
 from viddiff.encoder.options import EncodeOptions
@@ -71,7 +71,7 @@ def same(a: list[Frame], b: list[Frame]) -> bool:
 @pytest.fixture(scope="session")
 def codec() -> Codec:
     """Narrow networks with random weights: as exact as trained ones."""
-    return checkpoint.untrained(TINY)
+    return untrained(TINY)
 
 
 @pytest.fixture(scope="session")

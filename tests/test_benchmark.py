@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from viddiff.codec import checkpoint
-from viddiff.codec.checkpoint import Codec
+from viddiff.codec.weights import Codec, codec_of, fresh, parametric_tables
 from viddiff.config import ModelConfig
 from viddiff.encoder.frame_encoder import FrameStats
 from viddiff.encoder.gop_encoder import EncodeSummary
@@ -35,8 +34,8 @@ def codec() -> Iterator[Codec]:
     threads = torch.get_num_threads(), cv2.getNumThreads()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    model, motion = checkpoint.fresh(ModelConfig(quarter=8, eighth=8, hyper=4))
-    yield checkpoint.codec_of(model, motion, checkpoint.parametric_tables())
+    model, motion = fresh(ModelConfig(quarter=8, eighth=8, hyper=4))
+    yield codec_of(model, motion, parametric_tables())
     torch.set_num_threads(threads[0])
     cv2.setNumThreads(threads[1])
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from viddiff.codec import checkpoint
-from viddiff.codec.checkpoint import Codec
+from viddiff.codec.weights import Codec, codec_of, fresh, parametric_tables
 from viddiff.errors import CheckpointError
 from viddiff.pipeline.serial import decode
 
@@ -61,8 +61,8 @@ def test_the_encoder_is_not_part_of_the_hash(weights: Path, codec: Codec, tmp_pa
 
 
 def test_every_seed_has_its_own_hash() -> None:
-    networks = [checkpoint.fresh(TINY, seed) for seed in (0, 0, 1)]
-    hashes = [checkpoint.codec_of(*pair, checkpoint.parametric_tables()).hash for pair in networks]
+    networks = [fresh(TINY, seed) for seed in (0, 0, 1)]
+    hashes = [codec_of(*pair, parametric_tables()).hash for pair in networks]
     assert hashes[0] == hashes[1] != hashes[2]
 
 
@@ -224,7 +224,7 @@ def test_missing_and_cut_off_files_are_refused(weights: Path, tmp_path: Path) ->
 
 
 def test_a_file_of_other_weights_names_both(small_file: bytes, codec: Codec) -> None:
-    other = checkpoint.codec_of(*checkpoint.fresh(TINY, 7), checkpoint.parametric_tables())
+    other = codec_of(*fresh(TINY, 7), parametric_tables())
     with pytest.raises(CheckpointError) as caught:
         next(decode(io.BytesIO(small_file), other))
     assert codec.hash.hex()[:16] in str(caught.value)

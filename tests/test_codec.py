@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import coded, moving_picture, same
 
-from viddiff.codec.checkpoint import Codec
+from viddiff.codec.weights import Codec
 from viddiff.container.format import KeyChunk, PredictedChunk, Writer
 from viddiff.container.reader import Reader
 from viddiff.encoder.options import EncodeOptions

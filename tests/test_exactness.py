@@ -12,8 +12,7 @@ from conftest import TINY, coded, moving_picture
 from torch import Tensor
 from torch.nn import functional
 
-from viddiff.codec import checkpoint
-from viddiff.codec.checkpoint import Codec
+from viddiff.codec.weights import Codec, codec_of, fresh, parametric_tables, untrained
 from viddiff.config import ModelConfig
 from viddiff.container.format import KeyChunk
 from viddiff.container.reader import Reader
@@ -36,7 +35,7 @@ def _keep_threads() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def full() -> Codec:
     """Networks of the width that is released, untrained."""
-    return checkpoint.untrained(ModelConfig())
+    return untrained(ModelConfig())
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +72,7 @@ def test_threads(files: list[bytes], full: Codec, expected: list[str], threads: 
 
 @pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last])
 def test_memory_formats(files: list[bytes], expected: list[str], form: torch.memory_format) -> None:
-    codec = checkpoint.untrained(ModelConfig())
+    codec = untrained(ModelConfig())
     codec.model.to(memory_format=form)
     codec.motion.to(memory_format=form)
     assert digests(files, codec) == expected
@@ -145,10 +144,10 @@ def test_gops_alone(files: list[bytes], full: Codec) -> None:
 def test_gpu(files: list[bytes], expected: list[str], allowed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether matrix products may use TF32 or not; convolutions must not, and loading weights sees to it."""
     monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", allowed)
-    model, motion = checkpoint.fresh(ModelConfig())
+    model, motion = fresh(ModelConfig())
     model.to("cuda")
     motion.to("cuda")
-    codec = checkpoint.codec_of(model, motion, checkpoint.parametric_tables())
+    codec = codec_of(model, motion, parametric_tables())
     assert codec.device.type == "cuda"
     assert digests(files, codec) == expected
 
@@ -238,12 +237,12 @@ def test_int8_minimum_is_refused() -> None:
 
 def wild() -> Codec:
     """Weights as no training leaves them, so that every activation hits its limits."""
-    model, motion = checkpoint.fresh(TINY)
+    model, motion = fresh(TINY)
     with torch.no_grad():
         for network in (model.predictor, model.synthesis_transform, model.entropy_parameters, motion):
             for parameter in network.parameters():
                 parameter.mul_(4)
-    return checkpoint.codec_of(model, motion, checkpoint.parametric_tables())
+    return codec_of(model, motion, parametric_tables())
 
 
 def test_wild_networks_stay_exact() -> None:

@@ -27,7 +27,7 @@ from conftest import coded, moving_picture, same
 
 import viddiff
 from viddiff.cli import main
-from viddiff.codec.checkpoint import Codec
+from viddiff.codec.weights import Codec
 from viddiff.container import track_file as trackfile
 from viddiff.container.format import (
     END,

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from viddiff.codec import checkpoint
+from viddiff.codec.weights import Codec
 from viddiff.container.reader import Reader
 from viddiff.pipeline.machine import Machine, released_weights
 from viddiff.pipeline.parallel import decode_video
@@ -24,7 +25,7 @@ def test_a_file_finds_the_released_weights_that_it_was_made_with(name: str) -> N
         assert len(list(video.frames)) == video.frame_count
 
 
-def weights_of(digest: str) -> checkpoint.Codec:
+def weights_of(digest: str) -> Codec:
     """Released weights, new or old, with this hash."""
     for path in sorted(released_weights().parent.glob("*.safetensors")):
         codec = checkpoint.load(path)

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from viddiff.cli import main
 from viddiff.codec import checkpoint
-from viddiff.codec.checkpoint import Codec
 from viddiff.codec.library import Library, LibraryPicture
 from viddiff.codec.payloads import pack_key, unpack_key
+from viddiff.codec.weights import Codec, codec_of
 from viddiff.container.format import Header, KeyChunk, PredictedChunk, Writer
 from viddiff.container.reader import Reader
 from viddiff.encoder.library_choice import closest_pair
@@ -64,7 +64,7 @@ def picture(frame: Frame, bit_depth: int = 8) -> LibraryPicture:
 
 
 def knowing(codec: Codec, *pictures: LibraryPicture) -> Codec:
-    return checkpoint.codec_of(codec.model, codec.motion, codec.tables, Library(pictures))
+    return codec_of(codec.model, codec.motion, codec.tables, Library(pictures))
 
 
 @pytest.fixture(scope="module")

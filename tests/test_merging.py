@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from viddiff.codec import checkpoint
 from viddiff.encoder.field_search import FieldSearch, Partner, SearchReference
 from viddiff.encoder.presets import PRESETS
 from viddiff.networks.motion_prior import (
@@ -21,7 +20,6 @@ from viddiff.networks.motion_prior import (
     double,
     field_of,
 )
-from viddiff.pipeline.machine import released_weights
 
 ROWS, COLS = 7, 11
 
@@ -126,22 +124,6 @@ def test_coarse_fields_take_the_middle_of_their_blocks() -> None:
     field = torch.arange(ROWS * COLS).view(1, 1, ROWS, COLS).repeat(1, 2, 1, 1)
     assert coarse(field, 1) is field
     assert coarse(field, 4)[0, 0].tolist() == [[24, 28, 32], [68, 72, 76]]
-
-
-def test_weights_older_than_merging_are_taken_over() -> None:
-    older, newer = MotionPrior(merging=False).eval(), MotionPrior().eval()
-    newer.adopt(older)
-    planes = torch.randint(-64, 64, (1, newer.entry.weight.shape[1], 5, 5)).float()
-    seen = torch.cat((planes[:, :14], planes[:, 16:]), 1)  # without those of candidates
-    with torch.inference_mode():
-        pairs = zip(older.indexes(seen), newer.indexes(planes), strict=True)
-        assert all(torch.equal(a, b) for a, b in pairs)
-
-
-def test_old_weights_do_not_merge() -> None:
-    old = checkpoint.load(released_weights().with_name("small-4e3f7513.safetensors"))
-    assert not old.motion.merging
-    assert checkpoint.untrained().motion.merging
 
 
 def test_search_finds_motion_and_what_it_is_to_go_with() -> None:

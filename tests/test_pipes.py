@@ -23,7 +23,7 @@ from conftest import coded, moving_picture, same
 from test_tracks import Sound, Source, contents
 
 from viddiff.cli import main, shared
-from viddiff.codec.checkpoint import Codec
+from viddiff.codec.weights import Codec
 from viddiff.container.format import KeyChunk
 from viddiff.container.read_options import ReadOptions
 from viddiff.container.reader import Reader

@@ -5,8 +5,8 @@ import pytest
 import torch
 from conftest import TINY
 
-from viddiff.codec.checkpoint import parametric_tables
 from viddiff.codec.entropy import discretised_tables
+from viddiff.codec.weights import parametric_tables
 from viddiff.networks.layers import IntConv2d
 from viddiff.networks.model import VideoModel
 from viddiff.training.calibration import SymbolCounts

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import coded, moving_picture, same
 
-from viddiff.codec.checkpoint import Codec
+from viddiff.codec.weights import Codec
 from viddiff.config import Limits
 from viddiff.container.format import Chunk, KeyChunk, PredictedChunk, Writer
 from viddiff.container.read_options import ReadOptions

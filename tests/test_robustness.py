@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from conftest import coded, moving_picture
 
-from viddiff.codec.checkpoint import Codec
+from viddiff.codec.weights import Codec
 from viddiff.container.format import KeyChunk, PredictedChunk, Writer
 from viddiff.container.reader import Reader
 from viddiff.encoder.options import EncodeOptions

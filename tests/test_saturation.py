@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from viddiff.codec.checkpoint import Codec
 from viddiff.codec.coding_order import FramePlan
 from viddiff.codec.entropy import Coder, SymbolDecoder, SymbolEncoder, Tables
 from viddiff.codec.frame_decoder import MODES_FOLLOW, decode_frame
 from viddiff.codec.motion_templates import KINDS, MIRRORED, TEMPORAL, ZERO
 from viddiff.codec.reference import Reference
+from viddiff.codec.weights import Codec
 from viddiff.config import STEP_COUNT
 from viddiff.networks.hyperprior import HYPER_MAX, MEAN_MAX, SYMBOL_MAX
 from viddiff.networks.layers import EXACT_LIMIT, IntConv2d

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from viddiff.cli import main
-from viddiff.codec.checkpoint import Codec
+from viddiff.codec.weights import Codec
 from viddiff.container import sealing
 from viddiff.container.format import MAGIC, KeyChunk
 from viddiff.container.reader import Reader

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import coded, moving_picture, same
 
-from viddiff.codec.checkpoint import Codec
+from viddiff.codec.weights import Codec
 from viddiff.container.read_options import ReadOptions
 from viddiff.container.reader import Reader
 from viddiff.encoder.grouping import Group, number_jobs

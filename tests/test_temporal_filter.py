@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from conftest import coded, same
 
-from viddiff.codec.checkpoint import Codec
+from viddiff.codec.weights import Codec
 from viddiff.config import QUALITIES, step_of_quality
 from viddiff.encoder.options import EncodeOptions
 from viddiff.encoder.presets import PRESETS

@@ -19,7 +19,7 @@ from test_tracks import SRT, Sound, Source
 from test_video import VARIABLE, clip, coloured, store, write
 
 from viddiff.cli import main
-from viddiff.codec.checkpoint import Codec
+from viddiff.codec.weights import Codec
 from viddiff.config import Limits
 from viddiff.container.format import PACKETS, TRACK, KeyChunk, PredictedChunk, Writer
 from viddiff.container.gop_table import frame_number, schedule

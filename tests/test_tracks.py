@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 from conftest import moving_picture
 
 from viddiff.cli import main
-from viddiff.codec.checkpoint import Codec
+from viddiff.codec.weights import Codec
 from viddiff.container.format import META, PACKETS, TRACK, Writer, pack_varint
 from viddiff.container.reader import Reader
 from viddiff.container.track_chunks import (

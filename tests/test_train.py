@@ -13,7 +13,7 @@ from conftest import coded, moving_picture, same
 
 from viddiff.cli import main
 from viddiff.codec import checkpoint
-from viddiff.codec.checkpoint import Codec
+from viddiff.codec.weights import Codec, untrained
 from viddiff.errors import CheckpointError
 from viddiff.frame import VideoInfo
 from viddiff.media.video_writer import VideoWriter
@@ -55,7 +55,7 @@ def trained(options: TrainOptions) -> Lines:
 
 def test_weights_come_out_that_code(options: TrainOptions, trained: Lines) -> None:
     codec = checkpoint.load(options.out)
-    assert codec.hash != checkpoint.untrained().hash
+    assert codec.hash != untrained().hash
     frames = moving_picture(32, 32, 5)
     data, shown, _ = coded(codec, frames)
     assert same(list(decode(io.BytesIO(data), codec)), shown)

@@ -13,7 +13,7 @@ from test_cli import refused, write
 from test_tracks import Sound, Source
 
 from viddiff.cli import main
-from viddiff.codec.checkpoint import Codec
+from viddiff.codec.weights import Codec
 from viddiff.container.format import Chunk, KeyChunk, Writer
 from viddiff.container.part_file import PartFile
 from viddiff.container.sealing import SealedWriter

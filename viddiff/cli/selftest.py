@@ -9,25 +9,20 @@ from viddiff.errors import ViddiffError
 
 
 @click.command("selftest")
-@click.option("--all", "everything", is_flag=True, help="Files of all past releases, too: a minute or two.")
 @shared.json_option
-def selftest_command(everything: bool, as_json: bool) -> None:
+def selftest_command(as_json: bool) -> None:
     """Check that this machine decodes to the very frames that all others do.
 
     \b
-    Examples:
+    Example:
       viddiff selftest
-      viddiff selftest --all
     """
-    from viddiff.codec import checkpoint
-    from viddiff.pipeline.machine import released_weights
     from viddiff.pipeline.selftest import checks, golden_folder
 
-    weights = None if everything else {checkpoint.stated_hash(released_weights())}
     done = []
     if not as_json:
         click.echo(f"{'device':8}{'threads':9}{'file':36}result")
-    for check in checks(golden_folder(), weights):
+    for check in checks(golden_folder()):
         done.append(check)
         if not as_json:
             click.echo(f"{check.device:8}{check.threads:<9}{check.file:36}{check.result}")

@@ -17,11 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from viddiff.codec.checkpoint import Codec
 from viddiff.codec.coding_order import FramePlan
 from viddiff.codec.entropy import SymbolDecoder, Tables
 from viddiff.codec.motion_templates import motion_condition, other_templates, template
 from viddiff.codec.reference import Reference
+from viddiff.codec.weights import Codec
 from viddiff.config import STEP_COUNT
 from viddiff.errors import BitstreamError
 from viddiff.networks.hyperprior import HYPER_MAX, SYMBOL_MAX, TABLE_COUNT, table_class

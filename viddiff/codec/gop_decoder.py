@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 
-from viddiff.codec.checkpoint import Codec
 from viddiff.codec.coding_order import FramePlan, plan
 from viddiff.codec.entropy import SymbolDecoder
 from viddiff.codec.frame_decoder import decode_frame
 from viddiff.codec.library import KEY_PLAN
 from viddiff.codec.payloads import unpack_key, unpack_mini_gop
 from viddiff.codec.reference import Reference
+from viddiff.codec.weights import Codec
 from viddiff.container.format import Chunk, Header, KeyChunk, PredictedChunk
 from viddiff.errors import BitstreamError, CheckpointError
 from viddiff.frame import Frame

@@ -14,12 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from viddiff.codec.checkpoint import Codec, TableSet
 from viddiff.codec.coding_order import FramePlan
 from viddiff.codec.entropy import SymbolEncoder, Tables
 from viddiff.codec.frame_decoder import HEADER_WIDTHS, MODES_FOLLOW, finish, predict, table_indexes
 from viddiff.codec.motion_templates import motion_condition
 from viddiff.codec.reference import Reference
+from viddiff.codec.weights import Codec, TableSet
 from viddiff.config import CHROMA_WEIGHT, lmbda_of_step
 from viddiff.encoder.mode_choice import choose_modes
 from viddiff.encoder.motion_search import FoundField

@@ -4,12 +4,12 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from viddiff.codec.checkpoint import Codec
 from viddiff.codec.coding_order import FramePlan, plan
 from viddiff.codec.entropy import SymbolEncoder
 from viddiff.codec.library import KEY_PLAN
 from viddiff.codec.payloads import pack_key, pack_mini_gop
 from viddiff.codec.reference import Reference
+from viddiff.codec.weights import Codec
 from viddiff.config import LEVELS, lmbda_of_step, qp_of_step, step_of_quality
 from viddiff.container.format import KeyChunk, PredictedChunk
 from viddiff.digest import GopDigest

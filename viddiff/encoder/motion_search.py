@@ -8,10 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from viddiff.codec.checkpoint import Codec
 from viddiff.codec.coding_order import FramePlan
 from viddiff.codec.motion_templates import KINDS, other_templates, template
 from viddiff.codec.reference import Reference
+from viddiff.codec.weights import Codec
 from viddiff.encoder import field_search
 from viddiff.encoder.block_search import Field
 from viddiff.encoder.presets import Effort
@@ -116,7 +116,7 @@ class _MotionSearch:
             base[0].cpu().numpy(),
             lmbda,
             partner,
-            others.cpu() if self.codec.motion.merging else None,
+            others.cpu(),
             None if before is None else before.relative_to(base),
         )
         tensors = [

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from viddiff.codec.checkpoint import Codec
+from viddiff.codec.weights import Codec
 from viddiff.config import lmbda_of_step, qp_of_step
 from viddiff.encoder.field_search import FieldSearch, SearchReference, luma8
 from viddiff.encoder.presets import SearchEffort

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from viddiff.compiled import compiled, kernel
 
 Floats = NDArray[np.float32]
-PLANES, MERGE_PLANES = 14, 2
-"""Planes that all weights know, and those that came with merging: how many candidates there are, and how far
-the first other template is from the parent."""
+PLANES = 16
+"""Planes of a block's context; the last two are how many merge candidates there are, and how far the first
+other template is from the parent."""
+COUNT_PLANE = 14
+"""Plane of the number of merge candidates."""
 NEIGHBOURS = 4
 """Left, right, upper and lower; zero outside."""
 _ROWS, _COLS = np.array((0, 0, -1, 1)), np.array((-1, 1, 0, 0))
@@ -33,9 +35,8 @@ def context_planes(
     others: Floats,
     known: Floats,
     unit: int,
-) -> tuple[Floats, Floats]:
-    """Planes (PLANES + MERGE_PLANES, R, C) for the network, and the change (2, R, C) that would make a block
-    move like its first known neighbour that differs from its parent, zero if none does.
+) -> Floats:
+    """Planes (PLANES, R, C) for the network.
 
     parent: (2, R, C), the parents' differences from the template; parent_change: their changes; change: those
     of blocks known already; beside: those of the other reference's field; others: (A, 2, R, C), differences
@@ -43,8 +44,7 @@ def context_planes(
     that counts candidates is left zero.
     """
     _, rows, cols = parent.shape
-    planes = np.zeros((PLANES + MERGE_PLANES, rows, cols), np.float32)
-    expected = np.zeros((2, rows, cols), np.float32)
+    planes = np.zeros((PLANES, rows, cols), np.float32)
     for row in range(rows):
         for col in range(cols):
             px, py = parent[0, row, col], parent[1, row, col]
@@ -55,8 +55,7 @@ def context_planes(
                 if 0 <= r < rows and 0 <= c < cols:
                     x, y = parent[0, r, c], parent[1, r, c]
                     dx, dy = x + change[0, r, c] - px, y + change[1, r, c] - py
-                    if not found and known[r, c] > 0 and (dx != 0 or dy != 0):
-                        expected[0, row, col], expected[1, row, col], found = dx, dy, True
+                    found = found or (known[r, c] > 0 and (dx != 0 or dy != 0))
                 slope = _magnitude(abs(px - x) + abs(py - y))
                 planes[11 + n // 2, row, col] = max(planes[11 + n // 2, row, col], slope)
             for first, field in ((0, parent_change), (4, change), (7, beside)):
@@ -69,7 +68,7 @@ def context_planes(
             if len(others):
                 apart = abs(others[0, 0, row, col] - px) + abs(others[0, 1, row, col] - py)
                 planes[15, row, col] = _magnitude(apart)
-    return planes, expected
+    return planes
 
 
 @compiled

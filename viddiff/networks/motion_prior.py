@@ -7,9 +7,6 @@ neighbour, or with another template, by its number among those that differ (as i
 has the two components of its change coded. Levels are coded in two checkerboard steps; in the second all
 neighbours are known, in the first only their parents. The network sees the parents, the neighbours already
 decoded, the candidates, the other reference's field and the frame's conditions.
-
-Weights made before there was merging have blocks that do not merge; their changes are coded as differences
-from a neighbour's.
 """
 
 from dataclasses import dataclass
@@ -22,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from viddiff.networks.layers import UNIT, IntConv2d, round_clamp, round_relu, with_planes
-from viddiff.networks.motion_context import MERGE_PLANES, PLANES, context_planes, merge_candidates
+from viddiff.networks.motion_context import COUNT_PLANE, PLANES, context_planes, merge_candidates
 
 LEVEL_FACTORS = (8, 4, 2, 1)
 """Sides of the quadtree's blocks, 64, 32, 16 and 8 luma samples, in units of the smallest."""
@@ -142,24 +139,12 @@ def _array(integers: Tensor) -> NDArray[np.float32]:
 class MotionPrior(nn.Module):
     """Tables of flags and changes from what is already decoded."""
 
-    def __init__(self, merging: bool = True) -> None:
-        """merging: whether blocks merge, as they do but with old weights."""
+    def __init__(self) -> None:
         super().__init__()
-        self.merging = merging
-        planes = PLANES + MERGE_PLANES * merging
-        self.entry = IntConv2d(planes + len(LEVEL_FACTORS) + CONDITIONS, _WIDTH)
+        self.entry = IntConv2d(PLANES + len(LEVEL_FACTORS) + CONDITIONS, _WIDTH)
         self.depthwise = IntConv2d(_WIDTH, _WIDTH, kernel=3, groups=_WIDTH)
         self.inner = IntConv2d(_WIDTH, _WIDTH)
         self.head = IntConv2d(_WIDTH, 3)
-
-    def adopt(self, other: "MotionPrior") -> None:
-        """Take the weights of another one, which may be too old for merging: then it starts unseen."""
-        weights = other.state_dict()
-        if self.merging and not other.merging:
-            entry = weights["entry.weight"]
-            unseen = entry.new_zeros(len(entry), MERGE_PLANES, 1, 1)
-            weights["entry.weight"] = torch.cat((entry[:, :PLANES], unseen, entry[:, PLANES:]), 1)
-        self.load_state_dict(weights)
 
     def indexes(self, planes: Tensor) -> tuple[Tensor, Tensor]:
         """Flag table (B, 1, R, C) and tables of both components (B, 2, R, C) from context planes."""
@@ -203,22 +188,16 @@ class MotionPrior(nn.Module):
                     _array(known[0, 0]),
                     UNIT,
                 )
-                planes, toward = (torch.from_numpy(a)[None].to(device) for a in made)
-                if self.merging:
-                    planes[:, PLANES] = candidates.count[:, 0] * (UNIT / 4)
-                    # Beyond the coarsest blocks the parent is as good a guess as any neighbour.
-                    expected = _median(parent + change) * known if level == 0 else torch.zeros_like(parent)
-                else:
-                    planes, expected = planes[:, :PLANES], toward
+                planes = torch.from_numpy(made)[None].to(device)
+                planes[:, COUNT_PLANE] = candidates.count[:, 0] * (UNIT / 4)
+                # Beyond the coarsest blocks the parent is as good a guess as any neighbour.
+                expected = _median(parent + change) * known if level == 0 else torch.zeros_like(parent)
                 conditions = torch.cat((one_hot, condition), 1)
                 flag_index, change_index = self.indexes(with_planes(planes, conditions))
                 flags = coder.flags(level, flag_index, mask, parent) * mask
-                merged, at = torch.zeros_like(parent), torch.zeros_like(flags, dtype=torch.bool)
-                if self.merging:
-                    tables = merge_tables(candidates, level, step, int(beside is not None))
-                    merged, at = candidates.chosen(
-                        coder.merges(level, torch.where(flags > 0, tables, -1), candidates)
-                    )
+                tables = merge_tables(candidates, level, step, int(beside is not None))
+                numbers = coder.merges(level, torch.where(flags > 0, tables, -1), candidates)
+                merged, at = candidates.chosen(numbers)
                 coded = flags * ~at
                 values = coder.changes(level, change_index, coded.expand_as(parent), expected + parent)
                 change = change + torch.where(coded > 0, values + expected, 0)

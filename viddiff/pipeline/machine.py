@@ -10,7 +10,7 @@ import cv2
 import torch
 
 from viddiff.codec import checkpoint
-from viddiff.codec.checkpoint import Codec
+from viddiff.codec.weights import Codec
 
 _MOST_WITHIN = 6
 """Processes that may share a GOP."""
@@ -66,11 +66,8 @@ def prepare_process() -> None:
 
 
 def released_weights() -> Path:
-    """Where the released weights are, or would be."""
-    try:
-        return Path(str(resources.files("viddiff.checkpoints").joinpath(checkpoint.DEFAULT)))
-    except ModuleNotFoundError:  # run from a checkout that is not installed
-        return Path(__file__).parent.parent / "checkpoints" / checkpoint.DEFAULT
+    """Where the released weights are."""
+    return Path(str(resources.files("viddiff.checkpoints").joinpath(checkpoint.DEFAULT)))
 
 
 def released_for(model_hash: bytes) -> Path:

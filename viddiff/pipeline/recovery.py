@@ -11,8 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
-from viddiff.codec.checkpoint import Codec
 from viddiff.codec.gop_decoder import GopDecoder
+from viddiff.codec.weights import Codec
 from viddiff.container.format import Chunk, KeyChunk, PredictedChunk
 from viddiff.container.gop_table import Gop, usual_step
 from viddiff.container.read_options import ReadOptions

@@ -11,8 +11,8 @@ chunk and one entropy-coded stream.
 from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO
 
-from viddiff.codec.checkpoint import Codec
 from viddiff.codec.gop_decoder import GopDecoder
+from viddiff.codec.weights import Codec
 from viddiff.container.format import Chunk, Header, KeyChunk, PredictedChunk, Writer
 from viddiff.container.reader import Reader
 from viddiff.digest import frame_digest

@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from viddiff.codec.checkpoint import Codec
+from viddiff.codec.weights import Codec
 from viddiff.config import Start
 from viddiff.container.format import Chunk, IndexEntry, KeyChunk, read_varint
 from viddiff.container.gop_table import Found, Gop

@@ -11,8 +11,8 @@ from dataclasses import fields
 import numpy as np
 from numpy.typing import NDArray
 
-from viddiff.codec.checkpoint import TableSet, parametric_tables
 from viddiff.codec.entropy import SCALE, Tables
+from viddiff.codec.weights import TableSet, parametric_tables
 from viddiff.encoder.frame_encoder import FrameSample
 from viddiff.networks.hyperprior import TABLE_CLASSES, TABLE_COUNT
 

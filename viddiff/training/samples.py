@@ -27,7 +27,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from viddiff.codec import checkpoint
-from viddiff.codec.checkpoint import Codec
+from viddiff.codec.weights import Codec
 from viddiff.config import STEP_COUNT, qp_of_step
 from viddiff.encoder.frame_encoder import FrameSample
 from viddiff.encoder.options import EncodeOptions

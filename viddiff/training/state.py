@@ -11,9 +11,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from viddiff.codec import checkpoint
-from viddiff.codec.checkpoint import Codec
 from viddiff.codec.library import Library
+from viddiff.codec.weights import Codec, codec_of, fresh
 from viddiff.config import STEP_COUNT
 from viddiff.errors import CheckpointError
 from viddiff.networks.hyperprior import TABLE_CLASSES
@@ -54,12 +53,9 @@ class TrainState:
     @classmethod
     def of(cls, start: Codec, device: str, seed: int) -> Self:
         """A run that goes on from the weights and tables of `start`; it has no optimiser yet."""
-        model, motion = checkpoint.fresh(start.model.config, seed)
-        overlap = model.compensation.overlap.clone()
+        model, motion = fresh(start.model.config, seed)
         model.load_state_dict(start.model.state_dict())
-        if not model.compensation.overlap.any():  # weights older than overlap begin with it
-            model.compensation.set_overlap(overlap)
-        motion.adopt(start.motion)
+        motion.load_state_dict(start.motion.state_dict())
         model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         motion.to(device)
         average = {n: p.detach().clone() for n, p in parameters(model, motion)}
@@ -110,12 +106,12 @@ class TrainState:
 
     def averaged(self) -> Codec:
         """The codec of the averaged weights."""
-        model, motion = checkpoint.fresh(self.model.config)
+        model, motion = fresh(self.model.config)
         with torch.no_grad():
             for name, parameter in parameters(model, motion):
                 parameter.copy_(self.average[name])
         device = next(self.model.parameters()).device
-        return checkpoint.codec_of(model.to(device), motion.to(device), self.counts.tables(), self.library)
+        return codec_of(model.to(device), motion.to(device), self.counts.tables(), self.library)
 
     def save(self, path: Path) -> None:
         """Write everything to `path`, complete or not at all."""

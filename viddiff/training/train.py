@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from viddiff.codec import checkpoint
-from viddiff.codec.checkpoint import Codec
+from viddiff.codec.weights import Codec, codec_of, untrained
 from viddiff.errors import ViddiffError
 from viddiff.training.calibration import SymbolCounts
 from viddiff.training.library_selection import choose_library
@@ -115,15 +115,15 @@ def calibrate(codec: Codec, options: TrainOptions) -> Codec:
         counts = SymbolCounts()
         for _ in range(options.calibration_clips):
             collect(rng.choice(videos), codec, rng, counts.add)
-        codec = checkpoint.codec_of(codec.model, codec.motion, counts.tables(), codec.library)
+        codec = codec_of(codec.model, codec.motion, counts.tables(), codec.library)
     return codec
 
 
 def _start(options: TrainOptions) -> Codec:
     """The weights to start from, with a library of the footage's own pictures."""
-    codec = checkpoint.untrained() if options.init is None else checkpoint.load(options.init)
+    codec = untrained() if options.init is None else checkpoint.load(options.init)
     library = choose_library(find_videos(options.data), options.library, random.Random(options.seed))
-    return checkpoint.codec_of(codec.model, codec.motion, codec.tables, library)
+    return codec_of(codec.model, codec.motion, codec.tables, library)
 
 
 def _begin(options: TrainOptions, ring: SampleRing, start: Codec) -> TrainState:

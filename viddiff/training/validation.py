@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from viddiff.codec.checkpoint import Codec
+from viddiff.codec.weights import Codec
 from viddiff.encoder.options import EncodeOptions
 from viddiff.media.video_reader import VideoReader
 from viddiff.pipeline.serial import decode, encode
