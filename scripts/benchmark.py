@@ -52,11 +52,14 @@ from viddiff import __version__
 from viddiff.codec import checkpoint
 from viddiff.codec.weights import Codec
 from viddiff.config import QUALITIES
+from viddiff.container.format import Writer
+from viddiff.encoder.gop_encoder import CodedGroup, GopEncoder
 from viddiff.encoder.options import EncodeOptions
 from viddiff.encoder.presets import PRESETS
 from viddiff.errors import ViddiffError
 from viddiff.frame import Frame
-from viddiff.pipeline import serial as codec
+from viddiff.pipeline import serial
+from viddiff.pipeline.output import Output
 
 SUFFIXES = {".mkv", ".mp4", ".mov", ".webm", ".avi", ".y4m"}
 Cache = dict[str, dict[str, Any]]
@@ -86,15 +89,16 @@ def measure_viddiff(
     coded, decoded = source.path.with_name("viddiff.vdf"), source.path.with_name("viddiff.yuv")
     reconstructed: list[str] = []
 
-    def note(frame: Frame) -> None:
-        reconstructed.append(digest(frame))
+    def note(group: CodedGroup) -> None:
+        reconstructed.extend(map(digest, group.frames))
 
     watch = Watch()
     with coded.open("wb") as out:
-        account = codec.encode(source, source.info, out, weights, options, reconstruction=note)
+        encoder = GopEncoder(weights, source.info, options)
+        account = serial.encode(source, encoder, Output(Writer(out, encoder.header)), watch=note)
     encoding, watch, times = watch.read(), Watch(), []
     with coded.open("rb") as file, decoded.open("wb") as raw:
-        for frame in codec.decode(file, weights):
+        for frame in serial.decode(file, weights):
             raw.writelines(plane.data for plane in frame.planes)
             times.append(frame.pts)
     decoding = watch.read()

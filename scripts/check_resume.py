@@ -19,7 +19,7 @@ from pathlib import Path
 
 from viddiff.cli import main
 from viddiff.container.part_file import whole_gops
-from viddiff.pipeline.machine import prepare_process
+from viddiff.pipeline.resources import prepare_process
 
 
 def start(arguments: list[str]) -> int:

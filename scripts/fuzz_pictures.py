@@ -23,15 +23,19 @@ from viddiff.container.read_options import ReadOptions
 from viddiff.container.reader import Reader
 from viddiff.container.track_chunks import pack_meta, pack_packets, pack_track
 from viddiff.container.track_file import TrackFile
-from viddiff.encoder.gop_encoder import EncodeSummary, GopEncoder
+from viddiff.encoder.gop_encoder import GopEncoder
 from viddiff.encoder.options import EncodeOptions
+from viddiff.encoder.source_picture import SourcePicture
 from viddiff.frame import Frame, VideoInfo
 from viddiff.interleave import Interleaver
 from viddiff.media.av1_stills import encode_still
 from viddiff.media.codec_parameters import file_of
 from viddiff.media.video_writer import VideoWriter
-from viddiff.pipeline.parallel import Machine
-from viddiff.pipeline.recovery import Damage, conceal, decode_gop
+from viddiff.pipeline.concealment import conceal
+from viddiff.pipeline.damage import Damage
+from viddiff.pipeline.gop_decoding import decode_gop
+from viddiff.pipeline.output import Output
+from viddiff.pipeline.resources import Resources
 from viddiff.pipeline.serial import decode_chunks, encode
 from viddiff.pipeline.streaming import decode_stream
 from viddiff.tracks import Attachment, Chapter, Extras, Track, TrackPacket
@@ -50,7 +54,7 @@ def tiny_codec() -> Codec:
 
 
 @dataclass(frozen=True)
-class TinyMachine(Machine):
+class TinyMachine(Resources):
     """Has these weights at hand, whatever file asks for them."""
 
     weights: Path | None = Path("tiny")
@@ -161,14 +165,16 @@ def noise(size: int, bit_depth: int, count: int) -> list[Frame]:
 def real(size: int, bit_depth: int, count: int, options: EncodeOptions) -> bytes:
     """A file of it."""
     frames, out = noise(size, bit_depth, count), io.BytesIO()
-    encode(frames, VideoInfo(size, size, bit_depth), out, tiny_codec(), options)
+    encoder = GopEncoder(tiny_codec(), VideoInfo(size, size, bit_depth), options)
+    encode(frames, encoder, Output(Writer(out, encoder.header)))
     return out.getvalue()
 
 
 def from_library() -> bytes:
     """One frame of it, predicted from the library."""
     codec, info, options, out = tiny_codec(), VideoInfo(16, 16), EncodeOptions(gop=1), io.BytesIO()
-    predicted = GopEncoder(codec, info, options, EncodeSummary(), None).predict_key(noise(16, 8, 1)[0], 40)
+    picture = SourcePicture(noise(16, 8, 1)[0], 8, codec.device)
+    predicted = GopEncoder(codec, info, options).predict_key(picture, 40)
     if predicted is None:
         raise AssertionError("the library has a picture of this size")
     writer = Writer(out, Header(info, codec.hash, codec.name, options.gop))

@@ -9,7 +9,7 @@ from typing import Any
 
 from anchors import ANCHORS, Point
 
-from viddiff.encoder.gop_encoder import EncodeSummary
+from viddiff.pipeline.summary import EncodeSummary
 from viddiff.training.metrics import bd_rate, psnr
 
 VIDDIFF = "viddiff"

@@ -13,12 +13,15 @@ from torch.nn import functional
 from viddiff.codec import checkpoint
 from viddiff.codec.weights import Codec, untrained
 from viddiff.config import ModelConfig
-from viddiff.encoder.gop_encoder import EncodeSummary
+from viddiff.container.format import Writer
+from viddiff.encoder.gop_encoder import GopEncoder
 from viddiff.encoder.options import EncodeOptions
 from viddiff.frame import Frame, VideoInfo
 from viddiff.networks.layers import UNIT, IntConv2d
-from viddiff.pipeline.machine import released_weights
+from viddiff.pipeline.output import Output
+from viddiff.pipeline.resources import released_weights
 from viddiff.pipeline.serial import encode
+from viddiff.pipeline.summary import EncodeSummary
 from viddiff.pixels import plane_shapes
 
 torch.set_num_threads(1)
@@ -56,7 +59,9 @@ def coded(
     height, width = frames[0].y.shape
     out, shown = io.BytesIO(), list[Frame]()
     info = VideoInfo(width, height, bit_depth)
-    summary = encode(frames, info, out, codec, options or EncodeOptions(), reconstruction=shown.append)
+    encoder = GopEncoder(codec, info, options or EncodeOptions())
+    output = Output(Writer(out, encoder.header))
+    summary = encode(frames, encoder, output, watch=lambda group: shown.extend(group.frames))
     return out.getvalue(), shown, summary
 
 

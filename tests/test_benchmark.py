@@ -15,10 +15,10 @@ import torch
 from viddiff.codec.weights import Codec, codec_of, fresh, parametric_tables
 from viddiff.config import ModelConfig
 from viddiff.encoder.frame_encoder import FrameStats
-from viddiff.encoder.gop_encoder import EncodeSummary
 from viddiff.encoder.options import EncodeOptions
 from viddiff.frame import Frame, VideoInfo
 from viddiff.media.video_writer import VideoWriter
+from viddiff.pipeline.summary import EncodeSummary
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 anchors = importlib.import_module("anchors")

@@ -21,7 +21,7 @@ from viddiff.errors import CheckpointError
 from viddiff.frame import Frame
 from viddiff.networks import strips
 from viddiff.networks.layers import ACTIVATION_MAX, EXACT_LIMIT, IntConv2d
-from viddiff.pipeline.machine import prepare_process
+from viddiff.pipeline.resources import prepare_process
 from viddiff.pipeline.serial import decode, decode_chunks
 
 

@@ -55,9 +55,9 @@ from viddiff.errors import BitstreamError, CheckpointError, LimitError, ViddiffE
 from viddiff.frame import Frame, VideoInfo
 from viddiff.media.video_reader import VideoReader
 from viddiff.media.video_writer import VideoWriter
-from viddiff.pipeline.machine import Machine
-from viddiff.pipeline.parallel import decode_video
-from viddiff.pipeline.recovery import Damage
+from viddiff.pipeline.damage import Damage
+from viddiff.pipeline.parallel_decode import decode_video
+from viddiff.pipeline.resources import Resources
 from viddiff.pipeline.serial import decode
 from viddiff.tracks import Track, TrackPacket
 
@@ -72,7 +72,7 @@ Piece = tuple[int, bytes]
 
 
 @dataclass(frozen=True)
-class Loaded(Machine):
+class Loaded(Resources):
     """Has its networks at hand, so that thousands of files need not load them."""
 
     loaded: Codec | None = None
@@ -637,13 +637,13 @@ import json, resource, sys
 from pathlib import Path
 from viddiff.access import ReadOptions
 from viddiff.errors import ViddiffError
-from viddiff.machine import Machine
-from viddiff.parallel import decode_video
+from viddiff.pipeline.resources import Resources
+from viddiff.pipeline.parallel import decode_video
 
 def outcome(path, strict):
     try:
         with open(path, "rb") as file:
-            video = decode_video(file, path, Machine(weights, workers=1), options=ReadOptions(strict))
+            video = decode_video(file, path, Resources(weights, workers=1), options=ReadOptions(strict))
             return sum(1 for _ in video.frames)
     except ViddiffError as error:
         return type(error).__name__

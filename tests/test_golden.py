@@ -9,8 +9,8 @@ import pytest
 from viddiff.codec import checkpoint
 from viddiff.codec.weights import Codec
 from viddiff.container.reader import Reader
-from viddiff.pipeline.machine import Machine, released_weights
-from viddiff.pipeline.parallel import decode_video
+from viddiff.pipeline.parallel_decode import decode_video
+from viddiff.pipeline.resources import Resources, released_weights
 from viddiff.pipeline.selftest import frames_hash
 
 FOLDER = Path(__file__).parent / "data" / "golden"
@@ -21,7 +21,7 @@ HASHES: dict[str, dict[str, str]] = json.loads(LEDGER.read_text()) if LEDGER.exi
 @pytest.mark.parametrize("name", sorted(name for name in HASHES if name.startswith("plain")))
 def test_a_file_finds_the_released_weights_that_it_was_made_with(name: str) -> None:
     with open(FOLDER / name, "rb") as file:
-        video = decode_video(file, FOLDER / name, Machine(workers=1))
+        video = decode_video(file, FOLDER / name, Resources(workers=1))
         assert len(list(video.frames)) == video.frame_count
 
 

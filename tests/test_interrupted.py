@@ -17,10 +17,11 @@ from test_cli import write
 from test_tracks import Sound, Source
 
 from viddiff.cli import main
-from viddiff.container.format import Chunk, KeyChunk, Writer
+from viddiff.container.format import KeyChunk, Writer
 from viddiff.container.read_options import ReadOptions
 from viddiff.container.reader import Reader
-from viddiff.pipeline.worker_pool import Team
+from viddiff.pipeline.output import CodedChunk
+from viddiff.pipeline.worker_pool import WorkerPool
 
 
 def run(*arguments: object) -> Result:
@@ -88,17 +89,17 @@ def test_ctrl_c_with_several_processes(
     clip: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out.vdf"
-    in_order = Team.in_order
+    in_order = WorkerPool.in_order
 
-    def interrupted(self: Team) -> Iterator[tuple[Chunk, list[bytes]] | list[str]]:
+    def interrupted(self: WorkerPool) -> Iterator[CodedChunk | list[str]]:
         keys = 0
         for piece in in_order(self):
-            keys += isinstance(piece, tuple) and isinstance(piece[0], KeyChunk)
+            keys += isinstance(piece, CodedChunk) and isinstance(piece.chunk, KeyChunk)
             if keys == 2:
                 signal.raise_signal(signal.SIGINT)
             yield piece
 
-    monkeypatch.setattr(Team, "in_order", interrupted)
+    monkeypatch.setattr(WorkerPool, "in_order", interrupted)
     options = ("--gop", 5, "--frames", 10, "--weights", weights, "--workers", 2)
     result = run("encode", clip, out, "--verify", *options)
     assert result.exit_code == 130, result.output

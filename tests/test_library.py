@@ -29,8 +29,8 @@ from viddiff.errors import BitstreamError, CheckpointError
 from viddiff.frame import Frame, VideoInfo
 from viddiff.media.av1_stills import encode_still
 from viddiff.media.video_writer import VideoWriter
-from viddiff.pipeline.machine import Machine, released_for, released_weights
-from viddiff.pipeline.parallel import decode_video
+from viddiff.pipeline.parallel_decode import decode_video
+from viddiff.pipeline.resources import Resources, released_for, released_weights
 from viddiff.pipeline.selftest import frames_hash
 from viddiff.pipeline.serial import decode
 from viddiff.training import library_selection
@@ -217,7 +217,7 @@ def test_damaged_ones_cost_their_gop_alone(learned: Codec, tmp_path: Path) -> No
     checkpoint.save(weights, learned)
     path.write_bytes(rewritten(data, lambda key: pack_key(9, 9, b"") if key == second else key))
     with open(path, "rb") as file:
-        video = decode_video(file, path, Machine(weights, "cpu", 1))
+        video = decode_video(file, path, Resources(weights, "cpu", 1))
         found, damage = list(video.frames), video.damage
     assert damage.lost == [(5, 9)]
     assert same(found[:5] + found[10:], shown[:5] + shown[10:])

@@ -24,18 +24,20 @@ from test_tracks import Sound, Source, contents
 
 from viddiff.cli import main, shared
 from viddiff.codec.weights import Codec
-from viddiff.container.format import KeyChunk
+from viddiff.container.format import KeyChunk, Writer
 from viddiff.container.read_options import ReadOptions
 from viddiff.container.reader import Reader
 from viddiff.container.track_file import TrackFile
+from viddiff.encoder.gop_encoder import CodedGroup, GopEncoder
 from viddiff.encoder.options import EncodeOptions
 from viddiff.errors import BitstreamError, VideoError
 from viddiff.frame import Frame, VideoInfo
 from viddiff.media.demuxer import Demuxer
 from viddiff.media.video_reader import VideoReader
 from viddiff.media.video_writer import VideoWriter
-from viddiff.pipeline.machine import Machine
-from viddiff.pipeline.parallel import decode_video
+from viddiff.pipeline.output import Output
+from viddiff.pipeline.parallel_decode import decode_video
+from viddiff.pipeline.resources import Resources
 from viddiff.pipeline.serial import encode
 from viddiff.pipeline.streaming import decode_stream
 
@@ -234,14 +236,11 @@ def test_latency_is_as_stated(codec: Codec, low_delay: bool) -> None:
             taken.append(number)
             yield frame
 
-    encode(
-        frames(),
-        VideoInfo(32, 32),
-        io.BytesIO(),
-        codec,
-        options,
-        reconstruction=lambda frame: late.append(len(taken) - 1 - len(late)),
-    )
+    def watch(group: CodedGroup) -> None:
+        late.extend(len(taken) - 1 - n for n in range(len(late), len(late) + len(group.frames)))
+
+    encoder = GopEncoder(codec, VideoInfo(32, 32), options)
+    encode(frames(), encoder, Output(Writer(io.BytesIO(), encoder.header)), watch=watch)
     assert max(late) == options.latency
 
 
@@ -412,7 +411,7 @@ def test_frames_leave_with_their_chunk(codec: Codec, weights: Path, low_delay: b
     for chunk in reader:
         ends += [reader.offset] * (1 if isinstance(chunk, KeyChunk) else len(chunk.pts))
     pipe = Pipe(data)
-    video, _ = decode_stream(pipe, Machine(weights))  # type: ignore[arg-type]
+    video, _ = decode_stream(pipe, Resources(weights))  # type: ignore[arg-type]
     frames = list[Frame]()
     for frame in video.frames:
         assert pipe.read_bytes == ends[len(frames)]
@@ -495,7 +494,7 @@ def test_damage_costs_what_it_costs_a_file(
     """But for what only the index tells: what is lost at the beginning, at the end or without a trace."""
     frames = [replace(frame, pts=number) for number, frame in enumerate(moving_picture(32, 32, 12))]
     damaged = damages(coded(codec, frames, options=EncodeOptions(gop=3))[0])[name]
-    machine, strict = Machine(weights, workers=1), ReadOptions(strict=True)
+    machine, strict = Resources(weights, workers=1), ReadOptions(strict=True)
     direct = decode_video(io.BytesIO(damaged), Path("x"), machine)
     expected = list(direct.frames)
     video, _ = decode_stream(Pipe(damaged), machine)  # type: ignore[arg-type]

@@ -17,9 +17,10 @@ from viddiff.container.reader import Reader
 from viddiff.encoder.options import EncodeOptions
 from viddiff.errors import BitstreamError, CheckpointError, LimitError
 from viddiff.frame import Frame
-from viddiff.pipeline.machine import Machine
-from viddiff.pipeline.parallel import DecodedVideo, decode_video
-from viddiff.pipeline.recovery import Damage
+from viddiff.pipeline.damage import Damage
+from viddiff.pipeline.decoded_video import DecodedVideo
+from viddiff.pipeline.parallel_decode import decode_video
+from viddiff.pipeline.resources import Resources
 from viddiff.pipeline.serial import decode
 
 GOP = 6
@@ -81,7 +82,7 @@ def recovered(
     path = folder / "damaged.vdf"
     path.write_bytes(data)
     with open(path, "rb") as file:
-        video: DecodedVideo = decode_video(file, path, Machine(weights, "cpu", workers), options=options)
+        video: DecodedVideo = decode_video(file, path, Resources(weights, "cpu", workers), options=options)
         return list(video.frames), video.damage
 
 

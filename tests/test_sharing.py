@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,18 +11,22 @@ import pytest
 from conftest import coded, moving_picture, same
 
 from viddiff.codec.weights import Codec
+from viddiff.container.format import Writer
 from viddiff.container.read_options import ReadOptions
 from viddiff.container.reader import Reader
-from viddiff.encoder.grouping import Group, number_jobs
+from viddiff.encoder.grouping import Group
 from viddiff.encoder.options import EncodeOptions
 from viddiff.errors import BitstreamError
 from viddiff.frame import Frame, VideoInfo
 from viddiff.media.video_reader import VideoReader
 from viddiff.media.video_writer import VideoWriter
-from viddiff.pipeline import parallel
-from viddiff.pipeline.machine import Machine
-from viddiff.pipeline.parallel import decode_video, encode_video
-from viddiff.pipeline.recovery import Damage
+from viddiff.pipeline.damage import Damage
+from viddiff.pipeline.jobs import Unit, jobs
+from viddiff.pipeline.memory import encoders_within_memory
+from viddiff.pipeline.output import Output
+from viddiff.pipeline.parallel_decode import decode_video
+from viddiff.pipeline.parallel_encode import encode_video
+from viddiff.pipeline.resources import Resources
 
 FRAMES = 20
 """A keyframe, two mini-GOPs of eight and one of three."""
@@ -43,7 +48,7 @@ def decoded(
     path = folder / "file.vdf"
     path.write_bytes(data)
     with open(path, "rb") as file:
-        video = decode_video(file, path, Machine(weights, workers=workers), options=ReadOptions(strict))
+        video = decode_video(file, path, Resources(weights, workers=workers), options=ReadOptions(strict))
         return list(video.frames), video.damage
 
 
@@ -55,7 +60,8 @@ def test_encoders_write_the_same_file(frames: list[Frame], weights: Path, tmp_pa
     for workers in (1, 2, 3):
         out = tmp_path / f"{workers}.vdf"
         with VideoReader(source) as reader, open(out, "wb") as file:
-            summary = encode_video(reader, file, Machine(weights, workers=workers), EncodeOptions(gop=14))
+            resources, options = Resources(weights, workers=workers), EncodeOptions(gop=14)
+            summary = encode_video(reader, resources, options, lambda header: Output(Writer(file, header)))
         assert (summary.frames, summary.keyframes) == (FRAMES, 2)
         files.append(out.read_bytes())
     assert files[0] == files[1] == files[2]
@@ -98,19 +104,31 @@ def _outcome(data: bytes, weights: Path, folder: Path, workers: int) -> tuple[li
 
 def test_jobs_are_mini_gops_with_the_keyframes_before_them() -> None:
     groups = [Group(kind == "k", []) for kind in "kmmkkmk"]
-    assert [(job, last) for job, last, _ in number_jobs(groups, True)] == [
-        *((0, False), (0, True), (1, True)),
-        *((2, False), (2, False), (2, True), (3, True)),
-    ]
-    assert [(job, last) for job, last, _ in number_jobs(groups, False)] == [
-        *((0, False), (0, False), (0, True)),
-        *((1, True), (2, False), (2, True), (3, True)),
-    ]
+
+    def shared_by(unit: Unit) -> list[str]:
+        return ["".join("k" if g.key else "m" for g in job) for _, job in jobs(groups, unit)]
+
+    assert shared_by(Unit.MINI_GOP) == ["km", "m", "kkm", "k"]
+    assert shared_by(Unit.GOP) == ["kmm", "k", "km", "k"]
+
+
+def test_a_job_is_begun_as_soon_as_its_first_group_is_there() -> None:
+    taken = list[bool]()
+
+    def groups() -> Iterator[Group]:
+        for kind in "kmk":
+            taken.append(kind == "k")
+            yield Group(kind == "k", [])
+
+    for _, job in jobs(groups(), Unit.GOP):
+        before = len(taken)
+        for number, _ in enumerate(job):
+            assert len(taken) == before + number
 
 
 def test_large_pictures_are_not_encoded_in_more_processes_than_fit_the_memory() -> None:
     def most(width: int, height: int) -> int:
-        return parallel.encoders_within_memory(VideoInfo(width, height))
+        return encoders_within_memory(VideoInfo(width, height))
 
     assert [most(3840, 2160), most(1920, 1080)] == [1, 2]
     assert most(640, 360) > most(1280, 720) > 2

@@ -18,12 +18,12 @@ from viddiff.container.format import Chunk, KeyChunk, Writer
 from viddiff.container.part_file import PartFile
 from viddiff.container.sealing import SealedWriter
 from viddiff.digest import GopDigest, frame_digest
-from viddiff.encoder.gop_encoder import EncodeSummary
 from viddiff.encoder.options import EncodeOptions
 from viddiff.errors import VerificationError, ViddiffError
 from viddiff.frame import Frame
-from viddiff.pipeline import serial as pipeline
-from viddiff.pipeline.machine import Machine
+from viddiff.pipeline import output as pipeline
+from viddiff.pipeline.resources import Resources
+from viddiff.pipeline.summary import EncodeSummary
 from viddiff.pipeline.verify import verify
 
 FRAMES = 7
@@ -210,15 +210,15 @@ def test_help() -> None:
 
 
 @pytest.fixture
-def sound(codec: Codec, weights: Path, tmp_path: Path) -> tuple[Path, EncodeSummary, Machine]:
+def sound(codec: Codec, weights: Path, tmp_path: Path) -> tuple[Path, EncodeSummary, Resources]:
     """A file of two GOPs, of 10 bits, with its summary and what decodes it."""
     data, _, summary = coded(codec, moving_picture(48, 32, 7, 10), 10, EncodeOptions(gop=5))
     path = tmp_path / "a.vdf"
     path.write_bytes(data)
-    return path, summary, Machine(weights, workers=1)
+    return path, summary, Resources(weights, workers=1)
 
 
-def test_one_digest_a_gop(sound: tuple[Path, EncodeSummary, Machine]) -> None:
+def test_one_digest_a_gop(sound: tuple[Path, EncodeSummary, Resources]) -> None:
     path, summary, machine = sound
     assert [gop.frames for gop in summary.gops] == [5, 2]
     counts: list[int] = []
@@ -237,7 +237,7 @@ def test_one_digest_a_gop(sound: tuple[Path, EncodeSummary, Machine]) -> None:
     ],
 )
 def test_other_digests(
-    sound: tuple[Path, EncodeSummary, Machine], change: Callable[[list[GopDigest]], list[GopDigest]]
+    sound: tuple[Path, EncodeSummary, Resources], change: Callable[[list[GopDigest]], list[GopDigest]]
 ) -> None:
     path, summary, machine = sound
     with pytest.raises(VerificationError):

@@ -101,13 +101,13 @@ def decode_command(
     from viddiff.interleave import Interleaver
     from viddiff.media.filters import Changes, change_frames
     from viddiff.media.video_writer import VideoWriter
-    from viddiff.pipeline.machine import Machine
     from viddiff.pipeline.output import uninterrupted
-    from viddiff.pipeline.parallel import decode_video
+    from viddiff.pipeline.parallel_decode import decode_video
+    from viddiff.pipeline.resources import Resources
     from viddiff.pipeline.streaming import Follower, decode_stream
 
     started = time.monotonic()
-    machine = Machine(weights, shared.pick_device(device), workers)
+    resources = Resources(weights, shared.pick_device(device), workers)
     limits, interrupted = shared.limits_of(max_pixels, max_frames), False
     with contextlib.ExitStack() as stack:
         others: TrackFile
@@ -119,11 +119,11 @@ def decode_command(
                 else shared.stream_in(source, key_file, passphrase_file, strict)
             )
             file = stack.enter_context(opened)
-            video, others = decode_stream(file, machine, start, frames, options)
+            video, others = decode_stream(file, resources, start, frames, options)
         else:
             options = ReadOptions(strict, limits, shared.file_key(source, key_file, passphrase_file))
             file, again = (stack.enter_context(options.open(source)) for _ in range(2))
-            video = decode_video(file, source, machine, start, frames, options)
+            video = decode_video(file, source, resources, start, frames, options)
             others = TrackFile(again, None if strict else lambda fault: None, options.limits, start)
         changes = Changes(fps, scale)
         info = changes.of(replace(video.info, frame_count=video.frame_count))

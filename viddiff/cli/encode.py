@@ -16,7 +16,7 @@ from viddiff.encoder.presets import PRESETS
 from viddiff.errors import ViddiffError
 
 if TYPE_CHECKING:
-    from viddiff.container.format import Chunk
+    from viddiff.container.format import Chunk, Header
 
 
 def _audio(context: click.Context, option: click.Parameter, value: str) -> str:
@@ -196,11 +196,12 @@ def encode_command(
     from viddiff.media.filters import Changes
     from viddiff.media.track_reader import TrackReader
     from viddiff.media.video_reader import VideoReader
-    from viddiff.pipeline.machine import Machine
-    from viddiff.pipeline.parallel import encode_video
+    from viddiff.pipeline.output import Output
+    from viddiff.pipeline.parallel_encode import encode_video
+    from viddiff.pipeline.resources import Resources
 
     options = EncodeOptions(quality, gop, low_delay, entropy, preset)
-    machine = Machine(weights, shared.pick_device(device), workers)
+    resources = Resources(weights, shared.pick_device(device), workers)
     changes = Changes(fps, scale)
 
     def check(written: Path) -> None:
@@ -210,7 +211,7 @@ def encode_command(
         key = None if secret is None else shared.key_of(written, secret)
         objects = shared.objects(as_json, stdout)
         with Progress("verify", summary.frames, quiet, objects=objects) as progress:
-            verify_file(written, summary.gops, machine, key, progress.update)
+            verify_file(written, summary.gops, resources, key, progress.update)
 
     with (
         Demuxer(source, input_format, input_options) as demuxer,
@@ -241,15 +242,12 @@ def encode_command(
         started = time.monotonic()
         objects = shared.objects(as_json, stdout)
         with Progress("encode", info.frame_count, quiet, objects=objects) as progress:
-            summary = encode_video(
-                reader,
-                out,
-                machine,
-                options,
-                lambda s: progress.update(s.frames, s.size_bytes),
-                lambda file, header: InterleavingWriter(file, header, interleaver, count),
-                done,
-            )
+
+            def open_output(header: "Header") -> Output:
+                writer = InterleavingWriter(out, header, interleaver, count)
+                return Output(writer, lambda s: progress.update(s.frames, s.size_bytes))
+
+            summary = encode_video(reader, resources, options, open_output, done)
         if not summary.frames:
             raise ViddiffError(f"{source} has no frame {start_text(start)}")
         seconds = time.monotonic() - started

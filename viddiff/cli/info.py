@@ -168,7 +168,7 @@ def _display(display: "Display") -> dict[str, Any]:
 def describe_model(weights: Path | None) -> dict[str, Any]:
     """Name, hash, size and cost of weights."""
     from viddiff.codec import checkpoint
-    from viddiff.pipeline.machine import released_weights
+    from viddiff.pipeline.resources import released_weights
 
     path = weights or released_weights()
     codec = checkpoint.load(path)

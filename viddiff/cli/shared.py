@@ -316,7 +316,7 @@ def pick_device(name: str) -> str:
 def prepare_processes(workers: int | None) -> None:
     """Begin to load what other processes will need, before this one loads it."""
     if workers != 1 and (os.cpu_count() or 1) > 1:
-        prepare("viddiff.pipeline.parallel")
+        prepare("viddiff.pipeline.parallel_encode", "viddiff.pipeline.parallel_decode")
 
 
 def print_json(values: dict[str, Any], err: bool = False) -> None:

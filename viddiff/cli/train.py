@@ -114,7 +114,7 @@ def train_command(
     if not data.is_dir():
         raise click.ClickException(f"{data} is not a folder")
 
-    from viddiff.pipeline.machine import prepare_process, released_weights
+    from viddiff.pipeline.resources import prepare_process, released_weights
     from viddiff.plots import new_figure
     from viddiff.training.train import TrainOptions, train
 

@@ -18,7 +18,6 @@ from viddiff.encoder.presets import SearchEffort
 from viddiff.encoder.residual_cost import residual_bits, spectra
 from viddiff.networks.motion_context import Floats, merge_candidates
 from viddiff.networks.motion_prior import LEVEL_FACTORS, coarse, first_step
-from viddiff.networks.planes import Planes
 from viddiff.networks.warp import BLOCK, LUMA_TAPS
 
 MERGE_BITS = (3.0, 4.0, 4.5, 6.0)
@@ -27,11 +26,6 @@ level of the quadtree."""
 _REFINEMENT = (2, 1)
 """Distances at which vectors are tried around a guess, the first but for 8x8 blocks."""
 _NOBODY = np.zeros((0, 0, BLOCK, BLOCK), np.float32)
-
-
-def luma8(planes: Planes) -> NDArray[np.uint8]:
-    """Luma (H, W) of one frame's planes as the search sees it, in 8 bits."""
-    return (planes[0][0] * 0.25).round().clamp(0, 255).cpu().numpy().astype(np.uint8)
 
 
 @dataclass(frozen=True)

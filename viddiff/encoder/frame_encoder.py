@@ -4,7 +4,6 @@ Everything that decides is here, everything that decoding depends on comes from 
 reconstruction is the decoder's.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from dataclasses import fields as fields_of
 from typing import Any
@@ -89,6 +88,30 @@ class FrameSample:
     """Conditions (1, CONDITIONS) of the motion prior for either field."""
     symbols: list[CodedSymbols]
     """All that was entropy coded."""
+
+
+@dataclass(frozen=True)
+class FrameTarget:
+    """A frame that is to be predicted, and what from."""
+
+    plan: FramePlan
+    references: tuple[Reference, Reference]
+    planes: Planes
+    """What the frame shows."""
+    step: int
+    """Index of the quantisation step."""
+    bit_depth: int
+
+
+@dataclass(frozen=True)
+class CodedFrame:
+    """What came of a frame."""
+
+    reference: Reference
+    """The decoder's reconstruction, bit for bit."""
+    stats: FrameStats
+    sample: FrameSample | None
+    """If it was asked for."""
 
 
 class _Ledger:
@@ -220,9 +243,7 @@ class _Attempt:
     """One way to code a frame."""
 
     stream: SymbolEncoder
-    reference: Reference
-    stats: FrameStats
-    sample: FrameSample | None
+    coded: CodedFrame
     cost: float
     """Bits, and squared error in bits."""
 
@@ -230,53 +251,32 @@ class _Attempt:
 @torch.inference_mode()
 def encode_frame(
     codec: Codec,
-    plan: FramePlan,
-    references: tuple[Reference, Reference],
-    planes: Planes,
-    step: int,
+    target: FrameTarget,
     motion: list[tuple[FoundField, FoundField]],
     stream: SymbolEncoder,
-    bit_depth: int,
     effort: Effort,
-    collect: Callable[[FrameSample], None] | None = None,
-) -> tuple[Reference, FrameStats]:
-    """Encode one frame into the mini-GOP's stream with the best of `motion`; the reference returned is the
-    decoder's, bit for bit."""
+    sampled: bool = False,
+) -> CodedFrame:
+    """Encode one frame into the mini-GOP's stream with the best of `motion`; sampled: whether to keep what
+    training needs."""
     attempts = (
-        _attempt(
-            codec,
-            plan,
-            references,
-            planes,
-            step,
-            fields,
-            stream.another(),
-            bit_depth,
-            effort.try_hyper,
-            collect is not None,
-        )
-        for fields in motion
+        _attempt(codec, target, fields, stream.another(), effort.try_hyper, sampled) for fields in motion
     )
     best = min(attempts, key=lambda attempt: attempt.cost)
     stream.append(best.stream)
-    if collect is not None and best.sample is not None:
-        collect(best.sample)
-    return best.reference, best.stats
+    return best.coded
 
 
 def _attempt(
     codec: Codec,
-    plan: FramePlan,
-    references: tuple[Reference, Reference],
-    planes: Planes,
-    step: int,
+    target: FrameTarget,
     fields: tuple[FoundField, FoundField],
     stream: SymbolEncoder,
-    bit_depth: int,
     try_hyper: bool,
     sampled: bool,
 ) -> _Attempt:
-    """Encode one frame with the motion that was found; sampled: whether to keep what training needs."""
+    """Encode one frame with the motion that was found."""
+    plan, references, planes, step = target.plan, target.references, target.planes, target.step
     lmbda, device = lmbda_of_step(step), planes[0].device
     both = (fields[0].vectors, fields[1].vectors)
     coded_modes: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
@@ -323,7 +323,7 @@ def _attempt(
         ledger.put("z", *coded.z)
     for step_symbols in coded.y:
         ledger.put("y", *step_symbols)
-    reference = finish(codec, plan, coded.y_hat, prediction, both, bit_depth)
+    reference = finish(codec, plan, coded.y_hat, prediction, both, target.bit_depth)
     sample = None
     if symbols is not None and pictures is not None:
         trees = [[level[0].cpu().numpy().astype(np.int64) for level in field.levels] for field in fields]
@@ -348,7 +348,7 @@ def _attempt(
         float(((reference.planes[0] - planes[0]) ** 2).mean()) / 16,
     )
     cost = stats.bits + squared_error(reference.planes, planes) / lmbda
-    return _Attempt(stream, reference, stats, sample, cost)
+    return _Attempt(stream, CodedFrame(reference, stats, sample), cost)
 
 
 def squared_error(a: Planes, b: Planes) -> float:

@@ -1,8 +1,6 @@
 """The encoder's decisions: qualities by level, and how each mini-GOP's anchor is coded."""
 
-from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from viddiff.codec.coding_order import FramePlan, plan
 from viddiff.codec.entropy import SymbolEncoder
@@ -11,19 +9,26 @@ from viddiff.codec.payloads import pack_key, pack_mini_gop
 from viddiff.codec.reference import Reference
 from viddiff.codec.weights import Codec
 from viddiff.config import LEVELS, lmbda_of_step, qp_of_step, step_of_quality
-from viddiff.container.format import KeyChunk, PredictedChunk
-from viddiff.digest import GopDigest
-from viddiff.encoder.field_search import SearchReference, luma8
-from viddiff.encoder.frame_encoder import FrameSample, FrameStats, encode_frame, squared_error
+from viddiff.container.format import Chunk, Header, KeyChunk, PredictedChunk
+from viddiff.encoder.field_search import SearchReference
+from viddiff.encoder.frame_encoder import (
+    CodedFrame,
+    FrameSample,
+    FrameStats,
+    FrameTarget,
+    encode_frame,
+    squared_error,
+)
 from viddiff.encoder.grouping import Group
 from viddiff.encoder.library_choice import closest_pair, second_reference
 from viddiff.encoder.lookahead import persistence
 from viddiff.encoder.motion_search import search_motion
 from viddiff.encoder.options import EncodeOptions
+from viddiff.encoder.source_picture import SourcePicture, luma8
 from viddiff.encoder.temporal_filter import temporally_filtered
 from viddiff.frame import Frame, VideoInfo
 from viddiff.media.av1_stills import decode_still, encode_still
-from viddiff.networks.planes import Planes, frame_of, planes_of
+from viddiff.networks.planes import Planes, frame_of
 
 LEVEL_OFFSETS = (0.0, 2.5, 4.0, 5.5)
 """QP added on each level of the hierarchy: frames that others lean on are worth more."""
@@ -44,74 +49,51 @@ STILL_SHARE = 0.5
 """An anchor is tried as a still if, predicted, it costs this share of the GOP's keyframe."""
 
 
-@dataclass
-class LevelTotals:
-    """Sums over the predicted frames of one level of the hierarchy; the fields are those of `FrameStats`."""
+@dataclass(frozen=True)
+class CodedGroup:
+    """A chunk, and what came of its frames."""
 
-    frames: int = 0
-    bits_motion: float = 0.0
-    bits_z: float = 0.0
-    bits_y: float = 0.0
-    bits_still: float = 0.0
-    prediction_mse: float = 0.0
-    mse: float = 0.0
-
-    @property
-    def bits(self) -> float:
-        """All bits of the frames."""
-        return self.bits_motion + self.bits_z + self.bits_y + self.bits_still
-
-    def add(self, stats: FrameStats) -> None:
-        """Count a frame."""
-        self.frames += 1
-        self.bits_motion += stats.bits_motion
-        self.bits_z += stats.bits_z
-        self.bits_y += stats.bits_y
-        self.bits_still += stats.bits_still
-        self.prediction_mse += stats.prediction_mse
-        self.mse += stats.mse
-
-
-@dataclass
-class EncodeSummary:
-    """What came of an encode. Its size does not grow with the frames, but for the digest of each GOP."""
-
-    frames: int = 0
-    keyframes: int = 0
-    size_bytes: int = 0
-    key_bytes: int = 0
-    levels: dict[int, LevelTotals] = field(default_factory=lambda: defaultdict(LevelTotals))
-    """What the predicted frames cost, by level. Only of frames that were coded in this process."""
-    interrupted: bool = False
-    """Whether the user ended it before the video did."""
-    gops: list[GopDigest] = field(default_factory=list)
-    """Digests of the reconstruction, but for GOPs that an earlier run coded."""
+    chunk: Chunk
+    frames: list[Frame]
+    """The decoder's reconstruction, in display order."""
+    stats: list[FrameStats]
+    """Of predicted frames, in coding order."""
+    samples: list[FrameSample]
+    """The same for training, if they were asked for."""
 
 
 class GopEncoder:
     """Encodes groups in order, keeping the references of the GOP under way."""
 
-    def __init__(
-        self,
-        codec: Codec,
-        info: VideoInfo,
-        options: EncodeOptions,
-        summary: EncodeSummary,
-        collect: Callable[[FrameSample], None] | None,
-    ) -> None:
+    def __init__(self, codec: Codec, info: VideoInfo, options: EncodeOptions, sampled: bool = False) -> None:
+        """sampled: whether groups come with what training needs of their frames."""
         self.codec, self.info, self.options = codec, info, options
-        self.summary, self.collect = summary, collect
+        self.sampled = sampled
+        self._stats: list[FrameStats] = []
+        self._samples: list[FrameSample] = []
         self.state: dict[int, Reference] = {}
         self.searched: dict[int, SearchReference] = {}
         self.key_bytes = 0
         self.key_known = False
         """Whether the GOP's keyframe is predicted from the library; if not, that shows something else."""
 
-    def encode(self, group: Group) -> list[tuple[KeyChunk | PredictedChunk, list[Frame]]]:
-        """The group's chunks, each with its reconstruction in display order."""
+    @property
+    def header(self) -> Header:
+        """What the file begins with."""
+        options = self.options
+        return Header(
+            self.info, self.codec.hash, self.codec.name, options.gop, options.entropy, options.low_delay
+        )
+
+    def encode(self, group: Group) -> CodedGroup:
+        """Code the next group."""
+        self._stats, self._samples = [], []
+        chunk: Chunk
         if group.key:
-            return [self._key(group.frames[0], group.following)]
-        return [self._mini_gop(group.frames)]
+            chunk, decoded = self._key(group.frames[0], group.following)
+        else:
+            chunk, decoded = self._mini_gop(group.frames)
+        return CodedGroup(chunk, decoded, self._stats, self._samples)
 
     def _key(self, frame: Frame, following: list[Frame]) -> tuple[KeyChunk, list[Frame]]:
         self.state, self.searched = {}, {}
@@ -125,14 +107,14 @@ class GopEncoder:
             )
         payload, decoded = self._still(frame, offset)
         self.key_bytes = len(payload)
-        planes = planes_of(decoded, self.info.bit_depth, self.codec.device)
-        predicted = self.predict_key(frame, step_of_quality(self.options.quality, offset + LIBRARY_OFFSET))
+        planes, target = self._picture(decoded).planes, self._picture(frame)
+        predicted = self.predict_key(target, step_of_quality(self.options.quality, offset + LIBRARY_OFFSET))
         self.key_known = False
         if predicted is not None:
-            target = planes_of(frame, self.info.bit_depth, self.codec.device)
             lmbda = lmbda_of_step(step_of_quality(self.options.quality, offset))
             still, known = (
-                8 * len(p) + squared_error(x, target) / lmbda for p, x in ((payload, planes), predicted)
+                8 * len(p) + squared_error(x, target.planes) / lmbda
+                for p, x in ((payload, planes), predicted)
             )
             self.key_known = known < still
             if self.key_known:
@@ -140,18 +122,18 @@ class GopEncoder:
         self.state = {0: Reference(0, planes)}
         return KeyChunk(frame.pts, payload), [self._shown(0, frame)]
 
-    def predict_key(self, frame: Frame, step: int) -> tuple[bytes, Planes] | None:
+    def predict_key(self, picture: SourcePicture, step: int) -> tuple[bytes, Planes] | None:
         """A keyframe predicted from the library: payload and reconstruction. None if no picture serves."""
         library, info = self.codec.library, self.info
-        pair = closest_pair(library, frame, info, lmbda_of_step(step))
+        pair = closest_pair(library, picture.frame, info, lmbda_of_step(step))
         if pair is None:
             return None
         first, second = (
             library.reference(number, KEY_PLAN.first, info, self.codec.device) for number in pair
         )
         stream = self._new_stream()
-        coded, _ = self._code(KEY_PLAN, (first, second), frame, step, stream)
-        return pack_key(*pair, stream.finish()), coded.planes
+        coded = self._code(KEY_PLAN, (first, second), picture, step, stream)
+        return pack_key(*pair, stream.finish()), coded.reference.planes
 
     def _still(self, frame: Frame, offset: float) -> tuple[bytes, Frame]:
         info = self.info
@@ -161,22 +143,23 @@ class GopEncoder:
 
     def follow(self, group: Group) -> None:
         """Code no more of the group than later ones need: a keyframe, or the anchor of a mini-GOP."""
+        self._stats, self._samples = [], []
         if group.key:
             self._key(group.frames[0], group.following)
         else:
             previous = max(self.state)
             anchor = self._plan(previous, group.frames)[0]
-            self._anchor(anchor, group.frames[anchor.time - previous - 1])
+            self._anchor(anchor, self._picture(group.frames[anchor.time - previous - 1]))
             self._forget()
 
     def _mini_gop(self, frames: list[Frame]) -> tuple[PredictedChunk, list[Frame]]:
         previous = max(self.state)
         anchor, *others = self._plan(previous, frames)
-        stream, head, still = self._anchor(anchor, frames[anchor.time - previous - 1])
+        stream, head, still = self._anchor(anchor, self._picture(frames[anchor.time - previous - 1]))
         shown = {anchor.time: self._shown(anchor.time, frames[anchor.time - previous - 1])}
         for item in others:
             frame = frames[item.time - previous - 1]
-            self._count(self._predict(item, frame, stream))
+            self._stats.append(self._predict(item, self._picture(frame), stream))
             shown[item.time] = self._shown(item.time, frame)
             if item.level == LEVELS - 1:  # nothing refers to it, and large pictures take much memory
                 del self.state[item.time]
@@ -198,26 +181,28 @@ class GopEncoder:
         self.state = {time: r for time, r in self.state.items() if time == 0 or time >= last - 1}
         self.searched = {time: s for time, s in self.searched.items() if time in self.state}
 
-    def _anchor(self, item: FramePlan, frame: Frame) -> tuple[SymbolEncoder, bytes, bytes]:
+    def _picture(self, frame: Frame) -> SourcePicture:
+        return SourcePicture(frame, self.info.bit_depth, self.codec.device)
+
+    def _anchor(self, item: FramePlan, picture: SourcePicture) -> tuple[SymbolEncoder, bytes, bytes]:
         """Code the first frame of a mini-GOP by prediction, or as a still where that is worth less in rate
         and distortion. The stream so far, what the payload begins with (see `library`), and the still."""
         stream = self._new_stream()
-        head, second = self._second(item, frame)
-        stats = self._predict(item, frame, stream, second)
+        head, second = self._second(item, picture.frame)
+        stats = self._predict(item, picture, stream, second)
         if self.options.low_delay or stats.bits < STILL_SHARE * 8 * self.key_bytes:
-            self._count(stats)
+            self._stats.append(stats)
             return stream, head, b""
-        lmbda = lmbda_of_step(stats.step)
-        target = planes_of(frame, self.info.bit_depth, self.codec.device)
+        lmbda, target = lmbda_of_step(stats.step), picture.planes
         predicted = squared_error(self.state[item.time].planes, target) / lmbda + stats.bits
-        payload, decoded = self._still(frame, STILL_OFFSET)
-        planes = planes_of(decoded, self.info.bit_depth, self.codec.device)
+        payload, decoded = self._still(picture.frame, STILL_OFFSET)
+        planes = self._picture(decoded).planes
         if squared_error(planes, target) / lmbda + 8 * len(payload) >= predicted:
-            self._count(stats)
+            self._stats.append(stats)
             return stream, head, b""
         self.state[item.time] = Reference(item.time, planes)
         self.searched.pop(item.time, None)
-        self._count(stats.as_still(len(payload), float(((planes[0] - target[0]) ** 2).mean()) / 16))
+        self._stats.append(stats.as_still(len(payload), float(((planes[0] - target[0]) ** 2).mean()) / 16))
         return self._new_stream(), bytes(len(head)), payload
 
     def _second(self, item: FramePlan, frame: Frame) -> tuple[bytes, Reference | None]:
@@ -238,50 +223,37 @@ class GopEncoder:
         return SymbolEncoder(self.options.entropy)  # type: ignore[arg-type]
 
     def _predict(
-        self, item: FramePlan, frame: Frame, stream: SymbolEncoder, second: Reference | None = None
+        self,
+        item: FramePlan,
+        picture: SourcePicture,
+        stream: SymbolEncoder,
+        second: Reference | None = None,
     ) -> FrameStats:
         """Code a frame; second: in place of its second reference."""
         references = self.state[item.first], second or self.state[item.second]
-        self.state[item.time], stats = self._code(item, references, frame, self._step(item), stream)
-        return stats
+        coded = self._code(item, references, picture, self._step(item), stream)
+        self.state[item.time] = coded.reference
+        return coded.stats
 
     def _code(
         self,
         item: FramePlan,
         references: tuple[Reference, Reference],
-        frame: Frame,
+        picture: SourcePicture,
         step: int,
         stream: SymbolEncoder,
-    ) -> tuple[Reference, FrameStats]:
+    ) -> CodedFrame:
         """Search motion in two references, and code a frame with it."""
-        planes = planes_of(frame, self.info.bit_depth, self.codec.device)
         effort = self.options.effort
-        motion = search_motion(
-            self.codec,
-            item,
-            references,
-            (self._searched(references[0]), self._searched(references[1])),
-            luma8(planes),
-            effort,
-            lmbda_of_step(step),
-        )
+        searched = self._searched(references[0]), self._searched(references[1])
+        motion = search_motion(picture.luma8, item, references, searched, effort, lmbda_of_step(step))
         while sum(known.phases.nbytes for known in self.searched.values()) > _SEARCHED_BYTES:
             del self.searched[next(iter(self.searched))]
-        return encode_frame(
-            self.codec,
-            item,
-            references,
-            planes,
-            step,
-            motion,
-            stream,
-            self.info.bit_depth,
-            effort,
-            self.collect,
-        )
-
-    def _count(self, stats: FrameStats) -> None:
-        self.summary.levels[stats.level].add(stats)
+        target = FrameTarget(item, references, picture.planes, step, self.info.bit_depth)
+        coded = encode_frame(self.codec, target, motion, stream, effort, self.sampled)
+        if coded.sample is not None:
+            self._samples.append(coded.sample)
+        return coded
 
     def _step(self, item: FramePlan) -> int:
         offsets = LOW_DELAY_OFFSETS if self.options.low_delay else LEVEL_OFFSETS

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,17 +71,3 @@ def after_gops(groups: Iterable[Group], gops: int) -> Iterator[Group]:
         met += group.key
         if met > gops:
             yield group
-
-
-def number_jobs(groups: Iterable[Group], within: bool) -> Iterator[tuple[int, bool, Group]]:
-    """Number what processes share out: GOPs, or `within` them mini-GOPs, each with the keyframe before it.
-
-    Gives each group with the number of its job and whether it is the last of it.
-    """
-    number, group = 0, None
-    for following in chain(groups, (None,)):
-        if group is not None:
-            last = following is None or (not group.key if within else following.key)
-            yield number, last, group
-            number += last
-        group = following

@@ -11,7 +11,6 @@ from torch import Tensor
 from viddiff.codec.coding_order import FramePlan
 from viddiff.codec.motion_templates import KINDS, other_templates, template
 from viddiff.codec.reference import Reference
-from viddiff.codec.weights import Codec
 from viddiff.encoder import field_search
 from viddiff.encoder.block_search import Field
 from viddiff.encoder.presets import Effort
@@ -47,20 +46,19 @@ class FoundField:
 
 @torch.inference_mode()
 def search_motion(
-    codec: Codec,
+    target: NDArray[np.uint8],
     plan: FramePlan,
     references: tuple[Reference, Reference],
     searched: tuple[field_search.SearchReference, field_search.SearchReference],
-    target: NDArray[np.uint8],
     effort: Effort,
     lmbda: float,
 ) -> list[tuple[FoundField, FoundField]]:
     """Both fields of a frame with the luma `target` (H, W), for each of the effort's prices of motion.
 
-    lmbda: squared error that is worth a bit of anything but motion.
+    searched: the luma of `references`; lmbda: squared error that is worth a bit of anything but motion.
     """
     first, second = (field_search.FieldSearch(target, s, effort.search) for s in searched)
-    seek = _MotionSearch(codec, plan, references, searched, (first, second))
+    seek = _MotionSearch(plan, references, searched, (first, second))
     return [seek(effort.search.rounds, price * lmbda) for price in effort.motion_prices]
 
 
@@ -69,13 +67,12 @@ class _MotionSearch:
 
     def __init__(
         self,
-        codec: Codec,
         plan: FramePlan,
         references: tuple[Reference, Reference],
         searched: tuple[field_search.SearchReference, field_search.SearchReference],
         searches: tuple[field_search.FieldSearch, field_search.FieldSearch],
     ) -> None:
-        self.codec, self.plan, self.references = codec, plan, references
+        self.plan, self.references = plan, references
         self.searched, self.searches = searched, searches
 
     def __call__(self, rounds: int, lmbda: float) -> tuple[FoundField, FoundField]:

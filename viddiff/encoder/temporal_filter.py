@@ -17,8 +17,9 @@ from torch.nn import functional
 
 from viddiff.codec.weights import Codec
 from viddiff.config import lmbda_of_step, qp_of_step
-from viddiff.encoder.field_search import FieldSearch, SearchReference, luma8
+from viddiff.encoder.field_search import FieldSearch, SearchReference
 from viddiff.encoder.presets import SearchEffort
+from viddiff.encoder.source_picture import luma8
 from viddiff.frame import Frame, VideoInfo
 from viddiff.networks.planes import Planes, frame_of, planes_of
 

@@ -1,33 +1,53 @@
-"""Where an encoder's chunks go: into the file, into the totals, and to whoever watches."""
+"""Where coded groups go: into the file, into the totals, and to whoever watches."""
 
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Self
 
 from viddiff.container.format import Chunk, KeyChunk, Writer
-from viddiff.digest import GopDigest
-from viddiff.encoder.gop_encoder import EncodeSummary
+from viddiff.digest import GopDigest, frame_digest
+from viddiff.encoder.frame_encoder import FrameStats
+from viddiff.encoder.gop_encoder import CodedGroup
+from viddiff.pipeline.summary import EncodeSummary
 
 Observer = Callable[[EncodeSummary], None]
 """Called after every chunk."""
 
 
+@dataclass(frozen=True)
+class CodedChunk:
+    """A coded group without its pictures, which is what a process hands over."""
+
+    chunk: Chunk
+    digests: tuple[bytes, ...] = ()
+    """Of the frames that it decodes to, in display order."""
+    stats: tuple[FrameStats, ...] = ()
+
+    @classmethod
+    def of(cls, group: CodedGroup) -> Self:
+        """Keep digests of the group's frames."""
+        return cls(group.chunk, tuple(map(frame_digest, group.frames)), tuple(group.stats))
+
+
 class Output:
     """Writes chunks and counts them."""
 
-    def __init__(self, writer: Writer, summary: EncodeSummary, progress: Observer | None = None) -> None:
-        self._writer, self.summary, self._progress = writer, summary, progress
+    def __init__(self, writer: Writer, progress: Observer | None = None) -> None:
+        self._writer, self._progress = writer, progress
+        self.summary = EncodeSummary()
 
     def repeat(self, done: Iterable[Chunk]) -> int:
         """Take the chunks of an earlier run, which are whole GOPs; the number of these."""
         for chunk in done:
-            self._write(chunk, ())
+            self._write(CodedChunk(chunk))
         return self.summary.keyframes
 
-    def take(self, chunk: Chunk, digests: Sequence[bytes]) -> None:
-        """Take the next chunk and the digests of the frames that it decodes to, in display order."""
-        self._write(chunk, digests)
+    def take(self, coded: CodedChunk) -> None:
+        """Take the next chunk."""
+        self._write(coded)
         if self._progress is not None:
             self._progress(self.summary)
 
@@ -49,23 +69,26 @@ class Output:
         self.summary.size_bytes = self._writer.size_bytes
         return self.summary
 
-    def _write(self, chunk: Chunk, digests: Sequence[bytes]) -> None:
+    def _write(self, coded: CodedChunk) -> None:
         with uninterrupted():
-            self._writer.write(chunk)
-            self._count(chunk, digests)
+            self._writer.write(coded.chunk)
+            self.summary.size_bytes = self._writer.size_bytes
+            self._count(coded)
 
-    def _count(self, chunk: Chunk, digests: Sequence[bytes]) -> None:
-        if digests and isinstance(chunk, KeyChunk):
-            self.summary.gops.append(GopDigest())
-        for digest in digests:
-            self.summary.gops[-1].add(digest)
+    def _count(self, coded: CodedChunk) -> None:
+        chunk, summary = coded.chunk, self.summary
         if isinstance(chunk, KeyChunk):
-            self.summary.frames += 1
-            self.summary.keyframes += 1
-            self.summary.key_bytes += len(chunk.payload)
+            summary.frames += 1
+            summary.keyframes += 1
+            summary.key_bytes += len(chunk.payload)
+            if coded.digests:
+                summary.gops.append(GopDigest())
         else:
-            self.summary.frames += len(chunk.pts)
-        self.summary.size_bytes = self._writer.size_bytes
+            summary.frames += len(chunk.pts)
+        for digest in coded.digests:
+            summary.gops[-1].add(digest)
+        for stats in coded.stats:
+            summary.levels[stats.level].add(stats)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import torch
 from viddiff.codec import checkpoint
 from viddiff.codec.weights import Codec
 from viddiff.errors import CheckpointError, ViddiffError
-from viddiff.pipeline.machine import prepare_process, released_for
+from viddiff.pipeline.resources import prepare_process, released_for
 from viddiff.pipeline.serial import decode
 
 

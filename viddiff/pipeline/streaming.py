@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from viddiff.codec.gop_decoder import GopDecoder
 from viddiff.codec.weights import Codec
 from viddiff.config import Start
 from viddiff.container.format import Chunk, IndexEntry, KeyChunk, read_varint
@@ -22,10 +23,11 @@ from viddiff.container.reader import index_entries
 from viddiff.container.track_file import PassingTracks
 from viddiff.errors import BitstreamError, LimitError
 from viddiff.frame import Frame
-from viddiff.pipeline.machine import Machine, released_for
-from viddiff.pipeline.parallel import DecodedVideo
-from viddiff.pipeline.recovery import Damage, GopEnd, conceal
-from viddiff.pipeline.serial import decode_chunks
+from viddiff.pipeline.concealment import conceal
+from viddiff.pipeline.damage import Damage
+from viddiff.pipeline.decoded_video import DecodedVideo
+from viddiff.pipeline.gop_decoding import GopEnd, decode_until_fault
+from viddiff.pipeline.resources import Resources, released_for
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -36,7 +38,7 @@ POLL_SECONDS = 0.05
 
 def decode_stream(
     file: BinaryIO,
-    machine: Machine,
+    resources: Resources,
     start: Start = 0,
     count: int | None = None,
     options: ReadOptions | None = None,
@@ -52,9 +54,9 @@ def decode_stream(
     on_fault = None if options.strict else lambda fault: damage.faults.append(str(fault))
     tracks = PassingTracks(file, on_fault, options.limits)
     header = tracks.reader.header
-    if machine.weights is None:
-        machine = replace(machine, weights=released_for(header.model_hash))
-    decoder = _StreamDecoder(tracks, machine.codec(), damage, options.strict)
+    if resources.weights is None:
+        resources = replace(resources, weights=released_for(header.model_hash))
+    decoder = _StreamDecoder(tracks, resources.codec(), damage, options.strict)
     frames = conceal(decoder.parts(), 0, header.video, damage, options.strict)
     frames = _since(frames, start, header.video.time_base)
     if count is not None:
@@ -74,6 +76,13 @@ def _since(frames: Iterator[Frame], start: Start, time_base: Fraction) -> Iterat
             yield frame
 
 
+class _Unreadable(Exception):
+    """A stream that cannot be read on, whatever is done about damage."""
+
+    def __init__(self, error: LimitError) -> None:
+        self.error = error
+
+
 class _StreamDecoder:
     def __init__(self, tracks: PassingTracks, codec: Codec, damage: Damage, strict: bool) -> None:
         self._reader, self._scan = tracks.reader, tracks.scan()
@@ -81,40 +90,41 @@ class _StreamDecoder:
         self._key: tuple[int, Chunk] | None = None
         self._times: list[int] = []
         self._end = 0
-        self._fatal: LimitError | None = None
 
     def parts(self) -> Iterator[Frame | GopEnd]:
-        """The frames of each GOP and its end."""
+        """The frames of each GOP and its end. Raises BitstreamError and LimitError where nothing can follow,
+        or at the first fault if strict."""
+        try:
+            yield from self._parts()
+        except _Unreadable as unreadable:
+            raise unreadable.error from unreadable
+
+    def _parts(self) -> Iterator[Frame | GopEnd]:
         self._key, number = self._next(), 0
         while self._key is not None:
             entry = IndexEntry(self._key[0], number, self._times_of(self._key[1])[0])
-            self._times, faults, shown = [], len(self._damage.faults), 0
+            self._times, known = [], len(self._damage.faults)
+            decoder = GopDecoder(self._reader.header, self._codec)
             chunks = self._gop(self._key[1])
-            try:
-                for frame in decode_chunks(self._reader, chunks, self._codec):
-                    shown += 1
-                    yield frame
-            except (BitstreamError, LimitError) as error:
-                if self._strict or error is self._fatal:
-                    raise
-                self._damage.faults.append(f"frame {number + shown}: {error}")
-                with suppress(BitstreamError):
-                    for _ in chunks:  # what is left cannot be decoded, but has times
-                        pass
-            faulty = len(self._damage.faults) > faults
-            found = Found(entry, len(self._times), self._times[-1], self._end, faulty)
-            following = None
-            if self._key is not None:
-                following = IndexEntry(self._key[0], 0, self._times_of(self._key[1])[0])
-            frames = found.frames_before(following, self._reader.header.video)
-            if following is None:
-                frames = self._checked_by_index(number, frames)
-            until = following.pts if following else None
+            shown = yield from decode_until_fault(chunks, decoder, number, self._damage.faults, self._strict)
+            frames, until = self._extent(entry, len(self._damage.faults) > known)
             gop = Gop(number, frames, entry.pts, until, None, None, frames)
             yield GopEnd(gop, (), tuple(self._times[shown:frames]))
             number += frames
         if not number and self._damage.faults:
             raise BitstreamError(f"no frame can be decoded: {self._damage.faults[0]}")
+
+    def _extent(self, entry: IndexEntry, faulty: bool) -> tuple[int, int | None]:
+        """How many frames the GOP that just ended should have, and the time of the next one if there is
+        one."""
+        found = Found(entry, len(self._times), self._times[-1], self._end, faulty)
+        following = None
+        if self._key is not None:
+            following = IndexEntry(self._key[0], 0, self._times_of(self._key[1])[0])
+        frames = found.frames_before(following, self._reader.header.video)
+        if following is None:
+            return self._checked_by_index(entry.frame, frames), None
+        return frames, following.pts
 
     def ending(self, frames: Iterator[Frame]) -> Iterator[Frame]:
         """`frames`, and then one more chunk read, for what belongs beside the last of them is ahead of it."""
@@ -136,8 +146,7 @@ class _StreamDecoder:
         try:
             return next(self._scan, None)
         except LimitError as error:
-            self._fatal = error
-            raise
+            raise _Unreadable(error) from error
 
     def _times_of(self, chunk: Chunk) -> tuple[int, ...]:
         return (chunk.pts,) if isinstance(chunk, KeyChunk) else chunk.pts

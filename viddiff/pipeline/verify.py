@@ -11,14 +11,15 @@ from viddiff.config import Limits
 from viddiff.container.read_options import ReadOptions
 from viddiff.digest import GopDigest, frame_digest
 from viddiff.errors import BitstreamError, LimitError, VerificationError
-from viddiff.pipeline.machine import Machine
-from viddiff.pipeline.parallel import DecodedVideo, decode_video
+from viddiff.pipeline.decoded_video import DecodedVideo
+from viddiff.pipeline.parallel_decode import decode_video
+from viddiff.pipeline.resources import Resources
 
 
 def verify(
     path: Path,
     gops: Sequence[GopDigest],
-    machine: Machine,
+    resources: Resources,
     key: bytes | None,
     progress: Callable[[int], None],
 ) -> None:
@@ -31,7 +32,7 @@ def verify(
     options = ReadOptions(strict=True, limits=Limits(frames=max(frames, 1)), key=key)
     try:
         with options.open(path) as file:
-            video = decode_video(file, path, machine, options=options)
+            video = decode_video(file, path, resources, options=options)
             if video.frame_count != frames:
                 raise VerificationError(f"{video.frame_count} frames were written, but {frames} were coded")
             _compare(video, gops, progress)

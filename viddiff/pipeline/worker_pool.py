@@ -35,19 +35,17 @@ Give = Callable[[Any], None]
 """Hands something over to the parent; waits while too much is waiting there."""
 
 
-class Team:
-    """Processes that each run `work(give, number, workers, *arguments)`; ends them when the block is left."""
+class WorkerPool:
+    """Processes that each run `work(give, number)`; ends them when the block is left."""
 
-    def __init__(
-        self, work: Callable[..., None], arguments: tuple[Any, ...], workers: int, waiting: int
-    ) -> None:
-        """waiting: things that may lie ready from each process."""
+    def __init__(self, work: Callable[[Give, int], None], workers: int, waiting: int) -> None:
+        """work: can be pickled; waiting: things that may lie ready from each process."""
         prepare(work.__module__)
         context = multiprocessing.get_context(_METHOD)
         self._queues = [context.Queue(waiting) for _ in range(workers)]
         self._processes = [
             context.Process(  # type: ignore[attr-defined]
-                target=_run, args=(q, work, (number, workers, *arguments)), daemon=True
+                target=_run, args=(q, work, number), daemon=True
             )
             for number, q in enumerate(self._queues)
         ]
@@ -89,10 +87,10 @@ class Team:
             return thing
 
 
-def prepare(module: str) -> None:
-    """Begin to load `module`, which does the work, for processes to come, while this one goes on."""
+def prepare(*modules: str) -> None:
+    """Begin to load `modules`, which do the work, for processes to come, while this one goes on."""
     if _METHOD == "forkserver":
-        multiprocessing.set_forkserver_preload(["viddiff.quickstart", module])
+        multiprocessing.set_forkserver_preload(["viddiff.quickstart", *modules])
         with _ctrl_c_ignored():  # by its processes, too
             forkserver.ensure_running()
 
@@ -109,14 +107,12 @@ def _ctrl_c_ignored() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _run(
-    results: "multiprocessing.Queue[Any]", work: Callable[..., None], arguments: tuple[Any, ...]
-) -> None:
+def _run(results: "multiprocessing.Queue[Any]", work: Callable[[Give, int], None], number: int) -> None:
     """The whole life of a process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # where that is not inherited
     threading.Thread(target=_follow_parent, daemon=True).start()
     try:
-        work(results.put, *arguments)
+        work(results.put, number)
         results.put(Mark.END)
     except Exception as error:
         results.put(error)

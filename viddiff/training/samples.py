@@ -9,7 +9,6 @@ Samples are kept on
 disk in a ring: while training goes on, a collector replaces the oldest ones.
 """
 
-import io
 import itertools
 import math
 import multiprocessing
@@ -30,11 +29,12 @@ from viddiff.codec import checkpoint
 from viddiff.codec.weights import Codec
 from viddiff.config import STEP_COUNT, qp_of_step
 from viddiff.encoder.frame_encoder import FrameSample
+from viddiff.encoder.gop_encoder import GopEncoder
+from viddiff.encoder.grouping import group_frames
 from viddiff.encoder.options import EncodeOptions
 from viddiff.errors import ViddiffError, VideoError
 from viddiff.media.video_reader import VideoReader
 from viddiff.networks.planes import pack, unpack
-from viddiff.pipeline.serial import encode
 
 SUFFIXES = frozenset({".mp4", ".mkv", ".mov", ".avi", ".webm", ".y4m", ".m4v", ".ts", ".mpg", ".mpeg"})
 CLIP_FRAMES = 9
@@ -217,7 +217,10 @@ def collect(video: Path, codec: Codec, rng: random.Random, keep: Callable[[Frame
         options = EncodeOptions(
             quality=rng.randint(10, 56), gop=CLIP_FRAMES, low_delay=rng.random() < LOW_DELAY_SHARE
         )
-        encode(frames, reader.info, io.BytesIO(), codec, options, collect=keep)
+        encoder = GopEncoder(codec, reader.info, options, sampled=True)
+        for group in group_frames(frames, options.gop, options.mini_gop):
+            for sample in encoder.encode(group).samples:
+                keep(sample)
 
 
 def collect_forever(folder: Path, cache: Path, capacity: int, weights: Path, seed: int) -> None:

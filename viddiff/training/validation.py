@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from viddiff.codec.weights import Codec
+from viddiff.container.format import Writer
+from viddiff.encoder.gop_encoder import GopEncoder
 from viddiff.encoder.options import EncodeOptions
 from viddiff.media.video_reader import VideoReader
+from viddiff.pipeline.output import Output
 from viddiff.pipeline.serial import decode, encode
 from viddiff.plots import new_figure, save_figure
 from viddiff.training.metrics import Distortion, bd_rate
@@ -74,7 +77,8 @@ def rate_distortion(codec: Codec, video: Path, qualities: tuple[int, ...], frame
         originals, info = list(reader), reader.info
     for quality in qualities:
         file = io.BytesIO()
-        summary = encode(originals, info, file, codec, EncodeOptions(quality=quality))
+        encoder = GopEncoder(codec, info, EncodeOptions(quality=quality))
+        summary = encode(originals, encoder, Output(Writer(file, encoder.header)))
         distortion = Distortion(info.bit_depth)
         file.seek(0)
         for original, decoded in zip(originals, decode(file, codec), strict=True):

@@ -4,15 +4,15 @@ import os
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import torch
 
 from viddiff.codec import checkpoint
 from viddiff.codec.weights import Codec
+from viddiff.pipeline.jobs import Division, Unit
 
-_MOST_WITHIN = 6
+_MOST_PER_GOP = 6
 """Processes that may share a GOP."""
 _ANCHORS = 0.2
 """Share of the work that each of them has to do for itself."""
@@ -20,7 +20,7 @@ _WORTH_SHARING = 0.9
 
 
 @dataclass(frozen=True)
-class Machine:
+class Resources:
     """What to compute with."""
 
     weights: Path | None = None
@@ -34,25 +34,31 @@ class Machine:
         prepare_process()
         return checkpoint.load(self.weights or released_weights(), self.device)
 
-    def shares(self, gops: int, pixels: int, least: int, within: bool) -> "Shares":
-        """Processes for so many GOPs (1 or more), one for each `least` luma pixels as far as there are cores;
-        within: whether they may share a GOP."""
+    def divide(self, work: "Work", may_share_gops: bool) -> Division:
+        """How processes share out the work, one for each `work.least` luma samples as far as there are
+        cores; may_share_gops: whether they may share each GOP if there are few."""
         if self.device != "cpu":
-            return Shares(1, False)  # a GPU is served by one process
+            return Division()  # a GPU is served by one process
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        wanted = max(min(cores, pixels // least) if self.workers is None else self.workers, 1)
-        apart, together = max(min(gops, wanted), 1), min(wanted, _MOST_WITHIN)
-        if within and _ANCHORS + (1 - _ANCHORS) / together < _WORTH_SHARING * -(-gops // apart) / gops:
-            return Shares(together, True)
-        return Shares(apart, False)
+        wanted = min(cores, work.pixels // work.least) if self.workers is None else self.workers
+        wanted = max(wanted, 1)
+        apart, together = max(min(work.gops, wanted), 1), min(wanted, _MOST_PER_GOP)
+        rounds = -(-work.gops // apart) / work.gops
+        if may_share_gops and _ANCHORS + (1 - _ANCHORS) / together < _WORTH_SHARING * rounds:
+            return Division(together, Unit.MINI_GOP)
+        return Division(apart)
 
 
-class Shares(NamedTuple):
-    """How work is shared out."""
+@dataclass(frozen=True)
+class Work:
+    """How much there is to do."""
 
-    workers: int
-    within: bool
-    """Whether the jobs are mini-GOPs instead of GOPs."""
+    gops: int
+    """1 or more."""
+    pixels: int
+    """Luma samples of all frames."""
+    least: int
+    """Luma samples that keep a process busy for about as long as it takes to start."""
 
 
 def prepare_process() -> None:

@@ -1,0 +1,65 @@
+"""How processes share out the work: whole GOPs, or the mini-GOPs of each GOP.
+
+GOPs are independent. Mini-GOPs of one GOP are not: every process codes all keyframes and anchors then, which
+depend on each other, and of the frames between only those of its own mini-GOPs.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from itertools import groupby
+from operator import itemgetter
+
+from viddiff.encoder.gop_encoder import CodedGroup, GopEncoder
+from viddiff.encoder.grouping import Group
+
+
+class Unit(Enum):
+    """What a job is."""
+
+    GOP = "GOP"
+    MINI_GOP = "mini-GOP"
+
+
+@dataclass(frozen=True)
+class Division:
+    """How work is shared out."""
+
+    workers: int = 1
+    unit: Unit = Unit.GOP
+
+
+@dataclass(frozen=True)
+class Share:
+    """The jobs of one process: every one whose number is `number` modulo the number of workers."""
+
+    division: Division = Division()
+    number: int = 0
+
+    def has(self, job: int) -> bool:
+        """Whether the job of this number, from 0, is among them."""
+        return job % self.division.workers == self.number
+
+
+def jobs(groups: Iterable[Group], unit: Unit) -> Iterator[tuple[int, Iterator[Group]]]:
+    """Groups by the number of their job: GOPs, or mini-GOPs, each with the keyframes before it."""
+    for number, numbered in groupby(_numbered(groups, unit), key=itemgetter(0)):
+        yield number, (group for _, group in numbered)
+
+
+def _numbered(groups: Iterable[Group], unit: Unit) -> Iterator[tuple[int, Group]]:
+    number = -1 if unit is Unit.GOP else 0
+    for group in groups:
+        number += group.key and unit is Unit.GOP
+        yield number, group
+        number += not group.key and unit is Unit.MINI_GOP
+
+
+def coded_jobs(encoder: GopEncoder, groups: Iterable[Group], share: Share) -> Iterator[Iterator[CodedGroup]]:
+    """Code the jobs of `share`, in order; each is to be taken whole before the next."""
+    for number, job in jobs(groups, share.division.unit):
+        if share.has(number):
+            yield map(encoder.encode, job)
+        elif share.division.unit is Unit.MINI_GOP:
+            for group in job:
+                encoder.follow(group)

@@ -1,0 +1,28 @@
+"""How many processes fit the memory, by what one was measured to take."""
+
+from viddiff.frame import VideoInfo
+
+ENCODE_BYTES, DECODE_BYTES = 3000 << 20, 1400 << 20
+"""What either may take in all processes together, unless the user asks for a number of them."""
+_PARENT_BYTES, _WORKER_BYTES = 350 << 20, 200 << 20
+_ENCODE_BYTES_PER_PIXEL, _DECODE_BYTES_PER_PIXEL = 500, 850
+
+
+def encoders_within_memory(video: VideoInfo) -> int:
+    """How many processes at most encode such a video; at least one."""
+    return _workers_within(ENCODE_BYTES, _ENCODE_BYTES_PER_PIXEL, video)
+
+
+def decoders_within_memory(video: VideoInfo) -> int:
+    """How many processes at most decode such a video; at least one."""
+    return _workers_within(DECODE_BYTES, _DECODE_BYTES_PER_PIXEL, video)
+
+
+def _workers_within(memory: int, bytes_per_pixel: int, video: VideoInfo) -> int:
+    each = _WORKER_BYTES + bytes_per_pixel * video.width * video.height
+    return max((memory - _PARENT_BYTES) // each, 1)
+
+
+def frame_bytes(info: VideoInfo) -> int:
+    """Bytes of a decoded frame."""
+    return info.width * info.height * 3 // 2 * (1 if info.bit_depth == 8 else 2)

@@ -1,0 +1,88 @@
+"""Encoding on as many cores as there are.
+
+Every process reads the video and codes its share of the jobs; the parent writes the chunks in order. The file
+does not depend on the number of processes. Each of them runs PyTorch and OpenCV on one thread.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from viddiff.container.format import Chunk, Header
+from viddiff.encoder.gop_encoder import GopEncoder
+from viddiff.encoder.options import EncodeOptions
+from viddiff.frame import VideoInfo
+from viddiff.media.video_reader import VideoReader
+from viddiff.pipeline.jobs import Division, Share, coded_jobs
+from viddiff.pipeline.memory import encoders_within_memory
+from viddiff.pipeline.output import CodedChunk, Output
+from viddiff.pipeline.resources import Resources, Work
+from viddiff.pipeline.serial import encode, groups_after
+from viddiff.pipeline.summary import EncodeSummary
+from viddiff.pipeline.worker_pool import Give, Mark, WorkerPool
+
+_LEAST_PIXELS = 500_000
+"""Luma samples that keep a process busy for about as long as it takes to start."""
+_CHUNKS_WAITING = 4096
+_UNKNOWN_GOPS = 64
+"""GOPs that are expected of a video whose length is not known."""
+
+
+def encode_video(
+    reader: VideoReader,
+    resources: Resources,
+    options: EncodeOptions,
+    open_output: Callable[[Header], Output],
+    done: Iterable[Chunk] = (),
+) -> EncodeSummary:
+    """Encode the frames of `reader`.
+
+    open_output: called once. done: chunks of the first GOPs, which are not coded again. Ctrl-C completes the
+    file with what is coded. If one process is not enough, `reader` is not read: each process opens the source
+    itself. Raises VideoError, LimitError and CheckpointError. Returns totals; there may be no frame at all.
+    """
+    encoder = GopEncoder(resources.codec(), reader.info, options)
+    output = open_output(encoder.header)
+    division = _division(reader.info, resources, options)
+    if division.workers == 1 or reader.live:
+        return encode(reader, encoder, output, done)
+    reader.leave()
+    work = _EncodeWork(reader.again, resources, options, division, output.repeat(done))
+    with output.until_interrupted(), WorkerPool(work, division.workers, _CHUNKS_WAITING) as pool:
+        for piece in pool.in_order():
+            if isinstance(piece, CodedChunk):
+                output.take(piece)
+            else:
+                reader.notes += [note for note in piece if note not in reader.notes]
+    return output.finish()
+
+
+def _division(info: VideoInfo, resources: Resources, options: EncodeOptions) -> Division:
+    frames = info.frame_count or options.gop * _UNKNOWN_GOPS
+    work = Work(max(-(-frames // options.gop), 1), frames * info.width * info.height, _LEAST_PIXELS)
+    division = resources.divide(work, not options.low_delay and frames > options.mini_gop + 1)
+    if resources.workers is None:
+        return replace(division, workers=min(division.workers, encoders_within_memory(info)))
+    return division
+
+
+@dataclass(frozen=True)
+class _EncodeWork:
+    """What each process does: gives the chunks of its jobs, and in the end the reader's notes."""
+
+    open_reader: Callable[[], VideoReader]
+    resources: Resources
+    options: EncodeOptions
+    division: Division
+    done: int
+    """GOPs that are coded already."""
+
+    def __call__(self, give: Give, number: int) -> None:
+        codec = self.resources.codec()
+        with self.open_reader() as reader:
+            encoder = GopEncoder(codec, reader.info, self.options)
+            groups = groups_after(reader, encoder, self.done)
+            for job in coded_jobs(encoder, groups, Share(self.division, number)):
+                for group in job:
+                    give(CodedChunk.of(group))
+                give(Mark.END_OF_JOB)
+            give(reader.notes)

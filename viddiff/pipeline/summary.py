@@ -1,0 +1,51 @@
+"""What came of an encode, in numbers."""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from viddiff.digest import GopDigest
+from viddiff.encoder.frame_encoder import FrameStats
+
+
+@dataclass
+class LevelTotals:
+    """Sums over the predicted frames of one level of the hierarchy; the fields are those of `FrameStats`."""
+
+    frames: int = 0
+    bits_motion: float = 0.0
+    bits_z: float = 0.0
+    bits_y: float = 0.0
+    bits_still: float = 0.0
+    prediction_mse: float = 0.0
+    mse: float = 0.0
+
+    @property
+    def bits(self) -> float:
+        """All bits of the frames."""
+        return self.bits_motion + self.bits_z + self.bits_y + self.bits_still
+
+    def add(self, stats: FrameStats) -> None:
+        """Count a frame."""
+        self.frames += 1
+        self.bits_motion += stats.bits_motion
+        self.bits_z += stats.bits_z
+        self.bits_y += stats.bits_y
+        self.bits_still += stats.bits_still
+        self.prediction_mse += stats.prediction_mse
+        self.mse += stats.mse
+
+
+@dataclass
+class EncodeSummary:
+    """What came of an encode. Its size does not grow with the frames, but for the digest of each GOP."""
+
+    frames: int = 0
+    keyframes: int = 0
+    size_bytes: int = 0
+    key_bytes: int = 0
+    levels: dict[int, LevelTotals] = field(default_factory=lambda: defaultdict(LevelTotals))
+    """What the predicted frames cost, by level; without those that an earlier run coded."""
+    interrupted: bool = False
+    """Whether the user ended it before the video did."""
+    gops: list[GopDigest] = field(default_factory=list)
+    """Digests of the reconstruction, but for GOPs that an earlier run coded."""
