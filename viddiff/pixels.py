@@ -12,6 +12,8 @@ def plane_shapes(width: int, height: int) -> tuple[tuple[int, int], ...]:
 
 
 def replicate(plane: Plane, shape: tuple[int, int]) -> Plane:
-    """Fill a plane up to `shape` by repeating its last column and row."""
+    """Fill a plane up to `shape` by repeating its last column and row; one of that shape stays as it is."""
+    if plane.shape == shape:
+        return plane
     rows, columns = (np.minimum(np.arange(n), m - 1) for n, m in zip(shape, plane.shape, strict=True))
     return plane[np.ix_(rows, columns)]

@@ -10,6 +10,7 @@ The picture is coded at `padded_size(width, height)`, filled up by repeating the
 cropped back by the decoder. Film grain, if a stream asks for it, is not applied.
 """
 
+import itertools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from av.video.codeccontext import VideoCodecContext
 from viddiff.config import MAX_HEIGHT, MAX_WIDTH
 from viddiff.errors import BitstreamError, LimitError, VideoError
 from viddiff.frame import Frame
+from viddiff.media.av1_obus import ObuType, iter_obus, without_delimiters
 from viddiff.media.picture_planes import PIXEL_FORMATS, picture_from_planes, planes_from_picture
 from viddiff.pixels import plane_shapes, replicate
 
@@ -32,7 +34,6 @@ QUANTISER_RANGE = range(1, 64)
 PRESET = 4
 """SVT-AV1's effort, 0 (slowest) to 10; 4 is where further effort stops being cheap."""
 
-_SEQUENCE_HEADER, _TEMPORAL_DELIMITER, _FRAME = 1, 2, 6
 _MIN_SIDE = 64  # some releases of SVT-AV1 refuse less, and odd sizes
 
 
@@ -59,14 +60,14 @@ def encode_still(frame: Frame, bit_depth: int, quantiser: int, preset: int = PRE
     context.time_base, context.framerate = Fraction(1, 25), Fraction(25)
     context.options = {"preset": str(preset), "qp": str(quantiser), "svtav1-params": "avif=1:lp=1"}
     try:
-        with _kept_scheduling():
+        with kept_scheduling():
             packets = context.encode(picture) + context.encode(None)
     except (av.FFmpegError, ValueError, RuntimeError) as error:
         raise VideoError(f"the AV1 encoder failed on a {width}x{height} picture: {error}") from error
-    obus = [obu for obu in _split_obus(b"".join(map(bytes, packets))) if obu[0] != _TEMPORAL_DELIMITER]
-    if [kind for kind, _ in obus] != [_SEQUENCE_HEADER, _FRAME]:
+    still = without_delimiters(b"".join(map(bytes, packets)))
+    if not _is_still(still):
         raise VideoError("the AV1 encoder did not write a single still picture")
-    return b"".join(data for _, data in obus)
+    return still
 
 
 def decode_still(data: bytes, width: int, height: int, bit_depth: int, threads: int = 1) -> Frame:
@@ -74,7 +75,7 @@ def decode_still(data: bytes, width: int, height: int, bit_depth: int, threads: 
     if bit_depth not in PIXEL_FORMATS:
         raise BitstreamError(f"a still has 8 or 10 bits per sample, not {bit_depth}")
     _check_limits(width, height)
-    if [kind for kind, _ in _split_obus(data)] != [_SEQUENCE_HEADER, _FRAME]:
+    if not _is_still(data):
         raise BitstreamError("a keyframe must be one AV1 sequence header and one AV1 frame")
     coded_width, coded_height = padded_size(width, height)
     context = _context("libdav1d", "r")
@@ -103,6 +104,12 @@ def decode_still(data: bytes, width: int, height: int, bit_depth: int, threads: 
     return Frame(*planes_from_picture(picture, bit_depth, width, height))
 
 
+def _is_still(data: bytes) -> bool:
+    """Whether a stream is what this module writes; BitstreamError if its structure is broken."""
+    types = [obu.type for obu in itertools.islice(iter_obus(data), 3)]
+    return types == [ObuType.SEQUENCE_HEADER, ObuType.FRAME]
+
+
 def _check_limits(width: int, height: int) -> None:
     if not (1 <= width <= MAX_WIDTH and 1 <= height <= MAX_HEIGHT):
         raise LimitError(f"a keyframe of {width}x{height} is beyond {MAX_WIDTH}x{MAX_HEIGHT}")
@@ -115,7 +122,7 @@ def _context(codec: str, mode: Literal["r", "w"]) -> VideoCodecContext:
 
 
 @contextmanager
-def _kept_scheduling() -> Iterator[None]:
+def kept_scheduling() -> Iterator[None]:
     """Give the calling thread its scheduling back: SVT-AV1 makes it real-time for good where it may (as
     root), and then nothing else runs on its core."""
     if not hasattr(os, "sched_getscheduler"):
@@ -127,30 +134,3 @@ def _kept_scheduling() -> Iterator[None]:
     finally:
         if os.sched_getscheduler(0) != policy:
             os.sched_setscheduler(0, policy, parameters)
-
-
-def _split_obus(data: bytes) -> list[tuple[int, bytes]]:
-    """Cut a stream into (type, whole OBU); BitstreamError unless every OBU is sized, plain and complete."""
-    obus = []
-    start = 0
-    while start < len(data):
-        header = data[start]
-        if header & 0b1000_0111 != 0b10:  # forbidden bit, extension flag, has-size flag, reserved bit
-            raise BitstreamError("a keyframe has a malformed AV1 header")
-        size = shift = 0
-        position = start + 1
-        while True:  # leb128
-            if position == len(data) or shift > 28:
-                raise BitstreamError("a keyframe has a malformed AV1 size field")
-            size |= (data[position] & 0x7F) << shift
-            shift += 7
-            position += 1
-            if data[position - 1] < 0x80:
-                break
-        if position + size > len(data):
-            raise BitstreamError("a keyframe is cut short")
-        obus.append((header >> 3 & 15, data[start : position + size]))
-        start = position + size
-        if len(obus) > 3:
-            raise BitstreamError("a keyframe has more than one AV1 frame")
-    return obus

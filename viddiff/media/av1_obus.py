@@ -1,0 +1,160 @@
+"""The outer structure of AV1 streams: OBUs, sequence headers, and where a shown frame ends.
+
+From the AV1 Bitstream and Decoding Process Specification (low-overhead format, sections 5.3 to 5.9): an OBU
+is a header byte, a size (leb128) and a payload. Nothing here decodes a picture; what is read decides whether
+a stream is one that `av1_stream` accepts, before dav1d sees it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+
+from viddiff.errors import BitstreamError
+
+
+class ObuType(IntEnum):
+    """The types of OBUs that we write or read; all others are refused."""
+
+    SEQUENCE_HEADER = 1
+    TEMPORAL_DELIMITER = 2
+    FRAME_HEADER = 3
+    FRAME = 6
+
+
+@dataclass(frozen=True)
+class Obu:
+    """One OBU of a stream."""
+
+    type: int
+    data: bytes
+    """All of it, header and size included."""
+    payload: bytes
+
+
+def iter_obus(data: bytes) -> Iterator[Obu]:
+    """The OBUs of a stream in turn; BitstreamError at one that is not sized, plain and complete."""
+    start = 0
+    while start < len(data):
+        header = data[start]
+        if header & 0b1000_0111 != 0b10:  # forbidden bit, extension flag, has-size flag, reserved bit
+            raise BitstreamError("an AV1 stream has a malformed header")
+        size, position = _leb128(data, start + 1)
+        end = position + size
+        if end > len(data):
+            raise BitstreamError("an AV1 stream is cut short")
+        yield Obu(header >> 3, data[start:end], data[position:end])
+        start = end
+
+
+def without_delimiters(data: bytes) -> bytes:
+    """A stream without its temporal delimiters."""
+    return b"".join(obu.data for obu in iter_obus(data) if obu.type != ObuType.TEMPORAL_DELIMITER)
+
+
+def _leb128(data: bytes, position: int) -> tuple[int, int]:
+    """A number of up to 32 bits and the position behind it."""
+    value = 0
+    for shift in range(0, 35, 7):
+        if position == len(data):
+            raise BitstreamError("an AV1 stream is cut short")
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+    raise BitstreamError("an AV1 stream has a malformed size field")
+
+
+@dataclass(frozen=True)
+class SequenceHeader:
+    """What a sequence header says of all its frames (section 5.5), as far as a stream may differ in it."""
+
+    width: int
+    """Greatest width of a frame."""
+    height: int
+    """Greatest height of a frame."""
+    bit_depth: int
+    """8 or 10."""
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height} at {self.bit_depth} bits"
+
+    @classmethod
+    def parse(cls, payload: bytes) -> "SequenceHeader":
+        """Read a header of 4:2:0 pictures in one layer without film grain; BitstreamError for others."""
+        bits = _Bits(payload)
+        bits.expect(0, 3)  # seq_profile: main
+        bits.expect(0, 2)  # still_picture, reduced_still_picture_header
+        bits.expect(0, 2)  # timing_info_present_flag, initial_display_delay_present_flag
+        bits.expect(0, 5)  # operating_points_cnt_minus_1: one operating point
+        bits.expect(0, 12)  # operating_point_idc: all layers
+        if bits.read(5) > 7:  # seq_level_idx: from level 4.0 on
+            bits.read(1)  # seq_tier
+        width_bits, height_bits = bits.read(4) + 1, bits.read(4) + 1
+        width, height = bits.read(width_bits) + 1, bits.read(height_bits) + 1
+        bits.expect(0, 1)  # frame_id_numbers_present_flag
+        bits.read(3 + 4)  # superblock size, intra tools; interintra, masked, warped motion, dual filter
+        order_hint = bits.read(1)
+        if order_hint:
+            bits.read(2)  # enable_jnt_comp, enable_ref_frame_mvs
+        # seq_choose_screen_content_tools or else seq_force_..., and the same for integer_mv
+        if (bits.read(1) or bits.read(1)) and not bits.read(1):
+            bits.read(1)
+        if order_hint:
+            bits.read(3)  # order_hint_bits_minus_1
+        bits.expect(0, 1)  # enable_superres
+        bits.read(2)  # enable_cdef, enable_restoration
+        bit_depth = 10 if bits.read(1) else 8
+        bits.expect(0, 1)  # mono_chrome
+        bits.expect(0, 1)  # color_description_present_flag: the container says it
+        bits.read(1 + 2 + 1)  # color_range, chroma_sample_position, separate_uv_delta_q
+        bits.expect(0, 1)  # film_grain_params_present
+        return cls(width, height, bit_depth)
+
+
+class _Bits:
+    """Reads numbers from the most significant bit on."""
+
+    def __init__(self, data: bytes) -> None:
+        self._value = int.from_bytes(data, "big")
+        self._left = 8 * len(data)
+
+    def read(self, count: int) -> int:
+        """The next `count` bits."""
+        self._left -= count
+        if self._left < 0:
+            raise BitstreamError("an AV1 sequence header is cut short")
+        return self._value >> self._left & ((1 << count) - 1)
+
+    def expect(self, value: int, count: int) -> None:
+        """Read `count` bits that have to be `value`."""
+        if self.read(count) != value:
+            raise BitstreamError("an AV1 sequence header asks for features that no base layer has")
+
+
+@dataclass(frozen=True)
+class FrameStart:
+    """The first bits of a frame header (section 5.9.2)."""
+
+    shown: bool
+    """A frame that is shown, now decoded or decoded before."""
+    key: bool
+    """A keyframe."""
+
+    @classmethod
+    def parse(cls, obu: Obu) -> "FrameStart":
+        """Read a whole frame, or a header that shows a frame decoded before; BitstreamError for others."""
+        if not obu.payload:
+            raise BitstreamError("an AV1 frame is empty")
+        first = obu.payload[0]
+        shows_existing, kind, shown = first >> 7, first >> 5 & 3, first >> 4 & 1
+        if shows_existing != (obu.type == ObuType.FRAME_HEADER):
+            raise BitstreamError("an AV1 frame and its header do not come together")
+        if shows_existing:
+            return cls(shown=True, key=False)
+        if kind == _SWITCH_FRAME:
+            raise BitstreamError("an AV1 frame is of a kind that no base layer has")
+        return cls(bool(shown), kind == _KEY_FRAME)
+
+
+_KEY_FRAME, _SWITCH_FRAME = 0, 3
