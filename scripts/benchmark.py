@@ -1,289 +1,198 @@
-"""Rate-distortion curves, BD-rates and speeds of viddiff beside x264, x265 and SVT-AV1 on the same frames.
+"""Rate-distortion curves, BD-rates and speeds of viddiff beside x265, SVT-AV1 and VVenC on the same frames.
 
-    python scripts/benchmark.py CLIPS_DIR --out benchmark
+    python scripts/benchmark.py CLIPS ... --out benchmark --viddiff "slow=--preset slow"
 
-writes results.md, results.json, rd.png and anchors.json to the output folder. The other codecs' figures are
-kept in anchors.json and reused where clip, frames and command are the same. viddiff runs in this process on
-one thread and its whole .vdf file is counted; every file is decoded again and must give exactly the frames
-that the encoder reconstructed.
+writes results.md, results.json and rd.png to the output folder. Each point of a curve is a job for one core;
+what the other codecs gave is kept in a cache and used again where clip, frames, command and version are the
+same. Of viddiff the whole .vdf is counted, written and read by the program that users run.
 """
 
 import argparse
 import fnmatch
-import functools
 import hashlib
-import itertools
 import json
 import multiprocessing
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-import av
-import cv2
-import numpy as np
-import torch
-from anchors import (
-    ANCHORS,
-    KEYFRAME_INTERVAL,
-    Anchor,
+from points import (
+    Codec,
+    FfmpegCodec,
     Point,
     Source,
-    Spent,
+    Viddiff,
+    anchors,
     ffmpeg_version,
     has_vmaf,
-    measure,
-    measure_anchor,
+    measure_point,
     now,
-    raw_frames,
 )
-from report import VIDDIFF, ClipResult, Ledger, bd_rates, markdown, plain, plot, summary
+from report import Clip, bd_rates, markdown, plain, plot, summary
 
-from viddiff import __version__
-from viddiff.codec import checkpoint
-from viddiff.codec.weights import Codec
 from viddiff.config import QUALITIES
-from viddiff.container.format import Writer
-from viddiff.encoder.gop_encoder import CodedGroup, GopEncoder
-from viddiff.encoder.options import EncodeOptions
-from viddiff.encoder.presets import PRESETS
 from viddiff.errors import ViddiffError
-from viddiff.frame import Frame
-from viddiff.pipeline import serial
-from viddiff.pipeline.output import Output
+from viddiff.version import __version__
 
 SUFFIXES = {".mkv", ".mp4", ".mov", ".webm", ".avi", ".y4m"}
-Cache = dict[str, dict[str, Any]]
-"""Points of the anchors as plain data, by what they depend on."""
+DEFAULT_ANCHORS = ("x265", "svt6", "svt4")
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What to measure, the same for every clip."""
+class Job:
+    """One point to measure."""
 
-    weights: Path | None
-    device: str
-    qualities: tuple[int, ...]
-    """Empty: only the anchors."""
-    anchors: tuple[str, ...]
+    video: Path
+    codec: Codec
+    setting: int
     frames: int | None
     vmaf: bool
-    low_delay: bool
-    preset: str
-    """Effort of viddiff's encoder."""
 
 
-def measure_viddiff(
-    source: Source, weights: Codec, options: EncodeOptions, vmaf: bool
-) -> tuple[Point, Ledger]:
-    """Encode the clip, decode it again, compare the two and measure. Raises SystemExit if they differ."""
-    coded, decoded = source.path.with_name("viddiff.vdf"), source.path.with_name("viddiff.yuv")
-    reconstructed: list[str] = []
+@dataclass(frozen=True)
+class Cache:
+    """Points on disk, each in a file of its own that is named by what the point depends on."""
 
-    def note(group: CodedGroup) -> None:
-        reconstructed.extend(map(digest, group.frames))
+    folder: Path
+    fresh: bool = False
+    """Ignore what is there, and write it anew."""
 
-    watch = Watch()
-    with coded.open("wb") as out:
-        encoder = GopEncoder(weights, source.info, options)
-        account = serial.encode(source, encoder, Output(Writer(out, encoder.header)), watch=note)
-    encoding, watch, times = watch.read(), Watch(), []
-    with coded.open("rb") as file, decoded.open("wb") as raw:
-        for frame in serial.decode(file, weights):
-            raw.writelines(plane.data for plane in frame.planes)
-            times.append(frame.pts)
-    decoding = watch.read()
-    shown = [digest(frame) for frame in raw_frames(decoded, source.info, tuple(times))]
-    check_exact(source, options.quality, tuple(times), reconstructed, shown)
-    size, fidelity = coded.stat().st_size, measure(source, decoded, vmaf)
-    point = Point(options.quality, size, fidelity, encoding, decoding, now())
-    return point, Ledger.of(options.quality, account)
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
+
+    def get(self, key: str, vmaf: bool) -> Point | None:
+        """A point measured before, with VMAF if that is wanted."""
+        path = self._path(key)
+        if self.fresh or not path.exists():
+            return None
+        point = Point.of(json.loads(path.read_text())["point"])
+        return None if vmaf and point.fidelity.vmaf is None else point
+
+    def put(self, key: str, point: Point) -> None:
+        """Keep a point."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write(self._path(key), json.dumps({"key": key, "point": plain(point)}, indent=1))
 
 
-class Watch:
-    """Measures time from its making on."""
-
-    def __init__(self) -> None:
-        self._wall, self._cpu = time.perf_counter(), time.process_time()
-
-    def read(self) -> Spent:
-        """Time spent up to now."""
-        return Spent(time.perf_counter() - self._wall, time.process_time() - self._cpu)
-
-
-def digest(frame: Frame) -> str:
-    """SHA-256 of a frame's samples."""
-    return hashlib.sha256(b"".join(plane.tobytes() for plane in frame.planes)).hexdigest()
-
-
-def check_exact(
-    source: Source, quality: int, times: tuple[int, ...], reconstructed: list[str], shown: list[str]
-) -> None:
-    """End the run unless the decoder shows all frames, at their times, as the encoder reconstructed them."""
-    where = f"{source.name} at quality {quality}"
-    if times != source.times:
-        raise SystemExit(
-            f"{where}: the decoder's {len(times)} frame times are not the clip's {len(source)} times"
-        )
-    pairs = itertools.zip_longest(reconstructed, shown)
-    wrong = [i for i, (encoder, decoder) in enumerate(pairs) if encoder != decoder]
-    if wrong:
-        raise SystemExit(
-            f"{where}: {len(wrong)} of {len(shown)} decoded frames, the first of them {wrong[0]}, "
-            "differ from the encoder's reconstruction"
-        )
-
-
-def anchor_curve(
-    anchor: Anchor, source: Source, vmaf: bool, cache: Cache
-) -> Iterator[tuple[Point, str, bool]]:
-    """Each point of an anchor's ladder, what to keep it under, and whether it had been kept."""
-    for crf in anchor.ladder:
-        command = " ".join(anchor.arguments(crf))
-        key = f"{source.name} {source.digest[:16]}, {len(source)} frames, ffmpeg {ffmpeg_version()} {command}"
-        known = cache.get(key)
-        if known is not None and (known["fidelity"]["vmaf"] is not None or not vmaf):
-            yield Point.of(known), key, True
-        else:
-            yield measure_anchor(anchor, crf, source, vmaf), key, False
-
-
-def run_clip(video: Path, settings: Settings, cache: Cache) -> tuple[ClipResult, Cache]:
-    """Measure one clip; also returns the anchors' points that were not in the cache."""
-    points: dict[str, list[Point]] = {}
-    ledgers, measured = [], {}
+def describe(video: Path, frames: int | None) -> Clip:
+    """What a clip is, without any point."""
     with tempfile.TemporaryDirectory(prefix="viddiff-benchmark-") as folder:
-        source = Source.read(video, Path(folder), settings.frames)
-        for name in settings.anchors:
-            points[name] = []
-            for point, key, known in anchor_curve(ANCHORS[name], source, settings.vmaf, cache):
-                points[name].append(point)
-                tell(source, name, point, " (kept)" if known else "")
-                if not known:
-                    measured[key] = plain(point)
-        for quality in settings.qualities:
-            options = EncodeOptions(
-                quality=quality,
-                gop=KEYFRAME_INTERVAL,
-                low_delay=settings.low_delay,
-                preset=settings.preset,
-            )
-            point, ledger = measure_viddiff(
-                source, load_weights(settings.weights, settings.device), options, settings.vmaf
-            )
-            points.setdefault(VIDDIFF, []).append(point)
-            ledgers.append(ledger)
-            tell(source, VIDDIFF, point)
+        source = Source.read(video, Path(folder), frames)
     info = source.info
-    size = (info.width, info.height, info.bit_depth, len(source), float(info.frame_rate))
-    return ClipResult(source.name, *size, source.digest, source.notes, points, ledgers), measured
+    size = info.width, info.height, info.bit_depth, source.frames, float(info.frame_rate)
+    return Clip(source.name, *size, source.digest, source.notes)
 
 
-def tell(source: Source, name: str, point: Point, remark: str = "") -> None:
+def measure(job: Job) -> Point:
+    """Do a job."""
+    with tempfile.TemporaryDirectory(prefix="viddiff-benchmark-") as folder:
+        return measure_point(
+            job.codec, job.setting, Source.read(job.video, Path(folder), job.frames), job.vmaf
+        )
+
+
+def run(
+    videos: list[Path], codecs: list[Codec], frames: int | None, vmaf: bool, cache: Cache, workers: int
+) -> list[Clip]:
+    """Measure every codec's curve on every clip, as many points at a time as there are workers."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context) as pool:
+        clips = list(pool.map(describe, videos, [frames] * len(videos)))
+        waiting = []
+        for video, clip in zip(videos, clips, strict=True):
+            for codec in codecs:
+                for setting in codec.ladder:
+                    job = Job(video, codec, setting, frames, vmaf)
+                    key = cache_key(clip, codec, setting)
+                    point = cache.get(key, vmaf) if key else None
+                    waiting.append((clip, codec.name, key, point or pool.submit(measure, job)))
+        try:
+            for clip, name, key, found in waiting:
+                kept = isinstance(found, Point)
+                point = found if isinstance(found, Point) else found.result()
+                clip.points.setdefault(name, []).append(point)
+                tell(clip, name, point, " (kept)" if kept else "")
+                if key and not kept:
+                    cache.put(key, point)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return clips
+
+
+def cache_key(clip: Clip, codec: Codec, setting: int) -> str | None:
+    """All that a point of another codec depends on; None for viddiff, which changes."""
+    if not isinstance(codec, FfmpegCodec):
+        return None
+    command = " ".join(codec.arguments(setting))
+    return f"{clip.digest} {clip.frames} frames, ffmpeg {ffmpeg_version()} {command}"
+
+
+def tell(clip: Clip, name: str, point: Point, remark: str) -> None:
     """A line of progress."""
     fidelity = point.fidelity
     vmaf = "" if fidelity.vmaf is None else f", VMAF {fidelity.vmaf:.1f}"
-    fps = [f"{len(source) / spent.wall_s:.1f} fps" for spent in (point.encode, point.decode)]
-    speed = f"encode {fps[0]}, decode {fps[1]}"
+    speed = ", ".join(
+        f"{work} {clip.frames / getattr(point, work).cpu_s:.1f} fps" for work in ("encode", "decode")
+    )
     figures = f"{point.size_bytes} bytes, {fidelity.psnr_611:.2f} dB{vmaf}, {speed}{remark}"
-    print(f"{source.name}  {name} {point.setting}: {figures}", file=sys.stderr, flush=True)
+    print(f"{clip.name}  {name} {point.setting}: {figures}", file=sys.stderr, flush=True)
 
 
-@functools.cache
-def load_weights(weights: Path | None, device: str) -> Codec:
-    """The codec, once in a process, which from then on computes with one thread."""
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    try:
-        return checkpoint.load(weights, device)
-    except (ViddiffError, OSError, ModuleNotFoundError) as error:
-        if weights is not None:
-            raise SystemExit(str(error)) from error
-        raise SystemExit(f"no released weights can be loaded ({error}); name some by --weights") from error
-
-
-def find_clips(folder: Path, pattern: str) -> list[Path]:
-    """Video files of a folder by name, or the one file given."""
-    if folder.is_file():
-        return [folder]
-    if not folder.is_dir():
-        raise SystemExit(f"{folder} is neither a folder of clips nor a clip")
-    videos = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES]
-    found = [path for path in videos if fnmatch.fnmatch(path.name, pattern)]
-    if not found:
-        raise SystemExit(f"{folder} has no clip that matches {pattern}")
-    return found
-
-
-def run_clips(clips: list[Path], settings: Settings, kept: Path, fresh: bool, jobs: int) -> list[ClipResult]:
-    """Measure all clips, keeping the anchors' points after each."""
-    cache: Cache = {} if not kept.exists() else json.loads(kept.read_text())
-    usable = {} if fresh else cache
-    results = []
-    for result, measured in _outcomes(clips, settings, usable, jobs):
-        results.append(result)
-        if measured:
-            cache.update(measured)
-            write(kept, json.dumps(cache, indent=1))
-    return results
-
-
-def _outcomes(
-    clips: list[Path], settings: Settings, cache: Cache, jobs: int
-) -> Iterator[tuple[ClipResult, Cache]]:
-    if jobs == 1:
-        yield from (run_clip(clip, settings, cache) for clip in clips)
-        return
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(run_clip, clips, itertools.repeat(settings), itertools.repeat(dict(cache)))
+def find_clips(places: list[Path], pattern: str) -> list[Path]:
+    """Video files of folders by name, and single files."""
+    found = []
+    for place in places:
+        if not place.exists():
+            raise SystemExit(f"{place} is neither a folder of clips nor a clip")
+        inside = [place] if place.is_file() else sorted(place.iterdir())
+        found += [path for path in inside if path == place or path.suffix.lower() in SUFFIXES]
+    matching = [path for path in found if fnmatch.fnmatch(path.name, pattern)]
+    if not matching:
+        raise SystemExit(f"no clip matches {pattern}")
+    return matching
 
 
 def write(path: Path, text: str) -> None:
     """Write a file, complete or not at all."""
-    temporary = path.with_name(f".{path.name}.part")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     temporary.write_text(text)
     temporary.replace(path)
 
 
-def facts(settings: Settings, clips: list[ClipResult]) -> dict[str, str]:
+def facts(codecs: list[Codec], clips: list[Clip], interval: int) -> dict[str, str]:
     """What was run, where and how, to be read beside the figures."""
     found = {
         "command": shlex.join(["python", *sys.argv]),
         "finished": f"{now()} UTC",
         "commit": commit(),
         "machine": f"{cpu_model()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}",
-        "software": f"viddiff {__version__}, Python {platform.python_version()}, torch {torch.__version__}, "
-        f"numpy {np.__version__}, PyAV {av.__version__}",
+        "software": f"viddiff {__version__}, Python {platform.python_version()}, "
+        + ", ".join(f"{name} {version(name)}" for name in ("torch", "numpy", "av")),
         "clips": f"{len(clips)}, {sum(clip.frames for clip in clips)} frames",
-        "keyframes": f"at most {KEYFRAME_INTERVAL} frames apart, for every codec",
-        "threads": "one for each codec, encoding and decoding",
+        "keyframes": f"at most {interval} frames apart, for every codec",
+        "threads": "one for each codec, encoding and decoding; several points at a time",
         "bytes": "viddiff: the whole .vdf file; others: the raw elementary stream, no container, without SEI "
-        "(x264, x265) or temporal delimiters (SVT-AV1)",
+        "(x265) or temporal delimiters (SVT-AV1)",
         "PSNR": "from the mean squared error over all frames; 6:1:1 is (6 Y + U + V) / 8",
+        "speed": "frames for each second of one core, the start of the program included",
     }
-    if settings.qualities:
-        loaded = load_weights(settings.weights, settings.device)
-        delay = "low delay" if settings.low_delay else "hierarchy of B frames"
-        found["viddiff"] = f"weights {loaded.name!r} {loaded.hash.hex()[:16]} on {loaded.device}, {delay}, "
-        found["viddiff"] += f"preset {settings.preset}; "
-        found["viddiff"] += "decoded frames equal the encoder's reconstruction in every file"
-        found["time"] = "from and to files, without loading weights or starting ffmpeg; fps by the wall clock"
-    if settings.anchors:
-        found["ffmpeg"] = ffmpeg_version()
-        for name in settings.anchors:
-            command = " ".join(ANCHORS[name].arguments(0)).replace("-crf 0", "-crf N")
-            found[ANCHORS[name].title] = f"`{command}`"
-        dates = [p.measured for clip in clips for name in settings.anchors for p in clip.points[name]]
-        found["other codecs measured"] = f"{min(dates)} to {max(dates)} UTC"
+    for codec in codecs:
+        program = ["viddiff", "encode"]
+        if isinstance(codec, FfmpegCodec):
+            program = ["ffmpeg"]
+            found["ffmpeg"] = ffmpeg_version()
+        command = [*program, *codec.arguments("N")]
+        dates = [point.measured for clip in clips for point in clip.points[codec.name]]
+        found[codec.title] = f"`{shlex.join(command)}`, measured {min(dates)} to {max(dates)} UTC"
     return found
 
 
@@ -317,74 +226,82 @@ def _qualities(text: str) -> tuple[int, ...]:
 
 def _anchors(text: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    if not set(names) <= set(ANCHORS):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of codecs out of {', '.join(ANCHORS)}")
+    known = anchors(1)
+    if not set(names) <= set(known):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of codecs out of {', '.join(known)}")
     return names
+
+
+def _viddiff(text: str) -> tuple[str, tuple[str, ...]]:
+    name, equals, options = text.partition("=")
+    if not equals or not re.fullmatch(r"\w+", name) or name in anchors(1):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=OPTIONS with a name of its own")
+    return name, tuple(shlex.split(options))
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    ladders = "; ".join(f"{a.name}: {', '.join(map(str, a.ladder))}" for a in ANCHORS.values())
+    ladders = "; ".join(f"{a.name}: {', '.join(map(str, a.ladder))}" for a in anchors(1).values())
     made = argparse.ArgumentParser(
-        description="Rate-distortion curves, BD-rates and speeds of viddiff beside x264, x265 and SVT-AV1.",
-        epilog=f"CRF ladders: {ladders}. All of every clip is coded unless --frames says otherwise.",
+        description="Rate-distortion curves, BD-rates and speeds of viddiff beside other codecs.",
+        epilog=f"Settings of the others: {ladders}. Clips are coded as a whole unless --frames is given.",
     )
     add = made.add_argument
-    add("clips_dir", type=Path, metavar="CLIPS_DIR", help="folder of clips, or one clip")
+    add("clips", type=Path, nargs="+", metavar="CLIPS", help="folder of clips, or a clip")
     add("--out", type=Path, default=Path("benchmark"), help="folder for the results (default: %(default)s)")
+    add("--cache", type=Path, help="folder for the other codecs' points (default: OUT/anchors)")
+    add("--viddiff", type=_viddiff, action="append", metavar="NAME=OPTIONS",
+        help="viddiff at some options of `viddiff encode`, under a name; may be given several times "
+        "(default: viddiff= for none)")  # fmt: skip
     add("--weights", type=Path, help="weights of viddiff (default: the released ones)")
     add("--qualities", type=_qualities, default=(20, 28, 36, 44), metavar="Q,Q,...",
         help="qualities of viddiff, 0..63 (default: 20,28,36,44)")  # fmt: skip
-    add("--frames", type=int, help="only this many frames of each clip")
-    add("--anchors", type=_anchors, default=tuple(ANCHORS), metavar="NAME,...",
-        help="codecs to compare with; '' for none (default: x264,x265,svtav1)")  # fmt: skip
+    add("--anchors", type=_anchors, default=DEFAULT_ANCHORS, metavar="NAME,...",
+        help=f"codecs to compare with, of {', '.join(anchors(1))}; '' for none "
+        f"(default: {','.join(DEFAULT_ANCHORS)})")  # fmt: skip
     add("--anchors-only", action="store_true", help="leave viddiff out; needs no weights")
     add("--fresh-anchors", action="store_true", help="measure the other codecs again")
-    add("--vmaf", action=argparse.BooleanOptionalAction, default=True, help="measure VMAF and MS-SSIM")
-    add("--clips", default="*", metavar="GLOB", help="only clips whose file name matches")
-    add("--jobs", type=int, default=1, help="clips measured at a time, each by a process (default: 1)")
-    add("--low-delay", action="store_true", help="viddiff predicts from the past alone (the others do not)")
-    add(
-        "--preset", choices=tuple(PRESETS), default="default", help="effort of viddiff (default: %(default)s)"
-    )
-    add("--device", default="cpu", help="where viddiff's networks run (default: cpu)")
+    add("--interval", type=int, default=128,
+        help="most frames from one keyframe to the next, for all (default: %(default)s)")  # fmt: skip
+    add("--frames", type=int, help="only this many frames of each clip")
+    add("--match", default="*", metavar="GLOB", help="only clips whose file name matches")
+    add("--vmaf", action=argparse.BooleanOptionalAction, default=True, help="measure VMAF")
+    add("--workers", type=int, default=os.cpu_count() or 1,
+        help="points measured at a time, one core each (default: all cores)")  # fmt: skip
     return made
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure, write the results, print the BD-rates."""
     chosen = parser().parse_args(arguments)
-    if chosen.jobs < 1 or (chosen.frames is not None and chosen.frames < 1):
-        raise SystemExit("--jobs and --frames must be at least 1")
-    if chosen.anchors_only and not chosen.anchors:
-        raise SystemExit("--anchors-only with no anchor leaves nothing to measure")
-    clips = find_clips(chosen.clips_dir, chosen.clips)
+    if min(chosen.workers, chosen.interval, 1 if chosen.frames is None else chosen.frames) < 1:
+        raise SystemExit("--workers, --interval and --frames must be at least 1")
+    tests: list[Codec] = []
+    if not chosen.anchors_only:
+        for name, options in chosen.viddiff or [("viddiff", ())]:
+            title = " ".join(["viddiff", *options])
+            tests.append(Viddiff(name, title, options, chosen.weights, chosen.qualities, chosen.interval))
+    codecs: list[Codec] = [*(anchors(chosen.interval)[name] for name in chosen.anchors), *tests]
+    if not codecs or len({codec.name for codec in codecs}) < len(codecs):
+        raise SystemExit("there must be something to measure, each under a name of its own")
+    videos = find_clips(chosen.clips, chosen.match)
+    vmaf = chosen.vmaf and has_vmaf()
+    if chosen.vmaf and not vmaf:
+        print("there is no ffmpeg with libvmaf: VMAF is left out", file=sys.stderr)
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    cache = Cache(chosen.cache or chosen.out / "anchors", chosen.fresh_anchors)
     try:
-        settings = Settings(
-            weights=chosen.weights,
-            device=chosen.device,
-            qualities=() if chosen.anchors_only else chosen.qualities,
-            anchors=chosen.anchors,
-            frames=chosen.frames,
-            vmaf=chosen.vmaf and has_vmaf(),
-            low_delay=chosen.low_delay,
-            preset=chosen.preset,
-        )
-        if chosen.vmaf and not settings.vmaf:
-            print("this ffmpeg has no libvmaf: VMAF and MS-SSIM are left out", file=sys.stderr)
-        if settings.qualities:
-            load_weights(settings.weights, settings.device)
-        chosen.out.mkdir(parents=True, exist_ok=True)
-        results = run_clips(clips, settings, chosen.out / "anchors.json", chosen.fresh_anchors, chosen.jobs)
-        known = facts(settings, results)
-    except ViddiffError as error:
+        clips = run(videos, codecs, chosen.frames, vmaf, cache, chosen.workers)
+    except (ViddiffError, OSError) as error:
         raise SystemExit(str(error)) from error
-    rates = bd_rates(results)
-    write(chosen.out / "results.md", markdown(results, rates, known))
-    data = {"facts": known, "bd_rates": plain(rates), "clips": plain(results)}
+    titles = {codec.name: codec.title for codec in codecs}
+    rates = bd_rates(clips, [codec.name for codec in tests])
+    known = facts(codecs, clips, chosen.interval)
+    write(chosen.out / "results.md", markdown(clips, rates, titles, known))
+    data = {"facts": known, "titles": titles, "bd_rates": plain(rates), "clips": plain(clips)}
     write(chosen.out / "results.json", json.dumps(data, indent=1))
-    plot(results, chosen.out / "rd.png")
-    print(summary(rates))
+    plot(clips, titles, chosen.out / "rd.png")
+    print(summary(rates, titles))
     print(f"\nwritten to {chosen.out}: results.md, results.json, rd.png")
 
 

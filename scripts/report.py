@@ -7,69 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from anchors import ANCHORS, Point
+from points import BenchmarkError, Point
 
-from viddiff.pipeline.summary import EncodeSummary
-from viddiff.training.metrics import bd_rate, psnr
+from viddiff.training.metrics import bd_rate
 
-VIDDIFF = "viddiff"
-METRICS = {"psnr_611": "6:1:1 PSNR", "psnr_y": "Y PSNR", "vmaf": "VMAF", "ms_ssim_db": "MS-SSIM"}
+METRICS = {"psnr_611": "6:1:1 PSNR", "psnr_y": "Y PSNR", "vmaf": "VMAF"}
 """What BD-rates are given for; names are those of `Fidelity`."""
-_COLOURS = {VIDDIFF: "#d62728", "x264": "#1f77b4", "x265": "#2ca02c", "svtav1": "#9467bd"}
 
 
 @dataclass(frozen=True)
-class LevelCost:
-    """What the predicted frames of one level of the hierarchy cost together."""
-
-    level: int
-    frames: int
-    motion_bytes: float
-    z_bytes: float
-    y_bytes: float
-    prediction_psnr: float
-    """Luma PSNR of the prediction, in dB."""
-    psnr: float
-    """Luma PSNR of the reconstruction, in dB."""
-
-
-@dataclass(frozen=True)
-class Ledger:
-    """Where the bytes of one file went."""
-
-    quality: int
-    size_bytes: int
-    keyframes: int
-    key_bytes: int
-    levels: list[LevelCost]
-
-    @classmethod
-    def of(cls, quality: int, summary: EncodeSummary) -> "Ledger":
-        """Sum up the encoder's own account."""
-        levels = [
-            LevelCost(
-                level,
-                totals.frames,
-                totals.bits_motion / 8,
-                totals.bits_z / 8,
-                totals.bits_y / 8,
-                psnr(totals.prediction_mse / totals.frames, 8),
-                psnr(totals.mse / totals.frames, 8),
-            )
-            for level, totals in sorted(summary.levels.items())
-        ]
-        return cls(quality, summary.size_bytes, summary.keyframes, summary.key_bytes, levels)
-
-    @property
-    def other_bytes(self) -> float:
-        """Container, and what the entropy coder spends beyond the information content."""
-        coded = sum(level.motion_bytes + level.z_bytes + level.y_bytes for level in self.levels)
-        return self.size_bytes - self.key_bytes - coded
-
-
-@dataclass(frozen=True)
-class ClipResult:
-    """All that was measured on one clip."""
+class Clip:
+    """A clip and all that was measured on it."""
 
     name: str
     width: int
@@ -78,10 +26,11 @@ class ClipResult:
     frames: int
     frame_rate: float
     digest: str
+    """SHA-256 of its frames."""
     notes: tuple[str, ...]
-    points: dict[str, list[Point]]
+    """What had to be changed in reading it."""
+    points: dict[str, list[Point]] = field(default_factory=dict)
     """The curve of every codec by name."""
-    ledgers: list[Ledger] = field(default_factory=list)
 
     def bpp(self, point: Point) -> float:
         """Bits for each luma sample."""
@@ -100,23 +49,23 @@ class BdRate:
     note: str = ""
 
 
-def bd_rates(clips: Iterable[ClipResult]) -> list[BdRate]:
-    """viddiff against every anchor and each further anchor against the first, by every metric measured."""
+def bd_rates(clips: Iterable[Clip], tests: Sequence[str]) -> list[BdRate]:
+    """Each test against every anchor and each further anchor against the first, by every metric measured."""
     rates = []
     for clip in clips:
-        anchors = [name for name in clip.points if name != VIDDIFF]
-        pairs = [(VIDDIFF, name) for name in anchors if VIDDIFF in clip.points]
+        anchors = [name for name in clip.points if name not in tests]
+        pairs = [(test, anchor) for test in tests for anchor in anchors]
         pairs += [(name, anchors[0]) for name in anchors[1:]]
         for test, anchor in pairs:
             rates += [_bd_rate(clip, test, anchor, metric) for metric in METRICS if _has(clip, metric)]
     return rates
 
 
-def _has(clip: ClipResult, metric: str) -> bool:
+def _has(clip: Clip, metric: str) -> bool:
     return all(getattr(p.fidelity, metric) is not None for points in clip.points.values() for p in points)
 
 
-def _bd_rate(clip: ClipResult, test: str, anchor: str, metric: str) -> BdRate:
+def _bd_rate(clip: Clip, test: str, anchor: str, metric: str) -> BdRate:
     curves = []
     for name in (anchor, test):
         points = clip.points[name]
@@ -160,39 +109,40 @@ def pairs_of(rates: Iterable[BdRate]) -> list[tuple[str, str]]:
     return list(dict.fromkeys((rate.test, rate.anchor) for rate in rates))
 
 
-def summary(rates: Sequence[BdRate]) -> str:
+def summary(rates: Sequence[BdRate], titles: Mapping[str, str]) -> str:
     """BD-rates as text for the terminal."""
     parts = []
     for test, anchor in pairs_of(rates):
         rows = bd_table(rates, test, anchor)
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-        parts.append("\n".join([f"BD-rate of {test} against {anchor}", *lines]))
+        parts.append("\n".join([f"BD-rate of {titles[test]} against {titles[anchor]}", *lines]))
     notes = [f"{rate.clip}: {rate.note}" for rate in rates if rate.note]
     return "\n\n".join([*parts, *(["\n".join(notes)] if notes else [])])
 
 
-def markdown(clips: Sequence[ClipResult], rates: Sequence[BdRate], facts: Mapping[str, str]) -> str:
+def markdown(
+    clips: Sequence[Clip], rates: Sequence[BdRate], titles: Mapping[str, str], facts: Mapping[str, str]
+) -> str:
     """The whole report."""
     parts = ["# Benchmark", "\n".join(f"- {name}: {text}" for name, text in facts.items())]
     for test, anchor in pairs_of(rates):
-        parts += [f"## BD-rate of {test} against {_title(anchor)}", _table(bd_table(rates, test, anchor))]
+        heading = f"## BD-rate of {titles[test]} against {titles[anchor]}"
+        parts += [heading, _table(bd_table(rates, test, anchor))]
     notes = [f"- {rate.clip}, {METRICS[rate.metric]}: {rate.note}" for rate in rates if rate.note]
     if notes:
         parts += ["No BD-rate:", "\n".join(notes)]
-    parts += ["## Speed, all clips together", _table(_speed_rows(clips))]
+    parts += ["## Speed, all clips together", _table(_speed_rows(clips, titles))]
     for clip in clips:
         parts.append(f"## {clip.name}")
         parts.append(f"{clip.width}x{clip.height}, {clip.bit_depth} bits, {clip.frames} frames.")
         parts += [f"{note[0].upper()}{note[1:]}." for note in clip.notes]
         parts.append(_table(_point_rows(clip)))
-        if clip.ledgers:
-            parts += ["Where viddiff's bytes went:", _table(_ledger_rows(clip.ledgers))]
+        for name, points in clip.points.items():
+            rows = _ledger_rows(points)
+            if rows:
+                parts += [f"Where the bytes of {titles[name]} went:", _table(rows)]
     return "\n\n".join(parts) + "\n"
-
-
-def _title(name: str) -> str:
-    return ANCHORS[name].title if name in ANCHORS else name
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
@@ -200,58 +150,52 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
 
 
-def _speed_rows(clips: Sequence[ClipResult]) -> list[list[str]]:
-    rows = [["codec", "encode fps", "decode fps", "encode frames per CPU s", "decode frames per CPU s"]]
+def _speed_rows(clips: Sequence[Clip], titles: Mapping[str, str]) -> list[list[str]]:
+    rows = [["codec", "encode", "decode"]]
     for name in dict.fromkeys(name for clip in clips for name in clip.points):
-        measured = [(clip, point) for clip in clips for point in clip.points.get(name, ())]
-        frames = sum(clip.frames for clip, _ in measured)
-        spent = [
-            sum(getattr(getattr(point, work), unit) for _, point in measured)
-            for unit in ("wall_s", "cpu_s")
-            for work in ("encode", "decode")
-        ]
-        rows.append([_title(name), *(f"{frames / seconds:.2f}" for seconds in spent)])
+        measured = [(clip.frames, point) for clip in clips for point in clip.points.get(name, ())]
+        frames = sum(count for count, _ in measured)
+        spent = (sum(getattr(p, work).cpu_s for _, p in measured) for work in ("encode", "decode"))
+        rows.append([titles[name], *(f"{frames / seconds:.2f} fps" for seconds in spent)])
     return rows
 
 
-def _point_rows(clip: ClipResult) -> list[list[str]]:
-    heading = "codec,setting,bytes,bpp,Y dB,U dB,V dB,6:1:1 dB,VMAF,MS-SSIM,encode fps,decode fps"
-    rows = [heading.split(",")]
+def _point_rows(clip: Clip) -> list[list[str]]:
+    psnrs = ["Y dB", "U dB", "V dB", "6:1:1 dB"]
+    rows = [["codec", "setting", "bytes", "bpp", *psnrs, "VMAF", "encode fps", "decode fps"]]
     for name, points in clip.points.items():
         for point in points:
             f = point.fidelity
             figures = [f"{value:.2f}" for value in (f.psnr_y, f.psnr_u, f.psnr_v, f.psnr_611)]
             figures.append("–" if f.vmaf is None else f"{f.vmaf:.2f}")
-            figures.append("–" if f.ms_ssim is None else f"{f.ms_ssim:.5f}")
-            figures += [f"{clip.frames / spent.wall_s:.1f}" for spent in (point.encode, point.decode)]
-            setting = f"q {point.setting}" if name == VIDDIFF else f"crf {point.setting}"
-            rows.append([name, setting, f"{point.size_bytes}", f"{clip.bpp(point):.4f}", *figures])
+            figures += [f"{clip.frames / spent.cpu_s:.1f}" for spent in (point.encode, point.decode)]
+            rows.append([name, f"{point.setting}", f"{point.size_bytes}", f"{clip.bpp(point):.4f}", *figures])
     return rows
 
 
-def _ledger_rows(ledgers: Sequence[Ledger]) -> list[list[str]]:
-    heading = "quality,part,frames,bytes,share,motion,z,y,prediction dB,reconstruction dB"
-    rows = [heading.split(",")]
-    for ledger in ledgers:
-        quality, blank = f"{ledger.quality}", [""] * 5
-        share = 100 / ledger.size_bytes
-        keys = [f"{ledger.keyframes}", f"{ledger.key_bytes}", f"{share * ledger.key_bytes:.1f} %"]
-        rows.append([quality, "keyframes", *keys, *blank])
-        for level in ledger.levels:
-            parts = (level.motion_bytes, level.z_bytes, level.y_bytes)
-            total = [f"{level.frames}", f"{sum(parts):.0f}", f"{share * sum(parts):.1f} %"]
-            split = [f"{part:.0f}" for part in parts]
-            psnrs = [f"{level.prediction_psnr:.2f}", f"{level.psnr:.2f}"]
-            rows.append([quality, f"level {level.level}", *total, *split, *psnrs])
-        other = ["", f"{ledger.other_bytes:.0f}", f"{share * ledger.other_bytes:.1f} %"]
-        rows.append([quality, "other", *other, *blank])
-    return rows
+def _ledger_rows(points: Sequence[Point]) -> list[list[str]]:
+    """The encoder's own tables under one heading; empty if it has none."""
+    columns = list(dict.fromkeys(key for point in points for row in point.ledger for key in row))
+    rows = [
+        [f"{point.setting}", *(_cell(row.get(column)) for column in columns)]
+        for point in points
+        for row in point.ledger
+    ]
+    return [["setting", *columns], *rows] if rows else []
 
 
-def plot(clips: Sequence[ClipResult], path: Path) -> None:
-    """Rate-distortion curves as a PNG, one panel a clip."""
-    import matplotlib
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
 
+
+def plot(clips: Sequence[Clip], titles: Mapping[str, str], path: Path) -> None:
+    """Rate-distortion curves as a PNG, one panel a clip. Raises BenchmarkError without matplotlib."""
+    try:
+        import matplotlib
+    except ModuleNotFoundError as error:
+        raise BenchmarkError("the plot needs matplotlib: pip install 'viddiff[bench]'") from error
     matplotlib.use("Agg")
     from matplotlib import pyplot
     from matplotlib.ticker import LogLocator, NullFormatter
@@ -264,8 +208,7 @@ def plot(clips: Sequence[ClipResult], path: Path) -> None:
     for clip, axis in zip(clips, axes.flat, strict=False):
         for name, points in clip.points.items():
             curve = sorted((clip.bpp(point), point.fidelity.psnr_611) for point in points)
-            style = {"color": _COLOURS[name], "lw": 2.2 if name == VIDDIFF else 1.3, "ms": 3.5}
-            axis.plot(*zip(*curve, strict=True), "o-", label=_title(name), **style)
+            axis.plot(*zip(*curve, strict=True), "o-", label=titles[name], lw=1.5, ms=3.5)
         axis.set_xscale("log")
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.xaxis.set_major_formatter("{x:g}")

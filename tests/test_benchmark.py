@@ -1,49 +1,35 @@
-"""The benchmark: measurements of a small clip, the account of bytes, words where figures are missing."""
+"""The benchmark: measurements of a small clip, what is kept of them, words where figures are missing."""
 
+import dataclasses
 import importlib
 import json
 import math
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
-import torch
 
-from viddiff.codec.weights import Codec, codec_of, fresh, parametric_tables
+from viddiff.codec import checkpoint
+from viddiff.codec.weights import untrained
 from viddiff.config import ModelConfig
-from viddiff.encoder.frame_encoder import FrameStats
-from viddiff.encoder.options import EncodeOptions
 from viddiff.frame import Frame, VideoInfo
 from viddiff.media.video_writer import VideoWriter
-from viddiff.pipeline.summary import EncodeSummary
+from viddiff.training.metrics import psnr
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
-anchors = importlib.import_module("anchors")
+points = importlib.import_module("points")
 report = importlib.import_module("report")
 benchmark = importlib.import_module("benchmark")
 
 FRAMES = 4
-
-
-@pytest.fixture(scope="module")
-def codec() -> Iterator[Codec]:
-    """Untrained and narrow, on one thread as in the benchmark."""
-    threads = torch.get_num_threads(), cv2.getNumThreads()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    model, motion = fresh(ModelConfig(quarter=8, eighth=8, hyper=4))
-    yield codec_of(model, motion, parametric_tables())
-    torch.set_num_threads(threads[0])
-    cv2.setNumThreads(threads[1])
+X265 = dataclasses.replace(points.anchors(128)["x265"], ladder=(20, 30, 40))
 
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A smooth pattern that moves."""
-    path = tmp_path_factory.mktemp("clip") / "moving.mkv"
+    path = tmp_path_factory.mktemp("clips") / "moving.mkv"
     y, x = np.mgrid[0:80, 0:96]
     with VideoWriter(path, VideoInfo(96, 80), lossless=True) as writer:
         for t in range(FRAMES):
@@ -53,81 +39,117 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Untrained and narrow."""
+    path = tmp_path_factory.mktemp("weights") / "narrow.safetensors"
+    checkpoint.save(path, untrained(ModelConfig(quarter=8, eighth=8, hyper=4)))
+    return path
+
+
 @pytest.fixture
-def source(video: Path, tmp_path: Path) -> "anchors.Source":
-    return anchors.Source.read(video, tmp_path)
+def source(video: Path, tmp_path: Path) -> "points.Source":
+    return points.Source.read(video, tmp_path)
 
 
-def point(setting: int, size: int, psnr: float, vmaf: float | None = None) -> "anchors.Point":
-    fidelity = anchors.Fidelity(psnr, psnr, psnr, psnr, vmaf)
-    return anchors.Point(setting, size, fidelity, anchors.Spent(1.0, 0.8), anchors.Spent(0.5, 0.4), "now")
+def point(setting: int, size: int, psnr: float, vmaf: float | None = None) -> "points.Point":
+    fidelity = points.Fidelity(psnr, psnr, psnr, psnr, vmaf)
+    return points.Point(setting, size, fidelity, points.Spent(1.0, 0.8), points.Spent(0.5, 0.4), "now")
 
 
-def result(**points: list["anchors.Point"]) -> "report.ClipResult":
-    return report.ClipResult("clip", 96, 80, 8, FRAMES, 25.0, "", (), points)
+def clip(**curves: list["points.Point"]) -> "report.Clip":
+    return report.Clip("clip", 96, 80, 8, FRAMES, 25.0, "", (), curves)
 
 
-def test_a_source_gives_the_frames_that_were_written(source: "anchors.Source") -> None:
+TITLES = {"x265": "x265 medium", "viddiff": "viddiff"}
+
+
+def test_a_source_gives_the_frames_that_were_written(source: "points.Source") -> None:
     frames = list(source)
-    assert [frame.pts for frame in frames] == list(source.times)
-    assert len(frames) == len(source) == FRAMES
+    assert len(frames) == source.frames == FRAMES
     assert frames[1].y[0, 0] == int(128 + 60 * math.sin(2 / 7) * math.cos(1 / 9))
     assert (frames[1].v == 255 - frames[1].u).all()
+    two = points.Source.read(source.path, source.path.parent, 2)
+    assert two.frames == 2
+    assert two.digest != source.digest
 
 
-def test_viddiff_is_measured_on_its_whole_file(source: "anchors.Source", codec: Codec) -> None:
-    measured, ledger = benchmark.measure_viddiff(source, codec, EncodeOptions(quality=40), vmaf=False)
-    assert measured.size_bytes == (source.path.parent / "viddiff.vdf").stat().st_size
+def test_fidelity_is_the_mean_squared_error_over_all_frames(source: "points.Source") -> None:
+    decoded = source.path.with_name("decoded.y4m")
+    with VideoWriter(decoded, source.info) as writer:
+        for t, frame in enumerate(source):
+            writer.write(Frame(frame.y + (2 if t == 0 else 0), frame.u + 1, frame.v, t))
+    fidelity = points.measure(source, decoded, vmaf=False)
+    assert fidelity.psnr_y == pytest.approx(psnr(4 / FRAMES, 8))
+    assert fidelity.psnr_u == pytest.approx(psnr(1, 8))
+    assert fidelity.psnr_v == math.inf
+
+
+@pytest.mark.parametrize("missing", [1, 96 * 80, 96 * 80 * 3 // 2 + 6])
+def test_frames_that_are_missing_end_the_run(source: "points.Source", missing: int) -> None:
+    short = source.path.with_name("short.y4m")
+    short.write_bytes(source.path.read_bytes()[:-missing])
+    with pytest.raises(points.BenchmarkError, match=r"cut short|4 frames"):
+        points.measure(source, short, vmaf=False)
+
+
+def test_frames_of_another_size_end_the_run(source: "points.Source") -> None:
+    other = dataclasses.replace(source, info=dataclasses.replace(source.info, width=94))
+    with pytest.raises(points.BenchmarkError, match="94x80"):
+        list(other)
+
+
+def test_viddiff_is_measured_on_its_whole_file(source: "points.Source", weights: Path) -> None:
+    viddiff = points.Viddiff("test", "viddiff", ("--preset", "fast"), weights, (40,), 128)
+    measured = points.measure_point(viddiff, 40, source, vmaf=False)
+    assert measured.size_bytes == (source.path.parent / "test.vdf").stat().st_size
     assert measured.fidelity.psnr_611 > 30
-    assert sum(level.frames for level in ledger.levels) + ledger.keyframes == FRAMES
-    assert 0 < ledger.other_bytes < measured.size_bytes
+    assert measured.encode.cpu_s > 0
 
 
-def test_a_decoder_that_shows_something_else_ends_the_run(source: "anchors.Source") -> None:
-    good = ["a", "b", "c", "d"]
-    benchmark.check_exact(source, 30, source.times, good, good)
-    with pytest.raises(SystemExit, match=r"1 of 4 decoded frames, the first of them 2"):
-        benchmark.check_exact(source, 30, source.times, good, ["a", "b", "x", "d"])
-    with pytest.raises(SystemExit, match="3 frame times"):
-        benchmark.check_exact(source, 30, source.times[:3], good[:3], good[:3])
+def test_a_refused_option_of_viddiff_is_one_sentence(source: "points.Source", weights: Path) -> None:
+    viddiff = points.Viddiff("test", "viddiff", ("--no-such-option",), weights, (40,), 128)
+    with pytest.raises(points.BenchmarkError, match="No such option"):
+        viddiff.code(source, 40)
 
 
-def test_the_ledger_sums_bits_by_level() -> None:
-    account = EncodeSummary(4, 1, 1000, 500)
-    for stats in (
-        FrameStats(8, 0, 40, 60.0, 10.0, 500.0, 3.0, 1.5),
-        FrameStats(4, 1, 40, 8.0, 8.0, 80.0, 2.0, 1.0),
-        FrameStats(16, 0, 40, 20.0, 6.0, 300.0, 5.0, 0.5),
-    ):
-        account.levels[stats.level].add(stats)
-    ledger = report.Ledger.of(30, account)
-    assert [(level.motion_bytes, level.z_bytes, level.y_bytes) for level in ledger.levels] == [
-        (10, 2, 100),
-        (1, 1, 10),
-    ]
-    assert ledger.other_bytes == 1000 - 500 - 112 - 12
-    assert ledger.levels[0].prediction_psnr == pytest.approx(10 * math.log10(255**2 / 4))
+def test_the_ledger_is_what_the_encoder_says_of_its_bytes() -> None:
+    rows = [{"part": "base", "frames": 4, "bytes": 900}, {"part": "motion", "level": 1, "bytes": 10}]
+    assert points.ledger('{"frames": 1}\n' + json.dumps({"frames": 4, "ledger": rows}) + "\n") == rows
+    assert points.ledger('{"frames": 4}') == []
+    kept = points.Point.of(report.plain(dataclasses.replace(point(40, 910, 30.0), ledger=rows)))
+    text = report.markdown([clip(viddiff=[kept])], [], TITLES, {})
+    assert "| setting | part | frames | bytes | level |" in text
+    assert "| 40 | motion | – | 10 | 1 |" in text
 
 
 def test_bd_rates_of_curves_that_do_not_overlap_are_words() -> None:
     near = [point(1, 100, 30.0), point(2, 200, 33.0)]
     dearer = [point(1, 200, 30.0), point(2, 400, 33.0)]
     far = [point(1, 100, 40.0), point(2, 200, 43.0)]
-    rates = report.bd_rates([result(x264=near, viddiff=dearer), result(x264=near, viddiff=far)])
+    rates = report.bd_rates([clip(x265=near, viddiff=dearer), clip(x265=near, viddiff=far)], ["viddiff"])
     by_y = [rate for rate in rates if rate.metric == "psnr_y"]
     assert by_y[0].percent == pytest.approx(100)
     assert by_y[1].percent is None
     assert "do not overlap" in by_y[1].note
     assert report.mean_text(by_y) == "+100.0 % (1 of 2 clips)"
-    assert "do not overlap" in report.summary(rates)
+    assert "do not overlap" in report.summary(rates, TITLES)
 
 
-def test_a_report_holds_all_codecs_and_is_plain_json(tmp_path: Path) -> None:
-    clip = result(x264=[point(20, 100, 30.0), point(30, 50, 28.0)], viddiff=[point(4, 90, math.inf)])
-    text = report.markdown([clip], report.bd_rates([clip]), {"machine": "any"})
-    assert "crf 20" in text
-    assert "q 4" in text
-    data = json.loads(json.dumps(report.plain([clip]), allow_nan=False))
+def test_every_test_is_compared_with_every_anchor() -> None:
+    names = ("x265", "svt4", "fast", "slow")
+    curves = {name: [point(1, 100, 30.0), point(2, 200, 33.0)] for name in names}
+    rates = report.bd_rates([clip(**curves)], ["fast", "slow"])
+    pairs = {("fast", "x265"), ("fast", "svt4"), ("slow", "x265"), ("slow", "svt4"), ("svt4", "x265")}
+    assert set(report.pairs_of(rates)) == pairs
+
+
+def test_a_report_holds_all_codecs_and_is_plain_json() -> None:
+    one = clip(x265=[point(20, 100, 30.0), point(30, 50, 28.0)], viddiff=[point(4, 90, math.inf)])
+    text = report.markdown([one], report.bd_rates([one], ["viddiff"]), TITLES, {"machine": "any"})
+    assert "x265 medium" in text
+    assert "| viddiff | 4 | 90 |" in text
+    data = json.loads(json.dumps(report.plain([one]), allow_nan=False))
     assert data[0]["points"]["viddiff"][0]["fidelity"]["psnr_y"] is None
 
 
@@ -138,26 +160,80 @@ def test_ivf_headers_and_temporal_delimiters_are_not_counted(tmp_path: Path) -> 
     stream = tmp_path / "a.ivf"
     header = b"DKIF" + bytes(2) + (32).to_bytes(2, "little") + bytes(24)
     stream.write_bytes(header + packed(b"\x12\x00" + bytes(40)) + packed(b"\x32" + bytes(9)))
-    assert anchors.payload_bytes(stream) == 40 + 10
+    assert points.payload_bytes(stream) == 40 + 10
 
 
-def test_an_anchor_is_measured_once_and_then_kept(source: "anchors.Source") -> None:
+@pytest.mark.parametrize("name", ["x265", "svt6", "svt4", "vvenc"])
+def test_an_anchor_codes_every_frame(source: "points.Source", name: str) -> None:
     pytest.importorskip("imageio_ffmpeg")
-    one = anchors.Anchor("x264", "", ".264", "libx264", ("-preset", "ultrafast"), (20,))
-    (first, key, known) = next(benchmark.anchor_curve(one, source, False, {}))
-    assert not known
-    assert first.fidelity.psnr_y > 30
-    kept = json.loads(json.dumps({key: report.plain(first)}))
-    assert next(benchmark.anchor_curve(one, source, False, kept)) == (first, key, True)
+    anchor = points.anchors(128)[name]
+    measured = points.measure_point(anchor, anchor.ladder[1], source, vmaf=False)
+    assert measured.fidelity.psnr_611 > 33
+    assert 0 < measured.size_bytes < source.path.stat().st_size / 10
 
 
-def test_a_failing_encoder_is_one_sentence(source: "anchors.Source") -> None:
+def test_the_keyframe_interval_holds_for_all(source: "points.Source", weights: Path) -> None:
+    for codec in (*points.anchors(17).values(), points.Viddiff("test", "", (), weights, (40,), 17)):
+        assert "17" in codec.arguments(30)
+        assert "30" in codec.arguments(30)
+
+
+def test_anchors_are_measured_once_and_then_kept(video: Path, tmp_path: Path) -> None:
     pytest.importorskip("imageio_ffmpeg")
-    broken = anchors.Anchor("x264", "", ".264", "libx264", ("-preset", "no-such-preset"), (20,))
-    with pytest.raises(anchors.AnchorError, match="no-such-preset"):
-        anchors.measure_anchor(broken, 20, source, False)
+    cache = benchmark.Cache(tmp_path / "cache")
+    (first,) = benchmark.run([video], [X265], None, False, cache, 1)
+    assert [p.setting for p in first.points["x265"]] == [20, 30, 40]
+    sizes = [p.size_bytes for p in first.points["x265"]]
+    assert sizes == sorted(sizes, reverse=True)
+    (again,) = benchmark.run([video], [X265], None, False, cache, 1)
+    assert again == first
+    (shorter,) = benchmark.run([video], [X265], 2, False, cache, 1)
+    assert shorter.points["x265"][0].size_bytes < sizes[0]
+    sparse = dataclasses.replace(X265, interval=1, ladder=(20,))
+    (intra,) = benchmark.run([video], [sparse], None, False, cache, 1)
+    assert intra.points["x265"][0].size_bytes > sizes[0]
+    key = benchmark.cache_key(first, X265, 20)
+    assert cache.get(key, False) is not None
+    assert cache.get(key, True) is None  # it has no VMAF
+    assert dataclasses.replace(cache, fresh=True).get(key, False) is None
 
 
-def test_a_folder_without_clips_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="no clip"):
-        benchmark.main([str(tmp_path), "--anchors", ""])
+def test_a_failing_encoder_is_one_sentence(source: "points.Source") -> None:
+    pytest.importorskip("imageio_ffmpeg")
+    broken = dataclasses.replace(X265, options=("-c:v", "libx265", "-preset", "no-such-preset"))
+    with pytest.raises(points.BenchmarkError, match="failed"):
+        points.measure_point(broken, 20, source, False)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["{empty}"],
+        ["{empty}/no-such-folder"],
+        ["{video}", "--anchors-only", "--anchors", ""],
+        ["{video}", "--viddiff", "a=", "--viddiff", "a=--low-delay"],
+        ["{video}", "--workers", "0"],
+        ["{video}", "--match", "nothing*"],
+    ],
+)
+def test_nothing_to_measure_is_one_sentence(video: Path, tmp_path: Path, arguments: list[str]) -> None:
+    words = [argument.format(empty=tmp_path, video=video) for argument in arguments]
+    with pytest.raises(SystemExit, match=r"\w+ \w+"):
+        benchmark.main([*words, "--out", str(tmp_path)])
+
+
+def test_the_whole_of_it(
+    video: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("imageio_ffmpeg")
+    pytest.importorskip("matplotlib")
+    options = ["--anchors", "x265", "--qualities", "20,40", "--weights", str(weights), "--no-vmaf"]
+    test = ["--viddiff", "late=--preset fast --low-delay"]
+    benchmark.main([str(video), "--out", str(tmp_path), *options, *test, "--workers", "2"])
+    said = capsys.readouterr().out
+    assert "BD-rate of viddiff --preset fast --low-delay against x265 medium" in said
+    data = json.loads((tmp_path / "results.json").read_text())
+    assert {"command", "commit", "machine", "x265 medium", "ffmpeg"} <= set(data["facts"])
+    assert {name: len(curve) for name, curve in data["clips"][0]["points"].items()} == {"x265": 6, "late": 2}
+    assert (tmp_path / "rd.png").stat().st_size > 10_000
+    assert len(list((tmp_path / "anchors").iterdir())) == 6

@@ -71,6 +71,16 @@ def test_bd_rate_interpolates_with_monotone_cubics() -> None:
     assert change == pytest.approx(100 * math.expm1((first + second - 3) / 3))
 
 
+@pytest.mark.parametrize("shift", [-0.7, 0.0, 1.3])
+def test_bd_rate_is_that_of_the_bjontegaard_package(shift: float) -> None:
+    bjontegaard = pytest.importorskip("bjontegaard")
+    rates, psnrs = [90.0, 210.0, 300.0, 710.0, 1500.0], [30.5, 33.2, 34.4, 38.0, 40.1]
+    other = [p + shift for p in psnrs]
+    options = {"method": "pchip", "require_matching_points": False, "min_overlap": 0}
+    there = bjontegaard.bd_rate(RATES, PSNRS, rates, other, **options)
+    assert bd_rate(RATES, PSNRS, rates, other) == pytest.approx(there, rel=1e-9)
+
+
 def test_bd_rate_is_antisymmetric_and_ignores_the_order_of_points() -> None:
     other = [95.0, 170.0, 350.0, 600.0]
     there = bd_rate(RATES, PSNRS, other, PSNRS)
