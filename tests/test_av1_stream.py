@@ -324,8 +324,13 @@ def test_flipped_bits_give_frames_or_an_error_and_always_the_same() -> None:
     assert set(lengths) == {0, 1, 2, 3, 4}
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="no scheduling policies here")
-def test_the_caller_keeps_its_scheduling() -> None:
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are not listed here")
+def test_no_thread_becomes_real_time() -> None:
     before = os.sched_getscheduler(0)
-    encode(FRAMES[:2])
+    encoder = Av1Encoder(WIDTH, HEIGHT, 8, quantiser=120, preset=8)
+    encoder.send(FRAMES[0])
+    threads = [int(thread.name) for thread in Path("/proc/self/task").iterdir()]
+    assert len(threads) > 4
+    assert {os.sched_getscheduler(thread) for thread in threads} == {before}
+    encoder.finish()
     assert os.sched_getscheduler(0) == before

@@ -12,8 +12,6 @@ cropped back by the decoder. Film grain, if a stream asks for it, is not applied
 
 import itertools
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from fractions import Fraction
 from typing import Literal, cast
 
@@ -24,7 +22,9 @@ from viddiff.config import MAX_HEIGHT, MAX_WIDTH
 from viddiff.errors import BitstreamError, LimitError, VideoError
 from viddiff.frame import Frame
 from viddiff.media.av1_obus import ObuType, iter_obus, without_delimiters
+from viddiff.media.libav_errors import FAILURES
 from viddiff.media.picture_planes import PIXEL_FORMATS, picture_from_planes, planes_from_picture
+from viddiff.media.scheduling import kept_scheduling
 from viddiff.pixels import plane_shapes, replicate
 
 os.environ.setdefault("SVT_LOG", "0")  # SVT-AV1 writes to stderr by itself: let it report fatal errors only
@@ -61,8 +61,9 @@ def encode_still(frame: Frame, bit_depth: int, quantiser: int, preset: int = PRE
     context.options = {"preset": str(preset), "qp": str(quantiser), "svtav1-params": "avif=1:lp=1"}
     try:
         with kept_scheduling():
-            packets = context.encode(picture) + context.encode(None)
-    except (av.FFmpegError, ValueError, RuntimeError) as error:
+            context.open()
+        packets = context.encode(picture) + context.encode(None)
+    except FAILURES as error:
         raise VideoError(f"the AV1 encoder failed on a {width}x{height} picture: {error}") from error
     still = without_delimiters(b"".join(map(bytes, packets)))
     if not _is_still(still):
@@ -89,7 +90,7 @@ def decode_still(data: bytes, width: int, height: int, bit_depth: int, threads: 
         pictures = context.decode(av.Packet(data)) + context.decode(None)
     except MemoryError:  # one of FFmpegError, too, but no fault of the picture, whose size is known
         raise
-    except (av.FFmpegError, ValueError, RuntimeError) as error:
+    except FAILURES as error:
         raise BitstreamError("a keyframe is damaged: its AV1 picture cannot be decoded") from error
     if len(pictures) != 1:
         raise BitstreamError(f"a keyframe must hold one picture, not {len(pictures)}")
@@ -119,18 +120,3 @@ def _context(codec: str, mode: Literal["r", "w"]) -> VideoCodecContext:
     context = cast(VideoCodecContext, av.CodecContext.create(codec, mode))
     context.thread_count = 1
     return context
-
-
-@contextmanager
-def kept_scheduling() -> Iterator[None]:
-    """Give the calling thread its scheduling back: SVT-AV1 makes it real-time for good where it may (as
-    root), and then nothing else runs on its core."""
-    if not hasattr(os, "sched_getscheduler"):
-        yield
-        return
-    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
-    try:
-        yield
-    finally:
-        if os.sched_getscheduler(0) != policy:
-            os.sched_setscheduler(0, policy, parameters)

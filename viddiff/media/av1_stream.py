@@ -26,8 +26,10 @@ from av.video.reformatter import ColorRange
 from viddiff.errors import BitstreamError, LimitError, VideoError
 from viddiff.frame import Frame
 from viddiff.media.av1_obus import FrameStart, ObuType, SequenceHeader, iter_obus, without_delimiters
-from viddiff.media.av1_stills import kept_scheduling, padded_size
+from viddiff.media.av1_stills import padded_size
+from viddiff.media.libav_errors import FAILURES
 from viddiff.media.picture_planes import PIXEL_FORMATS, picture_from_planes, planes_from_picture
+from viddiff.media.scheduling import kept_scheduling
 from viddiff.pixels import plane_shapes, replicate
 
 QUANTISERS = range(4, 281)
@@ -91,6 +93,11 @@ class Av1Encoder:
         }
         joined = ":".join(f"{key}={value}" for key, value in parameters.items())
         context.options = {"preset": str(preset), "svtav1-params": joined}
+        try:
+            with kept_scheduling():
+                context.open()
+        except FAILURES as error:
+            raise VideoError(f"the AV1 encoder cannot be opened: {error}") from error
         self._context = context
 
     def send(self, frame: Frame) -> list[bytes]:
@@ -117,9 +124,8 @@ class Av1Encoder:
 
     def _encode(self, picture: av.VideoFrame | None) -> list[bytes]:
         try:
-            with kept_scheduling():
-                packets = self._context.encode(picture)
-        except (av.FFmpegError, ValueError, RuntimeError) as error:
+            packets = self._context.encode(picture)
+        except FAILURES as error:
             size = "x".join(map(str, self._size))
             raise VideoError(f"the AV1 encoder failed on pictures of {size}: {error}") from error
         return [self._unit(bytes(packet)) for packet in packets]
@@ -171,7 +177,7 @@ class Av1Decoder:
             pictures = context.decode(av.Packet(unit))
         except MemoryError:  # one of FFmpegError, too, but no fault of the stream, whose size is known
             raise
-        except (av.FFmpegError, ValueError, RuntimeError) as error:
+        except FAILURES as error:
             raise BitstreamError("an AV1 unit is damaged: its picture cannot be decoded") from error
         if len(pictures) != 1:
             raise BitstreamError(f"an AV1 unit shows {len(pictures)} pictures instead of one")
