@@ -329,28 +329,13 @@ def test_help_does_not_load_pytorch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_the_readme_names_every_json_field(clip: Path, encoded: Path, weights: Path, tmp_path: Path) -> None:
-    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-    results = [
-        run("encode", clip, tmp_path / "a.vdf", "--frames", 1, "--json", "-q", "--weights", weights),
-        run("decode", encoded, tmp_path / "a.mp4", "--frames", 1, "--json", "-q", "--weights", weights),
-        run("info", encoded, "--json"),
-        run("info", "--model", "--json", "--weights", weights),
-    ]
-    for result in results:
-        missing = [name for name in json.loads(result.stdout.splitlines()[-1]) if f"`{name}`" not in readme]
-        assert not missing
-    for command in main.commands:
-        assert f"viddiff {command}" in readme
-
-
 def test_progress_for_scripts(
     clip: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An object every second, here at every chance, then the result; README says what is in them."""
+    """An object every second, here at every chance, then the result; docs/json.md describes them."""
     seconds = itertools.count()
     monkeypatch.setattr("viddiff.cli.progress.time.monotonic", lambda: next(seconds))
-    vdf, readme = tmp_path / "a.vdf", (Path(__file__).parent.parent / "README.md").read_text()
+    vdf, docs = tmp_path / "a.vdf", (Path(__file__).parent.parent / "docs" / "json.md").read_text()
     for arguments in (("encode", clip, vdf), ("decode", vdf, tmp_path / "a.y4m")):
         result = run(*arguments, "--json", "--weights", weights, "--workers", 1)
         *progress, last = map(json.loads, result.stdout.splitlines())
@@ -363,7 +348,7 @@ def test_progress_for_scripts(
             assert values["fps"] > 0
             assert 0 < values["bytes"] <= values["predicted_bytes"]
             assert values["eta"] == pytest.approx((FRAMES - values["frames"]) / values["fps"], rel=0.01)
-            assert all(f"`{name}`" in readme for name in values)
+            assert all(f"`{name}`" in docs for name in values)
         assert progress[-1]["predicted_bytes"] == progress[-1]["bytes"]
         quiet = run(*arguments, "--json", "-q", "--force", "--weights", weights, "--workers", 1)
         assert len(quiet.stdout.splitlines()) == 1
