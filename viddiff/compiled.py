@@ -1,4 +1,4 @@
-"""Compilation of inner loops that neither torch nor numpy has."""
+"""Compile inner loops that neither torch nor numpy has."""
 
 import functools
 from collections.abc import Callable
@@ -10,13 +10,15 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def kernel(function: _Function) -> _Function:
-    """`function`, compiled by numba at its first call, for other compiled ones to call; its code is kept
-    on disk."""
+    """Compile `function` with numba at its first call, for use in other compiled functions.
+
+    The machine code is cached on disk.
+    """
     return cast(_Function, numba.njit(cache=True, nogil=True)(function))
 
 
 def compiled(function: _Function) -> _Function:
-    """The same, to be called from Python."""
+    """Compile `function` like `kernel`, for calls from Python."""
     dispatcher = kernel(function)
 
     @functools.wraps(function)
@@ -30,8 +32,7 @@ def compiled(function: _Function) -> _Function:
 
 
 def _interruption(error: SystemError) -> BaseException:
-    """What a signal's handler raised while numba converted a result, where it is lost in a SystemError; or
-    `error` itself."""
+    """The exception of a signal handler that numba wrapped in a SystemError, or `error` itself."""
     cause: BaseException | None = error
     while isinstance(cause, SystemError):
         cause = cause.__cause__ or cause.__context__

@@ -1,4 +1,4 @@
-"""What is kept of frames to compare them later: a hash of each on its way, one of each GOP in the end."""
+"""Hashes of frames, to compare them later: one for each frame, one for each GOP."""
 
 import hashlib
 import struct
@@ -8,7 +8,7 @@ from viddiff.frame import Frame
 
 
 def frame_digest(frame: Frame) -> bytes:
-    """SHA-256 of a frame's time and of its samples, Y, U, V, little-endian."""
+    """SHA-256 of a frame's time and its samples (Y, U, V, little-endian)."""
     digest = hashlib.sha256(struct.pack("<q", frame.pts))
     for plane in frame.planes:
         digest.update(plane.astype(plane.dtype.newbyteorder("<"), copy=False).tobytes())
@@ -17,13 +17,13 @@ def frame_digest(frame: Frame) -> bytes:
 
 @dataclass
 class GopDigest:
-    """The frames of a GOP so far, in display order."""
+    """Hash of the frames of a GOP so far, in display order."""
 
     frames: int = 0
     chain: bytes = b""
-    """SHA-256 of what this was before the last frame, and of that frame's digest."""
+    """SHA-256 of the previous chain and the last frame's digest."""
 
     def add(self, frame: bytes) -> None:
-        """Take the digest of the next frame."""
+        """Append the digest of the next frame."""
         self.frames += 1
         self.chain = hashlib.sha256(self.chain + frame).digest()

@@ -1,6 +1,6 @@
-"""What a player has to know of pictures beyond size and colour: HDR10 figures, fields, mirrored display.
+"""Display properties beyond size and colour: HDR10 metadata, field order, display matrix.
 
-DISPLAY, the chunk that holds it, is specified in `container`.
+`container.format` specifies the chunk that holds them (DISPLAY).
 """
 
 import struct
@@ -15,21 +15,21 @@ FIELD_ORDERS: tuple[FieldOrder, ...] = ("progressive", "top first", "bottom firs
 
 @dataclass(frozen=True)
 class Display:
-    """All of it is optional; the units are those of SMPTE ST 2086 in H.265 and AV1's peers."""
+    """Display properties. All are optional. The units are those of SMPTE ST 2086."""
 
     mastering_colours: tuple[int, ...] | None = None
-    """x, y of red, green, blue and white of the display that it was mastered on, in 0.00002, 0..65535."""
+    """Mastering display: x, y of red, green, blue and white, in units of 0.00002, 0..65535."""
     mastering_luminance: tuple[int, ...] | None = None
-    """Most and least luminance of that display, in 0.0001 cd/m2, below 2^32."""
+    """Mastering display: largest and smallest luminance, in 0.0001 cd/m2, below 2^32."""
     content_light: tuple[int, ...] | None = None
-    """Brightest sample and brightest mean of a picture (MaxCLL, MaxFALL), in cd/m2, 0..65535."""
+    """MaxCLL and MaxFALL, in cd/m2, 0..65535."""
     field_order: FieldOrder = "progressive"
-    """Whether the rows of a frame are of two moments, and which ones come first."""
+    """Progressive, or which field of an interlaced frame comes first."""
     matrix: tuple[int, ...] | None = None
-    """Nine numbers of libav's display matrix, if `VideoInfo.rotation` does not say it all."""
+    """Nine integers of libav's display matrix, if `VideoInfo.rotation` cannot express it."""
 
     def pack(self) -> bytes:
-        """DISPLAY's payload. BitstreamError if a number lies outside of its range."""
+        """Payload of DISPLAY. Raises BitstreamError if a number is out of range."""
         numbers = self._numbers()
         there = sum(1 << bit for bit, values in enumerate(numbers) if values is not None)
         try:
@@ -40,7 +40,7 @@ class Display:
 
     @staticmethod
     def unpack(payload: bytes) -> "Display":
-        """The inverse of `pack`. BitstreamError if something is missing or unknown."""
+        """Inverse of `pack`. Raises BitstreamError if something is missing or unknown."""
         found: list[tuple[int, ...] | None] = []
         at = 1
         for bit, layout in enumerate(_LAYOUTS):
@@ -63,4 +63,4 @@ class Display:
 
 
 _LAYOUTS = tuple(struct.Struct(f"<{codes}") for codes in ("8H", "2I", "2H", "B", "9i"))
-"""Of the fields of `Display`, in their order."""
+"""Layouts of the fields of `Display`, in order."""

@@ -1,16 +1,16 @@
-"""The errors a user can meet. Whatever the input, viddiff ends in a result or in one of these."""
+"""Errors for users. Whatever the input is, viddiff ends in a result or in one of these errors."""
 
 
 class ViddiffError(Exception):
-    """Base of all errors that viddiff raises on purpose; the message is one sentence for the user."""
+    """Base of all errors that viddiff raises on purpose. The message is one sentence for the user."""
 
 
 class BitstreamError(ViddiffError):
-    """A `.vdf` file is damaged, truncated or not a `.vdf` file at all."""
+    """A `.vdf` file is damaged, truncated, or no `.vdf` file."""
 
 
 class CheckpointError(ViddiffError):
-    """Weights are missing, damaged, of another model, or break the exactness bounds."""
+    """Weights are missing, damaged, of another model, or outside the bounds of exact arithmetic."""
 
 
 class VideoError(ViddiffError):
@@ -18,11 +18,11 @@ class VideoError(ViddiffError):
 
 
 class ResumeError(ViddiffError):
-    """What an earlier run left cannot be gone on with."""
+    """An interrupted encode cannot be resumed."""
 
 
 class VerificationError(ViddiffError):
-    """What was written is not what the encoder meant to write."""
+    """The written file does not decode to the encoder's reconstruction."""
 
 
 class SecretError(ViddiffError):
@@ -30,4 +30,4 @@ class SecretError(ViddiffError):
 
 
 class LimitError(ViddiffError):
-    """A size or count lies outside what viddiff is willing to allocate for."""
+    """A size or count exceeds the limits."""

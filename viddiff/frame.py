@@ -1,4 +1,4 @@
-"""Frames and what is known of the video that they belong to."""
+"""Frames, and the properties of their video."""
 
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -15,7 +15,7 @@ Plane = NDArray[np.uint8] | NDArray[np.uint16]
 class Frame:
     """One picture in YUV 4:2:0 with its presentation time.
 
-    Planes are C-contiguous, uint8 at bit depth 8 and uint16 at bit depth 10, values 0..2^depth-1.
+    Planes are C-contiguous. They are uint8 for 8 bits and uint16 for 10 bits, with values 0..2^depth-1.
     """
 
     y: Plane
@@ -35,7 +35,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """Properties of a whole video; colour fields hold ISO/IEC 23091-2 (H.273) code points."""
+    """Properties of a whole video. Colour fields hold code points of ISO/IEC 23091-2 (ITU-T H.273)."""
 
     width: int
     """Luma columns, 16..4096."""
@@ -46,7 +46,7 @@ class VideoInfo:
     time_base: Fraction = Fraction(1, 25)
     """Seconds for each unit of `Frame.pts`."""
     frame_rate: Fraction = Fraction(25)
-    """Nominal frames per second (average rate if variable)."""
+    """Nominal frames per second (the average for a variable rate)."""
     primaries: int = 2
     """Colour primaries; 2 is "unspecified"."""
     transfer: int = 2
@@ -54,14 +54,14 @@ class VideoInfo:
     matrix: int = 2
     """Matrix coefficients; 2 is "unspecified"."""
     full_range: bool = False
-    """True where the samples use the full range (JPEG range)."""
+    """True if samples use the full range (JPEG range)."""
     chroma_location: int = 0
     """0 unspecified, 1 left, 2 centre, 3 top-left (libav's AVChromaLocation)."""
     sample_aspect_ratio: Fraction = Fraction(1)
     """Width to height of one sample."""
     rotation: int = 0
-    """Clockwise degrees by which a player turns the picture: 0, 90, 180 or 270."""
+    """Clockwise rotation for display, in degrees: 0, 90, 180 or 270."""
     display: Display = field(default_factory=Display)
-    """What else a player has to know."""
+    """Further display properties."""
     frame_count: int | None = None
-    """Number of frames if the source declares it (a hint for progress only)."""
+    """Number of frames if the source states it. Only a hint, for progress."""

@@ -1,4 +1,7 @@
-"""Packets in step with the video: ahead of each frame those that are not later, cut to its span if asked."""
+"""Interleave packets of sound and subtitles with the video, and cut them to its span.
+
+Each frame is preceded by the packets that do not begin after it.
+"""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,36 +12,38 @@ from typing import Protocol
 from viddiff.tracks import Extras, TrackPacket
 
 DISORDER = 10
-"""Seconds by which files store the packets of one track before those of another, at most, as libav does."""
+"""Files may store packets of one track up to this many seconds before those of another, as libav does."""
 
 
 class PacketSource(Protocol):
-    """Where packets come from, in stored order."""
+    """A source of packets in stored order."""
 
     def take(self, time: Fraction | None) -> TrackPacket | None:
-        """The next packet. None if there is none, or none yet that belongs to the video before `time`, in
-        seconds."""
+        """The next packet, or None.
+
+        None means that there is no packet, or none yet that belongs before `time` (in seconds).
+        """
 
     def stop_waiting(self) -> None:
-        """Give only what is there, if it may take long for more to come."""
+        """From now on, return only packets that are already there."""
 
 
 class Interleaver:
-    """Gives packets up to the video's time. Those outside of a part of a video are left out."""
+    """Returns packets up to the video's time, and drops those outside the selected part of the video."""
 
     def __init__(
         self, extras: Extras, source: PacketSource, cut_start: bool = False, cut_end: bool = False
     ) -> None:
-        """cut_start, cut_end: whether the video is to begin later, or to end earlier, than the packets."""
+        """cut_start, cut_end: the video begins later, or ends earlier, than the packets."""
         self.extras = extras
-        """What `begin` left of it."""
+        """Tags, chapters and attachments, cut to the span by `begin`."""
         self._source = source
         self._waiting: TrackPacket | None = None
         self._cut_start, self._cut_end = cut_start, cut_end
         self._since: Fraction | None = None
 
     def begin(self, since: Fraction, until: Fraction | None = None) -> None:
-        """The video begins at `since` seconds and ends, as far as is known, at `until`: cut the chapters."""
+        """Start the video at `since` seconds. Cut the chapters, also at `until` if that is known."""
         self._since = since if self._cut_start else None
         until = until if self._cut_end else None
         chapters = []
@@ -53,18 +58,18 @@ class Interleaver:
         self.extras = replace(self.extras, chapters=chapters)
 
     def cut_short(self) -> None:
-        """The video is to end earlier than the packets, and now."""
+        """End the video now, before the packets end."""
         self._cut_end = True
         self._source.stop_waiting()
 
     def upto(self, time: Fraction) -> Iterator[TrackPacket]:
-        """Packets that begin at `time` seconds or before."""
+        """Packets that begin at or before `time` (in seconds)."""
         while (packet := self._next(time)) is not None and self._seconds(packet, packet.pts) <= time:
             self._waiting = None
             yield from self._cut(packet, None)
 
     def rest(self, end: Fraction) -> Iterator[TrackPacket]:
-        """The packets that are left; `end`: when the video ends, in seconds."""
+        """The remaining packets. `end` is the end of the video in seconds."""
         until = end if self._cut_end else None
         while (packet := self._next(until)) is not None:
             if until is not None and self._seconds(packet, packet.pts) > until + DISORDER:
@@ -81,7 +86,7 @@ class Interleaver:
         return self.extras.tracks[packet.track].seconds(time)
 
     def _cut(self, packet: TrackPacket, until: Fraction | None) -> Iterator[TrackPacket]:
-        """The packet if it lies within the span; one of subtitles with its time cut to it."""
+        """The packet if it lies within the span. The times of a subtitle are cut to the span."""
         track, start, end = self.extras.tracks[packet.track], packet.pts, packet.pts + packet.duration
         since = self._since
         if since is not None and track.seconds(max(start + 1, end)) <= since:

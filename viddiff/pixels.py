@@ -1,4 +1,4 @@
-"""Planes of samples: their shapes, and filling them up to a larger size."""
+"""Shapes of the planes of a picture, and padding."""
 
 import numpy as np
 
@@ -6,13 +6,13 @@ from viddiff.frame import Plane
 
 
 def plane_shapes(width: int, height: int) -> tuple[tuple[int, int], ...]:
-    """(rows, columns) of Y, U and V."""
+    """Shapes (rows, columns) of Y, U and V."""
     chroma = (height + 1) // 2, (width + 1) // 2
     return (height, width), chroma, chroma
 
 
 def replicate(plane: Plane, shape: tuple[int, int]) -> Plane:
-    """Fill a plane up to `shape` by repeating its last column and row; one of that shape stays as it is."""
+    """Pad a plane to `shape` by repeating its last column and row; a plane of that shape comes back as it is."""
     if plane.shape == shape:
         return plane
     rows, columns = (np.minimum(np.arange(n), m - 1) for n, m in zip(shape, plane.shape, strict=True))

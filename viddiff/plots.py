@@ -1,4 +1,4 @@
-"""Pictures of figures, by matplotlib, which need not be there."""
+"""Plots by matplotlib, which is an optional dependency."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """An empty figure, its sides in inches. ViddiffError if matplotlib is not there."""
+    """An empty figure of this size in inches. Raises ViddiffError if matplotlib is missing."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -19,7 +19,7 @@ def new_figure(width: float, height: float) -> "Figure":
 
 
 def save_figure(figure: "Figure", target: Path) -> None:
-    """Write it as a PNG, which appears complete or not at all. OSError if it cannot be written."""
+    """Write the figure as a PNG, complete or not at all. Raises OSError if it cannot be written."""
     temporary = target.with_name(f".{target.name}.part")
     try:
         figure.savefig(temporary, format="png", dpi=120)

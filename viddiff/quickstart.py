@@ -1,7 +1,7 @@
-"""Imported first by processes that are viddiff's own: less of Python's search for cycles of garbage.
+"""Tune Python's garbage collector. Processes that belong to viddiff import this module first.
 
-PyTorch brings a million objects. To look through them again and again while they are loaded, and once more
-when the process ends, takes a fifth of the time in which a short clip is decoded.
+PyTorch creates a million objects. Searching them for cycles again and again takes a fifth of the time that a
+short clip needs to decode.
 """
 
 import atexit

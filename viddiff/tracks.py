@@ -1,7 +1,7 @@
-"""What travels beside the video: tracks of packets, attachments, tags and chapters, as plain data.
+"""Plain data of everything beside the video: tracks of packets, attachments, tags and chapters.
 
-`container.track_chunks` says how a `.vdf` stores it; `media.track_reader` and `media.track_writer` read and
-write media files.
+`container.track_chunks` stores them in a `.vdf`. `media.track_reader` and `media.track_writer` read and write
+media files.
 """
 
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from fractions import Fraction
 
 MAX_TRACKS = 64
 FORMATS = ("matroska", "mp4", "mov", "mpegts")
-"""Files that may describe a track, in order of preference, by libav's names."""
+"""Formats of the file that describes a track, by libav's names, in order of preference."""
 MAX_SECONDS = 1 << 31
 """Times of packets and chapters lie within this many seconds of 0."""
 Tags = dict[str, str]
@@ -17,46 +17,46 @@ Tags = dict[str, str]
 
 @dataclass(frozen=True)
 class Track:
-    """A stream of packets, and what a muxer has to know of it."""
+    """A stream of packets, with what a muxer needs to know of it."""
 
     kind: str
-    """audio, subtitle or data."""
+    """"audio", "subtitle" or "data"."""
     codec: str
     """libav's name."""
     time_base: Fraction
     """Seconds for each unit of `TrackPacket.pts`."""
     format: str
-    """What `description` is, one of FORMATS."""
+    """Format of `description`, one of FORMATS."""
     description: bytes
-    """A media file whose only stream has the codec parameters."""
+    """A media file whose only stream has the track's codec parameters."""
     tags: Tags = field(default_factory=dict)
     disposition: int = 0
-    """libav's bits."""
+    """Bits of libav's disposition."""
     details: dict[str, str | int] = field(default_factory=dict)
-    """For people: channels, layout, rate."""
+    """For people: channels, layout, sample rate."""
 
     def seconds(self, time: int) -> Fraction:
-        """`time`, in units of the time base, in seconds."""
+        """Convert `time` from the track's time base to seconds."""
         return time * self.time_base
 
 
 @dataclass(frozen=True, slots=True)
 class TrackPacket:
-    """A packet as its muxer had it."""
+    """A packet of a track."""
 
     track: int
-    """The track's number, from 0."""
+    """Number of the track, from 0."""
     pts: int
-    """In units of the track's time base."""
+    """Presentation time, in the track's time base."""
     duration: int
-    """In the same units; 0 if unknown."""
+    """Duration in the track's time base; 0 if unknown."""
     key: bool
     data: bytes
 
 
 @dataclass(frozen=True)
 class Chapter:
-    """A chapter; times are in units of `time_base` seconds."""
+    """A chapter. Times are in units of `time_base` seconds."""
 
     start: int
     end: int
@@ -66,7 +66,7 @@ class Chapter:
 
 @dataclass(frozen=True)
 class Attachment:
-    """A font, a cover picture or another file that came within the source."""
+    """A file inside the source: a font, a cover picture or another one."""
 
     name: str
     mime: str
@@ -75,10 +75,10 @@ class Attachment:
 
 @dataclass
 class Extras:
-    """All that a `.vdf` holds besides pictures and packets."""
+    """Everything in a `.vdf` except pictures and packets."""
 
     tags: Tags = field(default_factory=dict)
-    """Of the whole file."""
+    """Tags of the whole file."""
     chapters: list[Chapter] = field(default_factory=list)
     video_tags: Tags = field(default_factory=dict)
     video_disposition: int = 0

@@ -1,1 +1,1 @@
-"""The PyTorch modules, which compute with integers."""
+"""PyTorch modules that compute with integers."""

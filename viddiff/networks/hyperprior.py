@@ -1,4 +1,4 @@
-"""How likely every latent is: (mean, table index) from side information, context and what is already decoded.
+"""Probability model of the latents: mean and table index of every latent.
 
     y ---- hyper_analysis ----> z --(entropy coded, index for each channel and quality)--> hyper_synthesis --+
     context c8 (from the decoded references) ----------------------------------------------> trunk <---------+
@@ -6,9 +6,9 @@
     step 1: half of the symbols (checkerboard in space, alternating over channels) <--- head --+
     step 2: the other half, knowing the first  <--- head <--- trunk, y_hat of step 1 ----------+
 
-All of it is exact integers, so pixels of decoded references may inform it. Two-step checkerboard: He et al.
-2021;
-mean and scale hyperprior: Minnen et al. 2018.
+Everything is exact integers, so samples of decoded references may be an input.
+
+Sources: mean and scale hyperprior, Minnen et al. 2018; two-step checkerboard, He et al. 2021.
 """
 
 import math
@@ -32,17 +32,19 @@ from viddiff.networks.residual import SYMBOL_UNIT, Y_HAT_MAX
 
 TABLE_COUNT = 64
 TABLE_CLASSES = 12
-"""Kinds of frames with tables of their own for y: four levels, three ranges of quality."""
+"""Classes of frames with their own tables for y: four levels times three ranges of quality."""
 SCALE_MIN, SCALE_MAX = 0.06, 60.0
-"""Laplace scales of tables 0 and TABLE_COUNT - 1, in quantisation steps, log-spaced."""
+"""Laplace scales of the first and the last table, in quantisation steps; others are log-spaced."""
 MEAN_MAX = 255
 """Means are at most MEAN_MAX / SYMBOL_UNIT steps."""
 SYMBOL_MAX = 495
 """Largest symbol, so that |SYMBOL_UNIT * symbol + mean| <= Y_HAT_MAX."""
 HYPER_MAX = 127
 HYPER_TRADE = 0.134
-"""Squared error of z, in steps, that one bit is worth; that of y at lambda = 0.85 * 2^((QP - 12) / 3) and an
-orthonormal transform."""
+"""Squared error of z, in steps, that is worth one bit.
+
+It equals that of y at lambda = 0.85 * 2^((QP - 12) / 3) for an orthonormal transform.
+"""
 _INDEX_START = 16
 _UPSAMPLED = 48
 
@@ -52,18 +54,20 @@ assert SYMBOL_MAX * SYMBOL_UNIT + MEAN_MAX <= Y_HAT_MAX
 
 
 def table_class(level: int, step: int) -> int:
-    """Class 0..TABLE_CLASSES-1 of a frame, whose tables for y begin at TABLE_COUNT times that."""
+    """Class of a frame, 0..TABLE_CLASSES-1. Its tables for y begin at TABLE_COUNT times the class."""
     return 3 * level + (step >= 36) + (step >= 50)
 
 
 def scale_of_index(index: Tensor) -> Tensor:
-    """Laplace scale (in steps) of a table index; used in training and to make the first tables, never to
-    decode."""
+    """Laplace scale (in steps) of a table index.
+
+    Used in training and to make the first tables, never to decode.
+    """
     return SCALE_MIN * torch.exp(index * _LOG_RATIO)
 
 
 def checkerboard(like: Tensor) -> Tensor:
-    """The symbols of the first step, (1, C, H, W) bool: neighbours in space and in channel alternate."""
+    """Symbols of the first step, (1, C, H, W) bool. Neighbours in space and in channel alternate."""
     _, channels, height, width = like.shape
     c = torch.arange(channels, device=like.device)[:, None, None]
     h = torch.arange(height, device=like.device)[None, :, None]
@@ -89,7 +93,7 @@ class HyperAnalysis(nn.Module):
 
 
 class EntropyParameters(nn.Module):
-    """Table indexes of z; (mean, table index) of y in two steps."""
+    """Table indexes of z, and mean and table index of y in two steps."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -113,7 +117,10 @@ class EntropyParameters(nn.Module):
         return indexes
 
     def trunk_features(self, z_hat: Tensor, context: Tensor, condition: Tensor) -> Tensor:
-        """Features for both steps. z_hat: integers, |z| <= HYPER_MAX; context: c8."""
+        """Features for both steps.
+
+        z_hat: integers, |z| <= HYPER_MAX. context: c8.
+        """
         hyper = round_relu(self.hyper_entry(z_hat * (UNIT // 4)))
         hyper = functional.pixel_shuffle(round_clamp(self.hyper_up(hyper)), 2)
         joined = with_planes(torch.cat((hyper, context), 1), condition)
@@ -121,11 +128,11 @@ class EntropyParameters(nn.Module):
         return features
 
     def first_step(self, trunk: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean (in 1/SYMBOL_UNIT) and table index of every latent, knowing side information only."""
+        """Mean (in 1/SYMBOL_UNIT) and table index of every latent, from side information only."""
         return self._split(self.first(trunk))
 
     def second_step(self, trunk: Tensor, y_half: Tensor) -> tuple[Tensor, Tensor]:
-        """The same, knowing the first step's y_hat (zero elsewhere)."""
+        """Mean and table index of every latent, given y_hat of the first step (zero elsewhere)."""
         known = round_clamp(y_half * (UNIT / 4 / SYMBOL_UNIT))
         features = round_relu(self.join(torch.cat((trunk, known), 1)))
         return self._split(self.second(self.join_block(features)))

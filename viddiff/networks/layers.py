@@ -1,11 +1,11 @@
-"""Layers that compute with integers held in float32, so that every device and every summation order agree.
+"""Layers that compute with integers held in float32: exact on every device, in any order of summation.
 
 An activation is an integer of at most 11 bits and a sign, |a| <= ACTIVATION_MAX. A convolution has 8-bit
-integer weights with a
-power-of-two scale for each output channel and rounds its sum back to an activation. A float32 sum of integer
-products
-is exact as long as no partial sum reaches 2^24, which `IntConv2d.check_bounds` proves from the weights.
-Training sees the same numbers through straight-through estimators (Bengio et al. 2013; Jacob et al. 2018).
+integer weights with a power-of-two scale for each output channel, and rounds its sum back to an activation.
+
+A float32 sum of integer products is exact as long as no partial sum reaches 2^24. `IntConv2d.set_integers`
+proves that from the weights. Training sees the same numbers through straight-through estimators (Bengio et
+al. 2013; Jacob et al. 2018).
 """
 
 from typing import Any
@@ -20,13 +20,12 @@ ACTIVATION_MAX = 2047
 WEIGHT_MAX = 127
 EXACT_LIMIT = 2**24
 UNIT = 64
-"""Activations stand for multiples of 1/UNIT, so that weights and activations are near one where networks
-like it."""
+"""Activations are multiples of 1/UNIT, so that weights and activations are near one, which suits training."""
 MAX_EXPONENT = 30
 
 
 class _RoundClamp(torch.autograd.Function):
-    """Round half to even and clamp; the gradient passes where the clamp does not act."""
+    """Round half to even, then clamp. The gradient passes where the clamp does not act."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, low: float, high: float) -> Tensor:
@@ -43,25 +42,25 @@ class _RoundClamp(torch.autograd.Function):
 
 
 def round_clamp(x: Tensor, low: float = -ACTIVATION_MAX, high: float = ACTIVATION_MAX) -> Tensor:
-    """Round `x` to integers in [low, high]; straight-through gradient."""
+    """Round `x` to integers in [low, high], with a straight-through gradient."""
     if torch.is_grad_enabled():
         return _RoundClamp.apply(x, low, high)  # type: ignore[no-any-return]
     return x.round().clamp_(low, high)
 
 
 def round_relu(x: Tensor) -> Tensor:
-    """Round `x` to integers in [0, ACTIVATION_MAX]: a ReLU and the requantisation in one step."""
+    """Round `x` to integers in [0, ACTIVATION_MAX]: ReLU and requantisation in one step."""
     return round_clamp(x, 0)
 
 
 class IntConv2d(nn.Module):
-    """Convolution with integer weights w / 2^e: e for each output channel, |w| <= 127.
+    """Convolution with integer weights w / 2^e: one e for each output channel, |w| <= 127.
 
-    While training, the float weights are rounded on the fly; otherwise they are used as they are and must
-    already be on
-    their grid (`round_to_grid_`, or loaded from integers). Returns the unrounded sum in units of activations.
-    The bias is kept in units of UNIT, so that one learning rate suits both. `input_max` is the largest
-    absolute input, for the proof.
+    In training mode, the float weights are rounded on the fly. In evaluation mode they are used as they are
+    and must already be on their grid (see `set_integers`).
+
+    The result is the unrounded sum, in units of activations. The bias is stored in units of UNIT, so that one
+    learning rate suits weights and bias. `input_max` is the largest absolute input, for the proof.
     """
 
     def __init__(
@@ -82,8 +81,7 @@ class IntConv2d(nn.Module):
         self.kernel = kernel
 
     def exponents(self) -> Tensor:
-        """Largest e for each output channel (outputs,) at which the weights fit 8 bits and the bound below
-        holds."""
+        """Largest e of each channel, (outputs,), for which weights fit 8 bits and sums stay exact."""
         flat = self.weight.detach().abs().flatten(1)
         room = torch.minimum(
             WEIGHT_MAX / flat.amax(1), 0.98 * EXACT_LIMIT / self.input_max / (flat.sum(1) + 1e-9)
@@ -91,7 +89,7 @@ class IntConv2d(nn.Module):
         return room.clamp(1.0, 2.0**14).log2().floor()
 
     def integers(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Integer weights, biases and exponents (all float tensors holding integers)."""
+        """Integer weights, biases and exponents, as float tensors that hold integers."""
         exponents = self.exponents()
         scale = torch.exp2(exponents)
         weight = (self.weight.detach() * scale[:, None, None, None]).round().clamp(-WEIGHT_MAX, WEIGHT_MAX)
@@ -100,8 +98,10 @@ class IntConv2d(nn.Module):
         return weight, torch.minimum(torch.maximum(bias, -limit), limit), exponents
 
     def set_integers(self, weight: Tensor, bias: Tensor, exponents: Tensor) -> None:
-        """Take integer weights (as from `integers`). Raises CheckpointError unless sums provably stay
-        exact."""
+        """Set integer weights, such as those from `integers`.
+
+        Raises CheckpointError if a shape or value is wrong, or if a sum could leave the exact range.
+        """
         if (
             weight.shape != self.weight.shape
             or bias.shape != self.bias.shape
@@ -137,12 +137,12 @@ class IntConv2d(nn.Module):
         return functional.conv2d(x, weight, bias, self.stride, self.padding, 1, self.groups)
 
     def macs(self) -> int:
-        """Multiply-accumulates for each output position."""
+        """Multiply-accumulate operations for each output position."""
         return self.weight.numel()
 
 
 class ResidualBlock(nn.Module):
-    """x + W2 relu(W1 (3x3 depthwise x)), at a constant width; (B, C, H, W) activations in and out."""
+    """x + W2 relu(W1 (3x3 depthwise x)) at constant width. Input and output: (B, C, H, W) activations."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -158,7 +158,7 @@ class ResidualBlock(nn.Module):
 
 
 def start_near_zero(layer: IntConv2d) -> None:
-    """Shrink a layer's initial weights so that what it adds begins as a small correction."""
+    """Shrink a layer's initial weights, so that it begins as a small correction."""
     with torch.no_grad():
         layer.weight.mul_(0.1)
 

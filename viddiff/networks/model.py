@@ -1,4 +1,4 @@
-"""The codec's network, whole: what encoder, decoder and training share.
+"""The whole network of the codec, shared by encoder, decoder and training.
 
     hypotheses --predictor--> prediction, c4, c8 --------------------------------+---------------+
                                   |                                              |               |
@@ -9,8 +9,8 @@
                                                                  +---------> y_hat --------------+-->
                                                                  reconstruction
 
-x: (B, 6, H/2, W/2), four luma phases, U, V; integers 0..1023. Decoder-side functions take and give integers
-in float32.
+x: (B, 6, H/2, W/2): four luma phases, U, V, with integers 0..1023. Functions of the decoder take and return
+integers in float32.
 """
 
 from collections.abc import Callable
@@ -28,12 +28,12 @@ from viddiff.networks.strips import in_strips
 from viddiff.networks.warp import MotionCompensation
 
 SymbolCoder = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(means, indexes, mask) -> symbols: chooses or decodes the symbols of one step."""
+"""(means, indexes, mask) -> symbols. Chooses or decodes the symbols of one step."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Everything that the decoder knows of a frame before its residual."""
+    """What the decoder knows of a frame before the residual."""
 
     samples: Tensor
     """(B, 6, H/2, W/2), integers 0..1023."""
@@ -60,7 +60,7 @@ class VideoModel(nn.Module):
         self.entropy_parameters = EntropyParameters(config)
 
     def predict(self, first: Tensor, second: Tensor, step: Tensor, level: Tensor) -> Prediction:
-        """Prediction from two hypotheses (B, 6, H/2, W/2); step and level (B,) int64."""
+        """Predict a frame from two hypotheses (B, 6, H/2, W/2). step, level: (B,) int64."""
         condition = torch.stack(((step - 46) * (UNIT // 16), (level - 1) * UNIT), 1).to(first.dtype)
         samples, quarter, eighth = in_strips(lambda *both: self.predictor(*both, condition), 2, first, second)
         return Prediction(samples, (quarter, eighth), condition, self.quantisation(step))
@@ -78,10 +78,10 @@ class VideoModel(nn.Module):
         return y, self.hyper_analysis(y, prediction.condition)
 
     def code_latents(self, z_hat: Tensor, prediction: Prediction, code: SymbolCoder) -> Tensor:
-        """Run the two-step entropy model; `code` supplies the symbols of each step. Returns y_hat in 1/16
-        steps.
+        """Run the two-step entropy model, and return y_hat in 1/16 steps.
 
-        Encoder and decoder both come through here, so they cannot disagree.
+        `code` supplies the symbols of each step. Encoder and decoder both use this function, so they cannot
+        disagree.
         """
         network, condition, context = self.entropy_parameters, prediction.condition, prediction.contexts[1]
         (trunk,) = in_strips(lambda c8, z: (network.trunk_features(z, c8, condition),), 8, context, z_hat)
@@ -105,11 +105,11 @@ class VideoModel(nn.Module):
         return result
 
     def decoder_layers(self) -> dict[str, IntConv2d]:
-        """All layers that the decoder runs, by name."""
+        """All layers of the decoder, by name."""
         return {name: layer for name, layer in self.named_modules() if isinstance(layer, IntConv2d)}
 
     def decoder_macs(self) -> dict[str, float]:
-        """Multiply-accumulates per luma pixel of each part of the decoder of a predicted frame."""
+        """Multiply-accumulates per luma sample of a predicted frame, for each part of the decoder."""
         totals: dict[str, float] = {}
         for name, layer in self.decoder_layers().items():
             part, rest = name.split(".", 1)
@@ -118,7 +118,7 @@ class VideoModel(nn.Module):
 
 
 def _pixels_of_position(part: str, name: str) -> int:
-    """Luma pixels that one output position of a layer stands for."""
+    """Luma samples for each output position of a layer."""
     if part == "entropy_parameters":
         if name == "hyper_index":
             return 1 << 20  # once a frame

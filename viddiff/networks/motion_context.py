@@ -1,7 +1,6 @@
-"""What the motion prior sees of one step of one level, and what blocks can merge with: compiled, as these
-are many small things for each block.
+"""Inputs of the motion prior, and merge candidates. Compiled, because there are many small steps per block.
 
-All numbers are integers; those in float32 arrays are small enough to be exact.
+All numbers are integers. Those in float32 arrays are small enough to be exact.
 """
 
 import numpy as np
@@ -11,12 +10,12 @@ from viddiff.compiled import compiled, kernel
 
 Floats = NDArray[np.float32]
 PLANES = 16
-"""Planes of a block's context; the last two are how many merge candidates there are, and how far the first
-other template is from the parent."""
+"""Planes of a block's context. The last two are the number of merge candidates, and the distance of the first
+other template from the parent."""
 COUNT_PLANE = 14
 """Plane of the number of merge candidates."""
 NEIGHBOURS = 4
-"""Left, right, upper and lower; zero outside."""
+"""Left, right, upper and lower. Zero outside."""
 _ROWS, _COLS = np.array((0, 0, -1, 1)), np.array((-1, 1, 0, 0))
 _NEAR = 63
 
@@ -36,12 +35,13 @@ def context_planes(
     known: Floats,
     unit: int,
 ) -> Floats:
-    """Planes (PLANES, R, C) for the network.
+    """Input planes of the network, (PLANES, R, C).
 
-    parent: (2, R, C), the parents' differences from the template; parent_change: their changes; change: those
-    of blocks known already; beside: those of the other reference's field; others: (A, 2, R, C), differences
-    that other templates make; known: (R, C), ones for blocks known already; unit: of activations. The plane
-    that counts candidates is left zero.
+    parent: (2, R, C), the parents' differences from the template. parent_change: their changes. change: the
+    changes of known blocks. beside: the changes of the other reference's field. others: (A, 2, R, C),
+    differences from other templates. known: (R, C), 1 for known blocks. unit: of activations.
+
+    The plane that counts candidates stays zero.
     """
     _, rows, cols = parent.shape
     planes = np.zeros((PLANES, rows, cols), np.float32)
@@ -73,10 +73,11 @@ def context_planes(
 
 @compiled
 def merge_candidates(parent: Floats, field: Floats, others: Floats) -> tuple[Floats, NDArray[np.int64]]:
-    """Vectors (K, 2, R, C) of what blocks can merge with, and their numbers (K, 1, R, C) among those that
-    count, from 1; 0 for one that repeats another or the parent.
+    """Merge candidates: vectors (K, 2, R, C), and their numbers (K, 1, R, C).
 
-    parent: (2, R, C); field: the same of all that is known, the parents' elsewhere; others: (A, 2, R, C).
+    Valid candidates are numbered from 1. Number 0 marks a candidate that repeats another one or the parent.
+
+    parent: (2, R, C). field: the same for known blocks, the parents' elsewhere. others: (A, 2, R, C).
     """
     _, rows, cols = parent.shape
     count = NEIGHBOURS + len(others)

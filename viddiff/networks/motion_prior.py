@@ -1,12 +1,13 @@
-"""Lossless coding of motion: a quadtree of differences from a template, with tables chosen by a small
-integer network.
+"""Lossless coding of motion: a quadtree of differences from a template, with context-adaptive tables.
 
-A field of 8x8 blocks is template + D. D is coded coarse to fine (blocks of 64, 32, 16, 8 luma samples). On
-each level a block inherits its parent's D or changes it: a flag says which. A changed block merges with a
-neighbour, or with another template, by its number among those that differ (as in ITU-T H.265, 8.5.3.2.2), or
-has the two components of its change coded. Levels are coded in two checkerboard steps; in the second all
-neighbours are known, in the first only their parents. The network sees the parents, the neighbours already
-decoded, the candidates, the other reference's field and the frame's conditions.
+A field of 8x8 blocks is template + D. D is coded from coarse to fine: blocks of 64, 32, 16, 8 luma samples.
+On each level, a flag says whether a block inherits its parent's D or changes it. A changed block either
+merges with a neighbour or another template, by its number among the candidates (as in ITU-T H.265,
+8.5.3.2.2), or the two components of its change are coded.
+
+Levels are coded in two checkerboard steps: in the first, only parents are known; in the second, all
+neighbours. A small integer network chooses the tables. It sees the parents, the known neighbours, the
+candidates, the other reference's field and the conditions of the frame.
 """
 
 from dataclasses import dataclass
@@ -22,100 +23,102 @@ from viddiff.networks.layers import UNIT, IntConv2d, round_clamp, round_relu, wi
 from viddiff.networks.motion_context import COUNT_PLANE, PLANES, context_planes, merge_candidates
 
 LEVEL_FACTORS = (8, 4, 2, 1)
-"""Sides of the quadtree's blocks, 64, 32, 16 and 8 luma samples, in units of the smallest."""
+"""Sides of the quadtree's blocks (64, 32, 16, 8 luma samples), in units of the smallest."""
 FLAG_TABLES = 64
 VECTOR_MAX = 8191
 """Largest component of D, in quarter samples."""
 CONDITIONS = 6
-"""step, level, field (0 or 1), log2 of the distance, template temporal, template mirrored."""
+"""Step, level, field (0 or 1), log2 of the distance, template is temporal, template is mirrored."""
 MERGE_COUNT = 6
-"""Most blocks and templates that a block can merge with: four neighbours, two other templates."""
+"""Largest number of merge candidates: four neighbours, two other templates."""
 MERGE_TABLES = MERGE_COUNT * len(LEVEL_FACTORS) * 2 * 2
-"""By the number of candidates, level, step, field."""
+"""Tables by number of candidates, level, step and field."""
 _WIDTH = 32
 _FLAG_SLOPE = 0.2
 _FLAG_CENTRE = 44
 
 
 class MotionCoder(Protocol):
-    """Chooses (encoder), measures (training) or decodes the symbols of one step of one level."""
+    """Chooses (encoder), measures (training) or decodes (decoder) the symbols of one step of one level."""
 
     def flags(self, level: int, index: Tensor, mask: Tensor, parent: Tensor) -> Tensor:
-        """(1, 1, R, C) zeros and ones: which blocks change their parent's difference `parent`."""
+        """Which blocks change their parent's difference `parent`: (1, 1, R, C), zeros and ones."""
         ...
 
     def merges(self, level: int, index: Tensor, candidates: "MergeCandidates") -> Tensor:
-        """(1, 1, R, C) int64: number of the candidate that a block merges with, from 1; 0 for none. Only
-        coded where `index` is not -1."""
+        """Number of the candidate that a block merges with, from 1; 0 for none. (1, 1, R, C) int64.
+
+        Coded only where `index` is not -1.
+        """
         ...
 
     def changes(self, level: int, index: Tensor, mask: Tensor, expected: Tensor) -> Tensor:
-        """(1, 2, R, C) integers: difference of a changed block less `expected`; only read where `mask` is
-        set."""
+        """Difference of a changed block minus `expected`: (1, 2, R, C) integers.
+
+        Used only where `mask` is set.
+        """
         ...
 
 
 def flag_probability(index: Tensor) -> Tensor:
-    """Probability that a block changes, of flag table `index` 0..FLAG_TABLES-1."""
+    """Probability that a block changes, for flag table `index`, 0..FLAG_TABLES-1."""
     return torch.sigmoid((index - _FLAG_CENTRE) * _FLAG_SLOPE)
 
 
 def double(x: Tensor, rows: int, cols: int) -> Tensor:
-    """Give every block's value to its four children: (B, C, R, C) to (B, C, rows, cols)."""
+    """Give the value of every block to its four children: (B, C, R, C) to (B, C, rows, cols)."""
     return x.repeat_interleave(2, 2).repeat_interleave(2, 3)[:, :, :rows, :cols]
 
 
 def _shifted(x: Tensor) -> list[Tensor]:
-    """The left, right, upper and lower neighbours of every block, zero outside."""
+    """Left, right, upper and lower neighbours of every block, zero outside."""
     padded = functional.pad(x, (1, 1, 1, 1))
     return [padded[:, :, 1:-1, :-2], padded[:, :, 1:-1, 2:], padded[:, :, :-2, 1:-1], padded[:, :, 2:, 1:-1]]
 
 
 @dataclass(frozen=True)
 class MergeCandidates:
-    """What the blocks of one level can merge with."""
+    """Merge candidates of the blocks of one level."""
 
     vectors: Tensor
     """(K, 2, R, C) differences from the template."""
     numbers: Tensor
-    """(K, 1, R, C) int64: number of the candidate among those that count, from 1; 0 for one that repeats
-    another or the parent."""
+    """(K, 1, R, C) int64: numbers of valid candidates, from 1; 0 for repetitions."""
 
     @classmethod
     def of(cls, parent: Tensor, field: Tensor, others: Tensor) -> Self:
         """Candidates of every block.
 
-        parent: (1, 2, R, C), its parent's difference; field: the same of all that is decoded, the parents'
-        elsewhere; others: (A, 2, R, C), differences that the other templates make.
+        parent: (1, 2, R, C), its parent's difference. field: the same for decoded blocks, the parents'
+        elsewhere. others: (A, 2, R, C), differences from the other templates.
         """
         vectors, numbers = merge_candidates(_array(parent[0]), _array(field[0]), _array(others))
         return cls(*(torch.from_numpy(a).to(parent.device) for a in (vectors, numbers)))
 
     @property
     def count(self) -> Tensor:
-        """(1, 1, R, C) int64: how many count."""
+        """Number of valid candidates: (1, 1, R, C) int64."""
         return self.numbers.amax(0, keepdim=True)
 
     def number_of(self, field: Tensor) -> Tensor:
-        """(1, 1, R, C) int64: number of the candidate that each block of `field` equals, or 0."""
+        """Number of the candidate that equals each block of `field`, or 0: (1, 1, R, C) int64."""
         return ((self.vectors == field).all(1, keepdim=True) * self.numbers).amax(0, keepdim=True)
 
     def chosen(self, number: Tensor) -> tuple[Tensor, Tensor]:
-        """Vectors (1, 2, R, C) of these candidates, and where (1, 1, R, C) there is one of that number."""
+        """Vectors (1, 2, R, C) of these candidates, and a mask (1, 1, R, C) where the number is valid."""
         picked = (self.numbers == number) & (number > 0)
         return (self.vectors * picked).sum(0, keepdim=True), picked.any(0, keepdim=True)
 
 
 def merge_tables(candidates: MergeCandidates, level: int, step: int, which: int) -> Tensor:
-    """Table (1, 1, R, C) int64 of each block's merge, -1 where it has no candidates."""
+    """Table of each block's merge, -1 where it has no candidates: (1, 1, R, C) int64."""
     count = candidates.count
     tables = ((count - 1) * len(LEVEL_FACTORS) + level) * 4 + 2 * step + which
     return torch.where(count > 0, tables, -1)
 
 
 def coarse(field: Tensor, factor: int) -> Tensor:
-    """Vectors (A, 2, R, C) at the middle of each square of `factor` x `factor` blocks of (A, 2, rows,
-    cols)."""
+    """Vectors (A, 2, R, C) at the centre of each `factor` x `factor` square of (A, 2, rows, cols)."""
     if factor == 1:
         return field
     rows, cols = (
@@ -126,18 +129,18 @@ def coarse(field: Tensor, factor: int) -> Tensor:
 
 
 def _median(field: Tensor) -> Tensor:
-    """The mean, rounded, of the two middle ones of every block's neighbours, by component."""
+    """Median of each block's neighbours, by component: the rounded mean of the two middle values."""
     ordered = torch.stack(_shifted(field)).sort(0).values
     return ((ordered[1] + ordered[2]) / 2).round()
 
 
 def _array(integers: Tensor) -> NDArray[np.float32]:
-    """The same integers as an array that compiled functions take."""
+    """The same integers as an array for compiled functions."""
     return np.ascontiguousarray(integers.to("cpu", torch.float32).numpy())
 
 
 class MotionPrior(nn.Module):
-    """Tables of flags and changes from what is already decoded."""
+    """Chooses tables of flags and changes from what is already decoded."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -147,7 +150,7 @@ class MotionPrior(nn.Module):
         self.head = IntConv2d(_WIDTH, 3)
 
     def indexes(self, planes: Tensor) -> tuple[Tensor, Tensor]:
-        """Flag table (B, 1, R, C) and tables of both components (B, 2, R, C) from context planes."""
+        """Table of the flag (B, 1, R, C), and of both components (B, 2, R, C), from context planes."""
         hidden = round_relu(self.entry(planes))
         hidden = round_relu(self.inner(round_clamp(self.depthwise(hidden))))
         index = self.head(hidden) * (8 / UNIT)
@@ -157,12 +160,13 @@ class MotionPrior(nn.Module):
     def code_field(
         self, others: Tensor, beside: list[Tensor] | None, condition: Tensor, coder: MotionCoder
     ) -> list[Tensor]:
-        """Code one field.
+        """Code one field. Returns the changes on every level, (1, 2, R, C), coarse to fine.
 
-        others: (A, 2, rows, cols), what the other templates differ from the chosen one; A may be 0.
-        beside: the changes of the other reference's field on every level, as returned for it, or None.
-        condition: (1, CONDITIONS) activations.
-        Returns the *changes* on every level (1, 2, R, C), coarse to fine; `field_of` sums them.
+        `field_of` sums the changes.
+
+        others: (A, 2, rows, cols), differences of the other templates from the chosen one; A may be 0.
+        beside: the changes of the other reference's field on every level, or None. condition: (1, CONDITIONS)
+        activations.
         """
         rows, cols = others.shape[2:]
         device = condition.device
@@ -215,7 +219,7 @@ def first_step(rows: int, cols: int, device: torch.device) -> Tensor:
 
 
 def field_of(changes: list[Tensor]) -> Tensor:
-    """Sum the changes of all levels to the field of differences D (B, 2, rows, cols)."""
+    """Sum the changes of all levels to the field of differences D, (B, 2, rows, cols)."""
     field = torch.zeros_like(changes[0])
     for level, change in enumerate(changes):
         field = change if level == 0 else double(field, *change.shape[2:]) + change

@@ -1,8 +1,7 @@
-"""Frames as tensors: planes at full size for motion, six half-size planes for the networks.
+"""Frames as tensors: full-size planes for motion, six half-size planes for the networks.
 
-Inside the codec samples are 10 bits whatever the bit depth of the video (8-bit samples times 4), held as
-integers in float32,
-and sizes are padded by replication to FRAME_MULTIPLE.
+Inside the codec, samples have 10 bits, whatever the bit depth of the video (8-bit samples times 4). They are
+integers in float32. Sizes are padded to multiples of FRAME_MULTIPLE by repeating the border.
 """
 
 import numpy as np
@@ -23,7 +22,7 @@ def padded_size(width: int, height: int) -> tuple[int, int]:
 
 
 def planes_of(frame: Frame, bit_depth: int, device: torch.device) -> Planes:
-    """Pad a frame and bring it to 10 bits."""
+    """Pad a frame and convert it to 10 bits."""
     height, width = frame.y.shape
     full_width, full_height = padded_size(width, height)
 
@@ -36,7 +35,7 @@ def planes_of(frame: Frame, bit_depth: int, device: torch.device) -> Planes:
 
 
 def frame_of(planes: Planes, width: int, height: int, bit_depth: int, pts: int) -> Frame:
-    """Crop planes of batch size 1, already on the grid of `bit_depth`, to the frame that the user gets."""
+    """Crop planes of batch size 1 to the frame for the user. Samples must be on the grid of `bit_depth`."""
     kind = np.uint8 if bit_depth == 8 else np.uint16
 
     def plane(tensor: Tensor, divisor: int) -> Plane:
@@ -54,8 +53,7 @@ def pack(planes: Planes) -> Tensor:
 
 
 def unpack(packed: Tensor, bit_depth: int) -> Planes:
-    """Inverse of `pack`, rounded to the grid of `bit_depth`: the samples that become the reference and the
-    output."""
+    """Inverse of `pack`, rounded to the grid of `bit_depth`: samples of reference and output."""
     grid = 2.0 ** (10 - bit_depth)
     samples = (packed * (1 / grid)).round().clamp(0, 2**bit_depth - 1) * grid
     return functional.pixel_shuffle(samples[:, :4], 2)[:, 0], samples[:, 4], samples[:, 5]

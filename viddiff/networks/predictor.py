@@ -1,4 +1,4 @@
-"""From two motion-compensated hypotheses to one prediction, by attention and refinement.
+"""Predict a frame from two motion-compensated hypotheses, by attention and refinement.
 
       hypotheses a, b (B, 6, H/2, W/2)
             |  space to depth, to 1/4
@@ -8,8 +8,8 @@
             |                                                        |
      softmax-like weights over a and b  ------- blend + correction = prediction
 
-The blend weights are e0 / (e0 + e1) with positive integer scores: one IEEE division, then rounded (exact
-everywhere).
+The blend weights are e0 / (e0 + e1) with positive integer scores: one IEEE division, then rounding. That is
+exact on every machine.
 """
 
 import torch
@@ -29,14 +29,14 @@ from viddiff.networks.layers import (
 )
 
 CENTRE = 512
-"""Samples 0..1023 are centred before they enter a network."""
+"""Samples 0..1023 are centred by this before they enter a network."""
 CONDITIONS = 2
-"""Planes that tell the networks the quantisation step and the level of the frame."""
+"""Planes that tell the networks the quantisation step and the frame's level."""
 _BLEND = 64
 
 
 class Predictor(nn.Module):
-    """Attention over two hypotheses, and a small CNN that refines their blend."""
+    """Attention over two hypotheses, and a small CNN that refines the blend."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -55,8 +55,8 @@ class Predictor(nn.Module):
     def forward(self, first: Tensor, second: Tensor, condition: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Predict a frame.
 
-        first, second: (B, 6, H/2, W/2) integers 0..1023, the hypotheses fetched from the two references.
-        condition: (B, 2) activations.
+        first, second: hypotheses (B, 6, H/2, W/2), integers 0..1023. condition: (B, 2) activations.
+
         Returns the prediction (B, 6, H/2, W/2), integers 0..1023, and the contexts (B, quarter, H/4, W/4) and
         (B, eighth, H/8, W/8).
         """

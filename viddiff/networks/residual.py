@@ -1,9 +1,11 @@
-"""What the prediction missed: a conditional transform that begins as a DCT.
+"""Residual coding: a conditional transform that begins as a DCT.
 
-At 1/8 of the size a position holds the 64 luma and 2 x 16 chroma samples of an 8x8 block. Analysis is
-y = DCT(x - prediction) / step + net(...); synthesis is IDCT(step * y_hat) + net(step * y_hat, context), then
-restoration at 1/4,
-where neighbouring blocks meet. The linear parts are trainable and begin as orthonormal DCTs.
+At 1/8 of the size, a position holds the 64 luma and 2 x 16 chroma samples of an 8x8 block.
+
+    analysis    y = DCT(x - prediction) / step + net(...)
+    synthesis   IDCT(step * y_hat) + net(step * y_hat, context), then restoration at 1/4, across blocks
+
+The linear parts are trainable and begin as orthonormal DCTs.
 """
 
 import math
@@ -24,20 +26,20 @@ from viddiff.networks.layers import (
 from viddiff.networks.predictor import CENTRE, CONDITIONS
 
 SYMBOL_UNIT = 16
-"""y_hat is an integer in units of 1/16 of a quantisation step (its mean is as fine as that)."""
+"""y_hat is an integer in units of 1/16 of a quantisation step, so that means can be that fine."""
 Y_HAT_MAX = 8191
 COEFFICIENT_MAX = 4095
-"""Dequantised coefficients, in units of half an 8-bit sample (orthonormal)."""
+"""Largest dequantised coefficient, in units of half an 8-bit sample (orthonormal)."""
 STEP_UNIT = 4
-"""Quantisation steps are integers in units of 1/4 of an 8-bit sample; y_hat * step < 8191 * 2047 < 2^24."""
+"""Quantisation steps are integers in units of 1/4 of an 8-bit sample. y_hat * step < 8191 * 2047 < 2^24."""
 STEP_MAX = 2047
 _ANCHORS = 4
 
 
 def dct_basis() -> Tensor:
-    """Orthonormal DCT-II of the planes of an 8x8 block as a matrix (96 coefficients, 96 samples at 1/8).
+    """Orthonormal DCT-II of the planes of an 8x8 block: matrix (96 coefficients, 96 samples at 1/8).
 
-    Coefficients 0..63 are luma, 64..79 and 80..95 the chroma planes, each in zigzag-free order of rising
+    Coefficients 0..63 are luma, 64..79 and 80..95 the chroma planes, each in raster order of rising
     frequency.
     """
     rows = []
@@ -58,15 +60,17 @@ def dct_basis() -> Tensor:
 
 
 class QuantisationMatrix(nn.Module):
-    """A step for each latent channel and step index: 2^((QP-4)/6) times a learned factor, interpolated
-    between anchors."""
+    """Quantisation step for each latent channel and step index.
+
+    2^((QP-4)/6) times a learned factor, which is interpolated between anchors.
+    """
 
     table: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         start = torch.zeros(_ANCHORS, config.latent)
-        start[:, 64:] = -0.3  # chroma is worth twice its squared error, see train.py
+        start[:, 64:] = -0.3  # chroma counts twice, see CHROMA_WEIGHT
         self.factors = nn.Parameter(start)
         self.register_buffer("table", torch.ones(STEP_COUNT, config.latent))
         self.refresh_()
@@ -92,7 +96,7 @@ class QuantisationMatrix(nn.Module):
 
 
 class AnalysisTransform(nn.Module):
-    """Residual to latents (encoder only, floating point)."""
+    """From residual to latents (encoder only, floating point)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -127,7 +131,7 @@ class AnalysisTransform(nn.Module):
 
 
 class SynthesisTransform(nn.Module):
-    """Latents to the reconstruction, in exact integers."""
+    """From latents to the reconstruction, in exact integers."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -147,7 +151,7 @@ class SynthesisTransform(nn.Module):
             )  # half-sample units to 10-bit samples
 
     def dequantise(self, y_hat: Tensor, steps: Tensor) -> Tensor:
-        """Coefficients in half samples from y_hat (units of 1/16 step) and integer steps (1/4 sample)."""
+        """Coefficients in half samples, from y_hat (units of 1/16 step) and integer steps (1/4 sample)."""
         return round_clamp(y_hat * steps * (2.0 / SYMBOL_UNIT / STEP_UNIT), -COEFFICIENT_MAX, COEFFICIENT_MAX)
 
     def forward(

@@ -1,7 +1,7 @@
-"""Large pictures through a network in strips of rows, so that features do not take memory by the gigabyte.
+"""Run networks on large pictures in strips of rows, so that features do not need gigabytes.
 
-A network of convolutions sees only so many rows around a position. A strip that has as many more on either
-side, computed for nothing, comes out as it would out of the whole picture; to the bit, where sums are exact.
+A network of convolutions sees only some rows around a position. Each strip gets that many extra rows on both
+sides. Then the result equals that of the whole picture, bit for bit, because sums are exact.
 """
 
 from collections.abc import Callable
@@ -9,16 +9,19 @@ from collections.abc import Callable
 from torch import Tensor
 
 POSITIONS = 1 << 15
-"""Most positions at 1/8 in a strip, without what is computed for nothing: all of a picture of 1920x1088."""
+"""Largest number of positions at 1/8 in a strip, without the extra rows: a whole 1920x1088 picture."""
 REACH = 4
-"""Rows at 1/8 around a position that any of the networks sees, at most."""
+"""Rows at 1/8 that any network sees above and below a position."""
 
 
 def in_strips(
     network: Callable[..., tuple[Tensor, ...]], scale: int, first: Tensor, *others: Tensor
 ) -> tuple[Tensor, ...]:
-    """What `network` makes of these tensors of one picture, (B, C, H / s, W / s) with any s of 2, 4, 8 or 16,
-    that of the first being `scale`. The results are such tensors, too."""
+    """Apply `network` to tensors of one picture, in strips.
+
+    Tensors are (B, C, H / s, W / s), with s of 2, 4, 8 or 16; `scale` is the s of `first`. The results have
+    the same form.
+    """
     rows, columns = (size * scale // 8 for size in first.shape[2:])
     most = max(POSITIONS // columns // 2 * 2, 2 * REACH)
     if rows <= most:
@@ -37,5 +40,5 @@ def in_strips(
 
 
 def _rows(x: Tensor, start: int, end: int, rows: int) -> Tensor:
-    """What lies in rows `start` to `end` at 1/8 of a picture of so many `rows`."""
+    """The part of a tensor that covers rows `start` to `end`, at 1/8, of a picture of `rows` rows."""
     return x[:, :, x.shape[2] * start // rows : x.shape[2] * end // rows]

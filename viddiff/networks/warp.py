@@ -1,13 +1,15 @@
-"""Motion compensation in exact integers: quarter-sample block motion with long filters, overlapped.
+"""Motion compensation in exact integers: quarter-sample block motion, long filters, overlapped blocks.
 
-A vector field holds one vector for each 8x8 luma block, (2, H/8, W/8), x first, int64, in quarter luma
-samples. Blocks are fetched from a picture whose border is replicated, so vectors may point anywhere. Filters
-are those of HEVC (ITU-T H.265, 8.5.3.3.3: 8 taps for luma, 4 for chroma); two passes of gain 64 without
-rounding between them stay below 2^24 (1023 * 112^2 = 12.8e6), so float32 sums are exact in any order.
+A vector field holds one vector for each 8x8 luma block: (2, H/8, W/8), x first, int64, in quarter luma
+samples. The border of the reference is replicated, so vectors may point anywhere.
 
-Where the blocks above, below, left and right have other vectors, what these fetch for a block is blended in
-towards its edges (Orchard and Sullivan 1994, overlapped block motion compensation), with weights that come
-with those of the networks; old ones have none.
+The filters are those of HEVC (ITU-T H.265, 8.5.3.3.3): 8 taps for luma, 4 for chroma. Two passes of gain 64,
+without rounding between them, stay below 2^24 (1023 * 112^2 = 12.8e6), so float32 sums are exact in any
+order.
+
+Where the block above, below, left or right has another vector, the samples that this vector fetches are
+blended in towards the common edge (overlapped block motion compensation; Orchard and Sullivan 1994). The
+blend weights are stored with the weights of the networks. Old weights have none.
 """
 
 import numpy as np
@@ -21,7 +23,7 @@ from viddiff.errors import CheckpointError
 BLOCK = 8
 """Side of a motion block in luma samples."""
 PIXEL_MAX = 1023
-"""Largest sample inside the codec, which computes at 10 bits whatever the bit depth of the video."""
+"""Largest sample inside the codec, which computes with 10 bits for every video."""
 
 LUMA_TAPS = (
     (0, 0, 0, 64, 0, 0, 0, 0),
@@ -40,7 +42,7 @@ CHROMA_TAPS = (
     (-2, 10, 58, -2),
 )
 OVERLAP_UNIT = 16
-"""Sum of the weights of a block's own vector and those around it."""
+"""Sum of the blend weights of a block's own vector and its neighbours'."""
 OVERLAP = (
     (2, 2, 2, 2, 2, 2, 2, 2),
     (1, 1, 2, 2, 2, 2, 1, 1),
@@ -48,24 +50,24 @@ OVERLAP = (
     (1, 1, 1, 1, 1, 1, 1, 1),
     *((0,) * BLOCK,) * 4,
 )
-"""Weights of the vector of the block above: half of what ITU-T H.263, Annex F, gives it."""
+"""Blend weights of the vector of the block above: half of those of ITU-T H.263, Annex F."""
 
 Plane = NDArray[np.float32]
 """(H, W), integers 0..PIXEL_MAX."""
 
 
 class MotionCompensation(nn.Module):
-    """What vectors fetch from a reference. All of it runs on the CPU, wherever the networks do."""
+    """Fetches blocks from a reference. Runs on the CPU, also if the networks run on a GPU."""
 
     overlap: Tensor
-    """(8, 8) int8, see OVERLAP; turned for the blocks on the other sides. All zero: no overlap."""
+    """Blend weights (8, 8) int8, see OVERLAP; rotated for the other sides. All zero means no overlap."""
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("overlap", torch.tensor(OVERLAP, dtype=torch.int8))
 
     def set_overlap(self, overlap: Tensor) -> None:
-        """Take other weights. Raises CheckpointError if one is negative, or a sum of them beyond the unit."""
+        """Set blend weights. Raises CheckpointError if one is negative or a sum exceeds the unit."""
         if overlap.shape != (BLOCK, BLOCK) or overlap.dtype != torch.int8:
             raise CheckpointError("the weights of overlapped blocks have the wrong shape")
         wide = overlap.int()
@@ -77,8 +79,10 @@ class MotionCompensation(nn.Module):
     def forward(
         self, planes: tuple[Tensor, Tensor, Tensor], vectors: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Motion-compensate YUV 4:2:0 planes, each (1, H, W) integers 0..1023 in float32, by vectors (1, 2,
-        H/8, W/8)."""
+        """Motion-compensate YUV 4:2:0 planes.
+
+        Planes are (1, H, W), integers 0..1023 in float32; vectors are (1, 2, H/8, W/8).
+        """
         field, luma = vectors[0].cpu().numpy(), self.overlap.cpu().numpy().astype(np.float32)
         chroma = luma.reshape(BLOCK // 2, 2, BLOCK // 2, 2).sum((1, 3), dtype=np.float32)
         y, u, v = (
@@ -95,10 +99,10 @@ class MotionCompensation(nn.Module):
 
 @compiled
 def compensate(plane: Plane, vectors: NDArray[np.int64], taps: Plane, window: Plane, unit: int) -> Plane:
-    """Fetch every block of `plane` at its vector, and at those of its neighbours where these differ.
+    """Fetch every block of `plane` at its vector, and at its neighbours' vectors where these differ.
 
-    vectors: (2, R, C) in 1/len(taps) samples; taps: (phases, length); window: (side, side), how much the
-    vector of the block above counts, in units of 1/unit.
+    vectors: (2, R, C) in 1/len(taps) samples. taps: (phases, length). window: (side, side), weight of the
+    vector of the block above, in units of 1/unit.
     """
     side = window.shape[0]
     _, rows, cols = vectors.shape
@@ -151,7 +155,10 @@ def _fetch(
     across: Plane,
     block: Plane,
 ) -> None:
-    """Put what vector (vx, vy) predicts for the block at (left, top) into `block`; source, across: room."""
+    """Write the prediction of the block at (left, top) by vector (vx, vy) into `block`.
+
+    source, across: buffers.
+    """
     phases, length = taps.shape
     side, size = block.shape[0], source.shape[0]
     height, width = plane.shape
