@@ -1,1 +1,1 @@
-"""What decoding depends on. A change here changes files."""
+"""Decoding. A change here changes files."""

@@ -1,11 +1,14 @@
-"""Weights on disk: integers in safetensors, with a hash that names exactly what a decoder needs.
+"""Weights on disk: integers in safetensors, with a hash of exactly what a decoder needs.
 
-For each decoder layer: `<name>.weight` int8, `<name>.bias` int32, `<name>.exponent` int8.
-`quantisation.table` int16 holds the
-steps, `tables.*` int32 the entropy coder's frequencies, `library.*` pictures, if there are any (see
-`library`). `encoder.*` are the encoder's float tensors, which
-no decoder
-reads; they are left out of the hash, so a better encoder decodes the same files. Nothing here is ever
+    <name>.weight        int8    of each decoder layer
+    <name>.bias          int32
+    <name>.exponent      int8
+    quantisation.table   int16   quantisation steps
+    tables.*             int32   frequencies of the entropy coder
+    library.*                    pictures, if there are any (see `library`)
+    encoder.*            float   what only the encoder uses
+
+The hash leaves out `encoder.*`, so weights with a better encoder decode the same files. Nothing is ever
 pickled.
 """
 
@@ -23,16 +26,16 @@ from viddiff.config import ModelConfig
 from viddiff.errors import CheckpointError
 
 DEFAULT = "small.safetensors"
-"""The released weights, in the package's `checkpoints`."""
+"""Released weights, in the package's `checkpoints`."""
 MAX_BYTES = 64 << 20
 MAX_HEADER_BYTES = 1 << 20
-"""Most bytes of safetensors' JSON, which takes 20 times as much once it is read."""
+"""Largest JSON header of safetensors, in bytes. Once parsed, it takes 20 times as much memory."""
 _FORMAT = "viddiff-1"
 _WIDTH_LIMIT = 512
 
 
 def save(path: Path, codec: Codec) -> bytes:
-    """Write integer weights to `path`, complete or not at all; returns the content hash."""
+    """Write integer weights to `path`, complete or not at all. Returns the content hash."""
     model = codec.model
     decoder = decoder_tensors(model, codec.motion, codec.tables, codec.library)
     digest = content_hash(model.config, decoder)
@@ -65,7 +68,7 @@ def _config(metadata: dict[str, str] | None) -> ModelConfig:
 
 
 def stated_hash(path: Path) -> str:
-    """The hash that a weights file claims, hexadecimal, without loading it; empty if it claims none."""
+    """The hash that a weights file claims, in hex, without loading it. Empty if it claims none."""
     try:
         with safe_open(path, framework="pt") as file:
             return str((file.metadata() or {}).get("hash", ""))
@@ -74,10 +77,10 @@ def stated_hash(path: Path) -> str:
 
 
 def load(path: Path | None = None, device: torch.device | str = "cpu") -> Codec:
-    """Load weights for use; None takes the released ones. Raises CheckpointError on anything but sound
-    weights.
+    """Load weights. None loads the released ones.
 
-    Hostile ones cost at most 256 MiB and four times the size of their file.
+    Raises CheckpointError if anything is wrong with the file. Hostile weights cost at most 256 MiB and four
+    times the size of their file.
     """
     if path is None:
         with resources.as_file(resources.files("viddiff.checkpoints") / DEFAULT) as released:

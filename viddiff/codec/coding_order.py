@@ -1,4 +1,4 @@
-"""The order in which the frames of a mini-GOP are coded, and what each is predicted from."""
+"""Coding order of the frames of a mini-GOP, and the references of each."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,22 +8,21 @@ from viddiff.config import LEVELS
 
 @dataclass(frozen=True)
 class FramePlan:
-    """One predicted frame; times are display positions, counted from the GOP's keyframe (0)."""
+    """One predicted frame. Times are display positions, counted from the GOP's keyframe (0)."""
 
     time: int
     first: int
     """Time of the first reference."""
     second: int
-    """Time of the second reference; may be that of the first."""
+    """Time of the second reference; may equal the first."""
     level: int
-    """0 for an anchor, up to LEVELS - 1 for frames that nothing refers to."""
+    """0 for an anchor, up to LEVELS - 1 for frames that no frame refers to."""
 
 
 def hierarchical(previous: int, count: int) -> list[FramePlan]:
-    """`count` frames after `previous`: the last one first, predicted from the past, then halves, quarters
-    and so on.
+    """`count` frames after `previous`: the last one first, from the past; then halves, quarters and so on.
 
-    The anchor's second reference is the GOP's keyframe, whose better quality lasts where nothing moves.
+    The anchor's second reference is the GOP's keyframe: its better quality lasts where nothing moves.
     """
     anchor = previous + count
     return [FramePlan(anchor, previous, 0, 0), *_between(previous, anchor, 1)]
@@ -41,11 +40,10 @@ def _between(first: int, second: int, level: int) -> Iterator[FramePlan]:
 
 
 def low_delay(previous: int, count: int) -> list[FramePlan]:
-    """`count` frames after `previous`, each from the two before it."""
+    """`count` frames after `previous`, each predicted from the two before it."""
     return [FramePlan(t, t - 1, max(t - 2, 0), 0) for t in range(previous + 1, previous + count + 1)]
 
 
 def plan(previous: int, count: int, delayed: bool) -> list[FramePlan]:
-    """Coding order of the `count` frames after time `previous`; `delayed` allows references from the
-    future."""
+    """Coding order of `count` frames after time `previous`. `delayed` allows references from the future."""
     return hierarchical(previous, count) if delayed else low_delay(previous, count)

@@ -1,17 +1,20 @@
 """Lossless coding of integer symbols with tables of frequencies. The coded bytes are part of the file format.
 
-A symbol of table index -1 is zero and not coded. Any other is coded with the frequencies of its table, as the
-rank of its value in the order 0, 1, -1, 2, -2, .., radius, -radius, escape. A put codes the ranks of its
-symbols, grouped by table, a group in the order of the array; then, of those escaped, whose rank among all
-integers is 2 * radius + 1 + e, the classes c of e, with the frequencies `_CLASSES`, and e + 8 - 2**(c + 3) as
-c + 3 raw bits (Exp-Golomb of order 3). Raw bits take four steps, from 24, 16, 8, 0 up, grouped by number.
+A symbol with table index -1 is zero and is not coded. Any other symbol is coded with the frequencies of its
+table, as the rank of its value in the order 0, 1, -1, 2, -2, .., radius, -radius, escape.
 
-"ans": constriction's AnsCoder, all in reverse, as it is a stack. Its model of n frequencies f of sum F has
-the cumulative frequencies floor(cumsum(f) * (2**24 - n) / F) + rank of 2**24, exact in float64. Zeros after
-the last other symbol are free. Stored are its 32-bit words, little-endian, without zero bytes at the end.
+A put codes the ranks of its symbols, grouped by table; within a group, in the order of the array. Escaped
+symbols follow. The rank of such a symbol among all integers is 2 * radius + 1 + e. Its class c is coded with
+the frequencies `_CLASSES`, and e + 8 - 2**(c + 3) as c + 3 raw bits (Exp-Golomb of order 3). Raw bits take
+four steps, from bit 24, 16, 8, 0 up, grouped by their number.
 
-"huffman": constriction's Huffman codes of the same frequencies, for comparison: at least a bit per symbol.
-Bits fill bytes from the lowest up; those left over in the last byte are zero.
+"ans": constriction's AnsCoder, everything in reverse order, because it is a stack. Its model of n frequencies
+f with sum F has the cumulative frequencies floor(cumsum(f) * (2**24 - n) / F) + rank out of 2**24, exact in
+float64. Zeros after the last other symbol cost nothing. The file holds its 32-bit words, little-endian,
+without zero bytes at the end.
+
+"huffman": constriction's Huffman codes of the same frequencies, for comparison. Each symbol takes at least
+one bit. Bits fill bytes from the lowest up. Unused bits of the last byte are zero.
 """
 
 import math
@@ -40,12 +43,12 @@ _Model = tuple[Any, Any, Any]  # constriction's Categorical, Huffman tree to enc
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """T immutable tables, as stored with the weights; inconsistent ones raise CheckpointError."""
+    """T immutable tables, as stored with the weights. Raises CheckpointError if they are inconsistent."""
 
     packed: NDArray[np.int32]
-    """(N,): the frequencies of all tables without padding; a table ends where it reaches the sum SCALE."""
+    """(N,): frequencies of all tables without padding. A table ends where its sum reaches SCALE."""
     frequencies: NDArray[np.int32] = field(init=False)
-    """(T, S). Row t: the symbols -radius[t]..radius[t] and the escape symbol; then zeros."""
+    """(T, S). Row t holds the symbols -radius[t]..radius[t] and the escape symbol, then zeros."""
     radius: Int64s = field(init=False)
     """(T,), 0..MAX_RADIUS"""
 
@@ -70,7 +73,7 @@ class Tables:
 
     @classmethod
     def from_probabilities(cls, rows: Iterable[NDArray[np.float64]]) -> Self:
-        """One table per row: 2 * radius + 1 probabilities of -radius..radius, then that of all others."""
+        """One table per row: 2 * radius + 1 probabilities of -radius..radius, then of all others."""
         return cls(np.concatenate([_quantise(np.asarray(row, np.float64)) for row in rows]))
 
     @cached_property
@@ -79,7 +82,10 @@ class Tables:
         return [_model(row[order]) for row, order in zip(self.frequencies, orders, strict=True)]
 
     def bits(self, symbols: NDArray[Any], indexes: NDArray[Any]) -> NDArray[np.float64]:
-        """Information content of each symbol, escapes included; infinite for a nonzero one of index -1."""
+        """Information content of each symbol in bits, with escapes.
+
+        Infinite for a nonzero symbol of index -1.
+        """
         symbols, indexes = _checked(symbols, indexes, self)
         radius = self.radius[indexes]
         ranks, _, classes = _split(symbols, radius)
@@ -89,7 +95,7 @@ class Tables:
         return np.where(indexes >= 0, result, np.where(symbols == 0, 0.0, np.inf))
 
     def total_bits(self, symbols: NDArray[Any], indexes: NDArray[Any]) -> float:
-        """Sum of `bits`, fast where most symbols are zero: those are counted by table."""
+        """Sum of `bits`. Fast where most symbols are zero, because zeros are counted by table."""
         nonzero = symbols != 0
         zeros = np.bincount(indexes[~nonzero].ravel() + 1, minlength=len(self.radius) + 1)[1:]
         return float(zeros @ self._zero_bits + self.bits(symbols[nonzero], indexes[nonzero]).sum())
@@ -101,7 +107,10 @@ class Tables:
 
 
 def discretised_tables(scales: Iterable[float], shape: Literal["laplace", "normal"]) -> Tables:
-    """Zero-mean distributions of these standard deviations in unit bins; under 1e-4 escapes if that fits."""
+    """Zero-mean distributions with these standard deviations, in unit bins.
+
+    The radius is large enough for fewer than 1e-4 escapes, if MAX_RADIUS allows it.
+    """
     rows = []
     for scale in scales:
         x = (np.arange(0.5, MAX_RADIUS + 1) / (scale * math.sqrt(2))).tolist()  # the upper edges of the bins
@@ -113,22 +122,25 @@ def discretised_tables(scales: Iterable[float], shape: Literal["laplace", "norma
 
 
 class SymbolEncoder:
-    """Collects symbols, then gives their bytes: b"" if there were none."""
+    """Collects symbols and then returns their bytes. Without symbols, that is b""."""
 
     def __init__(self, coder: Coder = "ans") -> None:
         self._coder = coder
         self._steps: list[tuple[NDArray[np.int16], _Model]] = []
 
     def another(self) -> Self:
-        """An empty one of the same coder."""
+        """An empty encoder of the same kind."""
         return type(self)(self._coder)
 
     def append(self, other: Self) -> None:
-        """Put all that was put into `other`."""
+        """Append everything that was put into `other`."""
         self._steps += other._steps
 
     def put(self, symbols: NDArray[Any], indexes: NDArray[Any], tables: Tables) -> None:
-        """Two arrays of one shape: symbols in the range of int32, and their tables, or -1 for a sure zero."""
+        """Append symbols and their table indexes, in arrays of one shape.
+
+        Symbols are in the range of int32. Index -1 means certainly zero.
+        """
         symbols, indexes = (array.ravel() for array in _checked(symbols, indexes, tables))
         if symbols[indexes < 0].any():
             raise ValueError("a symbol of index -1 is not zero")
@@ -139,7 +151,7 @@ class SymbolEncoder:
             self.put_bits(excess + 8 - (8 << classes), classes + 3)
 
     def put_bits(self, values: Int64s, widths: Int64s) -> None:
-        """Two arrays of one dimension: integers in 0..2**width - 1, and their widths, 0..32."""
+        """Append raw bits: integers 0..2**width - 1 and their widths 0..32, in two one-dimensional arrays."""
         if values.shape != widths.shape or (values >> widths).any() or (np.abs(widths - 16) > 16).any():
             raise ValueError("a value does not fit in its width, or a width is not in 0..32")
         for shift in (24, 16, 8, 0):
@@ -166,7 +178,7 @@ class SymbolEncoder:
 
 
 class SymbolDecoder:
-    """The same calls in the same order give the symbols back; indexes may depend on symbols got before."""
+    """Returns the symbols for the same calls in the same order. Indexes may depend on earlier symbols."""
 
     def __init__(self, data: bytes, coder: Coder = "ans") -> None:
         if coder == "ans" and data.endswith(b"\0"):
@@ -215,7 +227,7 @@ class SymbolDecoder:
             raise BitstreamError("entropy-coded data ends too early") from None
 
     def finish(self) -> None:
-        """Raises BitstreamError unless just what was put has been got, as far as the data tells."""
+        """Raises BitstreamError if the data shows that there is more to read, or less than was read."""
         rest: list[int] = []
         with suppress(BitstreamError):  # no more bits
             while self._coder == "huffman" and len(rest) < self._padding_bits + 8:
@@ -235,8 +247,10 @@ def _checked(symbols: NDArray[Any], indexes: NDArray[Any], tables: Tables) -> tu
 
 
 def _groups(indexes: Int64s, tables: int) -> tuple[NDArray[np.intp], list[tuple[int, int, int]]]:
-    """Positions of all indexes but -1, by index, and for each index that occurs where its positions begin and
-    end. Raises ValueError unless all are in -1..tables - 1."""
+    """Positions of all indexes except -1, grouped by index, and begin and end of the group of each index.
+
+    Raises ValueError unless all indexes are in -1..tables - 1.
+    """
     order, starts = _sorted(indexes, tables)
     found = np.flatnonzero(starts[1:] > starts[:-1])
     return order, list(zip(found.tolist(), starts[found].tolist(), starts[found + 1].tolist(), strict=True))
@@ -244,7 +258,7 @@ def _groups(indexes: Int64s, tables: int) -> tuple[NDArray[np.intp], list[tuple[
 
 @compiled
 def _sorted(indexes: Int64s, tables: int) -> tuple[NDArray[np.intp], Int64s]:
-    """Positions of all indexes but -1, by index and then in order; where those of each begin, and the end."""
+    """Positions of all indexes except -1, sorted by index, then by order; and the begin of each group."""
     starts = np.zeros(tables + 2, np.int64)  # beginning with index -1
     for index in indexes:
         if index < -1 or index >= tables:
@@ -262,7 +276,7 @@ def _sorted(indexes: Int64s, tables: int) -> tuple[NDArray[np.intp], Int64s]:
 
 
 def _split(symbols: Int64s, radius: Int64s) -> tuple[Int64s, Int64s, Int64s]:
-    """The ranks in their tables and, of those that escape, the excess and its Exp-Golomb class."""
+    """Ranks in the tables. For escaped symbols, also the excess and its Exp-Golomb class."""
     ranks = 2 * np.abs(symbols) - (symbols > 0)
     excess = (ranks - 2 * radius - 1)[ranks > 2 * radius]
     return np.minimum(ranks, 2 * radius + 1), excess, np.frexp(excess + 8.0)[1].astype(np.int64) - 4
@@ -274,7 +288,7 @@ def _values(ranks: Int64s) -> Int64s:
 
 @compiled
 def _symbols(ranks: Int64s, indexes: Int64s, radius: Int64s) -> tuple[NDArray[np.int32], bool]:
-    """The `_values` of ranks in tables of these indexes and radii, and whether any stands for an escape."""
+    """`_values` of ranks in tables with these indexes and radii, and whether any rank is an escape."""
     values, escaped = np.empty(len(ranks), np.int32), False
     for i, rank in enumerate(ranks):
         values[i] = (rank + 1 >> 1) * (2 * (rank & 1) - 1)
@@ -283,7 +297,7 @@ def _symbols(ranks: Int64s, indexes: Int64s, radius: Int64s) -> tuple[NDArray[np
 
 
 def _quantise(probabilities: NDArray[np.float64]) -> NDArray[np.int32]:
-    """Frequencies >= 1 of sum SCALE: those below 1 become 1, the others share what remains in proportion."""
+    """Frequencies >= 1 with sum SCALE. Values below 1 become 1; the others share the rest in proportion."""
     shares = probabilities / probabilities.sum() * SCALE
     if not (shares >= 0).all():
         raise ValueError("probabilities are negative, not finite or all zero")

@@ -1,13 +1,19 @@
-"""Decoding of one predicted frame, and what its encoder shares with it.
+"""Decode one predicted frame. The encoder uses the same functions.
 
     fields -motion prior-> vectors -compensation-> hypotheses -model-> prediction -latents-> reconstruction
 
-A frame's symbols in the mini-GOP's stream, in order: step (7 bits), template of either field (2 bits each;
-the first one's plus 2 if there are modes), whether z is all zero (1 bit); the first and the second field,
-from the coarsest level to the finest, of each level two steps: flags, merges (with weights that have tables
-for them), changes; the three steps of modes, if there are any; z; the two steps of y. The encoder
-(`predicted_encoder`) runs the same `predict`, `VideoModel.code_latents` and `finish`; the two differ in where
-symbols come from.
+Symbols of a frame in the mini-GOP's stream, in order:
+
+    header           step (7 bits), template of each field (2 bits each; the first plus 2 if there are modes),
+                     whether z is all zero (1 bit)
+    first field      levels from coarse to fine; on each level two steps: flags, merges, changes
+    second field     the same
+    modes            three steps, if there are modes
+    z
+    y                two steps
+
+The encoder (`encoder.frame_encoder`) runs the same `predict`, `VideoModel.code_latents` and `finish`. The two
+differ only in where symbols come from.
 """
 
 from collections.abc import Callable
@@ -31,7 +37,7 @@ from viddiff.networks.motion_prior import VECTOR_MAX, MergeCandidates, field_of
 from viddiff.networks.planes import pack, unpack
 
 MODES_FOLLOW = 2
-"""Added to the first field's template if the modes of blocks follow the motion."""
+"""Added to the first field's template if modes follow the motion."""
 HEADER_WIDTHS = np.array([7, 2, 2, 1])
 """Bits of step, templates of both fields, and whether z is all zero."""
 
@@ -46,7 +52,7 @@ def predict(
 ) -> tuple[Prediction, Tensor, Tensor]:
     """Prediction and both packed hypotheses.
 
-    modes: from hypotheses to the modes of their blocks (`models.modes`); None: both are used everywhere.
+    modes: a function from hypotheses to modes (`networks.modes`). None: every block uses both hypotheses.
     """
     compensate = codec.model.compensation
     first, second = (pack(compensate(r.planes, v)) for r, v in zip(references, vectors, strict=True))
@@ -65,21 +71,23 @@ def finish(
     vectors: tuple[Tensor, Tensor],
     bit_depth: int,
 ) -> Reference:
-    """The reconstruction, as a reference for later frames."""
+    """Reconstruction of a frame, as a reference for later frames."""
     planes = unpack(codec.model.reconstruct(y_hat, prediction), bit_depth)
     return Reference(plan.time, planes, ((plan.first, vectors[0]), (plan.second, vectors[1])))
 
 
 def table_indexes(index: Tensor, mask: Tensor | None, first: int = 0) -> NDArray[np.int16]:
-    """Table indexes for the entropy coder, counted from `first`; -1 (zero, not coded) for table 0 and
-    outside the mask."""
+    """Table indexes for the entropy coder, counted from `first`.
+
+    -1 (zero, not coded) for table 0 and outside the mask.
+    """
     coded = index if mask is None else index * mask
     indexes: NDArray[np.int16] = coded.to(torch.int16).cpu().numpy()
     return np.where(indexes == 0, np.int16(-1), indexes + np.int16(first))
 
 
 class _MotionDecoder:
-    """Motion symbols from the stream."""
+    """Reads motion symbols from the stream."""
 
     def __init__(self, codec: Codec, stream: SymbolDecoder) -> None:
         self.tables, self.stream = codec.tables, stream
@@ -108,7 +116,7 @@ def decode_frame(
     stream: SymbolDecoder,
     bit_depth: int,
 ) -> Reference:
-    """Decode one predicted frame from the mini-GOP's stream. Raises BitstreamError on damage."""
+    """Decode one predicted frame from the mini-GOP's stream. Raises BitstreamError if it is damaged."""
     device = references[0].planes[0].device
     step, *kinds, empty = stream.get_bits(HEADER_WIDTHS).tolist()
     moded, kinds[0] = divmod(kinds[0], MODES_FOLLOW)

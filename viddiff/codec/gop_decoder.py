@@ -1,4 +1,4 @@
-"""Decoding of one GOP: chunks in order, with the decoded frames that later ones are predicted from."""
+"""Decode a GOP: chunks in order, with the references that later frames need."""
 
 from collections.abc import Iterator
 
@@ -17,10 +17,10 @@ from viddiff.networks.planes import frame_of, planes_of
 
 
 class GopDecoder:
-    """Decodes chunks in order, keeping the references of the GOP under way."""
+    """Decodes chunks in order and keeps the references of the current GOP."""
 
     def __init__(self, header: Header, codec: Codec) -> None:
-        """Raises CheckpointError if the file was made with other weights."""
+        """Raises CheckpointError if the file was encoded with other weights."""
         if header.model_hash != codec.hash:
             raise CheckpointError(
                 f"this file was made with the weights {header.model_name!r} {header.model_hash.hex()[:16]}, "
@@ -45,9 +45,9 @@ class GopDecoder:
         self._forget()
 
     def follow(self, chunk: Chunk) -> None:
-        """Decode no more of the next chunk than later ones need: a keyframe, or the anchor of a mini-GOP.
+        """Decode only what later chunks need: a keyframe, or the anchor of a mini-GOP.
 
-        Raises BitstreamError if that is damaged.
+        Raises BitstreamError if the chunk is damaged.
         """
         if isinstance(chunk, KeyChunk):
             self._key(chunk)
@@ -84,7 +84,7 @@ class GopDecoder:
         return max(self.state)
 
     def _anchor(self, chunk: PredictedChunk, previous: int) -> tuple[SymbolDecoder, list[FramePlan]]:
-        """Decode the first frame of a mini-GOP in coding order; its stream and what else is in it."""
+        """Decode the anchor of a mini-GOP. Returns the stream and the plans of the other frames."""
         payload, second = chunk.payload, None
         if self.codec.library.fitting(self.header.video) and not self.header.low_delay:
             if not payload:

@@ -1,19 +1,19 @@
-"""The library: pictures that the weights bring along, for keyframes to be predicted from.
+"""The library: pictures in the weights, from which keyframes are predicted.
 
-What a fixed camera sees, or a screen shows, comes back in every file. Pictures of it, chosen from the footage
-that was trained on (`library_choice`), are part of the weights; where two of them predict a keyframe well, it
-is coded as a predicted frame with these as its references, and else as a still. An anchor may have one as its
-second reference in place of the keyframe: what somebody uncovers who has stood there since then is in the
-library. A file stays independent of all others. The idea is that of AVS3's library pictures, which travel
-beside the streams there.
+A fixed camera or a screen shows the same content in every file. Pictures of it, chosen from the training
+footage (`training.library_selection`), are part of the weights. If two of them predict a keyframe well, it is
+coded as a predicted frame with these references, otherwise as a still. An anchor may use one as its second
+reference instead of the keyframe, for example for background that was hidden in the keyframe. Files stay
+independent of each other. The idea comes from the library pictures of AVS3, which are sent beside the streams
+there.
 
-Payload of a keyframe predicted from the library, whose first byte is that of no still:
+Payload of a keyframe that is predicted from the library. No still begins with its first byte:
 
     u8 0 | u8 number of the first picture | u8 number of the second | entropy-coded stream of one frame
 
-Payload of a mini-GOP, if the library has pictures of the video's size and the file is not of low delay:
+Payload of a mini-GOP, if the library has pictures of the video's size and the file is not low delay:
 
-    u8 0: the anchor's second reference is the keyframe; n: picture n - 1 | payload as without (`packet`)
+    u8 0: the anchor's second reference is the keyframe; n: picture n - 1 | payload as usual (`payloads`)
 """
 
 from dataclasses import dataclass
@@ -33,12 +33,12 @@ from viddiff.networks.planes import planes_of
 
 MAX_PICTURES = 64
 KEY_PLAN = FramePlan(0, -8, -8, 0)
-"""How a keyframe is predicted: like an anchor from a mini-GOP before it."""
+"""Plan of a predicted keyframe: like an anchor after a mini-GOP."""
 
 
 @dataclass(frozen=True)
 class LibraryPicture:
-    """A still (see `keyframe`), and what is needed to decode it."""
+    """A still (AV1), with what is needed to decode it."""
 
     width: int
     height: int
@@ -46,7 +46,7 @@ class LibraryPicture:
     still: bytes
 
     def decode(self) -> Frame:
-        """CheckpointError if the still is damaged."""
+        """Decode the still. Raises CheckpointError if it is damaged."""
         try:
             return decode_still(self.still, self.width, self.height, self.bit_depth)
         except BitstreamError as error:
@@ -55,16 +55,16 @@ class LibraryPicture:
 
 @dataclass(frozen=True)
 class Library:
-    """Pictures of any size; those of a video's own serve it, whatever their bit depth."""
+    """Pictures of any size. A video uses those of its own size, whatever their bit depth."""
 
     pictures: tuple[LibraryPicture, ...] = ()
 
     def fitting(self, info: VideoInfo) -> list[int]:
-        """Numbers of the pictures that serve this video."""
+        """Numbers of the pictures for this video."""
         return [n for n, p in enumerate(self.pictures) if (p.width, p.height) == (info.width, info.height)]
 
     def reference(self, number: int, time: int, info: VideoInfo, device: torch.device) -> Reference:
-        """A picture as the reference that stands at `time`, in frames from the keyframe.
+        """A picture as a reference at `time`, in frames from the keyframe.
 
         Raises BitstreamError if there is no such picture of the video's size, CheckpointError if it is
         damaged.
@@ -75,8 +75,10 @@ class Library:
         return Reference(time, planes_of(picture.decode(), picture.bit_depth, device))
 
     def tensors(self) -> dict[str, Tensor]:
-        """As stored in weights: `sizes`, int32 (N, 4) of width, height, bit depth and bytes, and `stills`,
-        all bytes. Nothing if there are no pictures."""
+        """Tensors as stored in weights; none if there are no pictures.
+
+        `sizes`, int32 (N, 4): width, height, bit depth and bytes. `stills`: all bytes.
+        """
         if not self.pictures:
             return {}
         sizes = [[p.width, p.height, p.bit_depth, len(p.still)] for p in self.pictures]
@@ -85,7 +87,7 @@ class Library:
 
     @classmethod
     def of_tensors(cls, sizes: Tensor, stills: Tensor) -> Self:
-        """The inverse of `tensors`. Raises CheckpointError unless the pictures can be what they claim."""
+        """Inverse of `tensors`. Raises CheckpointError if the pictures cannot be what they claim."""
         if (sizes.dtype, stills.dtype) != (torch.int32, torch.uint8) or sizes.ndim != 2 or stills.ndim != 1:
             raise CheckpointError("the weights' library holds no pictures")
         if not 1 <= len(sizes) <= MAX_PICTURES or sizes.shape[1] != 4:

@@ -1,8 +1,7 @@
-"""Motion that costs nothing: templates from which a frame's vector fields are coded as differences.
+"""Motion templates: motion that costs no bits. Fields are coded as differences from a template.
 
-A template is zero, or the motion of the references carried on to the frame between or after them, or, for
-the second field, the
-first one mirrored. The stream names one for each field.
+A template is zero, or the motion of the references continued to the current frame, or, for the second field,
+the first field mirrored. The stream names one for each field.
 """
 
 import torch
@@ -16,21 +15,21 @@ from viddiff.networks.warp import BLOCK
 
 ZERO, TEMPORAL, MIRRORED = range(3)
 KINDS = ((ZERO, TEMPORAL), (ZERO, TEMPORAL, MIRRORED))
-"""Kinds that exist for the first and for the second field."""
+"""Kinds of templates for the first and the second field."""
 
 
 def scale_vectors(vectors: Tensor, numerator: int, denominator: int) -> Tensor:
-    """vectors * numerator / denominator, rounded half up, in integers."""
+    """vectors * numerator / denominator in integers, rounded half up."""
     if denominator < 0:
         numerator, denominator = -numerator, -denominator
     return torch.div(vectors * (2 * numerator) + denominator, 2 * denominator, rounding_mode="floor")
 
 
 def temporal_template(plan: FramePlan, first: Reference, second: Reference, which: int) -> Tensor | None:
-    """Vectors that go on as the references moved: one points to the other, or else the nearest moved from
-    its own.
+    """Vectors that continue the references' motion: (1, 2, H/8, W/8) int64, or None.
 
-    Returns (1, 2, H/8, W/8) int64, or None where neither reference moved (keyframes).
+    The motion is that from one reference to the other, or else that of the nearer reference from its own
+    reference. None if neither moved (keyframes).
     """
     target = (first, second)[which].time
     moves = [(r.time, t, v) for r in (second, first) for t, v in r.motion]
@@ -44,7 +43,7 @@ def temporal_template(plan: FramePlan, first: Reference, second: Reference, whic
 def template(
     kind: int, plan: FramePlan, references: tuple[Reference, Reference], which: int, other: Tensor | None
 ) -> Tensor | None:
-    """Vectors of a template, or None where that kind does not exist for this frame."""
+    """Vectors of a template, or None if this kind does not exist for this frame."""
     if kind == ZERO:
         y = references[0].planes[0]
         return torch.zeros(1, 2, y.shape[1] // BLOCK, y.shape[2] // BLOCK, dtype=torch.int64, device=y.device)
@@ -65,7 +64,7 @@ def other_templates(
     which: int,
     other: Tensor | None,
 ) -> Tensor:
-    """What the templates of the other kinds differ from `base`, that of `kind`: (A, 2, H/8, W/8) int64."""
+    """Differences of the other templates from `base`, which is of `kind`: (A, 2, H/8, W/8) int64."""
     found = (template(k, plan, references, which, other) for k in reversed(KINDS[which]) if k != kind)
     return torch.cat([base[:0], *(one - base for one in found if one is not None)])
 

@@ -1,14 +1,13 @@
-"""Payload of a mini-GOP's chunk: the anchor as a still, where it is one, then the entropy-coded stream of
-all other frames.
+"""Payload of a mini-GOP: optionally the anchor as a still, then the entropy-coded stream of the other frames.
 
-still size (varint: LEB128, at most 4 bytes; 0: the anchor is predicted like the others) | still | stream
+still size (varint: LEB128, at most 4 bytes; 0: the anchor is predicted, too) | still | stream
 """
 
 from viddiff.errors import BitstreamError
 
 
 def pack_mini_gop(still: bytes, stream: bytes) -> bytes:
-    """Join a still (empty: none) and a stream."""
+    """Join a still (empty for none) and a stream."""
     size, prefix = len(still), bytearray()
     while size >= 0x80:
         prefix.append(size & 0x7F | 0x80)
@@ -17,7 +16,7 @@ def pack_mini_gop(still: bytes, stream: bytes) -> bytes:
 
 
 def unpack_mini_gop(payload: bytes) -> tuple[bytes, bytes]:
-    """Still (empty: none) and stream of a payload. Raises BitstreamError if it is cut off."""
+    """Still (empty for none) and stream of a payload. Raises BitstreamError if it is cut off."""
     size = 0
     for position, byte in enumerate(payload[:4]):
         size |= (byte & 0x7F) << 7 * position
@@ -37,12 +36,12 @@ _MARK = b"\0"
 
 
 def pack_key(first: int, second: int, stream: bytes) -> bytes:
-    """Payload of a keyframe that is predicted from two pictures, by their numbers."""
+    """Payload of a keyframe predicted from two pictures of the library."""
     return _MARK + bytes([first, second]) + stream
 
 
 def unpack_key(payload: bytes) -> tuple[int, int, bytes] | None:
-    """The inverse of `pack_key`; None for a still. Raises BitstreamError if it is cut off."""
+    """Inverse of `pack_key`; None for a still. Raises BitstreamError if it is cut off."""
     if not payload.startswith(_MARK):
         return None
     if len(payload) < 3:

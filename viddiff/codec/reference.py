@@ -1,4 +1,4 @@
-"""A decoded frame that others are predicted from: all the state of the codec."""
+"""Decoded frames as references: the whole state of the codec."""
 
 from dataclasses import dataclass
 
@@ -9,9 +9,9 @@ from viddiff.networks.planes import Planes
 
 @dataclass(frozen=True)
 class Reference:
-    """A decoded frame: all the state there is."""
+    """A decoded frame, with its motion."""
 
     time: int
     planes: Planes
     motion: tuple[tuple[int, Tensor], ...] = ()
-    """For a predicted frame: (time of the reference, vectors (1, 2, H/8, W/8) int64) of both fields."""
+    """For a predicted frame: time of the reference and vectors (1, 2, H/8, W/8) int64, for both fields."""

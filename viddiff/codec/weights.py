@@ -1,4 +1,4 @@
-"""Weights in memory: networks, tables and library as integer tensors, and a codec made of these."""
+"""Weights in memory: networks, tables and library as integer tensors, and a codec made from them."""
 
 import hashlib
 import json
@@ -46,14 +46,14 @@ class TableSet:
 
 @dataclass(frozen=True)
 class Codec:
-    """Everything that codes predicted frames: networks in evaluation mode and integer tables."""
+    """Everything that codes predicted frames: networks in evaluation mode, integer tables, library."""
 
     model: VideoModel
     motion: MotionPrior
     tables: TableSet
     library: Library
     hash: bytes
-    """SHA-256 of all that decoding depends on."""
+    """SHA-256 of everything that decoding depends on."""
 
     @property
     def name(self) -> str:
@@ -67,7 +67,7 @@ class Codec:
 
 
 def parametric_tables() -> TableSet:
-    """Tables before any statistics were taken: discretised Laplace distributions and Bernoulli flags."""
+    """Tables before any statistics: discretised Laplace distributions and Bernoulli flags."""
     scales = scale_of_index(torch.arange(TABLE_COUNT)).double().numpy()
     laplace = discretised_tables((scales * 2**0.5).tolist(), "laplace")  # standard deviations
     probabilities = flag_probability(torch.arange(FLAG_TABLES)).double().numpy()
@@ -77,7 +77,7 @@ def parametric_tables() -> TableSet:
 
 
 def _parametric_modes() -> Tables:
-    """Both hypotheses as a rule, unless neighbours have one alone."""
+    """Tables for modes: usually both hypotheses, unless neighbours use one."""
     rows = []
     for index in range(MODE_TABLES):
         around = surrounding_of_table(index)
@@ -87,7 +87,7 @@ def _parametric_modes() -> Tables:
 
 
 def _parametric_merges() -> Tables:
-    """No merge half of the time, or one of the candidates that there are."""
+    """Tables for merges: no merge half of the time, otherwise any of the candidates."""
     rows = []
     for index in range(MERGE_TABLES):
         count = index // (MERGE_TABLES // MERGE_COUNT) + 1
@@ -126,7 +126,7 @@ def decoder_tensors(
 
 
 def content_hash(config: ModelConfig, decoder: dict[str, Tensor]) -> bytes:
-    """SHA-256 over the configuration and every decoder tensor in order of name."""
+    """SHA-256 of the configuration and of every decoder tensor, in order of name."""
     digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode())
     for name in sorted(decoder):
         tensor = decoder[name]
@@ -184,7 +184,7 @@ def assemble(config: ModelConfig, tensors: dict[str, Tensor], stated: str, devic
 
 
 def _finite(encoder: dict[str, Tensor], name: str) -> Tensor:
-    """One of the encoder's tensors in float32. CheckpointError unless it holds finite numbers."""
+    """A float32 tensor of the encoder. Raises CheckpointError unless all its numbers are finite."""
     tensor = encoder[name]
     if tensor.dtype not in (torch.float16, torch.float32) or not tensor.isfinite().all():
         raise CheckpointError(f"the encoder's {name} does not hold finite numbers")
@@ -192,7 +192,7 @@ def _finite(encoder: dict[str, Tensor], name: str) -> Tensor:
 
 
 def _decoder_names(model: VideoModel, motion: MotionPrior) -> set[str]:
-    """What the tensors that decoding depends on can be called."""
+    """Possible names of the tensors that decoding depends on."""
     parts = {
         f"{name}.{part}" for name in decoder_layers(model, motion) for part in ("weight", "bias", "exponent")
     }
@@ -227,8 +227,7 @@ def fresh(config: ModelConfig, seed: int = 0) -> tuple[VideoModel, MotionPrior]:
 def codec_of(
     model: VideoModel, motion: MotionPrior, tables: TableSet, library: Library | None = None
 ) -> Codec:
-    """A codec of the weights as they would be saved, without a detour over the disk; the given networks are
-    not changed."""
+    """A codec with the weights as they would be saved. The given networks are not changed."""
     decoder = decoder_tensors(model, motion, tables, library or Library())
     encoder = {
         f"encoder.{p}.{n}": t.detach().cpu()
@@ -241,6 +240,6 @@ def codec_of(
 
 
 def untrained(config: ModelConfig | None = None) -> Codec:
-    """The DCT codec that training begins with."""
+    """The untrained codec, which is a DCT codec."""
     model, motion = fresh(config or ModelConfig())
     return codec_of(model, motion, parametric_tables())

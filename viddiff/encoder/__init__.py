@@ -1,1 +1,1 @@
-"""What the encoder decides. A change here never changes what old files decode to."""
+"""Decisions of the encoder. A change here never changes how existing files decode."""

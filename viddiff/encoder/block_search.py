@@ -1,5 +1,4 @@
-"""The inner loops of the motion search, compiled by numba: what blocks cost at given vectors, and the best
-vectors among many."""
+"""Inner loops of the motion search, compiled by numba: costs of vectors, and the best of many vectors."""
 
 from typing import NamedTuple
 
@@ -14,44 +13,46 @@ from viddiff.networks.warp import BLOCK
 Field = NDArray[np.int64]
 """Vectors of blocks, (2, rows, cols), x first, in quarter luma samples."""
 BORDER = 2 * BLOCK
-"""Samples by which interpolated planes are larger than the picture on every side."""
+"""Samples that interpolated planes add on every side of the picture."""
 FLAG_BITS = (0.5, 1.5, 2.0, 3.5)
-"""Bits that the flag of a changed block costs above that of an unchanged one, by level of the quadtree."""
+"""Extra bits of the flag of a changed block over an unchanged one, by level of the quadtree."""
 _CHANGE_BITS, _LENGTH_BITS = 4.8, 1.12
-"""Bits of a new vector, and for each doubling of a component of its difference from the parent's."""
+"""Bits of a new vector, and bits for each doubling of a component of its difference from the parent."""
 _ONE_BITS = 2.0
-"""What a block of one hypothesis costs above one of both."""
+"""Extra bits of a block that uses one hypothesis."""
 _ALONE_SHARE = 0.5
-"""How much what one hypothesis misses matters while the other, to be blended with it, is not known."""
+"""Weight of one hypothesis' error while the other hypothesis is not known yet."""
 _RING = np.array(((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, -1), (1, -1), (-1, 1)))
 _SIDE = np.uintp(BLOCK)  # indexes without a sign need no check for wrapping around
 
 
 class Scene(NamedTuple):
-    """What one field's vectors are judged by."""
+    """What the vectors of one field are judged by."""
 
     target: NDArray[np.uint8]
-    """(H, W) luma, 8 bits, of whole blocks."""
+    """(H, W) luma, 8 bits, whole blocks."""
     phases: NDArray[np.uint8]
-    """The reference at the sixteen quarter-sample phases, 4*fy + fx: (16, H + 2 BORDER, W + 2 BORDER)."""
+    """The reference at 16 quarter-sample phases, 4*fy + fx: (16, H + 2 BORDER, W + 2 BORDER)."""
     template: Field
-    """(2, H/8, W/8), what vectors are relative to."""
+    """(2, H/8, W/8). Vectors are relative to it."""
     partner: NDArray[np.float32]
-    """Spectra (H/8, W/8, 8, 8) of what the other hypothesis misses, from which a block may be predicted
-    instead, or from the mean of both; empty (0, 0, 8, 8) if it is not known."""
+    """Spectra (H/8, W/8, 8, 8) of the other hypothesis' error; empty (0, 0, 8, 8) if it is not known.
+
+    A block may use the other hypothesis instead, or the mean of both.
+    """
     without: NDArray[np.float32]
-    """Bits (H/8, W/8) of every block predicted by the other hypothesis alone."""
+    """Bits (H/8, W/8) of each block if it uses only the other hypothesis."""
     lmbda: float
-    """Squared error that is worth a bit."""
+    """Squared error that is worth one bit."""
     miss: NDArray[np.float32]
-    """(8, 8), room for a spectrum."""
+    """(8, 8), a buffer for a spectrum."""
     nothing: NDArray[np.float32]
     """(8, 8) zeros."""
 
 
 @kernel
 def _place(phases: NDArray[np.uint8], row: int, col: int, dx: int, dy: int) -> tuple[int, np.uintp, np.uintp]:
-    """Phase, top and left of a block's prediction in interpolated planes; beyond the border all is alike."""
+    """Phase, top and left of a block's prediction in interpolated planes. Clamped at the border."""
     top = min(max(row * BLOCK + (dy >> 2) + BORDER, 0), phases.shape[1] - BLOCK)
     left = min(max(col * BLOCK + (dx >> 2) + BORDER, 0), phases.shape[2] - BLOCK)
     return (dy & 3) * 4 + (dx & 3), np.uintp(top), np.uintp(left)
@@ -74,7 +75,7 @@ def fetch(phases: NDArray[np.uint8], field: Field) -> NDArray[np.uint8]:
 
 @kernel
 def _block_cost(scene: Scene, row: int, col: int, dx: int, dy: int) -> float:
-    """Bits of one 8x8 block, all but its motion, at vector (dx, dy)."""
+    """Bits of one 8x8 block at vector (dx, dy), without its motion."""
     phase, top, left = _place(scene.phases, row, col, dx, dy)
     y, x = np.uintp(row * BLOCK), np.uintp(col * BLOCK)
     difference_spectrum(scene.target, y, x, scene.phases[phase], top, left, scene.miss)
@@ -88,8 +89,10 @@ def _block_cost(scene: Scene, row: int, col: int, dx: int, dy: int) -> float:
 
 @kernel
 def _square_cost(scene: Scene, factor: int, row: int, col: int, dx: int, dy: int, limit: float) -> float:
-    """The same of a square of factor x factor blocks at (dx, dy) from the template; `limit` or more as soon
-    as it is certain."""
+    """Bits of a square of factor x factor blocks at (dx, dy) from the template, without motion.
+
+    `limit` or more as soon as that is certain.
+    """
     total = 0.0
     _, rows, cols = scene.template.shape
     for r in range(row * factor, min((row + 1) * factor, rows)):
@@ -102,9 +105,9 @@ def _square_cost(scene: Scene, factor: int, row: int, col: int, dx: int, dy: int
 
 @compiled
 def costs_below(scene: Scene, factor: int, field: Field, limits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Bits (rows, cols), all but motion, of squares of factor x factor blocks at `field` (2, rows, cols).
+    """Bits (rows, cols) of squares of factor x factor blocks at `field` (2, rows, cols), without motion.
 
-    Where they reach `limits` (rows, cols) the result is that or more, not exactly how much.
+    Where they reach `limits` (rows, cols), the result is at least the limit but not exact.
     """
     costs = np.empty(limits.shape, np.float32)
     for row in range(limits.shape[0]):
@@ -127,11 +130,11 @@ def best_vectors(
     candidates: NDArray[np.int64],
     steps: NDArray[np.int64],
 ) -> tuple[Field, NDArray[np.float32]]:
-    """The best vector of each square of factor x factor blocks, and what it costs, its motion included.
+    """The best vector of each square of factor x factor blocks, and its cost including motion.
 
-    parent: (2, rows, cols), vectors that cost nothing; candidates: (K, 2, rows, cols), tried beside them and
-    those of the squares above and to the left; steps: distances at which vectors are tried around the best
-    one, in eight directions. Vectors are differences from the template.
+    Vectors are differences from the template. parent: (2, rows, cols), vectors that cost no bits. candidates:
+    (K, 2, rows, cols), tried together with those of the squares above and to the left. steps: distances at
+    which vectors are tried around the best one, in eight directions.
     """
     _, rows, cols = parent.shape
     best, costs = parent.copy(), np.empty((rows, cols), np.float32)

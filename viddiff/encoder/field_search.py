@@ -1,8 +1,8 @@
-"""The encoder's motion search: a quadtree of vectors from rate-distortion search on a decoded reference.
+"""Search of one vector field: a quadtree of vectors by rate and distortion, on a decoded reference.
 
-Only the encoder runs this, so it may change for ever without touching the format. Dense optical flow (DIS,
-Kroeger et al. 2016) gives the first guess; every block of the quadtree 64 -> 32 -> 16 -> 8 then keeps its
-parent's vector unless another one, or a neighbour's, saves more bits of the residual than it costs.
+Dense optical flow (DIS, Kroeger et al. 2016) gives the first guess. Then every block of the quadtree 64 -> 32
+-> 16 -> 8 keeps its parent's vector, unless another vector or a neighbour's saves more residual bits than it
+costs.
 """
 
 from dataclasses import dataclass
@@ -21,21 +21,20 @@ from viddiff.networks.motion_prior import LEVEL_FACTORS, coarse, first_step
 from viddiff.networks.warp import BLOCK, LUMA_TAPS
 
 MERGE_BITS = (3.0, 4.0, 4.5, 6.0)
-"""Bits that a block which merges costs above one that is unchanged, its choice among candidates included, by
-level of the quadtree."""
+"""Extra bits of a block that merges over an unchanged one, including its choice, by level of the quadtree."""
 _REFINEMENT = (2, 1)
-"""Distances at which vectors are tried around a guess, the first but for 8x8 blocks."""
+"""Distances at which vectors are tried around a guess. The first is not used for 8x8 blocks."""
 _NOBODY = np.zeros((0, 0, BLOCK, BLOCK), np.float32)
 
 
 @dataclass(frozen=True)
 class SearchReference:
-    """A decoded luma plane, interpolated once at all sixteen quarter-sample phases."""
+    """A decoded luma plane, interpolated once at all 16 quarter-sample phases."""
 
     luma: NDArray[np.uint8]
     """(H, W), 8 bits."""
     phases: NDArray[np.uint8]
-    """(16, H + 2 border, W + 2 border); phase 4*fy + fx."""
+    """(16, H + 2 border, W + 2 border), phase 4*fy + fx."""
 
     @classmethod
     def of(cls, luma: NDArray[np.uint8]) -> "SearchReference":
@@ -52,7 +51,7 @@ class SearchReference:
 
 @dataclass(frozen=True)
 class Partner:
-    """The other hypothesis, already found, that blocks may be blended with."""
+    """The other hypothesis, already found, which blocks may be blended with."""
 
     reference: SearchReference
     field: Field
@@ -64,7 +63,7 @@ def expand(field: Field, factor: int, rows: int, cols: int) -> Field:
 
 
 def _means(values: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
-    """Means of (2, rows, cols) over squares of `factor`, ragged at the right and bottom edge."""
+    """Means of (2, rows, cols) over squares of `factor` x `factor`. Squares at the edges may be smaller."""
     sums = values
     counts = np.ones(values.shape[1:], np.float32)[None]
     for axis in (1, 2):
@@ -74,8 +73,7 @@ def _means(values: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
 
 
 def flow_vectors(target: NDArray[np.uint8], reference: NDArray[np.uint8], preset: int) -> NDArray[np.float32]:
-    """Optical flow from `target` (H, W) to `reference`, its mean over each block: (2, H/8, W/8), quarter
-    samples."""
+    """Optical flow from `target` (H, W) to `reference`, mean per block: (2, H/8, W/8), quarter samples."""
     flow = cv2.DISOpticalFlow.create(preset).calc(target, reference, None)  # type: ignore[call-overload]
     # The flow is smooth within a block, so its mean over the block is as good a guess as any.
     size = (target.shape[1] // BLOCK, target.shape[0] // BLOCK)
@@ -83,7 +81,7 @@ def flow_vectors(target: NDArray[np.uint8], reference: NDArray[np.uint8], preset
 
 
 class FieldSearch:
-    """The search of one vector field, which may be repeated as more is known."""
+    """Search of one vector field. It can be repeated as more becomes known."""
 
     def __init__(
         self,
@@ -91,17 +89,17 @@ class FieldSearch:
         reference: SearchReference,
         effort: SearchEffort,
     ) -> None:
-        """target: (H, W) luma at 8 bits, H and W multiples of 8."""
+        """target: (H, W) luma, 8 bits, H and W multiples of 8."""
         self.target, self.reference, self.effort = target, reference, effort
         self.rows, self.cols = target.shape[0] // BLOCK, target.shape[1] // BLOCK
         self.flow = flow_vectors(target, reference.luma, effort.flow)
 
     def template_cost(self, template: Field, lmbda: float) -> float:
-        """Rough bits of the target predicted by `template` alone; lmbda: squared error worth a bit."""
+        """Approximate bits of the target if only `template` predicts it. lmbda: squared error worth a bit."""
         return float(residual_bits(self._missed(self.reference, template), lmbda).sum())
 
     def _missed(self, reference: SearchReference, field: Field) -> NDArray[np.float32]:
-        """Spectra (H/8, W/8, 8, 8) of what the prediction by vectors `field` misses."""
+        """Spectra (H/8, W/8, 8, 8) of the error of the prediction by vectors `field`."""
         return spectra(self.target, fetch(reference.phases, field))
 
     def __call__(
@@ -114,13 +112,12 @@ class FieldSearch:
     ) -> list[Field]:
         """Find the field that predicts the target.
 
-        template: (2, H/8, W/8), the field that costs nothing; what is coded is the quadtree of differences
-        from it.
-        lmbda: squared error that is worth a bit.
-        partner: the other hypothesis if it is known; None: this one has to be good alone.
-        others: (A, 2, H/8, W/8), what other templates differ from `template`; None: blocks do not merge.
-        guesses: differences from the template at every level, to begin with; None: nothing is known.
-        Returns the differences from the template at every level of the quadtree, coarse to fine; the last is
+        template: (2, H/8, W/8), the field that costs no bits; coded are the differences from it. lmbda:
+        squared error that is worth a bit. partner: the other hypothesis, or None if it is not known yet.
+        others: (A, 2, H/8, W/8), differences of the other templates from `template`; None: blocks do not
+        merge. guesses: differences from the template at every level, to start from; None: nothing is known.
+
+        Returns the differences from the template at every level of the quadtree, coarse to fine. The last is
         (2, H/8, W/8).
         """
         effort, rows, cols = self.effort, self.rows, self.cols
@@ -156,7 +153,7 @@ class FieldSearch:
 def _merged(
     scene: Scene, level: int, best: Field, best_costs: NDArray[np.float32], parent: Field, others: Floats
 ) -> Field:
-    """The field `best` with blocks merged where that costs less, in both checkerboard steps."""
+    """The field `best`, with blocks merged where that costs less, in both checkerboard steps."""
     chosen, price = parent, np.float32(MERGE_BITS[level])
     rows, cols = best_costs.shape
     early = first_step(rows, cols, torch.device("cpu"))[0, 0].numpy()

@@ -1,6 +1,6 @@
-"""Encoding of one predicted frame with motion that was found: analysis, rate-distortion optimisation.
+"""Encode one predicted frame with given motion: analysis and rate-distortion optimised quantisation.
 
-Everything that decides is here, everything that decoding depends on comes from `predicted`, so the
+All decisions are here. Everything that decoding depends on comes from `codec.frame_decoder`, so the
 reconstruction is the decoder's.
 """
 
@@ -33,7 +33,7 @@ from viddiff.networks.residual import STEP_UNIT, SYMBOL_UNIT
 
 @dataclass(frozen=True)
 class FrameStats:
-    """What one predicted frame cost."""
+    """Cost of one predicted frame."""
 
     time: int
     level: int
@@ -42,11 +42,11 @@ class FrameStats:
     bits_z: float
     bits_y: float
     prediction_mse: float
-    """Mean squared error of the prediction, 8-bit luma."""
+    """Mean squared error of the prediction (8-bit luma)."""
     mse: float
-    """The same of the reconstruction."""
+    """Mean squared error of the reconstruction (8-bit luma)."""
     bits_still: float = 0.0
-    """Bits of the still that stands for the frame, where one does; all other bits are zero then."""
+    """Bits of the still, if the frame is coded as one. All other bits are zero then."""
 
     @property
     def bits(self) -> float:
@@ -54,7 +54,7 @@ class FrameStats:
         return self.bits_motion + self.bits_z + self.bits_y + self.bits_still
 
     def as_still(self, size_bytes: int, mse: float) -> "FrameStats":
-        """The same frame coded as a still."""
+        """The same frame, coded as a still."""
         return FrameStats(
             self.time, self.level, self.step, 0.0, 0.0, 0.0, self.prediction_mse, mse, 8.0 * size_bytes
         )
@@ -62,8 +62,10 @@ class FrameStats:
 
 @dataclass(frozen=True)
 class CodedSymbols:
-    """Symbols of one kind (a field of `TableSet`) and their table indexes, one-dimensional; none of index
-    -1."""
+    """Symbols of one kind (a field of `TableSet`) with their table indexes.
+
+    One-dimensional, without symbols of index -1.
+    """
 
     kind: str
     symbols: NDArray[np.int64]
@@ -77,17 +79,17 @@ class FrameSample:
     x: Tensor
     first: Tensor
     second: Tensor
-    """Packed target and hypotheses (1, 6, H/2, W/2)."""
+    """Packed target and hypotheses, each (1, 6, H/2, W/2)."""
     step: int
     level: int
     levels: tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]]
-    """Differences from the template on every level of either field's quadtree."""
+    """Differences from the template on every level of the quadtree, for both fields."""
     others: tuple[NDArray[np.int64], NDArray[np.int64]]
-    """What other templates differ from the chosen one, (A, 2, H/8, W/8), for either field."""
+    """Differences of the other templates from the chosen one, (A, 2, H/8, W/8), for both fields."""
     conditions: tuple[Tensor, Tensor]
-    """Conditions (1, CONDITIONS) of the motion prior for either field."""
+    """Conditions (1, CONDITIONS) of the motion prior, for both fields."""
     symbols: list[CodedSymbols]
-    """All that was entropy coded."""
+    """All entropy-coded symbols."""
 
 
 @dataclass(frozen=True)
@@ -115,8 +117,7 @@ class CodedFrame:
 
 
 class _Ledger:
-    """Puts symbols into the stream and keeps account of what they cost, and of what they are if `coded` is a
-    list."""
+    """Puts symbols into the stream and sums their bits. Also collects the symbols if `coded` is a list."""
 
     def __init__(self, stream: SymbolEncoder, tables: TableSet, coded: list[CodedSymbols] | None) -> None:
         self.stream, self.tables, self.coded = stream, tables, coded
@@ -133,7 +134,7 @@ class _Ledger:
 
 
 class _MotionEncoder:
-    """Motion symbols of a searched quadtree, into the stream."""
+    """Puts the motion symbols of a searched quadtree into the stream."""
 
     def __init__(self, stream: _Ledger, levels: list[Tensor]) -> None:
         self.stream, self.levels = stream, levels
@@ -167,9 +168,9 @@ def quantise(
     tables: Tables,
     largest: int,
 ) -> NDArray[np.int16]:
-    """Rate-distortion optimised symbols: for each of `values` the best of its nearest two integers and zero.
+    """Rate-distortion optimised symbols: for each value, the best of its nearest two integers and zero.
 
-    worth: squared error that a difference of one makes, of the shape of values; lmbda: squared error per bit;
+    worth: squared error of a difference of one, same shape as `values`. lmbda: squared error per bit.
     largest: limit of the result.
     """
     nearest = np.rint(np.abs(values)).clip(0, largest).astype(np.int16)
@@ -186,12 +187,12 @@ def quantise(
 
 @dataclass(frozen=True)
 class _CodedLatents:
-    """One way to code a frame's latents."""
+    """One way to code the latents of a frame."""
 
     z: tuple[NDArray[np.int16], NDArray[np.int16]] | None
-    """Symbols and table indexes; None: all zero."""
+    """Symbols and table indexes of z; None if all are zero."""
     y: list[tuple[NDArray[np.int16], NDArray[np.int16]]]
-    """The same of both steps, only what is coded."""
+    """Symbols and table indexes of both steps, without those that are not coded."""
     y_hat: Tensor
     bits: float
 
@@ -204,8 +205,7 @@ def _code_latents(
     first: int,
     lmbda: float,
 ) -> _CodedLatents:
-    """Choose symbols for `y`, given the symbols and table indexes of z; the frame's tables begin at
-    `first`."""
+    """Choose symbols for `y`, given symbols and table indexes of z. The frame's tables begin at `first`."""
     z_symbols, z_indexes = z
     used = bool(z_symbols.any())
     bits = codec.tables.z.total_bits(z_symbols, z_indexes) if used else 0.0
@@ -245,7 +245,7 @@ class _Attempt:
     stream: SymbolEncoder
     coded: CodedFrame
     cost: float
-    """Bits, and squared error in bits."""
+    """Bits, plus squared error in units of bits."""
 
 
 @torch.inference_mode()
@@ -352,7 +352,7 @@ def _attempt(
 
 
 def squared_error(a: Planes, b: Planes) -> float:
-    """Sum of squared errors in 8-bit units, chroma weighted as everywhere in the encoder."""
+    """Sum of squared errors in 8-bit units, with chroma weighted."""
 
     def plane(x: Tensor, y: Tensor) -> float:
         return float(((x - y) ** 2).sum()) / 16

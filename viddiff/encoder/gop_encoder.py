@@ -1,4 +1,4 @@
-"""The encoder's decisions: qualities by level, and how each mini-GOP's anchor is coded."""
+"""Encode a GOP: quality of each frame, and how the anchor of each mini-GOP is coded."""
 
 from dataclasses import dataclass
 
@@ -31,22 +31,20 @@ from viddiff.media.av1_stills import decode_still, encode_still
 from viddiff.networks.planes import Planes, frame_of
 
 LEVEL_OFFSETS = (0.0, 2.5, 4.0, 5.5)
-"""QP added on each level of the hierarchy: frames that others lean on are worth more."""
+"""QP added on each level. Frames that others are predicted from get better quality."""
 LOW_DELAY_OFFSETS = (2.0, 1.0, 2.0, 0.0)
 """QP added in low delay, by position in a pattern of four frames."""
 KEY_OFFSETS = (-3.5, -3.6, -11.0)
-"""QP added for keyframes: where nothing of them lives on, for each unit of persistence (`lookahead`), and at
-the least."""
+"""QP added for keyframes: if nothing of them lives on; per unit of persistence (`lookahead`); the minimum."""
 LIVE_KEY_OFFSET = -8.0
-"""The same where the frames to come cannot be waited for."""
+"""QP added for keyframes if later frames cannot be waited for."""
 LIBRARY_OFFSET = 3.0
-"""QP added to these for keyframes predicted from the library, whose quality they have already where nothing
-happens."""
+"""Further QP for keyframes predicted from the library, which has good quality already."""
 _SEARCHED_BYTES = 128 << 20
-"""Interpolated references that wait for further frames: all that are needed, unless pictures are large."""
+"""Bytes of interpolated references kept for later frames. Enough for all, except for large pictures."""
 STILL_OFFSET = -3.0
 STILL_SHARE = 0.5
-"""An anchor is tried as a still if, predicted, it costs this share of the GOP's keyframe."""
+"""An anchor is also tried as a still if its prediction costs this share of the GOP's keyframe."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ class CodedGroup:
 
 
 class GopEncoder:
-    """Encodes groups in order, keeping the references of the GOP under way."""
+    """Encodes groups in order and keeps the references of the current GOP."""
 
     def __init__(self, codec: Codec, info: VideoInfo, options: EncodeOptions, sampled: bool = False) -> None:
         """sampled: whether groups come with what training needs of their frames."""
@@ -75,7 +73,7 @@ class GopEncoder:
         self.searched: dict[int, SearchReference] = {}
         self.key_bytes = 0
         self.key_known = False
-        """Whether the GOP's keyframe is predicted from the library; if not, that shows something else."""
+        """Whether the GOP's keyframe is predicted from the library."""
 
     @property
     def header(self) -> Header:
@@ -123,7 +121,7 @@ class GopEncoder:
         return KeyChunk(frame.pts, payload), [self._shown(0, frame)]
 
     def predict_key(self, picture: SourcePicture, step: int) -> tuple[bytes, Planes] | None:
-        """A keyframe predicted from the library: payload and reconstruction. None if no picture serves."""
+        """Predict a keyframe from the library: payload and reconstruction. None if no picture fits."""
         library, info = self.codec.library, self.info
         pair = closest_pair(library, picture.frame, info, lmbda_of_step(step))
         if pair is None:
@@ -142,7 +140,7 @@ class GopEncoder:
         return payload, decode_still(payload, info.width, info.height, info.bit_depth)
 
     def follow(self, group: Group) -> None:
-        """Code no more of the group than later ones need: a keyframe, or the anchor of a mini-GOP."""
+        """Encode only what later groups need: a keyframe, or the anchor of a mini-GOP."""
         self._stats, self._samples = [], []
         if group.key:
             self._key(group.frames[0], group.following)
@@ -168,7 +166,7 @@ class GopEncoder:
         return chunk, [shown[time] for time in sorted(shown)]
 
     def _shown(self, time: int, frame: Frame) -> Frame:
-        """The reconstruction of `frame`, coded at `time`."""
+        """Reconstruction of `frame`, coded at `time`."""
         info = self.info
         return frame_of(self.state[time].planes, info.width, info.height, info.bit_depth, frame.pts)
 
@@ -185,8 +183,10 @@ class GopEncoder:
         return SourcePicture(frame, self.info.bit_depth, self.codec.device)
 
     def _anchor(self, item: FramePlan, picture: SourcePicture) -> tuple[SymbolEncoder, bytes, bytes]:
-        """Code the first frame of a mini-GOP by prediction, or as a still where that is worth less in rate
-        and distortion. The stream so far, what the payload begins with (see `library`), and the still."""
+        """Code the anchor of a mini-GOP, predicted or as a still, whichever costs less.
+
+        Returns the stream so far, the first byte of the payload (see `codec.library`), and the still.
+        """
         stream = self._new_stream()
         head, second = self._second(item, picture.frame)
         stats = self._predict(item, picture, stream, second)
@@ -206,8 +206,7 @@ class GopEncoder:
         return self._new_stream(), bytes(len(head)), payload
 
     def _second(self, item: FramePlan, frame: Frame) -> tuple[bytes, Reference | None]:
-        """A picture that an anchor has for its second reference, None for the keyframe, and how that is
-        said."""
+        """The library picture for an anchor's second reference (None for the keyframe), and its code."""
         library, info = self.codec.library, self.info
         if self.options.low_delay or not library.fitting(info):
             return b"", None
@@ -229,7 +228,7 @@ class GopEncoder:
         stream: SymbolEncoder,
         second: Reference | None = None,
     ) -> FrameStats:
-        """Code a frame; second: in place of its second reference."""
+        """Encode a frame. second: used instead of its second reference."""
         references = self.state[item.first], second or self.state[item.second]
         coded = self._code(item, references, picture, self._step(item), stream)
         self.state[item.time] = coded.reference
@@ -243,7 +242,7 @@ class GopEncoder:
         step: int,
         stream: SymbolEncoder,
     ) -> CodedFrame:
-        """Search motion in two references, and code a frame with it."""
+        """Search motion in two references and encode a frame with it."""
         effort = self.options.effort
         searched = self._searched(references[0]), self._searched(references[1])
         motion = search_motion(picture.luma8, item, references, searched, effort, lmbda_of_step(step))
@@ -261,7 +260,7 @@ class GopEncoder:
         return step_of_quality(self.options.quality, offsets[position])
 
     def _searched(self, reference: Reference) -> SearchReference:
-        """A reference interpolated; kept for frames to come, unless it is a picture of the library."""
+        """The interpolated reference. It is kept for later frames, unless it is a library picture."""
         time = reference.time
         if self.state.get(time) is not reference:
             return SearchReference.of(luma8(reference.planes))

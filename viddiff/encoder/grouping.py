@@ -1,4 +1,4 @@
-"""Which frames are coded together: keyframes at scene cuts and at the longest GOP, mini-GOPs between them."""
+"""Group frames for coding: keyframes at scene cuts and at the longest GOP, mini-GOPs between them."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -12,18 +12,18 @@ from viddiff.frame import Frame
 
 @dataclass(frozen=True)
 class Group:
-    """Frames of one chunk: a keyframe alone or a mini-GOP."""
+    """Frames of one chunk: a keyframe, or a mini-GOP."""
 
     key: bool
     frames: list[Frame]
     following: list[Frame] = field(default_factory=list)
-    """Of a keyframe: the mini-GOP that follows, if one does and may be waited for."""
+    """For a keyframe: the mini-GOP after it, if there is one and it can be waited for."""
 
 
 def group_frames(frames: Iterable[Frame], gop: int, mini_gop: int) -> Iterator[Group]:
-    """Cut the video into keyframes and mini-GOPs, at scene cuts and after `gop` frames at the latest.
+    """Group the frames of a video. Keyframes stand at scene cuts, and after `gop` frames at the latest.
 
-    A keyframe waits for the mini-GOP after it, unless mini-GOPs are of one frame.
+    A keyframe waits for the mini-GOP after it, unless mini-GOPs have one frame.
     """
     groups = _groups(frames, gop, mini_gop)
     return groups if mini_gop == 1 else _with_following(groups)
@@ -65,7 +65,7 @@ def _groups(frames: Iterable[Frame], gop: int, mini_gop: int) -> Iterator[Group]
 
 
 def after_gops(groups: Iterable[Group], gops: int) -> Iterator[Group]:
-    """What follows the first `gops` keyframes and all that depends on them."""
+    """Groups after the first `gops` keyframes and all that depends on them."""
     met = 0
     for group in groups:
         met += group.key

@@ -1,7 +1,7 @@
-"""The 8x8 Hadamard transform in vectors of eight numbers, for compiled functions.
+"""8x8 Hadamard transform in vectors of eight numbers, for compiled functions.
 
-The motion search spends its time here, and numba's loops would leave it to scalar instructions. So these
-functions are LLVM's own vector operations, which every processor has in some width; a vector is a row.
+The motion search spends its time here, and numba would compile loops to scalar instructions. These functions
+are LLVM's vector operations, which run on every processor. A vector is a row.
 """
 
 from collections.abc import Callable, Sequence
@@ -71,7 +71,7 @@ def _energy_growth(_: Any, a: Any, b: Any, scale: Any) -> _Generator:
 def _pointers(
     context: Any, builder: Any, kind: Any, value: Any, top: Any = None, left: Any = None
 ) -> _Vectors:
-    """Pointers to the eight rows of a block, the first one of the array by default."""
+    """Pointers to the eight rows of a block. The default is the first block of the array."""
     array = context.make_array(kind)(context, builder, value)
     size = cgutils.intp_t
     stride, step = cgutils.unpack_tuple(builder, array.strides, 2)  # type: ignore[no-untyped-call]
@@ -87,7 +87,7 @@ def _pointers(
 
 
 def _load(context: Any, builder: Any, kind: Any, value: Any, top: Any, left: Any) -> _Vectors:
-    """The rows of a block as float32."""
+    """Rows of a block as float32."""
     rows = [builder.load(p, align=1) for p in _pointers(context, builder, kind, value, top, left)]
     if kind.dtype == types.uint8:
         rows = [builder.uitofp(builder.zext(row, _ROW_INT), _ROW) for row in rows]
@@ -118,13 +118,13 @@ def _shuffle(builder: Any, a: Any, b: Any, order: Sequence[int]) -> Any:
 
 
 difference_spectrum = cast(Callable[..., None], intrinsic(_difference_spectrum))
-"""(a, top, left, b, top, left, spectrum): transform a block of `a` less one of `b`.
+"""(a, top, left, b, top, left, spectrum): transform a block of `a` minus one of `b`.
 
-a, b: arrays (H, W) of uint8 or float32, whose corners (uintp) are not checked; spectrum: (8, 8) float32, for
-the result, 8 times an orthonormal transform, transposed.
+a, b: arrays (H, W) of uint8 or float32. Their corners (uintp) are not checked. spectrum: (8, 8) float32 for
+the result, which is 8 times an orthonormal transform, transposed.
 """
 energy_growth = cast(Callable[..., tuple[float, float]], intrinsic(_energy_growth))
 """(a, b, scale): products of 1 + scale * (a + b)^2 over the upper and the lower half of two blocks (8, 8).
 
-a, b: float32; scale: float32, below 60, so that spectra of 8-bit differences cannot overflow.
+a, b: float32. scale: float32, below 60, so that spectra of 8-bit differences cannot overflow.
 """

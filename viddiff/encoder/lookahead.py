@@ -1,8 +1,8 @@
-"""How much of a keyframe lives on: what the encoder learns from frames to come before it codes one.
+"""Persistence of a keyframe: how much of it lives on in later frames.
 
-Where the picture hardly moves, all that a keyframe shows is shown again by the frames after it, and its
-quality is theirs. Where everything moves, its quality is soon lost. The idea is that of x264's macroblock
-tree (Garrett-Glaser 2009), for whole frames: what predicting from the keyframe saves tells what it is worth.
+Where little moves, later frames show the content of the keyframe again and inherit its quality. Where
+everything moves, its quality is soon lost. The idea is that of x264's macroblock tree (Garrett-Glaser 2009),
+for whole frames: the bits that prediction from the keyframe saves tell what its quality is worth.
 """
 
 import math
@@ -17,15 +17,16 @@ from viddiff.frame import Frame
 from viddiff.networks.warp import BLOCK
 
 _BLOCK_BITS = 3.0
-"""Bits of a block's mean, where nothing predicts it."""
+"""Bits of the mean of a block without prediction."""
 _FLOW = 1
-"""Preset of the optical flow: fast."""
+"""Preset of the optical flow (fast)."""
 
 
 def persistence(key: Frame, later: Frame, bit_depth: int, lmbda: float) -> float:
-    """The logarithm (base 2) of what motion-compensated prediction from `key` divides the bits of `later` by.
+    """log2 of the factor by which prediction from `key` reduces the bits of `later`.
 
-    0 where it is of no use, 2 or more where little moves. lmbda: squared error (8 bits) that is worth a bit.
+    0 if the prediction is useless, 2 or more if little moves. lmbda: squared error (8 bits) that is worth a
+    bit.
     """
     reference, target = (luma_of(frame, bit_depth) for frame in (key, later))
     flow = flow_vectors(target, reference, _FLOW)
@@ -40,6 +41,6 @@ def persistence(key: Frame, later: Frame, bit_depth: int, lmbda: float) -> float
 
 
 def luma_of(frame: Frame, bit_depth: int) -> NDArray[np.uint8]:
-    """Luma in 8 bits, filled up to whole blocks."""
+    """Luma in 8 bits, padded to whole blocks."""
     y = (frame.y >> (bit_depth - 8)).astype(np.uint8)
     return np.pad(y, [(0, -side % BLOCK) for side in y.shape], "edge")

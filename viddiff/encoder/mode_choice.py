@@ -1,4 +1,4 @@
-"""The encoder's choice, for each block, of the hypotheses that it is predicted from (`models.modes`)."""
+"""Mode choice: which hypotheses each block uses (`networks.modes`)."""
 
 import numpy as np
 import torch
@@ -12,19 +12,19 @@ from viddiff.networks.modes import BOTH, FIRST, SECOND, neighbours
 
 _MODES = (FIRST, BOTH, SECOND)
 _MODE_BITS = 0.5
-"""Rough bits that a block of one hypothesis costs above one of both."""
+"""Approximate extra bits of a block that uses one hypothesis."""
 _UNLIKE_BITS = 0.3
-"""The same for each of eight neighbours of another mode."""
+"""Approximate extra bits for each of eight neighbours with another mode."""
 _CHROMA_SLOPE = 5.6
-"""Bits of a block's plane of chroma for every e-fold growth of what its prediction misses."""
+"""Bits of a block's chroma plane for every e-fold growth of its prediction error."""
 _ROUNDS = 2
 
 
 def choose_modes(x: Tensor, first: Tensor, second: Tensor, lmbda: float) -> Tensor:
-    """Modes (1, 1, R, C) int64 that predict packed picture x well and are alike in neighbouring blocks.
+    """Modes (1, 1, R, C) int64 that predict packed picture x well and are similar in neighbouring blocks.
 
-    first, second: its packed hypotheses; lmbda: squared error per bit. Iterated conditional modes (Besag
-    1986) over the four colours of blocks that do not touch.
+    first, second: packed hypotheses. lmbda: squared error per bit. Method: iterated conditional modes (Besag
+    1986) over four colours of blocks that do not touch.
     """
     guesses = (first, (first + second) / 2, second)
     costs = torch.stack([_miss_bits(x, guess, lmbda) for guess in guesses])[:, None]
@@ -42,8 +42,7 @@ def choose_modes(x: Tensor, first: Tensor, second: Tensor, lmbda: float) -> Tens
 
 
 def _miss_bits(x: Tensor, guess: Tensor, lmbda: float) -> Tensor:
-    """Bits (R, C) of what predicting the blocks of x by `guess` misses, both packed (1, 6, 4 R, 4 C), 10
-    bits."""
+    """Bits (R, C) of the error if `guess` predicts the blocks of x, both packed (1, 6, 4 R, 4 C), 10 bits."""
     bits = residual_bits(spectra(_luma(x), _luma(guess)), lmbda)
     rows, cols = bits.shape
     chroma = (x - guess)[0, 4:] / 4
@@ -53,6 +52,6 @@ def _miss_bits(x: Tensor, guess: Tensor, lmbda: float) -> Tensor:
 
 
 def _luma(packed: Tensor) -> NDArray[np.float32]:
-    """Luma (8 R, 8 C), in units of 8-bit values."""
+    """Luma (8 R, 8 C) in 8-bit units."""
     luma: NDArray[np.float32] = (functional.pixel_shuffle(packed[:, :4], 2)[0, 0] / 4).cpu().numpy()
     return luma

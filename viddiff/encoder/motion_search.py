@@ -1,5 +1,4 @@
-"""The search of a frame's two vector fields: which template each is relative to, and rounds in which either
-is found to go with the other."""
+"""Search of both vector fields of a frame: choice of templates, and rounds in which each fits the other."""
 
 from dataclasses import dataclass
 
@@ -22,13 +21,13 @@ class FoundField:
     """A searched field."""
 
     kind: int
-    """Its template's."""
+    """Kind of its template."""
     base: Tensor
     """Vectors (1, 2, H/8, W/8) of the template."""
     others: Tensor
-    """What other templates differ from it, (A, 2, H/8, W/8)."""
+    """Differences of the other templates, (A, 2, H/8, W/8)."""
     levels: list[Tensor]
-    """Differences from the template on every level of the quadtree."""
+    """Differences from the template, on every level of the quadtree."""
 
     @property
     def vectors(self) -> Tensor:
@@ -36,7 +35,7 @@ class FoundField:
         return self.levels[-1].to(torch.int64) + self.base
 
     def relative_to(self, base: Tensor) -> list[Field]:
-        """The same field on every level as differences from another template."""
+        """The same field on every level, as differences from another template."""
         shift = self.base - base
         return [
             (level.to(torch.int64) + coarse(shift, factor))[0].cpu().numpy()
@@ -63,7 +62,7 @@ def search_motion(
 
 
 class _MotionSearch:
-    """The search of a frame's two fields."""
+    """Search of both fields of a frame."""
 
     def __init__(
         self,
@@ -76,7 +75,7 @@ class _MotionSearch:
         self.searched, self.searches = searched, searches
 
     def __call__(self, rounds: int, lmbda: float) -> tuple[FoundField, FoundField]:
-        """Search the first field alone, the second to go with it, and both anew in further rounds.
+        """Search the first field alone, then the second to fit it, then both again in further rounds.
 
         lmbda: squared error that is worth a bit.
         """
@@ -95,8 +94,11 @@ class _MotionSearch:
         beside: FoundField | None,
         before: FoundField | None,
     ) -> FoundField:
-        """One field. mirrored: what its template may mirror; beside: what it is to go with; before: what was
-        found for it the last time."""
+        """Search one field.
+
+        mirrored: what its template may mirror. beside: the other hypothesis. before: the result of the last
+        round.
+        """
         other = None if mirrored is None else mirrored.vectors
         partner = None
         if beside is not None:

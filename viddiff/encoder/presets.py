@@ -1,4 +1,4 @@
-"""How much the encoder spends. The decoder never notices."""
+"""Presets: how much work the encoder does. They do not affect decoding."""
 
 from dataclasses import dataclass
 
@@ -8,13 +8,13 @@ class SearchEffort:
     """Effort of the motion search."""
 
     flow: int
-    """Preset of the optical flow that begins it: 0 ultrafast, 1 fast, 2 medium (OpenCV's DIS)."""
+    """Preset of the initial optical flow: 0 ultrafast, 1 fast, 2 medium (OpenCV's DIS)."""
     coarse_steps: tuple[int, ...]
     """Distances, in quarter samples, at which vectors of large blocks are tried around the best one."""
     fine_steps: tuple[int, ...]
-    """The same for 8x8 blocks."""
+    """Distances for 8x8 blocks."""
     rounds: int
-    """Times that both fields are searched; from the second on, each to go with the other."""
+    """Number of searches of both fields. From the second on, each fits the other."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,11 @@ class Effort:
     """One preset."""
 
     key_preset: int
-    """SVT-AV1's preset for stills: 2 needs 3 to 8 % fewer bits than 4 at three times its cost."""
+    """SVT-AV1's preset for stills. 2 needs 3 to 8 % fewer bits than 4, and three times its time."""
     try_hyper: bool
-    """Whether an anchor is coded with z as well as without; other frames hardly ever gain by it."""
+    """Code an anchor with and without z. Other frames hardly ever gain from z."""
     motion_prices: tuple[float, ...]
-    """Every frame is coded with its motion searched at each of these prices of a bit; the best is kept."""
+    """Factors on the price of motion bits. Every frame is coded with each of them, and the best is kept."""
     search: SearchEffort
 
 
@@ -50,4 +50,4 @@ PRESETS = {
         search=SearchEffort(flow=2, coarse_steps=(32, 16, 8, 4, 2, 1), fine_steps=(4, 2, 1), rounds=3),
     ),
 }
-"""By name, cheapest first."""
+"""Presets by name, fastest first."""

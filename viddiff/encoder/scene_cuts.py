@@ -1,4 +1,4 @@
-"""Scene cuts: where a frame has so little in common with the one before that prediction would not pay."""
+"""Scene cuts: frames that have too little in common with the frame before for prediction."""
 
 import cv2
 import numpy as np
@@ -14,7 +14,7 @@ def thumbnail(frame: Frame) -> NDArray[np.float32]:
 
 
 def is_cut(before: NDArray[np.float32], after: NDArray[np.float32]) -> bool:
-    """Whether two thumbnails have so little in common that prediction would not pay."""
+    """True if two thumbnails have too little in common for prediction."""
     difference = float(np.abs(before - after).mean())
     spread = float(np.abs(after - after.mean()).mean())
     return difference > 12 and difference > 0.8 * spread

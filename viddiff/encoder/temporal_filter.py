@@ -1,9 +1,8 @@
-"""What a keyframe shows, with less of its noise: its motion-compensated mean with the frames after it.
+"""Denoise keyframes: the motion-compensated mean of a keyframe and the frames after it.
 
-All of a GOP is predicted from its keyframe, and noise of that one frame helps to predict no other. So the
-mean is coded instead, in which samples of the other frames weigh the less the more they differ, as in the
-filter of VTM (Enhorn, Sjoberg and Wennersten 2020, "A temporal pre-filter for video coding based on bilateral
-filtering"). Only the encoder knows of it.
+The whole GOP is predicted from its keyframe, and the noise of one frame does not help to predict another. So
+the mean is coded instead. Samples of other frames count less the more they differ, as in the filter of VTM
+(Enhorn, Sjoberg and Wennersten 2020, "A temporal pre-filter for video coding based on bilateral filtering").
 """
 
 from collections.abc import Iterator
@@ -24,25 +23,24 @@ from viddiff.frame import Frame, VideoInfo
 from viddiff.networks.planes import Planes, frame_of, planes_of
 
 _LUMA_SHARE, _CHROMA_SHARE = 0.4, 0.55
-"""What a sample of another frame weighs if nothing differs there; the frame's own weighs 1."""
+"""Weight of a sample of another frame that does not differ. The frame's own sample has weight 1."""
 _TOLERANCE, _LEAST_QP = 0.45, 10.0
-"""Standard deviation of differences that count as noise, in 8-bit samples for each QP above the least."""
+"""Standard deviation of differences that count as noise, in 8-bit samples for each QP above the least QP."""
 _FLOOR = 0.25
-"""Share of the squared tolerance below which frames do not count as more or less different."""
+"""Share of the squared tolerance. Smaller differences between frames do not count."""
 _NARROW, _WIDE = 5, 9
-"""Sides of the squares over which differences are averaged, for noise of a sample alone says little: to tell
-what is noise, and which frames differ more than others."""
+"""Sides of the squares over which differences are averaged: to tell noise, and to compare frames."""
 
 
 @torch.inference_mode()
 def temporally_filtered(
     codec: Codec, frame: Frame, others: list[Frame], info: VideoInfo, step: int, effort: SearchEffort
 ) -> Frame:
-    """`frame` with its noise averaged out over `others`, those of its size that follow it.
+    """`frame`, denoised by `others`: frames of the same size that follow it.
 
-    step: index of the video's quantisation step, which tells what counts as noise; effort: of the motion
-    search. Nothing changes where the others show the same, or something else, or where the quality is close
-    to the best. Raises nothing.
+    step: index of the video's quantisation step, which determines what counts as noise. effort: of the motion
+    search. Nothing changes where the others show the same, or something else, or if the quality is close to
+    the best. Raises nothing.
     """
     tolerance = _TOLERANCE * (qp_of_step(step) - _LEAST_QP)
     if tolerance <= 0 or not others:
@@ -69,8 +67,10 @@ def temporally_filtered(
 def _moved(
     codec: Codec, source: Planes, target: NDArray[np.uint8], lmbda: float, effort: SearchEffort
 ) -> Planes:
-    """What blocks of `source` predict of a frame with the luma `target` (H, W); lmbda: squared error (8 bits)
-    that is worth a bit of motion."""
+    """The prediction of a frame with luma `target` (H, W) from `source`.
+
+    lmbda: squared error (8 bits) that is worth a bit of motion.
+    """
     search = FieldSearch(target, SearchReference.of(luma8(source)), effort)
     nowhere = np.zeros((2, search.rows, search.cols), np.int64)
     field = search(nowhere, lmbda, None, None, None)[-1]
@@ -85,8 +85,9 @@ def _differences(a: Tensor, b: Tensor, window: int) -> Tensor:
 
 
 def _trust(differences: list[Tensor], floor: float) -> Iterator[Tensor]:
-    """How far each of some frames is to be trusted, 0..1, where they differ from the keyframe by
-    `differences`: noise is the same in all of them, but what moves otherwise differs more from frame to
-    frame."""
+    """Trust in each of some frames, 0..1, given their `differences` from the keyframe.
+
+    Noise is the same in all frames, but the differences of moving content vary from frame to frame.
+    """
     least = reduce(torch.minimum, differences)
     return ((least + floor) / (difference + floor) for difference in differences)
