@@ -1,1 +1,1 @@
-"""The `.vdf` file: format, reading, writing, sealing. No torch, no PyAV."""
+"""The `.vdf` file: format, reading, writing, encryption. Uses neither torch nor PyAV."""

@@ -1,20 +1,25 @@
-r"""The `.vdf` file, format version 1. This docstring is the specification; the code below follows it.
+r"""The `.vdf` file, format version 1. This docstring is the specification.
 
-All integers are little-endian. *varint*: unsigned LEB128 below 2^64, in its shortest form (a longer one is an
-error). *zigzag*: a signed 64-bit n as the varint 2n (n >= 0) or -2n - 1 (n < 0). *pts*: presentation time,
-signed 64-bit, in units of the time base.
+**Numbers.** All integers are little-endian.
+
+    varint   unsigned LEB128 below 2^64 in its shortest form; a longer form is an error
+    zigzag   a signed 64-bit n as the varint 2n (n >= 0) or -2n - 1 (n < 0)
+    pts      presentation time: signed 64-bit, in units of the time base
+
+**Structure.** A file is a sequence of chunks.
 
     file   magic 89 56 44 46 0D 0A 1A 0A | HEADER | any number of chunks | INDEX | END, and nothing after it
     chunk  type u8 | payload length varint, at most 5 bytes | payload | CRC-32 u32 (zlib's) of all before it
 
-A payload is at most 64 MiB. Types below 0x80 are critical: a decoder rejects those it does not know, and a
+A payload has at most 64 MiB. Types below 0x80 are critical: a decoder rejects those it does not know, and a
 second HEADER. Types from 0x80 are ancillary: a decoder checks their CRC and skips those it does not need.
 
     01 HEADER     02 KEY     03 PREDICTED     04 END     80 INDEX     81 TRACK     82 PACKETS     83 META
     84 DISPLAY
     05 SEALED, in place of HEADER: an encrypted file, see `sealing`
 
-HEADER, always the first chunk; a value that is not listed is rejected, and so are bytes after the last field:
+**HEADER** is always the first chunk. Values that are not listed are rejected, and so are bytes after the last
+field.
 
     u8 version               1
     u8 flags                 bit 0: Huffman coder, not ANS; bit 1: low delay; the others are reserved, 0
@@ -28,64 +33,83 @@ HEADER, always the first chunk; a value that is not listed is rejected, and so a
     u16/u16 sample aspect ratio
     u16 rotation             0, 90, 180 or 270 degrees clockwise
     u16 gop                  1..1024, the most frames from one KEY to before the next
-    32 bytes model hash      content hash of the model that decodes the file
+    32 bytes model hash      content hash of the weights that decode the file
     u8 length, model name    0..64 bytes of UTF-8, printable
 
-It has no room for extensions: what an old decoder may ignore goes into a new ancillary chunk, and what it may
-not ignore takes a flag, a critical type or a version.
+HEADER has no room for extensions. What an old decoder may ignore goes into a new ancillary chunk. What it may
+not ignore needs a flag, a critical type or a new version.
 
-DISPLAY comes directly after HEADER, or is not there: u8, whose bits say which of these fields follow, in
-this order. Other bits, and bytes after the last field, are for later: writers leave them out, readers ignore
-them.
+**DISPLAY** is optional and directly follows HEADER. It begins with a u8. Its bits say which of these fields
+follow, in this order. Other bits, and bytes after the last field, are reserved: writers leave them out,
+readers ignore them.
 
-    bit 0   8 x u16    display that the video was mastered on (SMPTE ST 2086): x, y of red, green, blue and
-                       white, in 0.00002
-    bit 1   2 x u32    its most and its least luminance, in 0.0001 cd/m2
+    bit 0   8 x u16    mastering display (SMPTE ST 2086): x, y of red, green, blue and white, in 0.00002
+    bit 1   2 x u32    its largest and smallest luminance, in 0.0001 cd/m2
     bit 2   2 x u16    content light level: MaxCLL, MaxFALL, in cd/m2
-    bit 3   u8         the frames are interlaced: 1 top field first, 2 bottom field first
-    bit 4   9 x i32    display matrix, as libav has it, that holds in place of HEADER's rotation
+    bit 3   u8         interlaced frames: 1 top field first, 2 bottom field first
+    bit 4   9 x i32    libav's display matrix, which replaces HEADER's rotation
 
-KEY, a frame that needs nothing before it: 4B 46 ("KF", to find it again after damage) | zigzag pts | picture,
-which is a still (`keyframe`) or predicted from pictures that come with the weights (`library`).
-PREDICTED, n frames (1..64, and n * width * height at most 8 * 4096 * 2304, so that a decoder can keep them
-all), displayed after all frames before them, predicted from frames of the same GOP:
+**KEY** is a frame that needs no other frame.
+
+    4B 46 ("KF", to find it after damage) | zigzag pts | picture: AV1 still, or predicted (`codec.library`)
+
+**PREDICTED** is n frames that are displayed after all frames before them, and predicted from frames of the
+same GOP. n is 1..64, and n * width * height is at most 8 * 4096 * 2304, so that a decoder can hold them all.
 
     u8 timing   bits 0..5: n - 1; bit 6: irregular; bit 7: reserved, 0
-    varints     pts of each frame less that of the frame displayed before it, less 1: n of them if irregular,
-                otherwise one that holds for all n
-    pictures    the rest of the payload (`packet`, `library`)
+    varints     pts of each frame minus that of the frame displayed before it, minus 1:
+                n numbers if irregular, otherwise one number for all frames
+    pictures    the rest of the payload (`codec.payloads`, `codec.library`)
 
-The first of both kinds is KEY, and pts strictly increase. INDEX, for seeking:
+The first chunk of frames is KEY, and pts strictly increase.
 
-    varint number of frames | varint number of KEY chunks | for each of these: varint offset from the file's
-    first byte, less that of the KEY before | varint number of the frame from 0, less that before | zigzag pts
+**INDEX** serves to seek.
 
-META, TRACK and PACKETS carry what came with the video; a decoder of frames needs none of them, and a file
-without sound, subtitles and the like has none. META and TRACK stand before the first KEY, both as
+    varint number of frames | varint number of KEY chunks | for each KEY chunk:
+        varint offset from the file's first byte, minus that of the KEY before
+        varint number of the frame from 0, minus that of the KEY before
+        zigzag pts
+
+**META, TRACK and PACKETS** carry everything beside the video. Decoding frames needs none of them. META and
+TRACK stand before the first KEY, and both have this form:
 
     varint size of JSON, at most 4 MiB | JSON, an object in UTF-8 | data
 
-META is either {"tags": {..}, "chapters": [[start, end, numerator, denominator, {..}]..], "video": {"tags":
-{..}, "disposition": n}} without data, chapters in units of numerator/denominator seconds and {..} text by
-name; or {"name": .., "mime": ..}, an attachment, which is the data. All of META is at most 264 MiB. TRACK
-describes a stream of packets, the first is number 0, at most 64: {"kind": "audio", "subtitle" or "data",
-"codec": libav's name of it, "time_base": [numerator, denominator], "format": "matroska", "mp4", "mov" or
-"mpegts", "tags": {..}, "disposition": n, "details": {.. numbers or text for people}}; the data is a media
-file of that format whose only stream has the track's codec parameters (what packets it holds means nothing).
-Dispositions are libav's bits. PACKETS holds, until its end, packets, whose bytes and times are those of the
-source:
+META is one of two. All META chunks have at most 264 MiB.
+
+    {"tags": {..}, "chapters": [[start, end, numerator, denominator, {..}]..],
+    "video": {"tags": {..}, "disposition": n}}
+        without data. Chapters are in units of numerator/denominator seconds; {..} is text by name.
+
+    {"name": .., "mime": ..}
+        an attachment, which is the data.
+
+TRACK describes a stream of packets. The first has number 0; there are at most 64.
+
+    {"kind": "audio", "subtitle" or "data", "codec": libav's name, "time_base": [numerator, denominator],
+    "format": "matroska", "mp4", "mov" or "mpegts", "tags": {..}, "disposition": n,
+    "details": {.. numbers or text for people}}
+
+Its data is a media file of that format. The only stream of that file has the track's codec parameters; its
+packets mean nothing. Dispositions are libav's bits.
+
+PACKETS holds packets up to its end. Their bytes and times are those of the source.
 
     varint   4 x track + 2 x regular + key; key: decoding may begin here
-    zigzag   pts in the track's time base, within 2^31 s of 0    } both only if not regular: else the track's
-    varint   duration, 0 if unknown, below 2^31 s                } packet before in this chunk says them: its
-                                                                   pts and duration together, its duration
+    zigzag   pts in the track's time base, within 2^31 s of 0    } both only if not regular
+    varint   duration, 0 if unknown, below 2^31 s                }
     varint   size | bytes
 
-All times are on the video's scale: a packet at 2 s belongs to a frame at 2 s. Packets come in the order in
-which they were stored, ahead of the first chunk of frames that are not earlier, unless they came after that.
+A regular packet begins where the track's packet before it in this chunk ends, and has the same duration.
 
-END, always 14 bytes, directly after INDEX: u64 offset of INDEX from the file's first byte. A reader rebuilds
-an INDEX that is missing or untrue from the chunks; after damage it goes on at the next good KEY.
+All times are on the video's time line: a packet at 2 s belongs to a frame at 2 s. Packets come in stored
+order. A packet stands before the first chunk whose frames are not earlier, unless it came after them.
+
+**END** has 14 bytes and directly follows INDEX.
+
+    u64 offset of INDEX from the file's first byte
+
+A reader rebuilds a missing or false INDEX from the chunks. After damage it continues at the next good KEY.
 """
 
 import re
@@ -106,9 +130,9 @@ MAGIC = b"\x89VDF\r\n\x1a\n"
 HEADER, KEY, PREDICTED, END, SEALED = 1, 2, 3, 4, 5
 INDEX, TRACK, PACKETS, META, DISPLAY = 0x80, 0x81, 0x82, 0x83, 0x84
 MAX_PREDICTED = 64
-"""Most frames in a PREDICTED chunk of small pictures; of large ones see `most_predicted`."""
+"""Largest number of frames in a PREDICTED chunk of small pictures. For large ones see `most_predicted`."""
 MAX_PREDICTED_PIXELS = 8 * MAX_WIDTH * MAX_HEIGHT
-"""Most luma samples in a PREDICTED chunk."""
+"""Largest number of luma samples in a PREDICTED chunk."""
 ENTROPY_CODERS = ("ans", "huffman")
 KEY_MARK = b"KF"
 END_SIZE = 14
@@ -146,22 +170,22 @@ def _check(numbers: Iterable[int]) -> None:
 
 @dataclass(frozen=True)
 class Header:
-    """What holds for the whole file; `video.frame_count` is not stored."""
+    """Properties of the whole file. `video.frame_count` is not stored."""
 
     video: VideoInfo
     model_hash: bytes
-    """Content hash of the model, 32 bytes."""
+    """Content hash of the weights, 32 bytes."""
     model_name: str
-    """For people; printable, at most 64 bytes of UTF-8."""
+    """Name for people: printable, at most 64 bytes of UTF-8."""
     gop: int
-    """Most frames from one keyframe to the next, 1..MAX_GOP."""
+    """Largest number of frames from one keyframe to the next, 1..MAX_GOP."""
     entropy: str = "ans"
     """One of ENTROPY_CODERS."""
     low_delay: bool = False
-    """True if no frame is predicted from a later one."""
+    """No frame is predicted from a later one."""
 
     def pack(self) -> bytes:
-        """The HEADER's payload. BitstreamError or LimitError if a value lies outside the format."""
+        """Payload of HEADER. Raises BitstreamError or LimitError if the format cannot hold a value."""
         flags = ENTROPY_CODERS.index(self.entropy) | self.low_delay << 1
         values: dict[str, Any] = vars(self.video) | {"version": 1, "flags": flags, "gop": self.gop}
         numbers: list[int] = []
@@ -176,7 +200,7 @@ class Header:
 
     @staticmethod
     def unpack(data: bytes) -> "Header":
-        """The inverse of `pack`. BitstreamError or LimitError if the payload breaks the format."""
+        """Inverse of `pack`. Raises BitstreamError or LimitError if the payload violates the format."""
         if len(data) < _LAYOUT.size:
             raise BitstreamError("the header is cut off")
         *numbers, model_hash, _ = _LAYOUT.unpack_from(data)
@@ -197,7 +221,7 @@ class Header:
 
 @dataclass(frozen=True)
 class KeyChunk:
-    """A frame that needs nothing before it: pts (signed 64-bit, `time_base` units) and picture."""
+    """A frame that needs no other: pts (signed 64-bit, in units of `time_base`) and picture."""
 
     pts: int
     payload: bytes
@@ -205,7 +229,7 @@ class KeyChunk:
 
 @dataclass(frozen=True)
 class PredictedChunk:
-    """A mini-GOP of 1..64 frames: their absolute presentation times in display order, and their pictures."""
+    """A mini-GOP of 1..64 frames: absolute presentation times in display order, and pictures."""
 
     pts: tuple[int, ...]
     payload: bytes
@@ -216,7 +240,7 @@ Chunk = KeyChunk | PredictedChunk
 
 @dataclass(frozen=True, slots=True)
 class IndexEntry:
-    """Where a KEY chunk begins (bytes from the file's start), its frame's number from 0 and its pts."""
+    """Position of a KEY chunk (bytes from the file's start), number of its frame from 0, and pts."""
 
     offset: int
     frame: int
@@ -232,7 +256,7 @@ def pack_zigzag(number: int) -> bytes:
 
 
 def read_varint(data: bytes | bytearray, start: int, most: int = 10) -> tuple[int, int]:
-    """The varint of at most `most` bytes that begins at `start`, and the position after it."""
+    """The varint of at most `most` bytes at `start`, and the position after it."""
     value = 0
     for at in range(start, min(start + most, len(data))):
         value |= (data[at] & 127) << 7 * (at - start)
@@ -249,12 +273,12 @@ def read_zigzag(data: bytes | bytearray, start: int) -> tuple[int, int]:
 
 
 def most_predicted(video: VideoInfo) -> int:
-    """Most frames of this size in a PREDICTED chunk, 8..MAX_PREDICTED."""
+    """Largest number of frames of this size in a PREDICTED chunk, 8..MAX_PREDICTED."""
     return min(MAX_PREDICTED, MAX_PREDICTED_PIXELS // (video.width * video.height))
 
 
 class Timeline:
-    """Bodies of KEY and PREDICTED chunks, and the rules on their order, the same for writing and reading."""
+    """Bodies of KEY and PREDICTED chunks, and the rules of their order, for writers and readers."""
 
     def __init__(self, header: Header) -> None:
         self.gop, self.most = header.gop, most_predicted(header.video)
@@ -302,10 +326,10 @@ class Timeline:
 
 
 class Writer:
-    """Writes a `.vdf` front to back and never seeks, so `file` may be a pipe. Does not close it."""
+    """Writes a `.vdf` from front to back without seeking, so `file` may be a pipe. Does not close it."""
 
     def __init__(self, file: BinaryIO, header: Header) -> None:
-        """Write the magic and `header`. BitstreamError or LimitError if it lies outside the format."""
+        """Write magic and `header`. Raises BitstreamError or LimitError if the format cannot hold it."""
         self._file, self._timeline, self._frames = file, Timeline(header), 0
         self._entries: list[IndexEntry] = []
         payload = header.pack()
@@ -316,7 +340,7 @@ class Writer:
             self._emit(DISPLAY, header.video.display.pack())
 
     def write(self, chunk: Chunk) -> None:
-        """Append a chunk. BitstreamError if its times or place are wrong, LimitError if it is over 64 MiB."""
+        """Append a chunk. Raises BitstreamError for wrong times or order, LimitError above 64 MiB."""
         payload = self._timeline.pack(chunk)
         offset, frame = self.size_bytes, self._frames
         if isinstance(chunk, KeyChunk):
@@ -327,14 +351,14 @@ class Writer:
         self._frames += 1 if isinstance(chunk, KeyChunk) else len(chunk.pts)
 
     def attach(self, kind: int, payload: bytes) -> None:
-        """Append an ancillary chunk: TRACK, PACKETS or META. LimitError if it is over 64 MiB."""
+        """Append an ancillary chunk: TRACK, PACKETS or META. Raises LimitError above 64 MiB."""
         self._emit(kind, payload)
 
     def cut_short(self) -> None:
-        """The video ends here, earlier than what comes with it; then `finish`."""
+        """The video ends here, before its sound and subtitles. Call `finish` next."""
 
     def finish(self) -> None:
-        """Write INDEX and END; the last call."""
+        """Write INDEX and END. This is the last call."""
         body = pack_varint(self._frames) + pack_varint(len(self._entries))
         for a, b in pairwise([IndexEntry(0, 0, 0), *self._entries]):
             body += pack_varint(b.offset - a.offset) + pack_varint(b.frame - a.frame) + pack_zigzag(b.pts)

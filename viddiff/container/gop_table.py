@@ -1,7 +1,7 @@
-"""Where the GOPs of a file lie and which frames they should hold, damaged or not.
+"""Table of the GOPs of a file: where they are and which frames they should hold, damaged or not.
 
-If INDEX is true of a file, it says all. Otherwise the whole file is read, and what is found is laid beside
-what INDEX says. If there is none, the times on either side of a gap tell how many frames fit in it.
+A true INDEX says everything. Otherwise the whole file is read, and the GOPs found are compared with INDEX.
+Without INDEX, the times before and after a gap tell how many frames are missing.
 """
 
 from bisect import bisect_right
@@ -21,27 +21,27 @@ from viddiff.frame import VideoInfo
 
 @dataclass(frozen=True, slots=True)
 class Gop:
-    """A keyframe and what is predicted from it."""
+    """A keyframe and the frames predicted from it."""
 
     first: int
     """Number of its keyframe, from 0."""
     frames: int
-    """How many it holds or should hold, at least 1."""
+    """Number of frames that it holds or should hold, at least 1."""
     pts: int
     """Time of its keyframe."""
     until: int | None
-    """Time of the next keyframe; None if this is the last GOP."""
+    """Time of the next keyframe. None for the last GOP."""
     entry: IndexEntry | None
-    """Where it begins; None if it is not there."""
+    """Its position. None if it is missing."""
     stop: int | None
-    """The byte where the next one that is there begins; None for the last."""
+    """Position of the next GOP that exists. None for the last."""
     sound: int
-    """How many of its frames can be shown: not those beside a chunk that is missing without a trace."""
+    """Number of frames that can be shown. Fewer than `frames` if a chunk is missing without a trace."""
 
 
 @dataclass(slots=True)
 class Found:
-    """A GOP that was met in reading."""
+    """A GOP found while reading."""
 
     entry: IndexEntry
     frames: int
@@ -50,10 +50,10 @@ class Found:
     end: int
     """The byte after its last good chunk."""
     faulty: bool = False
-    """Whether damage follows."""
+    """Damage follows."""
 
     def frames_before(self, following: IndexEntry | None, video: VideoInfo) -> int:
-        """How many frames there are, and seem to be lost after them, before the next GOP that is there."""
+        """Number of frames, with those that seem lost after them, before the next GOP that exists."""
         if following is None or not self.faulty:
             return self.frames
         step = usual_step(video)
@@ -66,9 +66,9 @@ class Found:
 
 
 def schedule(file: BinaryIO, limits: Limits, start: Start = 0, count: int | None = None) -> list[Gop]:
-    """The GOPs of a seekable file, in order. Raises BitstreamError if its header is bad, and LimitError.
+    """GOPs of a seekable file, in order. Raises BitstreamError for a bad header, and LimitError.
 
-    If only `count` frames from `start` on are wanted, what INDEX says is checked for their GOPs alone.
+    If only `count` frames from `start` are wanted, INDEX is verified for their GOPs only.
     """
     file.seek(0)
     reader = Reader(file, limits)
@@ -82,7 +82,7 @@ def schedule(file: BinaryIO, limits: Limits, start: Start = 0, count: int | None
 
 
 def needed(gops: list[Gop], video: VideoInfo, start: Start, count: int | None) -> list[Gop]:
-    """The GOPs that hold `count` frames from `start` on, or may do so if that is a time."""
+    """GOPs that hold `count` frames from `start`, or may hold them if `start` is a time."""
     if isinstance(start, int):
         stop = None if count is None else start + count
     else:
@@ -94,12 +94,12 @@ def needed(gops: list[Gop], video: VideoInfo, start: Start, count: int | None) -
 
 
 def moment(gops: list[Gop], video: VideoInfo, start: Fraction) -> int:
-    """`start` seconds after the first frame as a time of the file, rounded up."""
+    """`start` seconds after the first frame, as a time of the file, rounded up."""
     return (gops[0].pts if gops else 0) + ceil(start / video.time_base)
 
 
 def frame_number(file: BinaryIO, gops: list[Gop], video: VideoInfo, start: Start, limits: Limits) -> int:
-    """Number of the frame that `start` means: the first that is not before it. Reads one GOP at most."""
+    """Number of the first frame at or after `start`. Reads at most one GOP."""
     if isinstance(start, int) or not gops:
         return int(start)
     at = moment(gops, video, start)
@@ -155,7 +155,7 @@ def _surveyed(file: BinaryIO, limits: Limits, index_body: bytes | None) -> list[
 
 
 def _as_stated(found: list[Found], body: bytes, gop: int, limits: Limits) -> list[Gop]:
-    """The GOPs that INDEX names. BitstreamError if it does not name one that is there."""
+    """GOPs that INDEX names. Raises BitstreamError if it lacks one that exists."""
     total, _ = read_varint(body, 0)
     if total > limits.frames:
         raise LimitError(f"{total} frames are over the limit of {limits.frames}")
@@ -180,7 +180,7 @@ def _as_stated(found: list[Found], body: bytes, gop: int, limits: Limits) -> lis
 
 
 def _by_time(found: list[Found], video: VideoInfo) -> list[Gop]:
-    """The GOPs that are there, each with what seems to be lost after it."""
+    """GOPs that exist, each with the frames that seem lost after it."""
     gops, number = [], 0
     for place, one in enumerate(found):
         following = found[place + 1].entry if place + 1 < len(found) else None

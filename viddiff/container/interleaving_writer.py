@@ -1,4 +1,4 @@
-"""Writes a `.vdf` with sound, subtitles and the like among its pictures."""
+"""Write a `.vdf` with sound, subtitles and other packets among its pictures."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -10,22 +10,22 @@ from viddiff.interleave import Interleaver
 from viddiff.tracks import TrackPacket
 
 CHUNK_BYTES = 1 << 20
-"""A PACKETS chunk ends with the packet that fills it."""
+"""A PACKETS chunk ends with the packet that reaches this size."""
 
 
 class InterleavingWriter(Writer):
-    """Writes a `.vdf` with packets among the pictures; what describes them comes before the first."""
+    """Writes a `.vdf` with packets among the pictures. Their descriptions come before the first frame."""
 
     def __init__(
         self, file: BinaryIO, header: Header, interleaver: Interleaver, frames: int | None = None
     ) -> None:
-        """frames: how many the video is to have at most, if that is known."""
+        """frames: largest number of frames of the video, if known."""
         super().__init__(file, header)
         self._video, self._interleaver, self._frames_asked = header.video, interleaver, frames
         self._end: Fraction | None = None
 
     def write(self, chunk: Chunk) -> None:
-        """Append a chunk, and before it what begins no later."""
+        """Append a chunk, and before it the packets that do not begin later."""
         times = (chunk.pts,) if isinstance(chunk, KeyChunk) else chunk.pts
         start, step = times[0] * self._video.time_base, 1 / self._video.frame_rate
         if self._end is None:
@@ -35,11 +35,11 @@ class InterleavingWriter(Writer):
         super().write(chunk)
 
     def cut_short(self) -> None:
-        """What comes with the video ends with it."""
+        """End the packets with the video."""
         self._interleaver.cut_short()
 
     def finish(self) -> None:
-        """Write what is left, INDEX and END."""
+        """Write the remaining packets, INDEX and END."""
         if self._end is not None:
             self._attach(self._interleaver.rest(self._end))
         super().finish()

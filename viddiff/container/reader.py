@@ -1,4 +1,4 @@
-"""Reading a `.vdf` file (format: `container`): in order, by seeking, and around damage."""
+"""Read a `.vdf` file (see `format`): in order, by seeking, and around damage."""
 
 import io
 import zlib
@@ -33,14 +33,14 @@ from viddiff.errors import BitstreamError, LimitError
 
 
 class _Source:
-    """Bytes of a file from `offset` on: those of the chunk at hand, and never more than are really there."""
+    """Bytes of a file from `offset` on. It buffers the current chunk, never more than exists."""
 
     def __init__(self, file: BinaryIO, offset: int = 0) -> None:
         self.file, self.offset, self.buffer = file, offset, bytearray()
         self.credit = 4 * MAX_PAYLOAD  # keeps the work of recovery linear in the bytes read
 
     def fill(self, size: int) -> bool:
-        """Buffer at least `size` bytes; False if the file ends before."""
+        """Buffer at least `size` bytes. False if the file ends before."""
         while len(self.buffer) < size:
             piece = self.file.read(min(size - len(self.buffer), PIECE))
             if not piece:
@@ -54,7 +54,7 @@ class _Source:
         self.offset += size
 
     def chunk(self) -> tuple[int, bytes]:
-        """Take the next chunk: type and payload. A damaged one stays where it is."""
+        """Take the next chunk: type and payload. A damaged chunk is not consumed."""
         if not self.fill(6):
             raise BitstreamError("the file ends inside a chunk")
         length, start = read_varint(self.buffer, 1, 5)
@@ -73,7 +73,7 @@ class _Source:
         return kind, payload
 
     def resync(self) -> None:
-        """Leave the damaged chunk for the next bytes that look like KEY, or for the file's end."""
+        """Skip the damaged chunk, up to the next bytes that look like KEY, or to the end of the file."""
         self.drop(1)
         self.credit -= 1024
         if self.credit < 0:  # only a file made to waste time has so many false ones
@@ -89,9 +89,9 @@ class _Source:
 
 
 class Reader:
-    """Reads a `.vdf`, from a pipe too; only `index` and `seek` need a seekable file. Does not close it.
+    """Reads a `.vdf`, also from a pipe. Only `index` and `seek` need a seekable file. Does not close it.
 
-    A pipe is read chunk by chunk, no byte further, and to its END, for it may stay open after that.
+    It reads a pipe chunk by chunk and no further than END, because a pipe may stay open after END.
     """
 
     def __init__(
@@ -100,9 +100,9 @@ class Reader:
         limits: Limits | None = None,
         others: Callable[[int, bytes], None] | None = None,
     ) -> None:
-        """Read magic and header from `file`, which stands at its start. BitstreamError, LimitError.
+        """Read magic and header from the start of `file`. Raises BitstreamError, LimitError.
 
-        others: takes type and payload of the ancillary chunks that are passed, but for INDEX.
+        others: takes type and payload of the ancillary chunks on the way, except INDEX.
         """
         self._file, self._source, self._others = file, _Source(file), others
         self._limits = limits or Limits()
@@ -126,15 +126,15 @@ class Reader:
         self._timeline, self._frames = Timeline(self.header), 0
         self._lost = self._ended = False
         self.index_body: bytes | None = None
-        """Payload of an INDEX that was met, true of the file or not."""
+        """Payload of the last INDEX on the way, true or false."""
         self.frame_count: int | None = None
-        """Number of frames, once `index` has been called."""
+        """Number of frames, after `index` was called."""
 
     def __iter__(self) -> Iterator[Chunk]:
         return self.chunks()
 
     def _take_display(self) -> None:
-        """Read the DISPLAY that may follow. A damaged one stays where it is, to be met by `scan`."""
+        """Read an optional DISPLAY. A damaged one is not consumed, so that `scan` finds it."""
         if self._source.fill(1) and self._source.buffer[0] == DISPLAY:
             with suppress(BitstreamError, LimitError):
                 display = Display.unpack(self._source.chunk()[1])
@@ -142,29 +142,29 @@ class Reader:
 
     @property
     def offset(self) -> int:
-        """Where the next chunk begins, in bytes from the file's start."""
+        """Position of the next chunk, in bytes from the file's start."""
         return self._source.offset
 
     def chunks(
         self, on_fault: Callable[[BitstreamError], None] | None = None, stop: int | None = None
     ) -> Iterator[Chunk]:
-        """The chunks from where the reader stands, in order; with `stop`, those that begin before that byte.
+        """Chunks in order from the current position; with `stop`, only those that begin before that byte.
 
-        A fault raises BitstreamError (LimitError for a size over the limit) that names its byte offset. With
-        `on_fault` it is reported instead, and what follows is dropped, without more reports, up to the next
-        good KEY chunk.
+        A fault raises BitstreamError (or LimitError for a size above the limit), with its byte offset. With
+        `on_fault` it is reported there instead. Everything up to the next good KEY chunk is dropped without
+        further reports.
         """
         return (chunk for _, chunk in self.scan(on_fault, stop))
 
     def stored_index(self) -> tuple[IndexEntry, ...]:
-        """All KEY chunks as INDEX has them. BitstreamError or LimitError if it is not there or damaged."""
+        """All KEY chunks in INDEX. Raises BitstreamError or LimitError if it is missing or damaged."""
         try:
             return self._stored_index(self._file.seek(0, io.SEEK_END) - END_SIZE)
         finally:
             self._file.seek(self._source.offset + len(self._source.buffer))
 
     def check(self, entries: Iterable[IndexEntry]) -> None:
-        """BitstreamError unless all these KEY chunks are where they are said to be."""
+        """Raises BitstreamError unless all these KEY chunks exist at their positions."""
         try:
             end = self._file.seek(0, io.SEEK_END)
             for entry in entries:
@@ -173,7 +173,7 @@ class Reader:
             self._file.seek(self._source.offset + len(self._source.buffer))
 
     def index(self) -> tuple[IndexEntry, ...]:
-        """All KEY chunks, from INDEX or else by reading the whole file. `chunks` goes on where it was."""
+        """All KEY chunks, from INDEX or by reading the whole file. Does not move `chunks`."""
         try:
             stored = self.stored_index()
             self.check(stored)
@@ -190,7 +190,7 @@ class Reader:
             self._file.seek(self._source.offset + len(self._source.buffer))
 
     def seek(self, entry: IndexEntry) -> None:
-        """Let `chunks` go on from `entry`. BitstreamError, and no change, if no such KEY chunk is there."""
+        """Move `chunks` to `entry`. Raises BitstreamError and stays if that KEY chunk does not exist."""
         try:
             self._source = self._key_at(entry, self._file.seek(0, io.SEEK_END))
         finally:
@@ -201,7 +201,7 @@ class Reader:
     def scan(
         self, on_fault: Callable[[BitstreamError], None] | None, stop: int | None = None
     ) -> Iterator[tuple[int, Chunk]]:
-        """`chunks` with their offsets."""  # after a fault `_lost` is set until the next good KEY chunk
+        """`chunks` with their offsets."""
         while not self._ended and (stop is None or self._source.offset < stop):
             start = self._source.offset
             try:
@@ -222,7 +222,7 @@ class Reader:
                     yield start, chunk
 
     def _next(self) -> Chunk | None:
-        """Read one chunk; None for one that holds no frames or is dropped."""
+        """Read one chunk. None for a chunk without frames or a dropped one."""
         if not self._source.fill(1):
             self._ended = True
             raise BitstreamError("the file ends before its END chunk")
@@ -244,7 +244,7 @@ class Reader:
         return None
 
     def _key_at(self, entry: IndexEntry, end: int) -> _Source:
-        """The file from `entry` on, if a KEY chunk with its time begins there, before byte `end`."""
+        """The file from `entry` on. Raises BitstreamError unless that KEY chunk exists before byte `end`."""
         if self._first <= entry.offset < end:
             self._file.seek(entry.offset)
             source = _Source(self._file, entry.offset)
@@ -255,7 +255,7 @@ class Reader:
         raise BitstreamError(f"no KEY chunk of time {entry.pts} begins at byte {entry.offset}")
 
     def _stored_index(self, end: int) -> tuple[IndexEntry, ...]:
-        """What INDEX says, if END, at byte `end`, leads to it."""
+        """Content of INDEX, if END at byte `end` points to it."""
         self._file.seek(max(end, 0))
         kind, payload = _Source(self._file).chunk()
         offset = int.from_bytes(payload, "little")
@@ -278,7 +278,7 @@ class Reader:
 
 
 def index_entries(body: bytes, gop: int) -> Iterator[IndexEntry]:
-    """What the payload of an INDEX says of a file of this `gop`. BitstreamError if it contradicts itself."""
+    """Entries in the payload of an INDEX. Raises BitstreamError if they contradict each other or `gop`."""
     total, at = read_varint(body, 0)
     count, at = read_varint(body, at)
     entry = IndexEntry(0, 0, 0)

@@ -1,17 +1,18 @@
-"""Encrypted files, sealing format version 1: a layer of bytes below the container, which knows nothing of it.
+"""Encrypted files, sealing format version 1. This layer of bytes lies below the container.
 
-    file     magic of .vdf | SEALED chunk, framed as in `container`, critical type 05 | records to the end
+    file     magic of .vdf | SEALED chunk, framed as in `format`, critical type 05 | records to the end
     SEALED   u8 version 1 | u8 cost: 0 key file, 14..18 passphrase | 32 bytes salt, random | 16 bytes check
-    record   AES-256-GCM of 4096 bytes (the last: of what is left), then its tag of 16 bytes
+    record   AES-256-GCM of 4096 bytes (the last record: of the rest), then its tag of 16 bytes
     nonce    record number from 0, 11 bytes big-endian | u8 1 for the last record, otherwise 0
 
     secret      the 32 bytes of the key file, or scrypt(passphrase in UTF-8, salt, N = 2^cost, r = 8, p = 1)
     key, check  the first 32 and the next 16 bytes of HKDF-SHA256(secret, salt, info), where info is
-                "viddiff sealed" and the payload of SEALED up to the salt's end
+                "viddiff sealed" and the payload of SEALED up to the end of the salt
 
-What the records hold is a whole `.vdf`, magic and all. The key is one file's own: a changed SEALED chunk and
-records of another file, in another order, missing, or with others after the last do not open. Records of one
-size make the file seekable and hide everything but the total size. They are written and read as they come.
+The records hold a whole `.vdf`, with its magic. Each file has its own key. Decryption fails for a changed
+SEALED chunk, and for records that are from another file, reordered or missing, or that follow the last one.
+Records have one size, so the file is seekable and shows only its total size. Records are written and read one
+by one.
 
 Test vectors: nothing (one record of 0 bytes) sealed with the salt 64 65 .. 83, by the key file 00 01 .. 1F
 and by the passphrase "grüne Wiese" at cost 14:
@@ -45,9 +46,9 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 KEY_BYTES = 32
-"""Size of a key file."""
+"""Size of a key file in bytes."""
 COST = 17
-"""What passphrases are stretched with by default: N = 2^17 takes 128 MiB and about half a second."""
+"""Default cost of a passphrase: N = 2^17 takes 128 MiB and about half a second."""
 _COSTS = range(14, 19)
 _PLAIN, _TAG = 4096, 16
 _RECORD = _PLAIN + _TAG
@@ -57,7 +58,7 @@ _FRAME = struct.Struct(f"<8sBB{_LAYOUT.size}sI")
 
 @dataclass(frozen=True)
 class Secret:
-    """What the user knows or has."""
+    """The user's secret: a key or a passphrase."""
 
     data: bytes = field(repr=False)
     """32 bytes of a key file, or a passphrase in UTF-8."""
@@ -65,7 +66,7 @@ class Secret:
 
 
 def _derive(secret: Secret, public: bytes) -> tuple[bytes, bytes]:
-    """Key and check of a file whose SEALED payload begins with `public`: version, cost, salt."""
+    """Key and check of a file. `public` is the SEALED payload up to the salt: version, cost, salt."""
     cost, salt = public[1], public[2:]
     data = secret.data
     if cost:
@@ -79,7 +80,7 @@ def _nonce(number: int, last: bool) -> bytes:
 
 
 def _public(file: BinaryIO) -> tuple[int, bytes, bytes] | None:
-    """Cost, version to salt, and check of a file at its start; None if it is not sealed."""
+    """Cost, version to salt, and check of a file at its start. None if it is not sealed."""
     data = b""
     while len(data) < _FRAME.size and (piece := file.read(_FRAME.size - len(data))):
         data += piece
@@ -97,8 +98,10 @@ def _public(file: BinaryIO) -> tuple[int, bytes, bytes] | None:
 
 
 def wants(file: BinaryIO) -> str:
-    """What opens a seekable file: "" (it is not sealed), "key file" or "passphrase". BitstreamError if its
-    SEALED chunk is bad."""
+    """What a seekable file needs: "" (not sealed), "key file" or "passphrase".
+
+    Raises BitstreamError if its SEALED chunk is damaged.
+    """
     file.seek(0)
     public = _public(file)
     file.seek(0)
@@ -106,8 +109,10 @@ def wants(file: BinaryIO) -> str:
 
 
 def unlock(file: BinaryIO, secret: Secret) -> bytes:
-    """The key of a sealed file, which is left standing at its first record. SecretError if `secret` is not
-    the one it was sealed with, BitstreamError if its SEALED chunk is bad or missing."""
+    """Key of a sealed file. Afterwards the file is at its first record.
+
+    Raises SecretError if `secret` is wrong, BitstreamError if the SEALED chunk is damaged or missing.
+    """
     public = _public(file)
     if public is None:
         raise SecretError("the file is not encrypted, but a key for it was given")
@@ -120,10 +125,10 @@ def unlock(file: BinaryIO, secret: Secret) -> bytes:
 
 
 class SealedWriter(io.RawIOBase):
-    """Seals what is written, front to back, so `file` may be a pipe. Does not close it; call `finish`."""
+    """Encrypts what is written, front to back, so `file` may be a pipe. Does not close it. Call `finish`."""
 
     def __init__(self, file: BinaryIO, secret: Secret, cost: int = COST, salt: bytes | None = None) -> None:
-        """cost: of a passphrase, 14..18. salt: 32 bytes that no other file has; random unless given."""
+        """cost: of a passphrase, 14..18. salt: 32 bytes that no other file has; random by default."""
         if not secret.passphrase and len(secret.data) != KEY_BYTES:
             raise SecretError(f"a key has {KEY_BYTES} bytes, not {len(secret.data)}")
         if not secret.data or cost not in _COSTS:
@@ -144,7 +149,7 @@ class SealedWriter(io.RawIOBase):
         return len(data)
 
     def finish(self) -> None:
-        """Write the last record; the last call."""
+        """Write the last record. This is the last call."""
         self._seal(last=True)
 
     def _seal(self, last: bool) -> None:
@@ -155,13 +160,13 @@ class SealedWriter(io.RawIOBase):
 
 
 class SealedReader(io.RawIOBase):
-    """The bytes of a sealed file; it can seek if `file` can. Does not close it."""
+    """Decrypts a sealed file. It can seek if `file` can. Does not close it."""
 
     def __init__(self, file: BinaryIO, key: bytes, lenient: bool = False) -> None:
-        """`file` stands at its start, or at its first record, where `unlock` leaves it, if it cannot seek.
+        """`file` must be at its start, or at its first record (after `unlock`) if it cannot seek.
 
-        A record that does not open raises BitstreamError; if lenient, zeros stand in its place, which no
-        checksum of the container fits. The first, without which nothing can be decoded, always has to open.
+        A damaged record raises BitstreamError. If `lenient`, it reads as zeros, which fail the container's
+        checksums. The first record must always be good, because nothing can be decoded without it.
         """
         self._file, self._cipher, self._lenient = file, AESGCM(key), lenient
         self._at, self._next, self._ahead = 0, -1 if file.seekable() else 0, b""
@@ -195,7 +200,7 @@ class SealedReader(io.RawIOBase):
         return len(piece)
 
     def _open(self, number: int) -> bytes:
-        """Record `number`; b"" after the last."""
+        """Decrypt record `number`. b"" after the last."""
         if number != self._next:
             self._file.seek(_FRAME.size + number * _RECORD)
             self._ahead = b""

@@ -1,4 +1,4 @@
-"""META, TRACK and PACKETS chunks: how a `.vdf` stores what travels beside the video."""
+"""META, TRACK and PACKETS chunks: tracks, tags, chapters and attachments in a `.vdf`."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -21,21 +21,21 @@ from viddiff.tracks import (
 )
 
 MAX_JSON = 4 << 20
-"""Most bytes of JSON in a chunk: read, it can take 25 times as much."""
+"""Largest JSON of a chunk, in bytes. Once parsed, it can take 25 times as much memory."""
 MAX_META = 264 << 20
-"""Most bytes of all META chunks: they are held in memory, and a pipe could bring them without end."""
+"""Largest size of all META chunks, in bytes. They are held in memory, and a pipe could send endless ones."""
 Value = TypeVar("Value")
 
 
 def pack_track(track: Track) -> bytes:
-    """TRACK's payload. LimitError if its text is too long."""
+    """Payload of TRACK. Raises LimitError if its text is too long."""
     base = [track.time_base.numerator, track.time_base.denominator]
     values = {name: value for name, value in vars(track).items() if name != "description"}
     return _pack_json(values | {"time_base": base}, track.description)
 
 
 def unpack_track(payload: bytes) -> Track:
-    """The inverse of `pack_track`. BitstreamError, LimitError."""
+    """Inverse of `pack_track`. Raises BitstreamError, LimitError."""
     values, data = _unpack_json(payload)
     base = _numbers(values.get("time_base"), 2)
     kind, form = _typed(values, "kind", str), _typed(values, "format", str)
@@ -57,7 +57,7 @@ def unpack_track(payload: bytes) -> Track:
 
 
 def pack_meta(extras: Extras) -> Iterator[bytes]:
-    """Payloads of the META chunks; none where there is nothing to say. LimitError if it is too much."""
+    """Payloads of the META chunks, if there are any. Raises LimitError if they are too large."""
     if extras.tags or extras.chapters or extras.video_tags or extras.video_disposition:
         chapters = [
             [c.start, c.end, c.time_base.numerator, c.time_base.denominator, c.tags] for c in extras.chapters
@@ -70,13 +70,13 @@ def pack_meta(extras: Extras) -> Iterator[bytes]:
 
 @dataclass
 class ExtrasReader:
-    """Collects what META and TRACK chunks say."""
+    """Collects the content of META and TRACK chunks."""
 
     extras: Extras = field(default_factory=Extras)
     _meta_bytes: int = 0
 
     def take_meta(self, payload: bytes) -> None:
-        """Add what a META chunk says. BitstreamError, LimitError."""
+        """Add a META chunk. Raises BitstreamError, LimitError."""
         self._meta_bytes += len(payload)
         if self._meta_bytes > MAX_META:
             raise LimitError(f"tags, chapters and attachments take more than {MAX_META >> 20} MiB")
@@ -98,14 +98,14 @@ class ExtrasReader:
         self.extras.video_disposition = _disposition(video)
 
     def take_track(self, payload: bytes) -> None:
-        """Add what a TRACK chunk says. BitstreamError, LimitError."""
+        """Add a TRACK chunk. Raises BitstreamError, LimitError."""
         if len(self.extras.tracks) >= MAX_TRACKS:
             raise LimitError(f"there are more than {MAX_TRACKS} tracks")
         self.extras.tracks.append(unpack_track(payload))
 
 
 def pack_packets(packets: Iterable[TrackPacket]) -> bytes:
-    """PACKETS' payload."""
+    """Payload of PACKETS."""
     payload, last = bytearray(), dict[int, tuple[int, int]]()
     for packet in packets:
         timing = (packet.pts, packet.duration)
@@ -119,9 +119,9 @@ def pack_packets(packets: Iterable[TrackPacket]) -> bytes:
 
 
 def unpack_packets(payload: bytes, tracks: list[Track]) -> Iterator[TrackPacket]:
-    """The inverse of `pack_packets`. BitstreamError, before the first packet is given.
+    """Inverse of `pack_packets`. Raises BitstreamError before the first packet.
 
-    They are made as they are taken: two bytes may be a packet, and all at once would take 60 times as much.
+    Packets are created one by one. Two bytes can be a packet, so all at once would take 60 times the memory.
     """
     for _ in _packets(payload, tracks):
         pass

@@ -1,4 +1,4 @@
-"""Reads what a `.vdf` carries beside the video."""
+"""Read tracks, packets and tags from a `.vdf`."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -14,13 +14,13 @@ from viddiff.errors import BitstreamError, LimitError
 from viddiff.tracks import TrackPacket
 
 _BEFORE = {False: Fraction(1), True: Fraction(10)}
-"""Seconds by which packets may begin before a frame that they last to, by whether there are subtitles."""
+"""How many seconds before a frame its packets may begin: without and with subtitles."""
 WAITING_BYTES = 1 << 28
-"""PACKETS that may wait to be taken."""
+"""Largest number of bytes of packets that wait to be taken."""
 
 
 class TrackFile:
-    """Tracks, tags, chapters and attachments of a `.vdf`, and the packets in the order of the file."""
+    """Tracks, tags, chapters and attachments of a `.vdf`, and its packets in stored order."""
 
     def __init__(
         self,
@@ -29,9 +29,9 @@ class TrackFile:
         limits: Limits | None = None,
         start: Start = 0,
     ) -> None:
-        """Read all that comes before the first frame. BitstreamError, LimitError. Does not close `file`.
+        """Read everything before the first frame. Raises BitstreamError, LimitError. Does not close `file`.
 
-        on_fault: as of `Reader.chunks`. start: packets that end before it are not wanted, and not all are
+        on_fault: as for `Reader.chunks`. start: packets that end before it are not needed, and not all are
         read.
         """
         self._described = ExtrasReader()
@@ -47,7 +47,7 @@ class TrackFile:
             self._skip_to(self.reader, start)
 
     def take(self, time: Fraction | None = None) -> TrackPacket | None:
-        """The next packet, whatever the time; None at the end. BitstreamError, LimitError."""
+        """The next packet, whatever its time. None at the end. Raises BitstreamError, LimitError."""
         while True:
             if (packet := self._pop()) is not None:
                 return packet
@@ -55,14 +55,14 @@ class TrackFile:
                 return None
 
     def stop_waiting(self) -> None:
-        """Nothing: a file is there."""
+        """Does nothing: a file does not wait."""
 
     def packets(self) -> Iterator[TrackPacket]:
-        """What `take` gives."""
+        """All packets, as from `take`."""
         return iter(self.take, None)
 
     def _pop(self) -> TrackPacket | None:
-        """The next packet of those that have been read."""
+        """The next packet that is already read."""
         while self._ready:
             packets, size = self._ready[0]
             if (packet := next(packets, None)) is not None:
@@ -72,7 +72,7 @@ class TrackFile:
         return None
 
     def _skip_to(self, reader: Reader, start: Start) -> None:
-        """Go on at a keyframe so far before `start` that packets which reach it come after."""
+        """Move to a keyframe far enough before `start`: all packets that last until then come after it."""
         before = _BEFORE[any(track.kind == "subtitle" for track in self.extras.tracks)]
         base = reader.header.video.time_base
         with suppress(BitstreamError, LimitError):
@@ -105,7 +105,7 @@ class TrackFile:
 
 
 class PassingTracks(TrackFile):
-    """The same of a file that is read only once: as someone else takes the chunks of the video."""
+    """Tracks of a file that is read only once, while a decoder takes the chunks of the video."""
 
     def scan(self) -> Iterator[tuple[int, Chunk]]:
         """All chunks of the video with their offsets, once. See `Reader.scan`."""
@@ -114,13 +114,13 @@ class PassingTracks(TrackFile):
             yield from self._scan
 
     def take(self, time: Fraction | None = None) -> TrackPacket | None:
-        """The next packet of those ahead of the chunks that were taken; None if there is none yet."""
+        """The next packet before the chunks taken so far. None if there is none yet."""
         self._taken = True
         return self._pop()
 
 
 def summary(file: BinaryIO, limits: Limits | None = None) -> dict[str, Any]:
-    """What a `.vdf` carries beside the video, to be printed; as far as the file is whole."""
+    """Description of everything beside the video, for people and JSON, as far as the file is intact."""
     source = TrackFile(file, lambda fault: None, limits)
     extras = source.extras
     count, size = [0] * len(extras.tracks), [0] * len(extras.tracks)

@@ -1,1 +1,1 @@
-"""Training on folders of videos, validation, and the choice of library pictures."""
+"""Training on folders of videos: samples, loss, loop, validation, choice of library pictures."""

@@ -1,9 +1,8 @@
-"""The entropy coder's tables from statistics: how often each symbol really occurred under each table index.
+"""Count symbols of real encodes, and make the entropy coder's tables from the counts.
 
-Networks are trained with Laplace distributions; what they meet, after rate-distortion optimised
-quantisation, is not
-quite that. Counts from real encodes, with the parametric table as a prior of a few hundred observations, fit
-better at no cost.
+Networks are trained with Laplace distributions. Rate-distortion optimised quantisation gives slightly
+different statistics. Counts of real encodes fit better and cost nothing. The parametric table serves as a
+prior worth a few hundred observations.
 """
 
 from dataclasses import fields
@@ -21,10 +20,10 @@ _START_WEIGHT = 3000.0
 
 
 class SymbolCounts:
-    """Counts of (table index, symbol) for every kind of symbol."""
+    """Counts of (table index, symbol), for every kind of symbol."""
 
     def __init__(self, start: TableSet | None = None) -> None:
-        """start: tables to take for a few thousand observations each, of the parametric tables' radii."""
+        """start: tables worth a few thousand observations each, with the radii of the parametric tables."""
         self.prior = parametric_tables()
         self.counts: dict[str, NDArray[np.float64]] = {
             field.name: np.zeros(getattr(self.prior, field.name).frequencies.shape)
@@ -46,7 +45,7 @@ class SymbolCounts:
         indexes: NDArray[np.int64],
         weights: NDArray[np.float32] | None = None,
     ) -> None:
-        """Count symbols of one kind, each with its table index and, if given, as so many."""
+        """Count symbols of one kind by table index. weights: how often each counts."""
         radius = getattr(self.prior, kind).radius[indexes]
         column = np.where(np.abs(symbols) <= radius, symbols + radius, 2 * radius + 1)
         counts = self.counts[kind]
@@ -54,11 +53,11 @@ class SymbolCounts:
         counts += np.bincount(where, weights, counts.size).reshape(counts.shape)
 
     def fade(self, kind: str, factor: float) -> None:
-        """Let what was counted so far of one kind of symbols weigh `factor` times as much."""
+        """Multiply all counts of one kind by `factor`."""
         self.counts[kind] *= factor
 
     def tables(self) -> TableSet:
-        """Tables of the counts so far; symmetric but for flags, modes and merges."""
+        """Tables from the counts so far. All are symmetric except flags, modes and merges."""
         names = [field.name for field in fields(TableSet)]
         return TableSet(**{n: self._fit(n, symmetric=n not in ("flags", "modes", "merges")) for n in names})
 
@@ -69,7 +68,7 @@ class SymbolCounts:
         return Tables.from_probabilities(self._rows(self.counts[kind], prior, symmetric))
 
     def _fit_classes(self, prior: Tables) -> Tables:
-        """Tables of each class, with those of all classes together as what they are before any count."""
+        """Tables of each class. The prior is the tables of all classes together."""
         classes = self.counts["y"].reshape(TABLE_CLASSES, TABLE_COUNT, -1)
         pooled = Tables.from_probabilities(
             self._rows(np.tile(classes.sum(0), (TABLE_CLASSES, 1)), prior, symmetric=True)

@@ -1,4 +1,4 @@
-"""Choosing a library for footage: the pictures that predict its frames best."""
+"""Choose library pictures for footage: those that predict its frames best."""
 
 import itertools
 import random
@@ -22,20 +22,22 @@ from viddiff.media.av1_stills import encode_still
 from viddiff.media.video_reader import VideoReader
 
 _SAMPLES, _SAMPLE_BYTES = 240, 512 << 20
-"""Frames that are looked at, at most, and their memory."""
+"""Largest number of frames to examine, and their memory in bytes."""
 _LEAST_SAMPLES = 8
-"""Frames of one video, at least."""
+"""Smallest number of frames of one video."""
 _RUN = 15
-"""Frames of a median."""
+"""Number of frames of a median."""
 _EVERY = 4
-"""Frames from one that is a candidate itself to the next."""
+"""Every so many frames, one is a candidate itself."""
 _SEEK = 50
-"""Frames that are rather read than skipped."""
+"""Up to this many frames are read rather than skipped by seeking."""
 _WORTH = 0.003
-"""What a picture has to save, as a share of what all these frames cost as stills. The first pictures of fixed
-cameras save 0.3 to 0.8, those of cameras that move less than 0.002."""
+"""A picture must save this share of the cost of all frames as stills.
+
+The first pictures of fixed cameras save 0.3 to 0.8, those of moving cameras less than 0.002.
+"""
 _QUANTISER, _PRESET = 4, 2
-"""Of the pictures' own stills: better than any keyframe, since they cost nothing in a file."""
+"""Quantiser and preset of the pictures: better than any keyframe, because they cost no bits in files."""
 _LMBDA = lmbda_of_step(step_of_quality(32, -6.0))
 
 
@@ -47,10 +49,10 @@ class _Sample:
     bit_depth: int
     video: int
     position: int
-    """Among the samples of its video."""
+    """Position among the samples of its video."""
     luma: NDArray[np.uint8] = field(init=False)
     bits: NDArray[np.float16] = field(init=False)
-    """(H/8, W/8) of each block, predicted by the best of the pictures chosen so far, or by none."""
+    """(H/8, W/8): bits of each block, predicted by the best picture chosen so far, or by none."""
 
     def __post_init__(self) -> None:
         self.luma = luma_of(self.frame, self.bit_depth)
@@ -59,12 +61,12 @@ class _Sample:
 
 @dataclass
 class _Candidate:
-    """A picture that may get into the library."""
+    """A candidate for the library."""
 
     frame: Frame
     bit_depth: int
     bits: dict[int, NDArray[np.float16]]
-    """What the blocks of samples cost, by their number, but for those that the picture is made of."""
+    """Bits of the blocks of samples, by sample number, without samples that the picture is made of."""
 
     def saving(self, samples: list[_Sample]) -> float:
         return sum(
@@ -74,8 +76,10 @@ class _Candidate:
 
 
 def choose_library(videos: list[Path], most: int, rng: random.Random) -> Library:
-    """At most `most` pictures that predict the videos' frames, in the order of what they save; none where
-    nothing comes back, as in footage of moving cameras. Videos that cannot be read are left out."""
+    """Up to `most` pictures that predict the videos' frames, those that save most first.
+
+    Empty if nothing comes back, as in footage of moving cameras. Skips videos that cannot be read.
+    """
     samples = list(_samples(videos, rng)) if most else []
     candidates = list(_candidates(samples))
     worth = _WORTH * sum(float(sample.bits.sum(dtype=np.float64)) for sample in samples)
@@ -94,7 +98,7 @@ def choose_library(videos: list[Path], most: int, rng: random.Random) -> Library
 
 
 def _samples(videos: list[Path], rng: random.Random) -> Iterator[_Sample]:
-    """As many frames of each video, evenly over its length."""
+    """Equally many frames of each video, evenly over its length."""
     left, videos = _SAMPLE_BYTES, rng.sample(videos, min(len(videos), _SAMPLES // _LEAST_SAMPLES))
     for number, video in enumerate(videos):
         with suppress(ViddiffError):  # what cannot be read is left out, as when samples are collected
@@ -104,7 +108,7 @@ def _samples(videos: list[Path], rng: random.Random) -> Iterator[_Sample]:
 
 
 def _evenly(video: Path, count: int, left: int) -> Iterator[tuple[Frame, int]]:
-    """At most `count` frames, with their bit depth, in `left` bytes."""
+    """Up to `count` frames with their bit depth, in at most `left` bytes."""
     with VideoReader(video) as reader:
         info, total = reader.info, reader.info.frame_count or _SEEK * count
         count = min(count, left // (3 * info.width * info.height), total)
@@ -129,7 +133,7 @@ def _candidates(samples: list[_Sample]) -> Iterator[_Candidate]:
 
 
 def _judged(run: list[int], samples: list[_Sample]) -> _Candidate:
-    """The median of some samples of a video, judged by those of its size that do not lie close by."""
+    """The median of some samples of a video, judged on samples of the same size that are not close by."""
     own = [samples[n] for n in run]
     y, u, v = (_median([sample.frame.planes[plane] for sample in own]) for plane in range(3))
     frame = Frame(y, u, v)

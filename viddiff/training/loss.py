@@ -1,5 +1,4 @@
-"""One differentiable pass of encoder and decoder over a batch, with the bits of everything it codes, and its
-loss."""
+"""Loss: one differentiable pass of encoder and decoder over a batch, with the bits of all symbols."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,10 +16,10 @@ from viddiff.training.rates import Rates, rate_aware_round
 from viddiff.training.samples import Batch, MotionSample
 
 _Z_SHARE = 0.5
-"""Share of the training samples that have a z."""
+"""Share of training samples that have a z."""
 
 Observe = Callable[[str, Tensor, Tensor, Tensor], None]
-"""Takes (kind, symbols, tables, weights) of all that is coded, to count them."""
+"""Takes (kind, symbols, tables, weights) of everything that is coded, to count it."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +35,10 @@ class PassOutput:
 def run(
     model: VideoModel, batch: Batch, rates_y: Rates, rates_z: Rates, observe: Observe | None = None
 ) -> PassOutput:
-    """Code `batch` as the encoder would and reconstruct it as the decoder would; every step has a
-    gradient."""
+    """Code `batch` as the encoder would, and reconstruct it as the decoder would.
+
+    Every step has a gradient.
+    """
     prediction = model.predict(batch.first, batch.second, batch.step, batch.level)
     y, z = model.analyse(batch.x, prediction)
     steps = batch.step.tolist()
@@ -77,7 +78,7 @@ def run(
 
 
 def weighted_error(a: Tensor, b: Tensor) -> Tensor:
-    """Weighted squared error per luma pixel of each sample, in 8-bit units: (B,)."""
+    """Weighted squared error per luma sample, in 8-bit units: (B,)."""
     squares = ((a - b) ** 2).sum((2, 3)) / 16
     pixels = 4 * a.shape[2] * a.shape[3]
     return (squares[:, :4].sum(1) + CHROMA_WEIGHT * squares[:, 4:].sum(1)) / pixels
@@ -86,11 +87,14 @@ def weighted_error(a: Tensor, b: Tensor) -> Tensor:
 def loss_of(
     output: PassOutput, batch: Batch, norms: list[float], share: float
 ) -> tuple[Tensor, dict[str, float]]:
-    """The loss, and figures for the log (means over the batch, as if crops had been drawn at random).
+    """The loss, and values for the log (means over the batch, as if crops had been drawn uniformly).
 
-    Rate + distortion / lambda in bits per luma pixel, lambda that of each crop's step; divided by `norms`,
-    a running mean (renewed here) for each range of steps, so that every quality counts alike. share: how much
-    of the training is over; early on, the prediction itself is drawn towards the frame.
+    The loss is rate + distortion / lambda in bits per luma sample, with the lambda of each crop's step. It is
+    divided by `norms`, a running mean for each range of steps (updated here), so that every quality counts
+    alike.
+
+    share: how much of the training is done, 0..1. At first, the loss also pulls the prediction towards the
+    frame.
     """
     x = batch.x
     pixels = 4 * x.shape[2] * x.shape[3]
@@ -123,7 +127,7 @@ def loss_of(
 
 
 def counter(counts: SymbolCounts) -> Observe:
-    """What counts all that it observes."""
+    """A function that counts everything it observes."""
 
     def observe(kind: str, symbols: Tensor, indexes: Tensor, weights: Tensor) -> None:
         values, rows = (t.detach().to(torch.int64).cpu().numpy() for t in (symbols, indexes))
@@ -133,7 +137,7 @@ def counter(counts: SymbolCounts) -> Observe:
 
 
 class _MotionMeter:
-    """Bits of a known quadtree under the prior, differentiable."""
+    """Bits of a given quadtree under the motion prior, differentiable."""
 
     def __init__(self, levels: list[Tensor], rates: dict[str, Rates], observe: Observe) -> None:
         self.levels, self.rates, self.observe = levels, rates, observe
@@ -164,7 +168,7 @@ class _MotionMeter:
 def motion_bits(
     motion: MotionPrior, sample: MotionSample, rates: dict[str, Rates], observe: Observe, device: torch.device
 ) -> tuple[Tensor, int]:
-    """Bits of a frame's two fields, and the number of their 8x8 blocks."""
+    """Bits of both fields of a frame, and the number of their 8x8 blocks."""
     bits = torch.zeros((), device=device)
     changes: list[Tensor] | None = None
     count = 0

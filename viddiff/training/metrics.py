@@ -1,10 +1,10 @@
-"""How good a decoded video is: squared errors, PSNR, and the Bjøntegaard delta rate between two codecs.
+"""Quality of a decoded video: squared errors, PSNR, and the Bjøntegaard delta rate of two codecs.
 
-The PSNR of a plane comes from its mean squared error over all frames of the video; the combined figure is
+The PSNR of a plane comes from its mean squared error over all frames of the video. The combined PSNR is
 
     PSNR_611 = (6 PSNR_Y + PSNR_U + PSNR_V) / 8,
 
-JVET's usual weights for 4:2:0. (Averaging the PSNR of single frames instead gives other, higher figures.)
+with JVET's usual weights for 4:2:0. (The mean of the PSNRs of single frames gives other, higher values.)
 """
 
 import math
@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 
 
 def squared_errors(a: Frame, b: Frame) -> tuple[float, float, float]:
-    """Mean squared error of each plane, in squared sample values of the frames' own bit depth."""
+    """Mean squared error of each plane, in squared sample values of the frames' bit depth."""
     means = []
     for plane_a, plane_b in zip(a.planes, b.planes, strict=True):
         if plane_a.shape != plane_b.shape or plane_a.dtype != plane_b.dtype:
@@ -33,22 +33,22 @@ def squared_errors(a: Frame, b: Frame) -> tuple[float, float, float]:
 
 
 def psnr(mse: float, bit_depth: int) -> float:
-    """Peak signal-to-noise ratio in dB, with the peak 2^bit_depth - 1; infinite where there is no error."""
+    """Peak signal-to-noise ratio in dB, with peak 2^bit_depth - 1. Infinite without error."""
     peak = (1 << bit_depth) - 1
     return math.inf if mse == 0 else 10 * math.log10(peak * peak / mse)
 
 
 @dataclass
 class Distortion:
-    """Squared errors summed over the frames of a video."""
+    """Squared errors, summed over the frames of a video."""
 
     bit_depth: int
     frames: int = 0
     sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
-    """For each plane the sum of its mean squared errors, one for each frame."""
+    """For each plane, the sum of the mean squared errors of its frames."""
 
     def add(self, original: Frame, decoded: Frame) -> None:
-        """Take one more frame into account."""
+        """Add one frame."""
         self.sums = [s + e for s, e in zip(self.sums, squared_errors(original, decoded), strict=True)]
         self.frames += 1
 
@@ -79,13 +79,15 @@ def bd_rate(
     test_rates: Sequence[float],
     test_psnr: Sequence[float],
 ) -> float:
-    """Bjøntegaard delta rate in percent: how much more the test spends than the anchor for the same PSNR.
+    """Bjøntegaard delta rate in percent: how much more the test spends than the anchor at equal PSNR.
 
-    The mean difference of log rate over the range of PSNR that both curves cover (G. Bjøntegaard, VCEG-M33,
-    2001), with log rate interpolated over PSNR by monotone piecewise cubics as in the JVET common test
-    conditions, instead of by one cubic through all points. Negative is better. Rates may have any unit, the
-    same for both; points may come in any order. ValueError if a curve has fewer than two points, does not
-    rise (a point that costs more must have a higher PSNR), or shares no range of PSNR with the other.
+    It is the mean difference of log rate over the range of PSNR that both curves cover (G. Bjøntegaard,
+    VCEG-M33, 2001). Log rate is interpolated over PSNR by monotone piecewise cubics, as in the JVET common
+    test conditions, instead of one cubic through all points. Negative is better. Both rates have the same
+    unit. Points may come in any order.
+
+    Raises ValueError if a curve has fewer than two points, if it does not rise (a point with more rate must
+    have a higher PSNR), or if the curves share no range of PSNR.
     """
     anchor_x, anchor_y = _curve(anchor_rates, anchor_psnr, "anchor")
     test_x, test_y = _curve(test_rates, test_psnr, "test")
@@ -114,7 +116,7 @@ def _curve(rates: Sequence[float], psnrs: Sequence[float], name: str) -> tuple[F
 
 
 def _pchip_integral(x: Floats, y: Floats, low: float, high: float) -> float:
-    """Integral from low to high of the monotone piecewise cubic through the points."""
+    """Integral of the monotone piecewise cubic through the points, from low to high."""
     slopes = _pchip_slopes(x, y)
     total = 0.0
     for i, width in enumerate(np.diff(x)):
@@ -148,5 +150,5 @@ def _pchip_slopes(x: Floats, y: Floats) -> Floats:
 
 
 def _end_slope(width: float, next_width: float, secant: float, next_secant: float) -> float:
-    """Three-point estimate at an end, not below zero, so that the curve never falls."""
+    """Three-point estimate at an end, at least zero, so that the curve never falls."""
     return max(0.0, ((2 * width + next_width) * secant - width * next_secant) / (width + next_width))

@@ -1,13 +1,16 @@
-"""What symbols cost, for training: the entropy coder's own tables as a differentiable function.
+"""Bits of symbols for training: the entropy coder's tables as a differentiable function.
 
-Laplace distributions are too kind to the tails that rate-distortion optimised quantisation leaves: networks
-trained with them take every zero for far less certain than it is. So the loss looks its bits up in tables of
-counted symbols. Table indexes are ordered by scale, hence the slope of the bits between neighbouring tables
-is the gradient by the index; the slope between neighbouring symbols is that by the symbol. At zero it is that
-towards the first symbol, the more of it the nearer the value comes: the slope that uniform noise in place of
-rounding would give (Balle et al. 2017). Without it nothing holds back values that round to zero, and all the
-distortion's gradient draws them up until they no longer do. It never outweighs that gradient, or the rarer a
-symbol gets the harder all values would be pressed to zero, until none is left.
+Laplace distributions overestimate the tails that rate-distortion optimised quantisation leaves. Networks
+trained with them take every zero for less certain than it is. So the loss looks up its bits in tables of
+counted symbols.
+
+Gradients: table indexes are ordered by scale, so the slope between neighbouring tables is the gradient by the
+index. The slope between neighbouring symbols is the gradient by the symbol.
+
+At zero, the gradient is the slope towards the first symbol, weighted by how near the value comes to it. That
+is the slope that uniform noise instead of rounding would give (Balle et al. 2017). Without it, nothing holds
+back values that round to zero, and the distortion's gradient pulls them up until they no longer do. The slope
+is bounded by that gradient. Otherwise, rare symbols would become ever rarer, until none is left.
 """
 
 from collections.abc import Callable
@@ -22,19 +25,19 @@ from torch.nn import functional
 from viddiff.codec.entropy import Tables
 
 MAGNITUDES = 64
-"""Larger symbols are taken to cost what this one costs, and a little more for each step beyond."""
+"""Larger symbols cost what this one costs, and a little more for each further step."""
 _BEYOND = 0.1
 _SLOPE_MAX = 4.0
 
 
 def _places(symbols: Tensor, rows: Tensor) -> Tensor:
-    """Where the bits of symbols under tables `rows` stand in a flat (tables, MAGNITUDES)."""
+    """Positions of the bits of symbols under tables `rows`, in a flat (tables, MAGNITUDES)."""
     magnitude = symbols.detach().abs().clamp(max=MAGNITUDES - 1)
     return rows.to(torch.int64) * MAGNITUDES + magnitude.to(torch.int64)
 
 
 class _Lookup(torch.autograd.Function):
-    """bits[row, |symbol|], with slopes for gradients."""
+    """bits[row, |symbol|], with slopes as gradients."""
 
     @staticmethod
     def forward(
@@ -62,7 +65,7 @@ class _Lookup(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class Rates:
-    """Bits of symbols under one kind's tables, and their slopes; all (tables, MAGNITUDES)."""
+    """Bits of symbols under the tables of one kind, and their slopes; all (tables, MAGNITUDES)."""
 
     table_bits: Tensor
     by_symbol: Tensor
@@ -70,7 +73,7 @@ class Rates:
 
     @classmethod
     def of(cls, tables: Tables, classes: int, device: torch.device) -> Self:
-        """Rates of `tables`, whose indexes fall into `classes` ordered stretches of equal length."""
+        """Rates of `tables`, whose indexes fall into `classes` ordered parts of equal length."""
         count = len(tables.radius)
         magnitudes = np.tile(np.arange(MAGNITUDES), (count, 1))
         rows = np.repeat(np.arange(count)[:, None], MAGNITUDES, 1)
@@ -88,9 +91,9 @@ class Rates:
     def bits(
         self, symbols: Tensor, rows: Tensor, values: Tensor | None = None, trade: Tensor | float = 1.0
     ) -> Tensor:
-        """Bits of integer `symbols` under tables `rows` (the same shape, integers); differentiable by both.
+        """Bits of integer `symbols` under tables `rows` (same shape, integers), differentiable by both.
 
-        values, trade: what `rate_aware_round` made `symbols` of, where it did.
+        values, trade: the inputs of `rate_aware_round` that gave `symbols`, if there are any.
         """
         if torch.is_grad_enabled():
             values = symbols if values is None else values.detach()
@@ -105,12 +108,13 @@ class Rates:
 def rate_aware_round(
     x: Tensor, bits: Callable[[Tensor], Tensor], trade: Tensor | float, largest: int
 ) -> Tensor:
-    """Round `x` to its nearest integer, the next one towards zero, or zero, whichever costs the least error^2
-    + trade * bits.
+    """Round `x` to the nearest integer, the next one towards zero, or zero: the least error^2 + trade * bits.
 
-    x: in quantisation steps; bits: of given symbols; trade: squared steps that one bit is worth. Training
-    quantises like the encoder (rate-distortion optimised quantisation), or the entropy model would expect
-    symbols that never come. The gradient is straight-through.
+    x: in quantisation steps. bits: of given symbols. trade: squared steps that one bit is worth. The gradient
+    is straight-through.
+
+    Training quantises like the encoder (rate-distortion optimised quantisation). Otherwise the entropy model
+    would expect symbols that never come.
     """
     with torch.no_grad():
         magnitude = x.abs()

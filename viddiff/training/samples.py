@@ -1,12 +1,10 @@
-"""Training samples: frames as the codec itself would meet them.
+"""Training samples: frames as the codec itself meets them.
 
 A sample is a target frame, the two motion-compensated hypotheses from references that the codec coded, the
-step and the
-level, and the quadtrees of motion. They come out of the encoder, run over the training clips with the newest
-weights, so
-references carry the codec's own errors; untrained networks are a DCT codec already, which starts the wheel.
-Samples are kept on
-disk in a ring: while training goes on, a collector replaces the oldest ones.
+step and the level, and the quadtrees of motion. Samples come from the encoder, which runs over the training
+clips with the newest weights, so references have the codec's own errors. Untrained networks are a DCT codec,
+which is enough to begin with. Samples are stored on disk in a ring: while training goes on, a collector
+replaces the oldest ones.
 """
 
 import itertools
@@ -42,13 +40,12 @@ CLIP_FRAMES = 9
 LOW_DELAY_SHARE = 0.2
 _STEP_JITTER = 3
 _CANDIDATES = 3
-"""Crops from which one is drawn."""
+"""Number of crops from which one is drawn."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Crops for one step; pictures (B, 6, S/2, S/2) integers 0..1023 in float32, step and level (B,)
-    int64."""
+    """Crops of one step. Pictures: (B, 6, S/2, S/2), integers 0..1023 in float32. step, level: (B,) int64."""
 
     x: Tensor
     first: Tensor
@@ -56,10 +53,10 @@ class Batch:
     step: Tensor
     level: Tensor
     weight: Tensor
-    """(B,): how much a crop counts, as those that cost many bits are drawn more often."""
+    """(B,): weight of a crop. Crops that cost many bits are drawn more often and weigh less."""
 
     def to(self, device: torch.device) -> "Batch":
-        """The same on another device, pictures channels-last."""
+        """The batch on another device, with pictures in channels-last format."""
         x, first, second = (
             t.to(device, memory_format=torch.channels_last) for t in (self.x, self.first, self.second)
         )
@@ -68,11 +65,11 @@ class Batch:
 
 @dataclass(frozen=True)
 class MotionSample:
-    """Quadtrees of one frame: levels of D for both fields, each (1, 2, R, C), and conditions (1, K)."""
+    """Motion of one frame: levels of D for both fields, each (1, 2, R, C), and conditions (1, K)."""
 
     levels: tuple[list[Tensor], list[Tensor]]
     others: tuple[Tensor, Tensor]
-    """What other templates differ from the chosen one, (A, 2, R, C)."""
+    """Differences of the other templates from the chosen one, (A, 2, R, C)."""
     conditions: tuple[Tensor, Tensor]
 
 
@@ -85,7 +82,7 @@ def find_videos(folder: Path) -> list[Path]:
 
 
 class SampleRing:
-    """At most `capacity` samples in a folder; writers replace the oldest, readers see whole files only."""
+    """Up to `capacity` samples in a folder. Writers replace the oldest; readers see only whole files."""
 
     def __init__(self, folder: Path, capacity: int) -> None:
         self.folder, self.capacity = folder, capacity
@@ -98,7 +95,7 @@ class SampleRing:
         return sorted(p.stem for p in self.folder.glob("*.npz"))
 
     def add(self, sample: FrameSample) -> None:
-        """Store a sample, in place of the oldest one if the ring is full."""
+        """Store a sample. It replaces the oldest one if the ring is full."""
         names = self._names()
         for name in names[: max(len(names) - self.capacity + 1, 0)]:
             (self.folder / f"{name}.npz").unlink(missing_ok=True)
@@ -116,7 +113,7 @@ class SampleRing:
         os.replace(self.folder / f"{name}.part", self.folder / f"{name}.npz")
 
     def batches(self, size: int, crop: int, rng: random.Random) -> Iterator[Batch]:
-        """Random crops for ever; the folder is looked at anew now and then."""
+        """Endless random crops. The folder is listed again from time to time."""
         names: list[str] = []
         for count in itertools.count():
             if count % 50 == 0:
@@ -131,10 +128,9 @@ class SampleRing:
             yield Batch(pictures[:, 0], pictures[:, 1], pictures[:, 2], steps, levels, weights)
 
     def _choose(self, names: list[str], crop: int, rng: random.Random) -> "_Crop | None":
-        """One of a few random crops, likelier the more it promises to cost: most crops have next to no
-        residual.
+        """One of a few random crops, preferably an expensive one, because most crops have almost no residual.
 
-        Weights make up for it (importance sampling).
+        Weights compensate for that (importance sampling).
         """
         crops = [self._crop(rng.choice(names), crop, rng) for _ in range(_CANDIDATES)]
         found = [c for c in crops if c is not None]
@@ -145,8 +141,10 @@ class SampleRing:
         return replace(found[index], weight=sum(shares) / len(found) / shares[index])
 
     def _crop(self, name: str, crop: int, rng: random.Random) -> "_Crop | None":
-        """One crop of `crop` luma samples a side, aligned to the transform's blocks; None if the sample just
-        went."""
+        """One crop of `crop` x `crop` luma samples, aligned to the transform's blocks.
+
+        None if the sample was just replaced.
+        """
         try:
             pictures = np.load(self.folder / f"{name}.npy", mmap_mode="r")
             with np.load(self.folder / f"{name}.npz") as data:
@@ -163,7 +161,7 @@ class SampleRing:
         return _Crop(torch.from_numpy(patch.astype(np.float32)), step, level)
 
     def motion(self, rng: random.Random) -> MotionSample | None:
-        """The motion of one random sample; None if it just went."""
+        """Motion of one random sample. None if it was just replaced."""
         try:
             with np.load(self.folder / f"{rng.choice(self._names())}.npz") as data:
                 trees = [
@@ -187,7 +185,7 @@ class _Crop:
 
 
 def _expected_cost(crop: _Crop) -> float:
-    """Rough bits per sample of what the mean of the hypotheses misses."""
+    """Approximate bits per sample of the error of the hypotheses' mean."""
     x, first, second = crop.pictures[:, 0]
     error = float(((x - (first + second) / 2) ** 2).mean()) / 16
     return 0.03 + math.log2(1 + error / 2 ** ((qp_of_step(crop.step) - 4) / 3))
@@ -205,7 +203,7 @@ def _flipped(patch: Tensor, rng: random.Random) -> Tensor:
 
 
 def collect(video: Path, codec: Codec, rng: random.Random, keep: Callable[[FrameSample], None]) -> None:
-    """Encode a stretch of `video` as a user might and hand every predicted frame to `keep`.
+    """Encode a part of `video` with random options, and pass every predicted frame to `keep`.
 
     Raises ViddiffError if the video cannot be read.
     """
@@ -224,7 +222,7 @@ def collect(video: Path, codec: Codec, rng: random.Random, keep: Callable[[Frame
 
 
 def collect_forever(folder: Path, cache: Path, capacity: int, weights: Path, seed: int) -> None:
-    """The collector's process: visit the clips at random with the newest `weights`, for ever."""
+    """Process of a collector: visit random clips with the newest `weights`, forever."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     os.nice(10)

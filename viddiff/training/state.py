@@ -1,4 +1,4 @@
-"""Everything that a training run goes on with: networks, optimiser, counted symbols; saved and restored."""
+"""State of a training run: networks, optimiser, counted symbols. It can be saved and restored."""
 
 import json
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ from viddiff.training.samples import Batch
 from viddiff.training.whitening import WhitenedLayer, whiten
 
 _FADE = 0.8
-"""What older counts of symbols weigh when the rates are renewed."""
+"""Weight of older counts of symbols when the rates are renewed."""
 _WHITENING_BATCHES = 12
 
 
@@ -36,11 +36,11 @@ class TrainState:
     model: VideoModel
     motion: MotionPrior
     average: dict[str, Tensor]
-    """Exponential moving average of all parameters; what is saved and judged."""
+    """Exponential moving average of all parameters. It is saved and validated."""
     counts: SymbolCounts
-    """Symbols of late, from which the loss takes its bits."""
+    """Recent symbols, from which the loss takes its bits."""
     library: Library
-    """Pictures that go with the weights as they are."""
+    """Pictures of the weights. Training does not change them."""
     optimizer: torch.optim.Optimizer = field(init=False)
     whitened: dict[str, WhitenedLayer] = field(default_factory=dict)
     rates: dict[str, Rates] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class TrainState:
 
     @classmethod
     def of(cls, start: Codec, device: str, seed: int) -> Self:
-        """A run that goes on from the weights and tables of `start`; it has no optimiser yet."""
+        """A run that starts from the weights and tables of `start`. It has no optimiser yet."""
         model, motion = fresh(start.model.config, seed)
         model.load_state_dict(start.model.state_dict())
         motion.load_state_dict(start.motion.state_dict())
@@ -64,7 +64,7 @@ class TrainState:
         return state
 
     def prepare_optimizer(self, batches: Iterator[Batch], learning_rate: float) -> None:
-        """Look at the inputs that `batches` bring about, and begin with an optimiser that suits them."""
+        """Make an optimiser that suits the inputs that `batches` produce."""
 
         def feed() -> None:
             device = next(self.model.parameters()).device
@@ -79,13 +79,13 @@ class TrainState:
         self.optimizer = torch.optim.AdamW(groups, learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
 
     def _leaves(self) -> dict[str, torch.nn.Parameter]:
-        """What the optimiser moves: the steps of whitened layers, and all other parameters."""
+        """Parameters of the optimiser: the steps of whitened layers, and all other parameters."""
         steps = {f"whitened.{name}": layer.step for name, layer in self.whitened.items()}
         within = {id(p) for layer in self.whitened.values() for p in layer.layer.parameters()}
         return steps | {n: p for n, p in parameters(self.model, self.motion) if id(p) not in within}
 
     def renew_rates(self) -> None:
-        """Take the rates from the counts so far, which fade."""
+        """Take the rates from the counts so far, and fade the counts."""
         tables, device = self.counts.tables(), next(self.model.parameters()).device
         for kind in ("y", "z", "flags", "merges", "changes"):
             classes = TABLE_CLASSES if kind == "y" else 1
@@ -93,7 +93,7 @@ class TrainState:
             self.counts.fade(kind, _FADE)
 
     def move(self) -> None:
-        """One step of the optimiser along the gradients, and the average after it."""
+        """Do one step of the optimiser, and update the average."""
         for layer in self.whitened.values():
             layer.gather()
         self.optimizer.step()
@@ -105,7 +105,7 @@ class TrainState:
                 self.average[name].lerp_(parameter, 1 - decay)
 
     def averaged(self) -> Codec:
-        """The codec of the averaged weights."""
+        """Codec with the averaged weights."""
         model, motion = fresh(self.model.config)
         with torch.no_grad():
             for name, parameter in parameters(model, motion):
@@ -133,7 +133,7 @@ class TrainState:
         temporary.replace(path)
 
     def restore(self, path: Path) -> None:
-        """Go on from `path`. Raises CheckpointError if that is not the state of a run of this model."""
+        """Restore from `path`. Raises CheckpointError unless it is the state of a run of this model."""
         try:
             tensors = load_file(path)
             with safe_open(path, framework="pt") as file:

@@ -1,8 +1,8 @@
-"""Training: one flat loop over crops of the codec's own samples.
+"""Training loop over crops of the codec's own samples.
 
-The loss is rate + distortion / lambda (see `train_pass`). Networks compute with rounded weights and
-activations from the first step, exactly as the decoder will. Collectors in other processes keep the samples
-fresh (`data`).
+The loss is rate + distortion / lambda (see `loss`). From the first step, networks compute with rounded
+weights and activations, exactly as in the decoder. Collectors in other processes keep the samples fresh (see
+`samples`).
 """
 
 import math
@@ -27,52 +27,52 @@ from viddiff.training.state import TrainState, parameters
 from viddiff.training.validation import Judge
 
 CALIBRATION_ROUNDS = 2
-"""Times that the final tables are taken from encodes with the tables of the time before."""
+"""Rounds of calibration. Each encodes with the tables of the round before."""
 REFRESH_MINUTES = 10
-"""Minutes after which the collectors are given the newest weights."""
+"""Minutes between updates of the collectors' weights."""
 MOTION_EVERY = 3
-"""Steps from one that trains the motion prior to the next: its network is small and learns fast."""
+"""Steps between those that train the motion prior, whose network is small and learns fast."""
 RATES_EVERY = 200
-"""Steps after which the loss takes its bits from newer counts of symbols."""
+"""Steps between updates of the loss's rates."""
 _COUNT_EVERY = 4
 _GRADIENT_MAX = 30.0
 
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What a user can choose."""
+    """Training options."""
 
     data: Path
-    """Folder of videos to train on, searched recursively."""
+    """Folder of training videos, searched recursively."""
     out: Path
-    """Weights to write; the resume state stands beside it."""
+    """Weights to write. The resume state is beside it."""
     valid: Path | None = None
-    """Folder of videos to judge by; none: no validation."""
+    """Folder of validation videos. None: no validation."""
     init: Path | None = None
-    """Weights to start from; none: the untrained DCT codec."""
+    """Weights to start from. None: the untrained DCT codec."""
     cache: Path | None = None
-    """Folder for samples; none: beside `out`."""
+    """Folder for samples. None: beside `out`."""
     capacity: int = 6000
-    """Most samples (whole frames) in the cache."""
+    """Largest number of samples (whole frames) in the cache."""
     max_minutes: float = 60.0
-    """The schedule fits this time."""
+    """Duration of the training. The learning rate follows it."""
     steps: int | None = None
-    """Stop after this many steps at the latest; 0: add the library and train nothing."""
+    """Largest number of steps. 0: only choose the library."""
     batch: int = 12
     crop: int = 128
-    """Side of a crop, luma samples."""
+    """Side of a crop in luma samples."""
     learning_rate: float = 1e-3
     library: int = 8
-    """Most pictures of the footage to keep with the weights."""
+    """Largest number of pictures in the weights' library."""
     collectors: int = 1
-    """Processes that keep the samples fresh; 0: collect `first_samples` once, before training."""
+    """Processes that keep the samples fresh. 0: collect `first_samples` once, before training."""
     first_samples: int = 200
     """Samples to wait for before the first step."""
     validate_minutes: float = 20.0
     plot: Path | None = None
-    """Picture of the validations, drawn anew after each."""
+    """PNG of the validations, drawn again after each."""
     calibration_clips: int = 50
-    """Stretches of nine frames to take the final tables' statistics from."""
+    """Parts of nine frames that give the statistics of the final tables."""
     resume: bool = False
     seed: int = 0
     device: str = "cpu"
@@ -83,7 +83,7 @@ Report = Callable[[dict[str, Any]], None]
 
 
 def train(options: TrainOptions, report: Report) -> Codec:
-    """Train until the time or the steps are spent; returns (and has written) the averaged weights."""
+    """Train until time or steps are used up. Writes and returns the averaged weights."""
     torch.manual_seed(options.seed)
     torch.set_flush_denormal(True)  # vanishing gradients would slow the processor down many times
     rng = random.Random(options.seed)
@@ -109,7 +109,7 @@ def train(options: TrainOptions, report: Report) -> Codec:
 
 
 def calibrate(codec: Codec, options: TrainOptions) -> Codec:
-    """The codec with tables from the statistics of its own encodes of training clips."""
+    """The codec with tables from its own encodes of training clips."""
     rng, videos = random.Random(options.seed), find_videos(options.data)
     for _ in range(CALIBRATION_ROUNDS):  # what the encoder chooses depends on the tables it has
         counts = SymbolCounts()
@@ -120,7 +120,7 @@ def calibrate(codec: Codec, options: TrainOptions) -> Codec:
 
 
 def _start(options: TrainOptions) -> Codec:
-    """The weights to start from, with a library of the footage's own pictures."""
+    """Weights to start from, with a library of pictures from the footage."""
     codec = untrained() if options.init is None else checkpoint.load(options.init)
     library = choose_library(find_videos(options.data), options.library, random.Random(options.seed))
     return codec_of(codec.model, codec.motion, codec.tables, library)
@@ -224,14 +224,14 @@ def _validation(options: TrainOptions, state: TrainState, judge: Judge) -> dict[
 
 
 def _schedule(share: float, step: int) -> float:
-    """Warm-up over 100 steps, then a cosine down to 2 %."""
+    """Factor of the learning rate: warm-up over 100 steps, then a cosine down to 2 %."""
     return min(1.0, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(share, 1.0))))
 
 
 def _step(
     options: TrainOptions, state: TrainState, batch: Batch, motion: MotionSample | None, share: float
 ) -> dict[str, float]:
-    """One optimiser step on residual crops and one frame's motion; returns figures for the log."""
+    """One optimiser step on residual crops and one frame's motion. Returns values for the log."""
     batch = batch.to(torch.device(options.device))
     if state.step % RATES_EVERY == 0:
         state.renew_rates()

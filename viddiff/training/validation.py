@@ -1,4 +1,4 @@
-"""Judging weights by what counts: real files of the validation clips."""
+"""Validation of weights on real files of validation clips."""
 
 import io
 from contextlib import suppress
@@ -21,21 +21,21 @@ FRAMES = 17
 """Frames of each clip: a keyframe and two mini-GOPs."""
 
 Curve = list[tuple[float, float]]
-"""(bits per luma sample, 6:1:1 PSNR in dB), one for each quality."""
+"""(bits per luma sample, 6:1:1 PSNR in dB) for each quality."""
 
 
 class Judge:
-    """Compares codecs with the first one that it is given, on the clips of a folder."""
+    """Compares codecs with the first one, on the clips of a folder."""
 
     def __init__(self, folder: Path) -> None:
         self.videos = find_videos(folder)
         self.baseline: dict[Path, Curve] = {}
         self.newest: dict[Path, Curve] = {}
         self.rates: list[float] = []
-        """BD-rates of the codecs after the first."""
+        """BD-rates of all codecs after the first."""
 
     def __call__(self, codec: Codec) -> dict[str, Any]:
-        """Figures for the log: mean BD-rate in percent and, the first time, the curves themselves."""
+        """Values for the log: mean BD-rate in percent; the first time, the curves."""
         curves = {video: rate_distortion(codec, video, QUALITIES, FRAMES) for video in self.videos}
         self.newest = curves
         if not self.baseline:
@@ -53,7 +53,7 @@ class Judge:
     def plot(self, target: Path) -> None:
         """Draw the curves of the first and the newest codec, and the BD-rates, as a PNG.
 
-        Raises ViddiffError if matplotlib is not there, OSError if `target` cannot be written.
+        Raises ViddiffError if matplotlib is missing, OSError if `target` cannot be written.
         """
         figure = new_figure(11, 5)
         curves, progress = figure.subplots(1, 2, width_ratios=(2, 1))
@@ -71,7 +71,7 @@ class Judge:
 
 
 def rate_distortion(codec: Codec, video: Path, qualities: tuple[int, ...], frames: int) -> Curve:
-    """(bits per pixel, 6:1:1 PSNR) of the first frames of a video, from real files."""
+    """(bits per luma sample, 6:1:1 PSNR) of the first frames of a video, from real files."""
     points = []
     with VideoReader(video, frames=frames) as reader:
         originals, info = list(reader), reader.info
