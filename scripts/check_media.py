@@ -37,8 +37,9 @@ def facts_of(path: Path) -> dict[str, Facts]:
     """What libav says of a file's parts, by a name that source and result share."""
     with av.open(str(path), metadata_errors="replace") as container:
         chapters = [
-            (*(round(float(c[end] * c["time_base"]), 3) for end in ("start", "end")), c["metadata"])
+            (round(float(c["start"] * base), 3), round(float(c["end"] * base), 3), c["metadata"])
             for c in container.chapters()
+            if (base := c["time_base"]) is not None
         ]
         found: dict[str, Facts] = {"file": {"tags": tags_of(container.metadata), "chapters": chapters}}
         number: dict[str, int] = {}
@@ -124,7 +125,7 @@ def differences(source: dict[str, Facts], result: dict[str, Facts]) -> Iterator[
             yield f"{name} is {'missing' if name in source else 'new'}"
             continue
         for fact, value in source[name].items():
-            found = result[name].get(fact)
+            found: Any = result[name].get(fact)
             if fact in ("times", "durations"):
                 line = compared(value, found, shift if fact == "times" else 0.0)
             elif fact == "packets" and value != found:

@@ -111,6 +111,7 @@ def run_classic(codec: str, originals: list[Frame], info: VideoInfo, crf: int) -
     began = time.monotonic()
     with av.open(file, "w", format="mp4") as output:
         stream = output.add_stream(codec, rate=info.frame_rate)
+        assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = width, height, PIXEL_FORMATS[info.bit_depth]
         stream.options = {
             "preset": "medium",
@@ -125,7 +126,7 @@ def run_classic(codec: str, originals: list[Frame], info: VideoInfo, crf: int) -
             output.mux(stream.encode(picture))
         output.mux(stream.encode(None))
     encoded = time.monotonic()
-    with av.open(io.BytesIO(file.getvalue())) as source:
+    with av.open(io.BytesIO(file.getvalue()), "r") as source:
         pictures = list(source.decode(video=0))
     decoded = time.monotonic()
     frames = [Frame(*planes_from_picture(p, info.bit_depth, info.width, info.height)) for p in pictures]

@@ -106,9 +106,11 @@ def mutated_weights(data: bytes, max_size: int, seed: int, mutate: Mutate) -> by
         end = min(start + rng.randrange(1, 200), len(text))
         text = text[:start] + mutate(text[start:end], end - start + 8) + text[end:]
     else:
-        numbers = bytearray(numbers)
+        changed = bytearray(numbers)
         for _ in range(rng.choice((1, 8))):
-            numbers[rng.randrange(len(numbers)) if numbers else 0 :][:1] = rng.randbytes(1)
+            place = rng.randrange(len(changed)) if changed else 0
+            changed[place : place + 1] = rng.randbytes(1)
+        numbers = bytes(changed)
         place = rng.randrange(len(numbers) + 1)
         numbers = (
             bytes(numbers[:place])

@@ -72,8 +72,8 @@ def weights(data: bytes) -> None:
 
 def tracks(data: bytes) -> None:
     """All that travels beside the video, into media files of either kind, beside three black pictures."""
-    planes = (np.zeros(shape, np.uint8) for shape in ((16, 16), (8, 8), (8, 8)))
-    picture = Frame(*planes, 0)
+    y, u, v = (np.zeros(shape, np.uint8) for shape in ((16, 16), (8, 8), (8, 8)))
+    picture = Frame(y, u, v)
     for name in ("a.mkv", "a.mp4"):
         others = TrackFile(io.BytesIO(data), lambda fault: None, LIMITS)
         beside = Interleaver(others.extras, others)
@@ -158,8 +158,8 @@ def noise(size: int, bit_depth: int, count: int) -> list[Frame]:
     rng = np.random.default_rng(1)
     kind, top = (np.uint8, 256) if bit_depth == 8 else (np.uint16, 1024)
     shapes = (size, size), (size // 2, size // 2), (size // 2, size // 2)
-    base = [rng.integers(0, top, s).astype(kind) for s in shapes]
-    return [Frame(*(np.roll(p, t, 0) for p in base), t) for t in range(count)]
+    y, u, v = (rng.integers(0, top, s).astype(kind) for s in shapes)
+    return [Frame(np.roll(y, t, 0), np.roll(u, t, 0), np.roll(v, t, 0), t) for t in range(count)]
 
 
 def real(size: int, bit_depth: int, count: int, options: EncodeOptions) -> bytes:

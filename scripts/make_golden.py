@@ -21,10 +21,10 @@ from conftest import coded, moving_picture  # noqa: E402
 from viddiff.codec import checkpoint  # noqa: E402
 from viddiff.codec.library import Library, LibraryPicture  # noqa: E402
 from viddiff.codec.weights import Codec, codec_of  # noqa: E402
+from viddiff.encoder.options import EncodeOptions  # noqa: E402
 from viddiff.media.av1_stills import encode_still  # noqa: E402
 from viddiff.pipeline.resources import released_weights  # noqa: E402
 from viddiff.pipeline.selftest import frames_hash  # noqa: E402
-from viddiff.pipeline.serial import EncodeOptions  # noqa: E402
 
 FOLDER, LIBRARY = (ROOT / "tests" / "data" / name for name in ("golden", "library"))
 Ledger = dict[str, dict[str, str]]

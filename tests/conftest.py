@@ -1,8 +1,11 @@
 """What many tests need: tiny networks, small moving pictures, one coded file."""
 
 import io
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -71,6 +74,22 @@ def same(a: list[Frame], b: list[Frame]) -> bool:
         x.pts == y.pts and all(np.array_equal(p, q) for p, q in zip(x.planes, y.planes, strict=True))
         for x, y in zip(a, b, strict=True)
     )
+
+
+def in_decoding_order(packets: list["av.Packet[Any]"]) -> list["av.Packet[Any]"]:
+    """Packets of several streams as a muxer takes them."""
+
+    def decoded_at(packet: "av.Packet[Any]") -> Fraction:
+        assert packet.dts is not None
+        return packet.dts * packet.time_base
+
+    return sorted(packets, key=decoded_at)
+
+
+def shown_at(packet: "av.Packet[Any]") -> Fraction:
+    """Presentation time of a packet, in seconds."""
+    assert packet.pts is not None
+    return packet.pts * packet.time_base
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ import itertools
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -253,7 +254,7 @@ def test_want_of_memory_is_said(
     encoded: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """Each library's own failure to allocate what no machine has."""
-    greedy = {
+    greedy: dict[str, Callable[[], object]] = {
         "python": lambda: bytearray(1 << 60),
         "numpy": lambda: np.ones(1 << 58),
         "torch": lambda: torch.empty(1 << 58),

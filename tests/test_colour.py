@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -378,7 +379,8 @@ def test_an_alpha_channel_that_hides_nothing_is_no_loss(tmp_path: Path, encoder:
 
 def test_palettes(tmp_path: Path) -> None:
     """PNG with a palette: opaque, and then with a transparent entry."""
-    for name, options in (("a.png", {}), ("b.png", {"transparency": 0})):
+    cases: list[tuple[str, dict[str, Any]]] = [("a.png", {}), ("b.png", {"transparency": 0})]
+    for name, options in cases:
         from PIL import Image
 
         image = Image.fromarray(np.tile(np.arange(64, dtype=np.uint8), (48, 1)), "P")

@@ -422,7 +422,7 @@ def test_a_chunk_holds_64_frames() -> None:
 @pytest.mark.parametrize(("width", "height", "most"), [(4096, 2304, 8), (1920, 1080, 36), (1024, 1024, 64)])
 def test_a_chunk_holds_fewer_large_frames(width: int, height: int, most: int) -> None:
     header = replace(HEADER, video=VideoInfo(width, height), gop=100)
-    fits = [KeyChunk(0, b""), PredictedChunk(tuple(range(1, most + 1)), b"")]
+    fits: list[Chunk] = [KeyChunk(0, b""), PredictedChunk(tuple(range(1, most + 1)), b"")]
     assert read(write(fits, header)) == fits
     with pytest.raises(ViddiffError, match=f"{most + 1} predicted frames"):
         write([KeyChunk(0, b""), PredictedChunk(tuple(range(1, most + 2)), b"")], header)

@@ -72,7 +72,8 @@ def hostile(sound: bytes, mark: Path) -> Iterator[tuple[str, bytes]]:
     header, body = split(sound)
 
     def copy() -> Header:
-        return json.loads(json.dumps(header))
+        duplicate: Header = json.loads(json.dumps(header))
+        return duplicate
 
     names = sorted(name for name in header if name != "__metadata__")
     weight = next(name for name in names if name.endswith(".weight") and not name.startswith("encoder."))

@@ -453,9 +453,12 @@ def test_ctrl_c_ends_following(codec: Codec, weights: Path, tmp_path: Path, monk
     data, _, _ = coded(codec, moving_picture(32, 32, 5), options=EncodeOptions(gop=2))
     path, out, stalled = tmp_path / "a.vdf", tmp_path / "a.mkv", threading.Event()
     path.write_bytes(data[:-40])  # its END never comes
-    monkeypatch.setattr(
-        "viddiff.pipeline.streaming.time.sleep", lambda _: stalled.wait(0.01) or stalled.set()
-    )
+
+    def sleep(_: float) -> None:
+        if not stalled.wait(0.01):
+            stalled.set()
+
+    monkeypatch.setattr("viddiff.pipeline.streaming.time.sleep", sleep)
     interrupt_once(stalled)
     result = run("decode", path, out, "--follow", "--weights", weights)
     assert result.exit_code == 130, result.output

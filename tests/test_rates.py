@@ -35,7 +35,7 @@ def test_symbols_beyond_the_lookup_cost_more_and_more() -> None:
 def test_slopes_lead_to_fewer_bits() -> None:
     symbols = torch.tensor([3.0, -3.0, 0.0, 6.0], requires_grad=True)
     rows = torch.tensor([2.0, 2.0, 2.0, 1.0], requires_grad=True)
-    RATES.bits(symbols, rows).sum().backward()
+    RATES.bits(symbols, rows).sum().backward()  # type: ignore[no-untyped-call]
     assert symbols.grad is not None
     assert rows.grad is not None
     assert symbols.grad[0] > 0 > symbols.grad[1], "towards zero"
@@ -48,7 +48,7 @@ def test_values_that_round_to_zero_are_held_back_in_proportion() -> None:
     rows = torch.full((5,), 2.0)
     symbols = rate_aware_round(values, lambda s: RATES.bits(s, rows), 0.1, 100)
     assert not symbols.any()
-    RATES.bits(symbols, rows, values).sum().backward()
+    RATES.bits(symbols, rows, values).sum().backward()  # type: ignore[no-untyped-call]
     slopes = values.grad
     assert slopes is not None
     assert slopes[0] == 0
@@ -100,7 +100,7 @@ def test_a_pass_reaches_every_parameter_and_reports_its_symbols() -> None:
         seen[kind] = seen.get(kind, 0) + len(symbols)
 
     output = run(model, batch, Rates.of(tables.y, 12, cpu), Rates.of(tables.z, 1, cpu), observe)
-    (output.bits_y.sum() + output.bits_z.sum() + output.reconstruction.sum()).backward()
+    (output.bits_y.sum() + output.bits_z.sum() + output.reconstruction.sum()).backward()  # type: ignore[no-untyped-call]
     silent = [n for n, p in model.named_parameters() if p.grad is None]
     assert not silent
     assert seen.keys() == {"y", "z"}
@@ -122,7 +122,7 @@ def test_whitened_steps_are_gentle_where_inputs_are_large() -> None:
     whitened.gather()
     assert whitened.step.grad is not None
     with torch.no_grad():
-        whitened.step -= 1e-5 * whitened.step.grad
+        whitened.step.sub_(1e-5 * whitened.step.grad)
     whitened.apply()
     assert not torch.equal(layer.weight, before)
     assert not whitened.step.any()

@@ -19,7 +19,10 @@ from viddiff.cli import main
 from viddiff.container.format import Chunk, KeyChunk, Writer
 from viddiff.container.part_file import PartFile, whole_gops
 from viddiff.container.reader import Reader
+from viddiff.encoder.gop_encoder import GopEncoder
+from viddiff.encoder.grouping import Group
 from viddiff.errors import ResumeError
+from viddiff.frame import Frame
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -92,11 +95,14 @@ def test_cut_off_anywhere(
 def test_what_is_done_is_not_done_again(
     clip: Path, weights: Path, whole: bytes, part_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from viddiff.encoder.gop_encoder import GopEncoder
-
-    coded = []
+    coded: list[Group] = []
     encode = GopEncoder.encode
-    monkeypatch.setattr(GopEncoder, "encode", lambda self, group: coded.append(group) or encode(self, group))
+
+    def counted(self: GopEncoder, group: Group) -> list[tuple[Chunk, list[Frame]]]:
+        coded.append(group)
+        return encode(self, group)
+
+    monkeypatch.setattr(GopEncoder, "encode", counted)
     (tmp_path / part_name).write_bytes(whole[:-1])
     arguments = ("encode", clip, tmp_path / "out.vdf", "--gop", 3, "--weights", weights, "--workers", 1)
     assert run(*arguments, "--resume").exit_code == 0

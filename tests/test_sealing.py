@@ -269,7 +269,8 @@ def test_commands_with_a_key(
     assert opened(secret_file.read_bytes()).readall() == plain.read_bytes()
     with_key = ("--key-file", key_file)
     outputs = []
-    for number, extra in enumerate(([], ["--workers", 2], ["--strict"])):
+    more: list[list[object]] = [[], ["--workers", 2], ["--strict"]]
+    for number, extra in enumerate(more):
         out = tmp_path / f"{number}.mkv"
         result = run("decode", secret_file, out, "--lossless", *with_key, "--weights", weights, *extra)
         assert result.exit_code == 0, result.output
@@ -277,8 +278,9 @@ def test_commands_with_a_key(
     assert same(outputs[0], outputs[1])
     assert same(outputs[0], outputs[2])
     part = tmp_path / "part.mkv"
-    options = ("--start", 4, "--frames", 3, "--lossless", *with_key, "--weights", weights)
-    assert run("decode", secret_file, part, *options).exit_code == 0
+    span = ("--start", 4, "--frames", 3)
+    result = run("decode", secret_file, part, *span, "--lossless", *with_key, "--weights", weights)
+    assert result.exit_code == 0
     assert same(frames_of(part), outputs[0][4:7])
     values = json.loads(run("info", secret_file, "--json", *with_key).stdout)
     assert (values["frames"], values["encrypted"], values["keyframes"]) == (9, True, 3)
@@ -354,7 +356,7 @@ def test_passphrase_from_the_terminal(
             def isatty() -> bool:
                 return True
 
-    monkeypatch.setattr(shared.click, "prompt", prompt)
+    monkeypatch.setattr("click.prompt", prompt)
     monkeypatch.setattr(shared, "sys", Terminal)
     assert shared.read_secret(None, None, confirm=True) == Secret(b"typed", passphrase=True)
     assert shared.read_secret(None, None, confirm=False) == Secret(b"typed", passphrase=True)

@@ -8,7 +8,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from conftest import moving_picture, same
+from conftest import in_decoding_order, moving_picture, same
 
 from viddiff.frame import Frame
 from viddiff.media.demuxer import Demuxer
@@ -28,8 +28,9 @@ def clip(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         video = output.add_stream("libx264", rate=RATE)
         video.width, video.height, video.pix_fmt = 32, 32, "yuv420p"
         video.codec_context.thread_count = 1
-        video.options = {"preset": "veryfast"} | {
-            "x264-params": "open-gop=1:keyint=20:min-keyint=20:bframes=3:b-adapt=0:scenecut=0:log-level=0"
+        video.options = {
+            "preset": "veryfast",
+            "x264-params": "open-gop=1:keyint=20:min-keyint=20:bframes=3:b-adapt=0:scenecut=0:log-level=0",
         }
         sound = output.add_stream("mp2", rate=48000)
         packets = []
@@ -43,8 +44,7 @@ def clip(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             wave.sample_rate, wave.pts, wave.time_base = 48000, index * 1152, Fraction(1, 48000)
             packets += sound.encode(wave)
         packets += video.encode(None) + sound.encode(None)
-        for packet in sorted(packets, key=lambda p: p.dts * p.time_base):
-            output.mux(packet)
+        output.mux(in_decoding_order(packets))
     return path
 
 

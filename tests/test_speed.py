@@ -1,13 +1,7 @@
 """The measurement of speed and memory: what is made of runs, and how one is taken."""
 
-import importlib
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
-speed = importlib.import_module("speed")
+import speed
 
 ONE = speed.Result(
     speed.Case("encode", "default", 1),

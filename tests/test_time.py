@@ -116,9 +116,10 @@ def test_b_frames_of_avi_are_shown_one_by_one_from_the_first_slot_on(
     info = VideoInfo(64, 48)
     with av.open(str(tmp_path / "a.avi"), "w") as container:
         stream = container.add_stream(codec, rate=25, options=options)
+        assert isinstance(stream, av.VideoStream)
         stream.width, stream.height = 64, 48
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
-        packets = []
+        packets: list[av.Packet[Any]] = []
         for frame in moving_picture(64, 48, 30):
             picture = picture_from_planes(frame.planes, 8).reformat(format=stream.pix_fmt)
             picture.pts, picture.time_base = frame.pts, 1 / info.frame_rate
@@ -214,10 +215,8 @@ def test_an_index_that_is_gone_is_an_error_in_one_line(tmp_path: Path, weights: 
 @pytest.mark.parametrize("first", [0, 40, 33])
 def test_another_rate_keeps_every_frame_near_its_time(rate: Fraction, first: int) -> None:
     info = VideoInfo(32, 32, time_base=Fraction(1, 1000))
-    frames = [
-        Frame(np.full((32, 32), i, np.uint8), *2 * [np.full((16, 16), 128, np.uint8)], pts=first + 40 * i)
-        for i in range(50)
-    ]
+    grey = np.full((16, 16), 128, np.uint8)
+    frames = [Frame(np.full((32, 32), i, np.uint8), grey, grey, first + 40 * i) for i in range(50)]
     changes = Changes(fps=rate)
     after = changes.of(info)
     found = list(change_frames(iter(frames), info, changes))
@@ -413,8 +412,8 @@ def test_decoding_a_part_reads_only_its_gops(
 ) -> None:
     @contextmanager
     def opened(self: ReadOptions, path: Path) -> Iterator[BinaryIO]:
-        with io.BufferedReader(Counting(str(path)), 4096) as file:  # type: ignore[type-var]
-            yield file  # type: ignore[misc]
+        with io.BufferedReader(Counting(str(path)), 4096) as file:
+            yield file
 
     monkeypatch.setattr(ReadOptions, "open", opened)
     Counting.read_bytes = 0
@@ -451,7 +450,7 @@ def test_a_part_by_time_keeps_its_sound_and_its_words(tmp_path: Path, weights: P
     source = Source([Sound("libopus")], [("srt", SRT)], frames=50).write(tmp_path / "a.mkv")
     vdf = tmp_path / "a.vdf"
     assert run("encode", source, vdf, "--gop", 10, "--weights", weights).exit_code == 0
-    parts = []
+    parts: list[list[tuple[str, int | None, bytes]]] = []
     for start in ("10", "00:00.4"):
         out = tmp_path / f"{len(parts)}.mkv"
         result = run("decode", vdf, out, "--start", start, "--frames", 10, "--weights", weights)
@@ -463,7 +462,7 @@ def test_a_part_by_time_keeps_its_sound_and_its_words(tmp_path: Path, weights: P
     coded_part = tmp_path / "part.vdf"
     assert run("encode", source, coded_part, "--start", "00:00.4", "--weights", weights).exit_code == 0
     with open(coded_part, "rb") as file:
-        assert next(iter(itertools.islice(Reader(file), 1))).pts == 400  # type: ignore[union-attr]
+        assert next(iter(itertools.islice(Reader(file), 1))).pts == 400
 
 
 # --- where the bits are ------------------------------------------------------------------------------

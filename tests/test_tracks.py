@@ -16,8 +16,9 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from av.stream import AttachmentStream
 from click.testing import CliRunner, Result
-from conftest import moving_picture
+from conftest import in_decoding_order, moving_picture, shown_at
 
 from viddiff.cli import main
 from viddiff.codec.weights import Codec
@@ -83,7 +84,7 @@ class Source:
     def write(self, path: Path) -> Path:
         with av.open(str(path), "w", container_options=self.options) as output:
             output.metadata.update(self.tags)
-            chapters = [
+            chapters: list[av.container.core.Chapter] = [
                 {"id": i, "start": a, "end": b, "time_base": Fraction(1, 1000), "metadata": {"title": name}}
                 for i, (a, b, name) in enumerate(self.chapters, 1)
             ]
@@ -94,15 +95,16 @@ class Source:
             sounds = []
             for sound in self.sounds:
                 stream = output.add_stream(sound.codec, rate=RATE)
+                assert isinstance(stream, av.AudioStream)
                 stream.codec_context.layout = "stereo" if sound.channels == 2 else "mono"
                 stream.metadata.update({"language": sound.language, "title": sound.title})
                 sounds.append(stream)
             texts = []
             for form, text in self.subtitles:
-                source = av.open(io.BytesIO(text), format=form)
-                stream = output.add_stream_from_template(source.streams[0])
-                stream.metadata["language"] = "fra"
-                texts.append((stream, source))
+                source = av.open(io.BytesIO(text), "r", format=form)
+                words = output.add_stream_from_template(source.streams[0])
+                words.metadata["language"] = "fra"
+                texts.append((words, source))
             for file in self.attachments:
                 output.add_attachment(file.name, file.mime, file.data)
             output.set_chapters(chapters)
@@ -117,12 +119,12 @@ class Source:
                 pcm = av.AudioFrame.from_ndarray(wave, "fltp", stream.codec_context.layout.name)
                 pcm.sample_rate, pcm.pts, pcm.time_base = RATE, round(sound.start * RATE), Fraction(1, RATE)
                 packets += stream.encode(pcm) + stream.encode(None)
-            for stream, source in texts:
+            for words, source in texts:
                 for packet in source.demux():
                     if packet.size:
-                        packet.stream = stream
+                        packet.stream = words
                         packets.append(packet)
-            output.mux(sorted(packets, key=lambda p: p.dts * p.time_base))
+            output.mux(in_decoding_order(packets))
         return path
 
 
@@ -152,7 +154,7 @@ class Contents:
 def contents(path: Path) -> Contents:
     with av.open(str(path)) as container:
         streams = [s for s in container.streams if s.type in ("audio", "subtitle")]
-        attached = {s.name: s.data for s in container.streams if s.type == "attachment"}
+        attached = {str(s.name): s.data for s in container.streams if isinstance(s, AttachmentStream)}
         found = Contents(
             [s.type for s in streams],
             [[] for _ in streams],
@@ -162,8 +164,9 @@ def contents(path: Path) -> Contents:
             0.0,
             dict(container.metadata),
             [
-                (float(c["start"] * c["time_base"]), float(c["end"] * c["time_base"]), c["metadata"]["title"])
+                (float(c["start"] * base), float(c["end"] * base), c["metadata"]["title"])
                 for c in container.chapters()
+                if (base := c["time_base"]) is not None
             ],
             attached,
         )
@@ -173,12 +176,12 @@ def contents(path: Path) -> Contents:
             if packet.size and packet.stream.index in numbers:
                 number = numbers[packet.stream.index]
                 found.hashes[number].append(sha256(bytes(packet)).hexdigest())
-                found.times[number].append(float(packet.pts * packet.time_base))
+                found.times[number].append(float(shown_at(packet)))
             elif packet.size and packet.stream.type == "video":
                 if av.stream.Disposition.attached_pic in packet.stream.disposition:
                     attached[packet.stream.metadata.get("filename", "cover")] = bytes(packet)
                 elif not packet.is_discard:
-                    first.append(float(packet.pts * packet.time_base))
+                    first.append(float(shown_at(packet)))
         found.first_frame = min(first)
         found.times = [[time - found.first_frame for time in times] for times in found.times]
         return found
@@ -366,6 +369,8 @@ def test_what_an_edit_list_hides_stays_hidden(tmp_path: Path, there: Any, back: 
         streams = {s.index: output.add_stream_from_template(s, opaque=True) for s in container.streams}
         for packet in container.demux():
             if packet.size:
+                assert packet.pts is not None
+                assert packet.dts is not None
                 shift = round(Fraction(2, 5) / packet.time_base)
                 packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
                 packet.stream = streams[packet.stream.index]
@@ -596,7 +601,8 @@ def decoded(path: Path) -> tuple[np.ndarray, float]:
         frames = list(container.decode(audio=0))
         wave = np.concatenate([f.to_ndarray() for f in frames], 1)
         step = 1 if frames[0].format.is_planar else frames[0].layout.nb_channels
-        return wave[0, ::step], float(frames[0].time)
+        assert frames[0].time is not None
+        return wave[0, ::step], frames[0].time
 
 
 def test_opus_fills_gaps_with_silence(tmp_path: Path, there: Any, back: Any) -> None:
@@ -606,7 +612,7 @@ def test_opus_fills_gaps_with_silence(tmp_path: Path, there: Any, back: Any) -> 
         streams = {s.index: output.add_stream_from_template(s, opaque=True) for s in container.streams}
         for packet in container.demux():
             sound = packet.stream.type == "audio"
-            if packet.size and not (sound and 0.5 < packet.pts * packet.time_base < 1.0):
+            if packet.size and not (sound and 0.5 < shown_at(packet) < 1.0):
                 packet.stream = streams[packet.stream.index]
                 output.mux(packet)
     back(there(holed, "--audio", "opus:96k"), ".mkv")
@@ -893,10 +899,10 @@ def test_lies_end_in_frames_or_one_error(
         [(TRACK, b"")],
     ]
     for number, chunks in enumerate(cases):
-        data = with_chunks(small_file, *chunks)
-        assert len(list(decode(io.BytesIO(data), codec))) == 8
+        changed = with_chunks(small_file, *chunks)
+        assert len(list(decode(io.BytesIO(changed), codec))) == 8
         vdf, out = tmp_path / "a.vdf", tmp_path / f"{number}.mkv"
-        vdf.write_bytes(data)
+        vdf.write_bytes(changed)
         result = run("decode", vdf, out, "--weights", weights, "--workers", 1)
         assert result.exit_code in (0, 1), result.output
         assert result.exception is None or isinstance(result.exception, SystemExit)

@@ -77,8 +77,9 @@ def test_validations_are_drawn(codec: Codec, options: TrainOptions, tmp_path: Pa
         figures = judge(codec)
     assert figures == {"validation_bd_rate": 0.0, "validation_clips": 1}
     judge.plot(tmp_path / "v.png")
-    height, width = cv2.imread(str(tmp_path / "v.png")).shape[:2]
-    assert (width, height) == (1320, 600)
+    picture = cv2.imread(str(tmp_path / "v.png"))
+    assert picture is not None
+    assert picture.shape[:2] == (600, 1320)
     assert [p.name for p in tmp_path.iterdir()] == ["v.png"]
 
 

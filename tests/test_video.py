@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -16,7 +17,7 @@ from viddiff.media.video_reader import VideoReader
 from viddiff.media.video_writer import VideoWriter
 from viddiff.pixels import plane_shapes
 
-COLOURS = {"primaries": 9, "transfer": 16, "matrix": 9}
+COLOURS: dict[str, Any] = {"primaries": 9, "transfer": 16, "matrix": 9}
 
 
 def clip(info: VideoInfo, times: Sequence[int]) -> list[Frame]:
@@ -50,13 +51,14 @@ def store(path: Path, pictures: list[av.VideoFrame], codec: str = "ffv1", times:
     """Write libav pictures as they are, 25 a second, by PyAV alone."""
     with av.open(str(path), "w") as output:
         stream = output.add_stream(codec, rate=25)
+        assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = (
             pictures[0].width,
             pictures[0].height,
             pictures[0].format.name,
         )
         stream.codec_context.color_range = pictures[0].color_range
-        packets = []
+        packets: list[av.Packet[Any]] = []
         for index, picture in enumerate(pictures):
             picture.pts = index
             packets += stream.encode(picture)
