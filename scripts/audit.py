@@ -1,7 +1,7 @@
-"""What `scripts/audit` prints of pip's installation report: licences, and what pip-audit knows of packages.
+"""Report of `scripts/audit`: licences from pip's installation report, and vulnerabilities from pip-audit.
 
-Licences are those that packages state. Wheels bundle libraries under others: those of av hold FFmpeg with
-x264 and x265 (GPL), those of OpenCV FFmpeg (LGPL).
+Licences are those that packages state. Wheels bundle libraries under other licences: those of av contain
+FFmpeg with x264 and x265 (GPL), those of OpenCV contain FFmpeg (LGPL).
 """
 
 import json
@@ -13,20 +13,20 @@ from pathlib import Path
 from typing import Any
 
 ALLOWED = ("MIT", "BSD", "0BSD", "Apache", "ISC", "MPL", "PSF", "Zlib", "HPND", "BSL-1.0", "CC0", "NVIDIA")
-"""Words of licences under which viddiff may be used with what it needs, each as a word or before a hyphen."""
+"""Licences that viddiff's dependencies may have, as whole words or before a hyphen."""
 STATES_NONE = {"cuda-toolkit": "NVIDIA Proprietary"}
-"""Packages that state no licence, and that of their parts."""
+"""Packages that state no licence, and the licence of their parts."""
 
 
 def licence(metadata: dict[str, Any]) -> str:
-    """As a package states it: an SPDX expression, or else a line of text, or else classifiers."""
+    """The licence that a package states: an SPDX expression, a line of text, or classifiers."""
     text = metadata.get("license_expression") or (metadata.get("license") or "").strip().split("\n")[0]
     kinds = [c.split(" :: ")[-1] for c in metadata.get("classifier", ()) if c.startswith("License ::")]
     return text or " OR ".join(kinds) or STATES_NONE.get(metadata["name"], "")
 
 
 def allowed(expression: str) -> bool:
-    """Whether each part of it, or one of its alternatives, is among ALLOWED."""
+    """True if each part of the expression, or one of its alternatives, is in ALLOWED."""
     words = "|".join(map(re.escape, ALLOWED))
     return all(
         any(re.search(rf"(^|[\W_])({words})($|[\W_])", choice) for choice in part.split(" OR "))
@@ -35,7 +35,7 @@ def allowed(expression: str) -> bool:
 
 
 def vulnerabilities(packages: list[str]) -> tuple[list[str], list[str]]:
-    """Those known of `packages` (name==version), a line each; and which packages could not be looked up."""
+    """Known vulnerabilities of `packages` (name==version), one line each, and packages without an answer."""
     with tempfile.TemporaryDirectory() as folder:
         needed, found = Path(folder) / "needed.txt", Path(folder) / "found.json"
         needed.write_text("\n".join(packages))
@@ -47,7 +47,7 @@ def vulnerabilities(packages: list[str]) -> tuple[list[str], list[str]]:
 
 
 def read_findings(text: str, packages: list[str]) -> tuple[list[str], list[str]]:
-    """The same out of pip-audit's JSON. It passes over packages that its service does not answer for."""
+    """The same from pip-audit's JSON, which omits packages that its service does not know."""
     try:
         answers = {entry["name"].lower(): entry for entry in json.loads(text)["dependencies"]}
     except (ValueError, KeyError):
@@ -62,7 +62,7 @@ def read_findings(text: str, packages: list[str]) -> tuple[list[str], list[str]]
 
 
 def main(report: Path) -> int:
-    """Print all; the exit code."""
+    """Print everything, and return the exit code."""
     resolved = [entry["metadata"] for entry in json.loads(report.read_text())["install"]]
     resolved = [metadata for metadata in resolved if metadata["name"] != "viddiff"]
     code = 0

@@ -1,11 +1,10 @@
-"""Sends media files through a .vdf and back and compares every stream of what comes out with the source.
+"""Send media files through a .vdf and back, and compare every stream of the result with the source.
 
     python scripts/check_media.py FILES [--to mp4,mkv] [--weights FILE] [-- OPTIONS OF ENCODE]
 
-For each file it prints what viddiff said and what differs: times and descriptions of the pictures as libav
-decodes them, and of all other streams the packets (SHA-256), their times, tags and dispositions; chapters and
-attachments. What is meant to differ, README.md says: people have to judge. The exit code is 1 if decode
-fails.
+For each file it prints what viddiff said, and what differs: times and descriptions of the pictures as libav
+decodes them, packets (SHA-256), times, tags and dispositions of all other streams, chapters and attachments.
+Some differences are expected; docs/media.md lists them. The exit code is 1 if decode fails.
 """
 
 import argparse
@@ -28,9 +27,9 @@ from viddiff.media.track_reader import HANDLERS, TECHNICAL
 
 Facts = dict[str, Any]
 MUXERS = [("handler_name", name) for name in HANDLERS] + [("language", "und")]
-"""Tags that say nothing, which .mp4 writes for every stream."""
+"""Tags without information, which .mp4 writes for every stream."""
 MILLISECOND = 0.00101
-"""What a time may be moved by Matroska."""
+"""How much Matroska may move a time, in seconds."""
 
 
 def facts_of(path: Path) -> dict[str, Facts]:
@@ -59,7 +58,7 @@ def facts_of(path: Path) -> dict[str, Facts]:
 
 
 def stream_facts(stream: Any) -> Facts:
-    """What is known before any packet is read. Other dispositions than "default" count."""
+    """What is known before the first packet. Dispositions other than "default" count."""
     facts: Facts = {"tags": tags_of(stream.metadata), "disposition": int(stream.disposition) & ~1}
     facts |= {"times": [], "durations": []}
     if stream.type == "video":
@@ -71,7 +70,7 @@ def stream_facts(stream: Any) -> Facts:
 
 
 def take(packet: Any, facts: Facts) -> None:
-    """Add what a packet says: of video, the pictures in it."""
+    """Add a packet's content: of video, the pictures in it."""
     if packet.stream.type != "video":
         if packet.size:
             time = packet.dts if packet.pts is None else packet.pts
@@ -87,7 +86,7 @@ def take(packet: Any, facts: Facts) -> None:
 
 
 def picture_facts(picture: av.VideoFrame, stream: Any) -> Facts:
-    """What the first picture says."""
+    """Properties of the first picture."""
     location, aspect, fields = logged_properties(picture)
     return {
         "size": (picture.width, picture.height),
@@ -102,7 +101,7 @@ def picture_facts(picture: av.VideoFrame, stream: Any) -> Facts:
 
 
 def tags_of(metadata: dict[str, str]) -> dict[str, str]:
-    """Those that speak of what is in the file."""
+    """Tags that describe the content of the file."""
     return {
         name.lower(): value
         for name, value in metadata.items()
@@ -111,11 +110,12 @@ def tags_of(metadata: dict[str, str]) -> dict[str, str]:
 
 
 def digest(data: bytes) -> str:
+    """Start of the SHA-256 of `data`, in hex."""
     return hashlib.sha256(data).hexdigest()[:12]
 
 
 def differences(source: dict[str, Facts], result: dict[str, Facts]) -> Iterator[str]:
-    """A line for each."""
+    """Differences, one line each."""
     before, after = (facts.get("video 0", {}).get("times") or [None] for facts in (source, result))
     shift = 0.0 if before[0] is None or after[0] is None else after[0] - before[0]
     if abs(shift) > MILLISECOND:
@@ -138,7 +138,7 @@ def differences(source: dict[str, Facts], result: dict[str, Facts]) -> Iterator[
 
 
 def compared(source: list[float | None], result: list[float | None], shift: float) -> str:
-    """How times differ; nothing if they do not."""
+    """How times differ. Empty if they do not."""
     if len(source) != len(result):
         return f"{len(source)} -> {len(result)}"
     pairs = [(a, None if b is None else b - shift) for a, b in zip(source, result, strict=True)]
@@ -150,7 +150,7 @@ def compared(source: list[float | None], result: list[float | None], shift: floa
 
 
 def command(*arguments: str) -> tuple[int, str]:
-    """Exit code of `viddiff`, and what it said but for progress."""
+    """Exit code and messages of `viddiff`, without progress."""
     said = io.StringIO()
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
         try:
@@ -161,6 +161,7 @@ def command(*arguments: str) -> tuple[int, str]:
 
 
 def main_check() -> None:
+    """Check all files of the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("files", type=Path, nargs="+")
     parser.add_argument("--to", default="mp4,mkv", help="what decode writes (default: %(default)s)")

@@ -1,10 +1,10 @@
-"""Kills encodes at random moments and cuts off what they left: --resume must always end with the same file.
+"""Kill encodes at random moments and truncate what they left: --resume must always give the same file.
 
     python scripts/check_resume.py CLIP [--kills 20] [--cuts 50] [--seed 0] [-- OPTIONS OF ENCODE]
 
-An encode is killed (SIGKILL) and gone on with until it has ended; then the next begins, until there were
-enough kills. After that the part file of an encode, cut off at random bytes, is gone on with. Every file that
-comes out is compared with that of an uninterrupted encode. The exit code is 1 if one differs. Needs fork.
+An encode is killed (SIGKILL) and resumed until it has ended, and then the next one starts, until there were
+enough kills. After that, the part file of an encode is truncated at random bytes and resumed. Every result is
+compared with that of an uninterrupted encode. The exit code is 1 if one differs. Needs fork.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from viddiff.pipeline.resources import prepare_process
 
 
 def start(arguments: list[str]) -> int:
-    """Run a command in a process of its own; its id."""
+    """Run a command in its own process, and return the process id."""
     process = os.fork()
     if process:
         return process
@@ -36,14 +36,14 @@ def start(arguments: list[str]) -> int:
 
 
 def finish(process: int) -> None:
-    """Wait for a command that has to succeed."""
+    """Wait for a command that must succeed."""
     _, status = os.waitpid(process, 0)
     if status:
         sys.exit(f"encode failed with status {status}")
 
 
 def kill(process: int, seconds: float) -> bool:
-    """Kill a command after that time; False if it has ended by then."""
+    """Kill a command after that time. False if it had ended before."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         ended, status = os.waitpid(process, os.WNOHANG)
@@ -63,6 +63,7 @@ def part_of(folder: Path) -> Path | None:
 
 
 def main_check() -> None:
+    """Kill and cut encodes, and compare what --resume makes of them."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("clip", type=Path)
     parser.add_argument("--kills", type=int, default=20)
@@ -72,8 +73,13 @@ def main_check() -> None:
     if "--" in own:
         own, options = own[: own.index("--")], own[own.index("--") + 1 :]
     given = parser.parse_args(own)
-    rng = random.Random(given.seed)
     prepare_process()
+    sys.exit(run(given, options) > 0)
+
+
+def run(given: argparse.Namespace, options: list[str]) -> int:
+    """Kill and cut as often as asked for. Returns the number of wrong files."""
+    rng = random.Random(given.seed)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out.vdf"
         command = ["encode", str(given.clip), str(out), "-q", "--workers", "1", *options]
@@ -117,7 +123,7 @@ def main_check() -> None:
             compare()
             print(f"cut {number + 1}, at byte {size}: {wrong} wrong so far", flush=True)
         print(f"{kills} kills and {given.cuts} cuts: {files} files, {wrong} of them wrong")
-    sys.exit(wrong > 0)
+    return wrong
 
 
 if __name__ == "__main__":

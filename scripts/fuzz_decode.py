@@ -1,9 +1,10 @@
 #!/usr/bin/env python
-"""Coverage-guided fuzzing (atheris, the extra `fuzz`) of all that reads files: anything but a result or a
-ViddiffError, in time and memory, is a finding. Each kind is made small and kept in tests/data/bad, where a
-test runs it for ever. See docs/fuzzing.md.
+"""Fuzz everything that reads files, guided by coverage (atheris, the extra `fuzz`).
 
-    scripts/fuzz_decode.py --minutes 10                   # shared by all targets
+Anything except a result or a ViddiffError within time and memory is a finding. One small input of each
+finding is kept in tests/data/bad, where a test runs it. See docs/fuzzing.md.
+
+    scripts/fuzz_decode.py --minutes 10                   # all targets share the time
     scripts/fuzz_decode.py --minutes 60 --target decode --corpus ~/corpus
 """
 
@@ -27,35 +28,37 @@ COMPILED = [
     for path in (ROOT / "viddiff").rglob("*.py")
     if re.search("^@(compiled|kernel)$", path.read_text(), re.M)
 ]
-"""What numba compiles, which it cannot while it is traced: targets of pictures leave it untraced, those of
-bytes run it as Python, which notices what compiled code does not, an index out of bounds."""
+"""Modules that numba compiles. Compiled code cannot be traced: targets of pictures leave it untraced. Targets
+of bytes run it as Python, which also notices indexes out of bounds.
+"""
 KEPT_BYTES = 4096
-"""Largest input that is kept for the way in which it ended."""
+"""Largest input that is kept for its ending."""
 MEMORY_MIB = 4096
-"""Of a whole process, instrumented; `fuzz_targets` has the tighter bound for each input."""
+"""Memory of a whole instrumented process. `fuzz_targets` has the tighter bound for each input."""
 
 
 def slug(text: str) -> str:
-    """A file's name for a message, without the numbers and folders in it."""
+    """File name for a message, without its numbers and folders."""
     words = re.sub(r"\S*/", "", text.lower())
     return re.sub(r"[\W\d_]+", "-", words).strip("-")[:60].strip("-")
 
 
 class Keeper:
-    """Keeps what was found: in BAD one small input of each finding, in `endings` one of each other ending."""
+    """Keeps findings: one small input of each in BAD, and one of each other ending in `endings`."""
 
     def __init__(self, target: str, endings: Path) -> None:
         self.target, self.endings, self.known = target, endings, set[str]()
         endings.mkdir(parents=True, exist_ok=True)
 
     def keep(self, folder: Path, ending: str, data: bytes) -> None:
-        """Unless there is a smaller one."""
+        """Keep `data`, unless there is a smaller input with this ending."""
         path = folder / f"{slug(ending)}.bin"
         if not path.exists() or path.stat().st_size > len(data):
             folder.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
 
     def ended(self, ending: str, data: bytes) -> None:
+        """Keep an input for each new way to end."""
         if ending != "result" and len(data) <= KEPT_BYTES:
             self.keep(self.endings, ending, data)
 
@@ -113,7 +116,7 @@ def work(target: str, seconds: int, corpus: Path, endings: Path) -> None:
 
 
 def fuzz(target: str, seconds: int, kept: Path) -> tuple[int, int]:
-    """Fuzz one target in a process of its own, which goes on from what is in `kept`; executions, findings."""
+    """Fuzz one target in a new process, continuing from `kept`. Returns executions and findings."""
     corpus, endings, log = kept / target, kept / "endings" / target, kept / f"{target}.log"
     corpus.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, __file__, "--target", target, "--corpus", str(kept), "--worker", str(seconds)]
@@ -140,6 +143,7 @@ def fuzz(target: str, seconds: int, kept: Path) -> tuple[int, int]:
 
 
 def main() -> None:
+    """Run the targets of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,4 +1,4 @@
-"""Mutations that an attacker would make: of the content, with lengths and checksums around it made good."""
+"""Mutations of an attacker: changed content with correct lengths and checksums."""
 
 import random
 import struct
@@ -11,11 +11,11 @@ Mutate = Callable[[bytes, int], bytes]
 """The fuzzer's own mutation of bytes, up to a size."""
 NUMBERS = [0, 1, 2, 63, 64, 127, 128, 255, 1 << 16, (1 << 31) - 1, 1 << 32, (1 << 63) - 1, (1 << 64) - 1]
 RECORD, START = 4112, 64
-"""Of encrypted files: bytes of a record, and before the first."""
+"""For encrypted files: bytes of a record, and bytes before the first record."""
 
 
 def split(data: bytes) -> list[tuple[int, bytes]]:
-    """Types and payloads of the chunks, as far as they can be made out; checksums are not looked at."""
+    """Types and payloads of the chunks as far as they are readable, without checksums."""
     chunks, at = [], len(MAGIC)
     while at < len(data):
         length, position, shift = 0, at + 1, 0
@@ -30,7 +30,7 @@ def split(data: bytes) -> list[tuple[int, bytes]]:
 
 
 def joined(chunks: list[tuple[int, bytes]]) -> bytes:
-    """The file of these chunks, each with its true length and checksum; END is made to find INDEX."""
+    """File of these chunks, each with its correct length and checksum, and with END pointing to INDEX."""
     out, index = bytearray(MAGIC), 0
     for kind, payload in chunks:
         if kind == 0x80:
@@ -43,7 +43,7 @@ def joined(chunks: list[tuple[int, bytes]]) -> bytes:
 
 
 def mutated_chunks(data: bytes, max_size: int, seed: int, mutate: Mutate) -> bytes:
-    """Of a `.vdf`: payloads changed, chunks swapped, repeated, dropped; now and then raw bytes."""
+    """Mutate a `.vdf`: change payloads; swap, repeat and drop chunks; sometimes change raw bytes."""
     rng, chunks = random.Random(seed), split(data)
     if not chunks or rng.random() < 0.1:
         return mutate(data, max_size)
@@ -75,7 +75,7 @@ def mutated_chunks(data: bytes, max_size: int, seed: int, mutate: Mutate) -> byt
 
 
 def mutated_records(data: bytes, max_size: int, seed: int, mutate: Mutate) -> bytes:
-    """Of an encrypted file: records swapped, repeated, dropped, or bytes changed."""
+    """Mutate an encrypted file: swap, repeat and drop records, or change bytes."""
     rng = random.Random(seed)
     records = [data[at : at + RECORD] for at in range(START, len(data), RECORD)]
     if not records or rng.random() < 0.4:
@@ -94,7 +94,7 @@ def mutated_records(data: bytes, max_size: int, seed: int, mutate: Mutate) -> by
 
 
 def mutated_weights(data: bytes, max_size: int, seed: int, mutate: Mutate) -> bytes:
-    """Of safetensors: the JSON under its true length, or the numbers."""
+    """Mutate safetensors: the JSON with its correct length, or the numbers."""
     rng = random.Random(seed)
     size = int.from_bytes(data[:8], "little")
     text, numbers = data[8 : 8 + size], data[8 + size :]
@@ -133,7 +133,7 @@ MUTATORS: dict[str, Callable[[bytes, int, int, Mutate], bytes]] = {
 
 
 def smaller(target: str, data: bytes, still: Callable[[bytes], bool], tries: int = 300) -> bytes:
-    """A smaller input of which `still` holds: whole chunks left out, then spans of bytes."""
+    """A smaller input for which `still` holds: drop whole chunks, then spans of bytes."""
     chunked = MUTATORS.get(target) is mutated_chunks
     if chunked:
         chunks = split(data)

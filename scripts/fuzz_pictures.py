@@ -1,4 +1,4 @@
-"""Fuzz targets that need PyTorch or libav: weights, media files, whole decodes; and their seeds."""
+"""Fuzz targets that need PyTorch or libav, and their seeds: weights, media files, whole decodes."""
 
 import io
 import tempfile
@@ -41,12 +41,12 @@ from viddiff.pipeline.streaming import decode_stream
 from viddiff.tracks import Attachment, Chapter, Extras, Track, TrackPacket
 
 LIMITS = Limits(pixels=64 * 64, frames=200)
-"""Of whole decodes: so that a sound file, too, ends soon."""
+"""Limits of whole decodes, so that valid files end soon, too."""
 
 
 @cache
 def tiny_codec() -> Codec:
-    """Narrow networks under a hash that no release of PyTorch changes: files keep reaching the codec."""
+    """Narrow networks with a hash that no release of PyTorch changes, so that seeds stay valid."""
     torch.set_num_threads(1)
     codec = untrained(ModelConfig("tiny", quarter=8, eighth=16))
     library = Library((LibraryPicture(16, 16, 8, encode_still(noise(16, 8, 1)[0], 8, 4)),))
@@ -54,16 +54,18 @@ def tiny_codec() -> Codec:
 
 
 @dataclass(frozen=True)
-class TinyMachine(Resources):
-    """Has these weights at hand, whatever file asks for them."""
+class TinyResources(Resources):
+    """Resources that have these weights for every file."""
 
     weights: Path | None = Path("tiny")
 
     def codec(self) -> Codec:
+        """The codec of the fuzzer."""
         return tiny_codec()
 
 
 def weights(data: bytes) -> None:
+    """Load weights."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.safetensors"
         path.write_bytes(data)
@@ -71,7 +73,7 @@ def weights(data: bytes) -> None:
 
 
 def tracks(data: bytes) -> None:
-    """All that travels beside the video, into media files of either kind, beside three black pictures."""
+    """Write everything beside the video to .mkv and .mp4, with a black picture."""
     y, u, v = (np.zeros(shape, np.uint8) for shape in ((16, 16), (8, 8), (8, 8)))
     picture = Frame(y, u, v)
     for name in ("a.mkv", "a.mp4"):
@@ -86,7 +88,7 @@ def tracks(data: bytes) -> None:
 
 
 def decode(data: bytes) -> None:
-    """Frames, around all faults, then again with none allowed."""
+    """Decode frames around all faults, then again in strict mode."""
     codec = tiny_codec()
     with torch.inference_mode():
         file = io.BytesIO(data)
@@ -105,9 +107,9 @@ def decode(data: bytes) -> None:
 
 
 def stream(data: bytes) -> None:
-    """Out of a pipe, with all that travels beside the video; the packets' size tells whether to be strict."""
+    """Decode from a pipe, with tracks and tags. The size decides whether to be strict."""
     options = ReadOptions(strict=bool(len(data) & 1), limits=LIMITS)
-    video, others = decode_stream(pipe(data), TinyMachine(), options=options)
+    video, others = decode_stream(pipe(data), TinyResources(), options=options)
     beside, times = Interleaver(others.extras, others), list[int]()
     for frame in video.frames:
         moment = frame.pts * video.info.time_base
@@ -127,7 +129,7 @@ def stream(data: bytes) -> None:
 
 
 def with_sound(form: str) -> bytes:
-    """With a track that libav can put into a file of either kind, a font and a cover."""
+    """A file with a track that libav can write to .mkv and .mp4, a font and a cover."""
     description = file_of(
         form, lambda container: container.add_stream("libopus", rate=48000), b"\xfc\xff\xfe"
     )
@@ -154,7 +156,7 @@ def _png() -> bytes:
 
 
 def noise(size: int, bit_depth: int, count: int) -> list[Frame]:
-    """`count` frames of noise that moves."""
+    """`count` frames of moving noise."""
     rng = np.random.default_rng(1)
     kind, top = (np.uint8, 256) if bit_depth == 8 else (np.uint16, 1024)
     shapes = (size, size), (size // 2, size // 2), (size // 2, size // 2)
@@ -163,7 +165,7 @@ def noise(size: int, bit_depth: int, count: int) -> list[Frame]:
 
 
 def real(size: int, bit_depth: int, count: int, options: EncodeOptions) -> bytes:
-    """A file of it."""
+    """An encoded file of noise."""
     frames, out = noise(size, bit_depth, count), io.BytesIO()
     encoder = GopEncoder(tiny_codec(), VideoInfo(size, size, bit_depth), options)
     encode(frames, encoder, Output(Writer(out, encoder.header)))
@@ -171,7 +173,7 @@ def real(size: int, bit_depth: int, count: int, options: EncodeOptions) -> bytes
 
 
 def from_library() -> bytes:
-    """One frame of it, predicted from the library."""
+    """A file of one frame of noise, predicted from the library."""
     codec, info, options, out = tiny_codec(), VideoInfo(16, 16), EncodeOptions(gop=1), io.BytesIO()
     picture = SourcePicture(noise(16, 8, 1)[0], 8, codec.device)
     predicted = GopEncoder(codec, info, options).predict_key(picture, 40)
@@ -184,7 +186,7 @@ def from_library() -> bytes:
 
 
 def tiny_weights(library: Library) -> bytes:
-    """The smallest networks that there are."""
+    """Weights of the smallest possible networks."""
     codec = replace(untrained(ModelConfig("tiny", quarter=1, eighth=1, hyper=1)), library=library)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tiny.safetensors"
@@ -193,7 +195,7 @@ def tiny_weights(library: Library) -> bytes:
 
 
 def seeds(target: str) -> list[bytes]:
-    """Of one target."""
+    """Seeds of a target."""
     match target:
         case "weights":
             return [tiny_weights(Library()), tiny_weights(tiny_codec().library)]

@@ -1,7 +1,7 @@
-"""What hostile bytes are thrown at.
+"""Fuzz targets.
 
-A target takes any bytes and ends in a result or in a ViddiffError; `check` says in which, and whether in time
-and memory. The tests hold every input in tests/data/bad against it.
+A target takes any bytes and ends in a result or a ViddiffError. `check` says in which one, and whether time
+and memory were bounded. The tests run every input in tests/data/bad.
 """
 
 import contextlib
@@ -16,19 +16,19 @@ from pathlib import Path
 from viddiff.errors import ViddiffError
 
 SECONDS = 20.0
-"""Processor time that no target needs for a small file."""
+"""Processor time that no target may need for a small file."""
 MEMORY_MIB = 512
-"""By which no target lets the process grow."""
+"""Memory that no target may add to the process."""
 Target = Callable[[bytes], None]
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A target by name, which a function of this name in `module` is."""
+    """Name of a target: a function of this name in `module`."""
 
     module: str
     max_bytes: int
-    """Largest input: small ones are tried more often in the same time."""
+    """Largest input. Small inputs are tried more often in the same time."""
 
 
 KINDS = {
@@ -46,23 +46,26 @@ KINDS = {
 
 
 class Finding(Exception):
-    """A target ended in something else; the message tells findings apart."""
+    """A target ended in something else. The message tells findings apart."""
 
 
 def load(name: str) -> Target:
-    """The target of this name. Those of `fuzz_bytes` come without PyTorch."""
+    """The target of this name. Those of `fuzz_bytes` do not load PyTorch."""
     target: Target = getattr(importlib.import_module(KINDS[name].module), name)
     return target
 
 
 def seeds(name: str) -> list[bytes]:
-    """Sound inputs that fuzzing of this target begins with."""
+    """Valid inputs to start fuzzing this target from."""
     found: list[bytes] = importlib.import_module(KINDS[name].module).seeds(name)
     return found
 
 
 def check(target: Target, data: bytes) -> str:
-    """How `target` ended: "result", or a ViddiffError's name and words. Raises Finding for anything else."""
+    """How `target` ended: "result", or a ViddiffError's name and message.
+
+    Raises Finding for anything else.
+    """
     with contextlib.suppress(OSError):  # Linux: the peak begins anew, for earlier inputs may have raised it
         Path("/proc/self/clear_refs").write_text("5")
     began, size = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,10 +1,10 @@
-"""Make the golden files: coded with the released weights, to be decoded to the same frames for ever.
+"""Make golden files: encoded with the released weights, to be decoded to the same frames forever.
 
     python scripts/make_golden.py
 
-writes tests/data/golden/*.vdf and, in hashes.json beside them, the SHA-256 of the weights that each needs and
-of its decoded frames. A file that exists is never replaced: a change that breaks one breaks its users' files.
-In tests/data/library the same for a file whose weights have a library besides, one picture, which is there.
+It writes tests/data/golden/*.vdf. hashes.json beside them has the SHA-256 of the weights that each file
+needs, and of its decoded frames. Existing files are never replaced: a change that breaks one breaks users'
+files. tests/data/library has such a file whose weights have a library, with its picture.
 """
 
 import json
@@ -40,6 +40,7 @@ FILES = {
 
 
 def main() -> None:
+    """Make all golden files that do not exist yet."""
     codec = checkpoint.load(released_weights())
     with ledger(FOLDER) as hashes:
         plain(codec, hashes)
@@ -49,7 +50,7 @@ def main() -> None:
 
 @contextmanager
 def ledger(folder: Path) -> Iterator[Ledger]:
-    """Hashes by file name, read and written."""
+    """Read the hashes by file name, and write them at the end."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "hashes.json"
     hashes: Ledger = json.loads(path.read_text()) if path.exists() else {}
@@ -58,7 +59,7 @@ def ledger(folder: Path) -> Iterator[Ledger]:
 
 
 def plain(codec: Codec, hashes: Ledger) -> None:
-    """Files of many kinds, with stills for keyframes."""
+    """Files of many kinds, with stills as keyframes."""
     for name, (width, height, count, bit_depth, options) in FILES.items():
         path = FOLDER / f"{name}-{codec.hash.hex()[:8]}.vdf"
         if path.exists():

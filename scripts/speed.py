@@ -1,12 +1,12 @@
-"""How fast encoding and decoding are, by workers and preset, and what memory they take, by length.
+"""Measure speed by workers and preset, and memory by length.
 
     python scripts/speed.py CLIP --out speed
 
-Each case, one `viddiff` command, runs over several lengths of the clip. Cases take turns, round after round,
-so that whatever else the machine does meets all of them; what is stated is the median of the rounds. What the
-longest run takes beyond the shortest gives the steady rate, what is left of the shortest is start-up. Memory
-is the sum over the processes of a command of the most that each had resident at any time: what libraries
-share counts for each, so the truth is below.
+Each case is one `viddiff` command. It runs over several lengths of the clip. Cases take turns, round after
+round, so that other work on the machine affects all of them. Results are medians of the rounds. The
+difference between the longest and the shortest run gives the steady rate; the rest of the shortest is
+start-up. Memory is the sum of the peaks of all processes of a command. Shared libraries count for each
+process, so the real memory is less.
 """
 
 import argparse
@@ -32,33 +32,33 @@ from viddiff import __version__
 from viddiff.encoder.presets import PRESETS
 
 POLL_SECONDS = 0.02
-"""How often memory is looked at, and whether a command has ended."""
+"""Interval at which memory and the end of a command are checked."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is measured."""
+    """A case to measure."""
 
     work: str
-    """encode or decode."""
+    """"encode" or "decode"."""
     preset: str
     workers: int
 
 
 @dataclass(frozen=True)
 class Run:
-    """What one command took."""
+    """Result of one command."""
 
     wall_s: float
     cpu_s: float
-    """Of all its processes."""
+    """Of all its processes together."""
     peak_mib: float | None
-    """See above; None where there is no /proc."""
+    """None where there is no /proc."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """A case: the medians of its runs, by length."""
+    """Medians of the runs of a case, by length."""
 
     case: Case
     runs: dict[int, Run]
@@ -66,12 +66,12 @@ class Result:
 
     @property
     def fps(self) -> float | None:
-        """Steady rate, in frames per second of wall clock; None if the runs are too short to tell."""
+        """Steady rate in frames per second of wall clock. None if the runs are too short."""
         return self._rate([run.wall_s for run in self.runs.values()])
 
     @property
     def cpu_fps(self) -> float | None:
-        """The same per second of processor time."""
+        """Steady rate in frames per second of processor time."""
         return self._rate([run.cpu_s for run in self.runs.values()])
 
     @property
@@ -86,7 +86,7 @@ class Result:
 
 
 def run(arguments: list[str]) -> Run:
-    """Run `viddiff` with these arguments in another process. SystemExit with what it says if it fails."""
+    """Run `viddiff` with these arguments in another process. Raises SystemExit if it fails."""
     peaks, spent = dict[int, float](), dict[int, float]()
     with tempfile.TemporaryFile() as said:
         began = time.perf_counter()
@@ -110,7 +110,7 @@ def run(arguments: list[str]) -> Run:
 
 
 def processes(pid: int) -> Iterator[int]:
-    """The process and all that it has started, as far as /proc tells."""
+    """The process and its descendants, according to /proc."""
     yield pid
     children = list[int]()
     with contextlib.suppress(OSError):  # it has ended
@@ -121,7 +121,7 @@ def processes(pid: int) -> Iterator[int]:
 
 
 def peak_mib(pid: int) -> float:
-    """The most that a process has had resident; 0 if that is not known (any more)."""
+    """Peak resident memory of a process; 0 if unknown."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
@@ -131,7 +131,7 @@ def peak_mib(pid: int) -> float:
 
 
 def cpu_s(pid: int) -> float:
-    """Processor time that a process itself has taken; 0 if that is not known (any more)."""
+    """Processor time of a process; 0 if unknown."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -157,7 +157,7 @@ def measure(
 
 
 def command_of(case: Case, frames: int, common: list[str], clip: Path, folder: Path) -> list[str]:
-    """Arguments of `viddiff`. What is decoded is what the encoding cases before have left."""
+    """Arguments of `viddiff`. Decoding uses the files of earlier encoding cases."""
     coded = str(folder / f"{case.preset}-{frames}.vdf")
     ends = ["--workers", str(case.workers), "--force", "--quiet"]
     if case.work == "encode":
@@ -166,7 +166,7 @@ def command_of(case: Case, frames: int, common: list[str], clip: Path, folder: P
 
 
 def middle(runs: list[Run]) -> Run:
-    """The median of each figure, and the highest peak."""
+    """The median of each value, and the highest peak."""
     peaks = [run.peak_mib for run in runs if run.peak_mib is not None]
     return Run(
         median(run.wall_s for run in runs), median(run.cpu_s for run in runs), max(peaks) if peaks else None
@@ -174,7 +174,7 @@ def middle(runs: list[Run]) -> Run:
 
 
 def ratios(results: list[Result]) -> dict[str, float]:
-    """Steady rates of more workers over those of the fewest, and of other presets over the default one."""
+    """Ratios of steady rates: more workers to the fewest, other presets to the default."""
     found = {}
     for base in results:
         for other in results:
@@ -189,7 +189,7 @@ def ratios(results: list[Result]) -> dict[str, float]:
 
 
 def markdown(results: list[Result], facts: dict[str, str]) -> str:
-    """All of it as tables."""
+    """All results as tables."""
     lengths = list(results[0].runs)
     rows = [["", "preset", "workers", "fps", "frames per CPU s", "start-up, s"]]
     rows[0] += [f"MiB, {frames} frames" for frames in lengths]

@@ -164,6 +164,7 @@ class SymbolEncoder:
         self._steps += [(ordered[start:stop], models[i]) for i, start, stop in groups]
 
     def finish(self) -> bytes:
+        """Bytes of all symbols. This is the last call."""
         if self._coder == "ans":
             stack = constriction.stream.stack.AnsCoder()
             for ranks, model in reversed(self._steps):
@@ -190,6 +191,7 @@ class SymbolDecoder:
         self._stream = ans(words) if coder == "ans" else constriction.symbol.QueueDecoder(words)
 
     def get(self, indexes: NDArray[Any], tables: Tables) -> NDArray[np.int32]:
+        """Symbols for an array of table indexes. Raises BitstreamError if the data is damaged."""
         flat = np.asarray(indexes).astype(np.int64, "C", "safe", copy=False).ravel()
         ranks = self._get(flat, tables._models)
         values, any_escaped = _symbols(ranks, flat, tables.radius)
@@ -204,6 +206,7 @@ class SymbolDecoder:
         return values.reshape(np.shape(indexes))
 
     def get_bits(self, widths: Int64s) -> Int64s:
+        """Raw bits: integers of these widths. Raises BitstreamError if the data is damaged."""
         values = np.zeros(widths.shape, np.int64)
         for shift in (24, 16, 8, 0):
             values |= self._get(np.clip(widths - shift, 0, 8) - 1, _RAW_MODELS) << shift

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from viddiff.codec.entropy import Tables, discretised_tables
 from viddiff.codec.library import Library
-from viddiff.config import STEP_COUNT, ModelConfig
+from viddiff.config import ModelConfig
 from viddiff.errors import CheckpointError
 from viddiff.networks.hyperprior import TABLE_CLASSES, TABLE_COUNT, scale_of_index
 from viddiff.networks.layers import IntConv2d
@@ -98,18 +98,21 @@ def _parametric_merges() -> Tables:
 
 
 def decoder_layers(model: VideoModel, motion: MotionPrior) -> dict[str, IntConv2d]:
+    """All layers that decoding runs, by name."""
     layers = model.decoder_layers()
     layers.update({f"motion.{n}": m for n, m in motion.named_modules() if isinstance(m, IntConv2d)})
     return layers
 
 
 def encoder_parts(model: VideoModel) -> dict[str, nn.Module]:
+    """Networks that only the encoder runs, by name."""
     return {"analysis_transform": model.analysis_transform, "hyper_analysis": model.hyper_analysis}
 
 
 def decoder_tensors(
     model: VideoModel, motion: MotionPrior, tables: TableSet, library: Library
 ) -> dict[str, Tensor]:
+    """All tensors that decoding depends on, by name, as stored."""
     tensors: dict[str, Tensor] = {}
     for name, layer in decoder_layers(model, motion).items():
         weight, bias, exponents = layer.integers()
@@ -136,30 +139,13 @@ def content_hash(config: ModelConfig, decoder: dict[str, Tensor]) -> bytes:
 
 
 def assemble(config: ModelConfig, tensors: dict[str, Tensor], stated: str, device: torch.device) -> Codec:
+    """A codec from stored tensors. Raises CheckpointError if anything is wrong with them."""
     model, motion = VideoModel(config), MotionPrior()
     encoder = {n.removeprefix("encoder."): tensors.pop(n) for n in list(tensors) if n.startswith("encoder.")}
     try:
         tables = TableSet(**{f.name: Tables(tensors[f"tables.{f.name}"].numpy()) for f in fields(TableSet)})
-        for name, layer in decoder_layers(model, motion).items():
-            parts = [tensors[f"{name}.{part}"] for part in ("weight", "bias", "exponent")]
-            if [p.dtype for p in parts] != [torch.int8, torch.int32, torch.int8]:
-                raise CheckpointError(f"layer {name} does not hold integers")
-            layer.set_integers(*parts)
-        steps = tensors["quantisation.table"]
-        if steps.shape != (STEP_COUNT, config.latent) or steps.dtype != torch.int16:
-            raise CheckpointError("the quantisation table has the wrong shape")
-        if steps.min() < 1 or steps.max() > STEP_MAX:
-            raise CheckpointError("the quantisation table holds steps out of range")
-        model.quantisation.table.copy_(steps)
-        model.compensation.set_overlap(tensors[_OVERLAP])
-        for part, module in encoder_parts(model).items():
-            names = module.state_dict()
-            module.load_state_dict({n: _finite(encoder, f"{part}.{n}") for n in names})
-        factors = _finite(encoder, "quantisation.factors")
-        if factors.shape != model.quantisation.factors.shape:
-            raise CheckpointError("the quantisation factors have the wrong shape")
-        with torch.no_grad():
-            model.quantisation.factors.copy_(factors)
+        _set_decoder(model, motion, tensors)
+        _set_encoder(model, encoder)
     except KeyError as error:
         raise CheckpointError(f"the weights lack {error}") from error
     except (RuntimeError, TypeError) as error:
@@ -181,6 +167,34 @@ def assemble(config: ModelConfig, tensors: dict[str, Tensor], stated: str, devic
     model.to(device=device, memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]
     motion.to(device).eval().requires_grad_(False)
     return Codec(model, motion, tables, library, digest)
+
+
+def _set_decoder(model: VideoModel, motion: MotionPrior, tensors: dict[str, Tensor]) -> None:
+    """Set the integers that decoding depends on."""
+    for name, layer in decoder_layers(model, motion).items():
+        parts = [tensors[f"{name}.{part}"] for part in ("weight", "bias", "exponent")]
+        if [p.dtype for p in parts] != [torch.int8, torch.int32, torch.int8]:
+            raise CheckpointError(f"layer {name} does not hold integers")
+        layer.set_integers(*parts)
+    steps, table = tensors["quantisation.table"], model.quantisation.table
+    if steps.shape != table.shape or steps.dtype != torch.int16:
+        raise CheckpointError("the quantisation table has the wrong shape")
+    if steps.min() < 1 or steps.max() > STEP_MAX:
+        raise CheckpointError("the quantisation table holds steps out of range")
+    table.copy_(steps)
+    model.compensation.set_overlap(tensors[_OVERLAP])
+
+
+def _set_encoder(model: VideoModel, tensors: dict[str, Tensor]) -> None:
+    """Set the floating-point weights that only the encoder uses."""
+    for part, module in encoder_parts(model).items():
+        names = module.state_dict()
+        module.load_state_dict({n: _finite(tensors, f"{part}.{n}") for n in names})
+    factors = _finite(tensors, "quantisation.factors")
+    if factors.shape != model.quantisation.factors.shape:
+        raise CheckpointError("the quantisation factors have the wrong shape")
+    with torch.no_grad():
+        model.quantisation.factors.copy_(factors)
 
 
 def _finite(encoder: dict[str, Tensor], name: str) -> Tensor:

@@ -248,10 +248,12 @@ class IndexEntry:
 
 
 def pack_varint(number: int) -> bytes:
+    """A varint. `number` is not negative."""
     return bytes([number & 127 | 128]) + pack_varint(number >> 7) if number > 127 else bytes([number])
 
 
 def pack_zigzag(number: int) -> bytes:
+    """A signed number as a varint."""
     return pack_varint(2 * number if number >= 0 else -2 * number - 1)
 
 
@@ -268,6 +270,7 @@ def read_varint(data: bytes | bytearray, start: int, most: int = 10) -> tuple[in
 
 
 def read_zigzag(data: bytes | bytearray, start: int) -> tuple[int, int]:
+    """The signed number at `start`, and the position after it."""
     value, end = read_varint(data, start)
     return value >> 1 ^ -(value & 1), end
 
@@ -286,6 +289,7 @@ class Timeline:
         self.last = -1  # pts of the last frame, if there is one
 
     def accept(self, chunk: Chunk) -> Chunk:
+        """Check that `chunk` may come next. Raises BitstreamError if not."""
         key = isinstance(chunk, KeyChunk)
         times = (chunk.pts,) if isinstance(chunk, KeyChunk) else chunk.pts
         frames = len(times) if key else self.frames + len(times)
@@ -300,6 +304,7 @@ class Timeline:
         return chunk
 
     def pack(self, chunk: Chunk) -> bytes:
+        """Body of the next chunk."""
         last = self.last
         self.accept(chunk)
         if isinstance(chunk, KeyChunk):
@@ -310,6 +315,7 @@ class Timeline:
         return timing + b"".join(map(pack_varint, steps if irregular else steps[:1])) + chunk.payload
 
     def unpack(self, kind: int, data: bytes) -> Chunk:
+        """The next chunk from its body. Raises BitstreamError if it is damaged or out of order."""
         if kind == KEY:
             if not data.startswith(KEY_MARK):
                 raise BitstreamError("a KEY chunk without its mark")

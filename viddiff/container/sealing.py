@@ -140,9 +140,11 @@ class SealedWriter(io.RawIOBase):
         self._file, self._cipher, self._number, self._waiting = file, AESGCM(key), 0, bytearray()
 
     def writable(self) -> bool:
+        """Return True."""
         return True
 
     def write(self, data: "bytes | bytearray | memoryview", /) -> int:  # type: ignore[override]
+        """Encrypt `data`, and write all records that are full."""
         self._waiting += data
         while len(self._waiting) > _PLAIN:
             self._seal(last=False)
@@ -173,15 +175,19 @@ class SealedReader(io.RawIOBase):
         self._number, self._plain = -1, b""
 
     def readable(self) -> bool:
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
+        """Return whether the encrypted file can seek."""
         return self._file.seekable()
 
     def tell(self) -> int:
+        """Position in the decrypted bytes."""
         return self._at
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        """Move to a position in the decrypted bytes."""
         if whence == os.SEEK_END:
             full, rest = divmod(self._file.seek(0, os.SEEK_END) - _FRAME.size, _RECORD)
             offset += full * _PLAIN + max(rest - _TAG, 0)
@@ -190,6 +196,7 @@ class SealedReader(io.RawIOBase):
         return self._at
 
     def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        """Decrypt at most one record into `buffer`. Raises BitstreamError if it is damaged."""
         target = memoryview(buffer).cast("B")
         number, start = divmod(self._at, _PLAIN)
         if number != self._number:

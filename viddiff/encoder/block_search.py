@@ -121,6 +121,18 @@ def costs_below(scene: Scene, factor: int, field: Field, limits: NDArray[np.floa
     return costs
 
 
+@kernel
+def _candidate(
+    candidates: NDArray[np.int64], best: Field, number: int, row: int, col: int
+) -> tuple[int, int]:
+    """Vector of a square's candidate; the last two are those of the squares to the left and above."""
+    if number < len(candidates):
+        return candidates[number, 0, row, col], candidates[number, 1, row, col]
+    if number == len(candidates):
+        return best[0, row, max(col - 1, 0)], best[1, row, max(col - 1, 0)]
+    return best[0, max(row - 1, 0), col], best[1, max(row - 1, 0), col]
+
+
 @compiled
 def best_vectors(
     scene: Scene,
@@ -145,12 +157,8 @@ def best_vectors(
             x, y, cost = px, py, _square_cost(scene, factor, row, col, px, py, np.inf)
             ringed = len(candidates) + 2
             for i in range(ringed + len(steps) * len(_RING)):
-                if i < len(candidates):
-                    vx, vy = candidates[i, 0, row, col], candidates[i, 1, row, col]
-                elif i == len(candidates):
-                    vx, vy = best[0, row, max(col - 1, 0)], best[1, row, max(col - 1, 0)]
-                elif i < ringed:
-                    vx, vy = best[0, max(row - 1, 0), col], best[1, max(row - 1, 0), col]
+                if i < ringed:
+                    vx, vy = _candidate(candidates, best, i, row, col)
                 else:
                     around = (i - ringed) % len(_RING)
                     step = steps[(i - ringed) // len(_RING)]

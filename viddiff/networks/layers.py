@@ -124,6 +124,7 @@ class IntConv2d(nn.Module):
             self.bias.copy_(bias.float() * scale / UNIT)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Convolve activations (B, inputs, H, W). Returns the unrounded sums (B, outputs, H', W')."""
         weight: Tensor = self.weight
         bias = self.bias * UNIT
         if self.training:
@@ -152,6 +153,7 @@ class ResidualBlock(nn.Module):
         start_near_zero(self.outer)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Apply the block to activations (B, C, H, W)."""
         hidden = round_clamp(self.depthwise(x))
         hidden = round_relu(self.inner(hidden))
         return round_clamp(x + round_clamp(self.outer(hidden)))

@@ -117,7 +117,7 @@ def compensate(plane: Plane, vectors: NDArray[np.int64], taps: Plane, window: Pl
         for col in range(cols):
             vx, vy = vectors[0, row, col], vectors[1, row, col]
             top, left = row * side, col * side
-            _fetch(plane, left, top, vx, vy, taps, source, across, own)
+            _fetch(plane, (top, left), (vx, vy), taps, source, across, own)
             blend[:] = 0
             blended = False
             for edge in range(4 * overlapped):
@@ -127,7 +127,7 @@ def compensate(plane: Plane, vectors: NDArray[np.int64], taps: Plane, window: Pl
                 ox, oy = vectors[0, r, c], vectors[1, r, c]
                 if ox == vx and oy == vy:
                     continue
-                _fetch(plane, left, top, ox, oy, taps, source, across, other)
+                _fetch(plane, (top, left), (ox, oy), taps, source, across, other)
                 blended = True
                 for i in range(side):
                     for j in range(side):
@@ -146,19 +146,18 @@ def compensate(plane: Plane, vectors: NDArray[np.int64], taps: Plane, window: Pl
 @kernel
 def _fetch(
     plane: Plane,
-    left: int,
-    top: int,
-    vx: int,
-    vy: int,
+    corner: tuple[int, int],
+    vector: tuple[int, int],
     taps: Plane,
     source: Plane,
     across: Plane,
     block: Plane,
 ) -> None:
-    """Write the prediction of the block at (left, top) by vector (vx, vy) into `block`.
+    """Write the prediction of the block at `corner` (top, left) by `vector` (x, y) into `block`.
 
     source, across: buffers.
     """
+    (top, left), (vx, vy) = corner, vector
     phases, length = taps.shape
     side, size = block.shape[0], source.shape[0]
     height, width = plane.shape
