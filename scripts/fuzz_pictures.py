@@ -14,6 +14,7 @@ import torch
 from fuzz_bytes import pipe, written
 
 from viddiff.codec import checkpoint
+from viddiff.codec.gop_decoder import GopDecoder
 from viddiff.codec.library import Library, LibraryPicture
 from viddiff.codec.weights import Codec, untrained
 from viddiff.config import Limits, ModelConfig
@@ -36,7 +37,7 @@ from viddiff.pipeline.damage import Damage
 from viddiff.pipeline.gop_decoding import decode_gop
 from viddiff.pipeline.output import Output
 from viddiff.pipeline.resources import Resources
-from viddiff.pipeline.serial import decode_chunks, encode
+from viddiff.pipeline.serial import encode
 from viddiff.pipeline.streaming import decode_stream
 from viddiff.tracks import Attachment, Chapter, Extras, Track, TrackPacket
 
@@ -102,8 +103,10 @@ def decode(data: bytes) -> None:
         assert all(a < b for a, b in pairwise(times))
         if damage:
             reader = Reader(io.BytesIO(data), LIMITS)
-            for _ in decode_chunks(reader, reader, codec):
-                pass
+            decoder = GopDecoder(reader.header, codec)
+            for chunk in reader:
+                for _ in decoder.decode(chunk):
+                    pass
 
 
 def stream(data: bytes) -> None:

@@ -4,7 +4,7 @@ import hashlib
 import io
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pytest
 import torch
@@ -12,9 +12,10 @@ from conftest import TINY, coded, moving_picture
 from torch import Tensor
 from torch.nn import functional
 
+from viddiff.codec.gop_decoder import GopDecoder
 from viddiff.codec.weights import Codec, codec_of, fresh, parametric_tables, untrained
 from viddiff.config import ModelConfig
-from viddiff.container.format import KeyChunk
+from viddiff.container.format import Chunk, KeyChunk
 from viddiff.container.reader import Reader
 from viddiff.encoder.options import EncodeOptions
 from viddiff.errors import CheckpointError
@@ -22,7 +23,7 @@ from viddiff.frame import Frame
 from viddiff.networks import strips
 from viddiff.networks.layers import ACTIVATION_MAX, EXACT_LIMIT, IntConv2d
 from viddiff.pipeline.resources import prepare_process
-from viddiff.pipeline.serial import decode, decode_chunks
+from viddiff.pipeline.serial import decode
 
 
 @pytest.fixture(autouse=True)
@@ -109,8 +110,14 @@ def test_gops_in_any_order(files: list[bytes], full: Codec, order: tuple[int, ..
     ends = [entries[1].frame, len(whole)]
     for number in order:
         reader.seek(entries[number])
-        alone = decode_chunks(reader, itertools.islice(reader, _chunks_of(files[0], number)), full)
+        alone = frames_of(reader, itertools.islice(reader, _chunks_of(files[0], number)), full)
         assert digest(alone) == digest(iter(whole[entries[number].frame : ends[number]])), f"{number = }"
+
+
+def frames_of(reader: Reader, chunks: Iterable[Chunk], codec: Codec) -> Iterator[Frame]:
+    decoder = GopDecoder(reader.header, codec)
+    for chunk in chunks:
+        yield from decoder.decode(chunk)
 
 
 def _chunks_of(data: bytes, gop: int) -> int:
@@ -135,7 +142,7 @@ def test_gops_alone(files: list[bytes], full: Codec) -> None:
     entries = reader.index()
     assert len(entries) == 2
     reader.seek(entries[1])
-    alone = decode_chunks(reader, reader, full)
+    alone = frames_of(reader, reader, full)
     assert digest(alone) == digest(iter(whole[entries[1].frame :]))
 
 

@@ -19,10 +19,9 @@ from viddiff.cli import main
 from viddiff.container.format import Chunk, KeyChunk, Writer
 from viddiff.container.part_file import PartFile, whole_gops
 from viddiff.container.reader import Reader
-from viddiff.encoder.gop_encoder import GopEncoder
+from viddiff.encoder.gop_encoder import CodedGroup, GopEncoder
 from viddiff.encoder.grouping import Group
 from viddiff.errors import ResumeError
-from viddiff.frame import Frame
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -98,7 +97,7 @@ def test_what_is_done_is_not_done_again(
     coded: list[Group] = []
     encode = GopEncoder.encode
 
-    def counted(self: GopEncoder, group: Group) -> list[tuple[Chunk, list[Frame]]]:
+    def counted(self: GopEncoder, group: Group) -> CodedGroup:
         coded.append(group)
         return encode(self, group)
 
