@@ -1,14 +1,15 @@
 """The benchmark: measurements of a small clip, what is kept of them, words where figures are missing."""
 
 import dataclasses
-import importlib
 import json
 import math
-import sys
 from pathlib import Path
 
+import benchmark
 import numpy as np
+import points
 import pytest
+import report
 
 from viddiff.codec import checkpoint
 from viddiff.codec.weights import untrained
@@ -16,11 +17,6 @@ from viddiff.config import ModelConfig
 from viddiff.frame import Frame, VideoInfo
 from viddiff.media.video_writer import VideoWriter
 from viddiff.training.metrics import psnr
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
-points = importlib.import_module("points")
-report = importlib.import_module("report")
-benchmark = importlib.import_module("benchmark")
 
 FRAMES = 4
 X265 = dataclasses.replace(points.anchors(128)["x265"], ladder=(20, 30, 40))
@@ -48,23 +44,23 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def source(video: Path, tmp_path: Path) -> "points.Source":
+def source(video: Path, tmp_path: Path) -> points.Source:
     return points.Source.read(video, tmp_path)
 
 
-def point(setting: int, size: int, psnr: float, vmaf: float | None = None) -> "points.Point":
+def point(setting: int, size: int, psnr: float, vmaf: float | None = None) -> points.Point:
     fidelity = points.Fidelity(psnr, psnr, psnr, psnr, vmaf)
     return points.Point(setting, size, fidelity, points.Spent(1.0, 0.8), points.Spent(0.5, 0.4), "now")
 
 
-def clip(**curves: list["points.Point"]) -> "report.Clip":
+def clip(**curves: list[points.Point]) -> report.Clip:
     return report.Clip("clip", 96, 80, 8, FRAMES, 25.0, "", (), curves)
 
 
 TITLES = {"x265": "x265 medium", "viddiff": "viddiff"}
 
 
-def test_a_source_gives_the_frames_that_were_written(source: "points.Source") -> None:
+def test_a_source_gives_the_frames_that_were_written(source: points.Source) -> None:
     frames = list(source)
     assert len(frames) == source.frames == FRAMES
     assert frames[1].y[0, 0] == int(128 + 60 * math.sin(2 / 7) * math.cos(1 / 9))
@@ -74,7 +70,7 @@ def test_a_source_gives_the_frames_that_were_written(source: "points.Source") ->
     assert two.digest != source.digest
 
 
-def test_fidelity_is_the_mean_squared_error_over_all_frames(source: "points.Source") -> None:
+def test_fidelity_is_the_mean_squared_error_over_all_frames(source: points.Source) -> None:
     decoded = source.path.with_name("decoded.y4m")
     with VideoWriter(decoded, source.info) as writer:
         for t, frame in enumerate(source):
@@ -86,20 +82,20 @@ def test_fidelity_is_the_mean_squared_error_over_all_frames(source: "points.Sour
 
 
 @pytest.mark.parametrize("missing", [1, 96 * 80, 96 * 80 * 3 // 2 + 6])
-def test_frames_that_are_missing_end_the_run(source: "points.Source", missing: int) -> None:
+def test_frames_that_are_missing_end_the_run(source: points.Source, missing: int) -> None:
     short = source.path.with_name("short.y4m")
     short.write_bytes(source.path.read_bytes()[:-missing])
     with pytest.raises(points.BenchmarkError, match=r"cut short|4 frames"):
         points.measure(source, short, vmaf=False)
 
 
-def test_frames_of_another_size_end_the_run(source: "points.Source") -> None:
+def test_frames_of_another_size_end_the_run(source: points.Source) -> None:
     other = dataclasses.replace(source, info=dataclasses.replace(source.info, width=94))
     with pytest.raises(points.BenchmarkError, match="94x80"):
         list(other)
 
 
-def test_viddiff_is_measured_on_its_whole_file(source: "points.Source", weights: Path) -> None:
+def test_viddiff_is_measured_on_its_whole_file(source: points.Source, weights: Path) -> None:
     viddiff = points.Viddiff("test", "viddiff", ("--preset", "fast"), weights, (40,), 128)
     measured = points.measure_point(viddiff, 40, source, vmaf=False)
     assert measured.size_bytes == (source.path.parent / "test.vdf").stat().st_size
@@ -107,7 +103,7 @@ def test_viddiff_is_measured_on_its_whole_file(source: "points.Source", weights:
     assert measured.encode.cpu_s > 0
 
 
-def test_a_refused_option_of_viddiff_is_one_sentence(source: "points.Source", weights: Path) -> None:
+def test_a_refused_option_of_viddiff_is_one_sentence(source: points.Source, weights: Path) -> None:
     viddiff = points.Viddiff("test", "viddiff", ("--no-such-option",), weights, (40,), 128)
     with pytest.raises(points.BenchmarkError, match="No such option"):
         viddiff.code(source, 40)
@@ -164,7 +160,7 @@ def test_ivf_headers_and_temporal_delimiters_are_not_counted(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", ["x265", "svt6", "svt4", "vvenc"])
-def test_an_anchor_codes_every_frame(source: "points.Source", name: str) -> None:
+def test_an_anchor_codes_every_frame(source: points.Source, name: str) -> None:
     pytest.importorskip("imageio_ffmpeg")
     anchor = points.anchors(128)[name]
     measured = points.measure_point(anchor, anchor.ladder[1], source, vmaf=False)
@@ -172,7 +168,7 @@ def test_an_anchor_codes_every_frame(source: "points.Source", name: str) -> None
     assert 0 < measured.size_bytes < source.path.stat().st_size / 10
 
 
-def test_the_keyframe_interval_holds_for_all(source: "points.Source", weights: Path) -> None:
+def test_the_keyframe_interval_holds_for_all(source: points.Source, weights: Path) -> None:
     for codec in (*points.anchors(17).values(), points.Viddiff("test", "", (), weights, (40,), 17)):
         assert "17" in codec.arguments(30)
         assert "30" in codec.arguments(30)
@@ -198,7 +194,7 @@ def test_anchors_are_measured_once_and_then_kept(video: Path, tmp_path: Path) ->
     assert dataclasses.replace(cache, fresh=True).get(key, False) is None
 
 
-def test_a_failing_encoder_is_one_sentence(source: "points.Source") -> None:
+def test_a_failing_encoder_is_one_sentence(source: points.Source) -> None:
     pytest.importorskip("imageio_ffmpeg")
     broken = dataclasses.replace(X265, options=("-c:v", "libx265", "-preset", "no-such-preset"))
     with pytest.raises(points.BenchmarkError, match="failed"):
