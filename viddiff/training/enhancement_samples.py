@@ -1,0 +1,165 @@
+"""Samples of what AV1 leaves to enhance: tiles of decoded frames beside their originals, in shards on disk.
+
+    scene -> SVT-AV1, random CRF -> dav1d -> tiles where the errors are -> shard (.npy) + figures (.npz)
+
+A tile is drawn with a probability in proportion to its share of the scene's error, every plane measured against
+its own mean over the scene. The mean over tiles of (error after) / (error before) is then what the benchmark
+asks for: the gradient of the scene's 6:1:1 PSNR, at every quality alike.
+"""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import cast
+
+import av
+import numpy as np
+from av.video.codeccontext import VideoCodecContext
+from numpy.typing import NDArray
+
+from viddiff.errors import VideoError
+from viddiff.frame import Frame
+from viddiff.media.av1_headers import Coding, HeaderReader
+from viddiff.media.av1_stills import PIXEL_FORMATS, kept_scheduling, picture_from_planes, planes_from_picture
+from viddiff.training.enhancement_scenes import STILL_SUFFIXES, scene
+
+TILE = 160
+"""Side of a tile, luma samples."""
+PLANE_WEIGHTS = (6 / 8, 1 / 8, 1 / 8)
+"""Shares of Y, U and V in the 6:1:1 PSNR."""
+PRESET = 4
+CRFS = (16, 63)
+"""Smallest and largest CRF."""
+_GRID = 16
+_PER_SCENE = 32
+_SHARD = 1024
+_BYTES = TILE * TILE * 3 // 2
+
+
+@dataclass(frozen=True)
+class Base:
+    """A scene coded by SVT-AV1."""
+
+    frames: list[Frame]
+    """As dav1d shows them."""
+    codings: list[Coding]
+    sizes: list[int]
+    """Bytes of each temporal unit."""
+
+
+def code_base(frames: list[Frame], crf: int, bit_depth: int = 8, preset: int = PRESET) -> Base:
+    """Code frames as one closed GOP, random access. VideoError."""
+    height, width = frames[0].y.shape
+    encoder = _context("libsvtav1", "w")
+    encoder.width, encoder.height = width, height
+    encoder.pix_fmt = PIXEL_FORMATS[bit_depth]
+    encoder.time_base, encoder.framerate = Fraction(1, 25), Fraction(25)
+    encoder.options = {"preset": str(preset), "crf": str(crf), "svtav1-params": "lp=1:keyint=-1"}
+    decoder = _context("libdav1d", "r")
+    decoder.options = {"max_frame_delay": "1"}
+    packets = []
+    try:
+        with kept_scheduling():
+            for pts, frame in enumerate(frames):
+                picture = picture_from_planes(frame.planes, bit_depth)
+                picture.pts, picture.time_base = pts, Fraction(1, 25)
+                packets += encoder.encode(picture)
+            packets += encoder.encode(None)
+        pictures = [p for packet in packets for p in decoder.decode(packet)] + decoder.decode(None)
+    except (av.FFmpegError, ValueError, RuntimeError) as error:
+        raise VideoError(f"AV1 coding of a {width}x{height} scene failed: {error}") from error
+    headers, units = HeaderReader(), [bytes(packet) for packet in packets]
+    decoded = [
+        Frame(*planes_from_picture(p, bit_depth, width, height), frame.pts)
+        for p, frame in zip(pictures, frames, strict=True)
+    ]
+    return Base(decoded, [headers.shown(unit) for unit in units], [len(unit) for unit in units])
+
+
+def _context(codec: str, mode: str) -> VideoCodecContext:
+    context = cast(VideoCodecContext, av.CodecContext.create(codec, mode))
+    context.thread_count = 1
+    return context
+
+
+Tiles = NDArray[np.uint8]
+"""(N, 2, BYTES): the decoded tile and the original, each Y, U and V one after the other."""
+
+
+def tiles_of(frames: list[Frame], base: Base, crf: int, rng: random.Random) -> tuple[Tiles, dict[str, NDArray[np.generic]]]:
+    """Tiles of a scene and, for each, `quantiser`, `intra`, `gop_quantiser`, `norm` (3,): the scene's mean squared
+    errors by plane, and `weight`: the tile's error in units of the scene's."""
+    maps = [_error_maps(a, b) for a, b in zip(frames, base.frames, strict=True)]
+    means = np.maximum(np.mean([[m.mean() for m in planes] for planes in maps], axis=0), 0.02)
+    weights = np.stack([_tile_errors(planes, means) for planes in maps])  # (T, rows, columns)
+    chances = weights.ravel() / weights.sum()
+    source = np.random.default_rng(rng.getrandbits(32))
+    count = min(_PER_SCENE, int((chances > 0).sum()))
+    drawn = source.choice(chances.size, count, replace=False, p=chances)
+    tiles = np.empty((count, 2, _BYTES), np.uint8)
+    for tile, index in zip(tiles, drawn, strict=True):
+        t, row, column = np.unravel_index(index, weights.shape)
+        for half, frame in zip(tile, (base.frames[t], frames[t]), strict=True):
+            half[:] = _cut(frame, int(row) * _GRID, int(column) * _GRID)
+    of = [base.codings[int(index) // weights[0].size] for index in drawn]
+    figures: dict[str, NDArray[np.generic]] = {
+        "quantiser": np.array([coding.quantiser for coding in of], np.uint8),
+        "intra": np.array([coding.kind == 0 for coding in of]),
+        "gop_quantiser": np.full(count, min(4 * crf, 255), np.uint8),
+        "norm": np.tile(means.astype(np.float32), (count, 1)),
+        "weight": weights.ravel()[drawn].astype(np.float32),
+    }
+    return tiles, figures
+
+
+def _error_maps(a: Frame, b: Frame) -> list[NDArray[np.float32]]:
+    """Mean squared errors of the cells of the grid, for each plane (rows, columns)."""
+    maps = []
+    for x, y, cell in zip(a.planes, b.planes, (_GRID, _GRID // 2, _GRID // 2), strict=True):
+        squares = np.square(x.astype(np.float32) - y)
+        rows, columns = (side // cell for side in squares.shape)
+        cells = squares[: rows * cell, : columns * cell].reshape(rows, cell, columns, cell)
+        maps.append(cells.mean((1, 3)))
+    return maps
+
+
+def _tile_errors(maps: list[NDArray[np.float32]], means: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The tile's error at each place of the grid."""
+    total = sum(w * m / mean for w, m, mean in zip(PLANE_WEIGHTS, maps, means, strict=True))
+    side = TILE // _GRID
+    windows = np.lib.stride_tricks.sliding_window_view(total, (side, side))
+    return windows.mean((2, 3)).astype(np.float64)
+
+
+def _cut(frame: Frame, top: int, left: int) -> NDArray[np.uint8]:
+    half = TILE // 2
+    parts = [frame.y[top : top + TILE, left : left + TILE]]
+    parts += [p[top // 2 : top // 2 + half, left // 2 : left // 2 + half] for p in (frame.u, frame.v)]
+    return np.concatenate([part.ravel() for part in parts])
+
+
+def collect(data: list[Path], folder: Path, shards: int, seed: int) -> Iterator[int]:
+    """Fill `folder` up with shards of tiles from videos and stills; yields the shards there are, after each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = sorted(p for root in data for p in root.rglob("*") if p.is_file())
+    stills = [p for p in files if p.suffix.lower() in STILL_SUFFIXES]
+    videos = [p for p in files if p.suffix.lower() not in STILL_SUFFIXES]
+    for number in range(shards):
+        path = folder / f"tiles-{number:04}.npy"
+        if not path.exists():
+            _write_shard(path, videos, stills, random.Random(f"{seed} {number}"))
+        yield number + 1
+
+
+def _write_shard(path: Path, videos: list[Path], stills: list[Path], rng: random.Random) -> None:
+    parts: list[tuple[Tiles, dict[str, NDArray[np.generic]]]] = []
+    while sum(len(tiles) for tiles, _ in parts) < _SHARD:
+        frames, crf = scene(videos, stills, rng), rng.randint(*CRFS)
+        parts.append(tiles_of(frames, code_base(frames, crf), crf, rng))
+    figures = {name: np.concatenate([f[name] for _, f in parts])[:_SHARD] for name in parts[0][1]}
+    np.savez(path.with_suffix(".npz"), **figures)
+    temporary = path.with_suffix(".part.npy")
+    np.save(temporary, np.concatenate([tiles for tiles, _ in parts])[:_SHARD])
+    temporary.replace(path)

@@ -1,0 +1,211 @@
+"""Scenes for the enhancement network to learn from: stretches of clips, moving stills and screens, with noise.
+
+Real footage has sensor noise and grain, independent from frame to frame, which clips that were reduced in size
+and coded before have lost; and it has detail as sharp as the sampling allows. So a good share of the scenes is
+reduced once more and given noise of several strengths and spectra before it is coded.
+"""
+
+import math
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+from torch.nn import functional
+
+from viddiff.frame import Frame
+from viddiff.media.av1_stills import picture_from_planes, planes_from_picture
+from viddiff.media.video_reader import VideoReader
+
+SCENE_FRAMES = 24
+"""Most frames of a scene."""
+STILL_SUFFIXES = (".jpg", ".jpeg", ".png")
+_MIN_SIDE = 160
+_NOISE = (0.7, 6.0)
+"""Standard deviation of luma's noise, 8-bit levels."""
+_WORDS = "the of and to in is that for it as was with be by on not he his but at are this have from or".split()
+
+
+def scene(videos: Sequence[Path], stills: Sequence[Path], rng: random.Random) -> list[Frame]:
+    """A random scene of 8-bit frames of one even size, 160 or more luma samples each way.
+
+    VideoError where a clip cannot be read.
+    """
+    kind = rng.random()
+    if stills and kind < 0.2:
+        frames = moving_still(rng.choice(stills), rng)
+    elif kind > 0.93:
+        frames = screen(rng)
+    else:
+        frames = stretch(rng.choice(videos), rng)
+    if rng.random() < 0.1:
+        frames = fade(frames, rng)
+    if rng.random() < 0.55:
+        frames = with_noise(frames, rng)
+    return frames
+
+
+def stretch(video: Path, rng: random.Random) -> list[Frame]:
+    """Consecutive frames of a clip, often reduced in size so that they are sharp again."""
+    with VideoReader(video, frames=SCENE_FRAMES) as reader:
+        frames = list(reader)
+        if reader.info.bit_depth != 8:
+            frames = [_rounded(frame) for frame in frames]
+    height, width = frames[0].y.shape
+    largest = min(height, width) / _MIN_SIDE
+    factor = rng.uniform(1, min(2.0, largest)) if largest > 1 and rng.random() < 0.6 else 1.0
+    size = (even(width / factor), even(height / factor))
+    if size == (width, height):
+        return frames
+    method = rng.choice(("AREA", "BICUBIC", "LANCZOS"))
+    return [_resized(frame, size, method) for frame in frames]
+
+
+def even(side: float) -> int:
+    """The even number of samples next to `side`, no less than a tile needs."""
+    return max(2 * round(side / 2), _MIN_SIDE)
+
+
+def _rounded(frame: Frame) -> Frame:
+    y, u, v = (((p.astype(np.uint16) + 2) >> 2).clip(0, 255).astype(np.uint8) for p in frame.planes)
+    return Frame(y, u, v, frame.pts)
+
+
+def _resized(frame: Frame, size: tuple[int, int], method: str) -> Frame:
+    picture = picture_from_planes(frame.planes, 8).reformat(*size, interpolation=method)
+    return Frame(*planes_from_picture(picture, 8, *size), frame.pts)
+
+
+def moving_still(path: Path, rng: random.Random) -> list[Frame]:
+    """A still seen by a camera that pans, turns, zooms and shakes."""
+    image = Image.open(path).convert("RGB")
+    side = min(image.size)
+    height = even(rng.uniform(_MIN_SIDE, max(_MIN_SIDE, side / 1.5)))
+    width = even(height * rng.uniform(1.0, 1.7))
+    factor = max(1.0, min(image.size[0] / width, image.size[1] / height) / rng.uniform(1.15, 1.6))
+    shape = (even(image.size[0] / factor), even(image.size[1] / factor))
+    picture = av.VideoFrame.from_image(image).reformat(*shape, "yuv420p", interpolation="BICUBIC")
+    planes = [torch.from_numpy(p).float()[None, None] for p in planes_from_picture(picture, 8, *shape)]
+    angle, turn = rng.uniform(-0.1, 0.1), rng.gauss(0, 0.002)
+    zoom, growth = rng.uniform(0.85, 1.0), rng.gauss(1, 0.004)
+    speed = 2.0 ** rng.uniform(-4, 3)
+    heading = rng.uniform(0, 2 * math.pi)
+    at = [rng.uniform(-1, 1) * max(0, (s - n) / 2) for s, n in zip(shape, (width, height), strict=True)]
+    shake = rng.choice((0.0, 0.3, 1.0))
+    frames = []
+    for pts in range(SCENE_FRAMES):
+        centre = [(c + rng.gauss(0, shake)) for c in at]
+        views = [_view(p, shape, (width, height), centre, angle, zoom) for p in planes]
+        frames.append(Frame(*(_bytes(v) for v in views), pts))
+        at = [at[0] + speed * math.cos(heading), at[1] + speed * math.sin(heading)]
+        angle, zoom = angle + turn, zoom * growth
+    return frames
+
+
+def _view(
+    plane: Tensor,
+    shape: tuple[int, int],
+    size: tuple[int, int],
+    centre: list[float],
+    angle: float,
+    zoom: float,
+) -> Tensor:
+    """`size` luma samples of a plane (1, 1, h, w) of a picture of `shape`, turned by `angle` radians."""
+    divisor = round(shape[0] / plane.shape[3])
+    cos, sin = zoom * math.cos(angle), zoom * math.sin(angle)
+    x_share, y_share = size[0] / shape[0], size[1] / shape[1]
+    theta = torch.tensor(
+        [
+            [cos * x_share, -sin * size[1] / shape[0], 2 * centre[0] / shape[0]],
+            [sin * size[0] / shape[1], cos * y_share, 2 * centre[1] / shape[1]],
+        ]
+    )
+    grid = functional.affine_grid(
+        theta[None], [1, 1, size[1] // divisor, size[0] // divisor], align_corners=False
+    )
+    return functional.grid_sample(plane, grid, "bicubic", "reflection", align_corners=False)[0, 0]
+
+
+def _bytes(plane: Tensor) -> NDArray[np.uint8]:
+    return plane.round().clamp(0, 255).to(torch.uint8).numpy()
+
+
+def screen(rng: random.Random) -> list[Frame]:
+    """Text and boxes on a page that stands or scrolls, under a moving pointer."""
+    width, height = even(rng.uniform(256, 448)), even(rng.uniform(176, 288))
+    page = Image.new("RGB", (width, 3 * height), _colour(rng))
+    draw = ImageDraw.Draw(page)
+    for _ in range(rng.randrange(12)):
+        left, top = rng.randrange(width), rng.randrange(3 * height)
+        box = (left, top, left + rng.randrange(10, 200), top + rng.randrange(8, 120))
+        draw.rectangle(box, _colour(rng), _colour(rng))
+    ink, top = _colour(rng), 4
+    font = ImageFont.load_default(rng.randrange(9, 26))
+    while top < 3 * height:
+        text = " ".join(rng.choice(_WORDS) for _ in range(rng.randrange(2, 14)))
+        draw.text((rng.randrange(2, 40), top), text, ink, font)
+        top += rng.randrange(12, 40)
+    scroll = rng.choice((0, 0, 1, 2, 5, 12))
+    step = (rng.gauss(0, 4), rng.gauss(0, 4))
+    frames = []
+    for pts in range(SCENE_FRAMES):
+        view = page.crop((0, pts * scroll, width, pts * scroll + height))
+        at = (width / 2 + pts * step[0], height / 2 + pts * step[1])
+        ImageDraw.Draw(view).polygon((at, (at[0] + 8, at[1] + 9), (at[0], at[1] + 12)), "white", "black")
+        picture = av.VideoFrame.from_image(view).reformat(format="yuv420p")
+        frames.append(Frame(*planes_from_picture(picture, 8, width, height), pts))
+    return frames
+
+
+def _colour(rng: random.Random) -> tuple[int, int, int]:
+    return rng.randrange(256), rng.randrange(256), rng.randrange(256)
+
+
+def fade(frames: list[Frame], rng: random.Random) -> list[Frame]:
+    """Darkened, by a constant or by a ramp to or from black."""
+    first, last = (rng.uniform(0.15, 1.0) for _ in range(2))
+    if rng.random() < 0.4:
+        last = first
+    gains = np.linspace(first, last, len(frames))
+    result = []
+    for frame, gain in zip(frames, gains, strict=True):
+        y, u, v = (
+            np.round(base + (plane - float(base)) * gain).clip(0, 255).astype(np.uint8)
+            for plane, base in zip(frame.planes, (16, 128, 128), strict=True)
+        )
+        result.append(Frame(y, u, v, frame.pts))
+    return result
+
+
+def with_noise(frames: list[Frame], rng: random.Random) -> list[Frame]:
+    """Sensor noise or grain: one strength and spectrum for the scene, other values in each frame."""
+    generator = torch.Generator().manual_seed(rng.getrandbits(40))
+    sigma = math.exp(rng.uniform(*map(math.log, _NOISE)))
+    chroma = sigma * rng.uniform(0.2, 0.8)
+    blurs = rng.choice((0.0, 0.0, 0.45, 0.8)), rng.choice((0.0, 0.5, 0.8))
+    shape = rng.choice(("even", "shot", "film"))
+    result = []
+    for frame in frames:
+        y = torch.from_numpy(frame.y.astype(np.float32))
+        gain = {"even": torch.ones_like(y), "shot": ((y + 16) / 144).sqrt(), "film": 1.3 - y / 256}[shape]
+        noisy = [y + sigma * gain * _noise(y.shape, blurs[0], generator)]
+        for plane in (frame.u, frame.v):
+            samples = torch.from_numpy(plane.astype(np.float32))
+            noisy.append(samples + chroma * _noise(samples.shape, blurs[1], generator))
+        result.append(Frame(*map(_bytes, noisy), frame.pts))
+    return result
+
+
+def _noise(shape: torch.Size, blur: float, generator: torch.Generator) -> Tensor:
+    """Gaussian noise of variance one, blurred by a Gaussian of this standard deviation in samples."""
+    if not blur:
+        return torch.randn(shape, generator=generator)
+    taps = torch.exp(-0.5 * (torch.arange(-2, 3) / blur) ** 2)
+    taps /= taps.square().sum().sqrt()
+    white = torch.randn(1, 1, shape[0] + 4, shape[1] + 4, generator=generator)
+    return functional.conv2d(functional.conv2d(white, taps.view(1, 1, 5, 1)), taps.view(1, 1, 1, 5))[0, 0]
