@@ -123,8 +123,8 @@ class IntConv2d(nn.Module):
             self.weight.copy_(weight.float() * scale[:, None, None, None])
             self.bias.copy_(bias.float() * scale / UNIT)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolve activations (B, inputs, H, W). Returns the unrounded sums (B, outputs, H', W')."""
+    def on_grid(self) -> tuple[Tensor, Tensor]:
+        """Weights and bias as they act, the bias in units of activations; straight-through gradient."""
         weight: Tensor = self.weight
         bias = self.bias * UNIT
         if self.training:
@@ -135,11 +135,38 @@ class IntConv2d(nn.Module):
                 ) - weight
                 shift_b = (bias * scale).round_().div_(scale) - bias
             weight, bias = weight + shift_w, bias + shift_b
+        return weight, bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, bias = self.on_grid()
         return functional.conv2d(x, weight, bias, self.stride, self.padding, 1, self.groups)
 
     def macs(self) -> int:
         """Multiply-accumulate operations for each output position."""
         return self.weight.numel()
+
+
+class ConditionedConv2d(IntConv2d):
+    """1x1 convolution of features and of a condition that is the same at every position.
+
+    The proof covers both; at each position only the features cost anything.
+    """
+
+    def __init__(self, inputs: int, outputs: int, conditions: int) -> None:
+        super().__init__(inputs + conditions, outputs)
+        self.inputs = inputs
+        with torch.no_grad():
+            self.weight[:, inputs:] = 0
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:  # type: ignore[override]
+        """x (B, inputs, H, W) and condition (B, conditions), both activations."""
+        weight, bias = self.on_grid()
+        offset = functional.linear(condition, weight[:, self.inputs :, 0, 0], bias)
+        return functional.conv2d(x, weight[:, : self.inputs]) + offset[:, :, None, None]
+
+    def macs(self) -> int:
+        """Multiply-accumulates for each output position."""
+        return self.inputs * self.weight.shape[0]
 
 
 class ResidualBlock(nn.Module):

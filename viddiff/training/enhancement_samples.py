@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from viddiff.errors import VideoError
 from viddiff.frame import Frame
 from viddiff.media.av1_headers import Coding, HeaderReader
-from viddiff.media.av1_stills import PIXEL_FORMATS, kept_scheduling, picture_from_planes, planes_from_picture
+from viddiff.media.av1_stills import PIXEL_FORMATS, _kept_scheduling, picture_from_planes, planes_from_picture
 from viddiff.training.enhancement_scenes import STILL_SUFFIXES, scene
 
 TILE = 160
@@ -61,7 +61,7 @@ def code_base(frames: list[Frame], crf: int, bit_depth: int = 8, preset: int = P
     decoder.options = {"max_frame_delay": "1"}
     packets = []
     try:
-        with kept_scheduling():
+        with _kept_scheduling():
             for pts, frame in enumerate(frames):
                 picture = picture_from_planes(frame.planes, bit_depth)
                 picture.pts, picture.time_base = pts, Fraction(1, 25)

@@ -1,0 +1,109 @@
+"""Weights of the enhancement network on disk: integers in safetensors, proven exact when they are loaded.
+
+For each layer: `<name>.weight` int8, `<name>.bias` int32, `<name>.exponent` int8. The metadata hold the format,
+the configuration as JSON and a SHA-256 over both, which names exactly what a decoder needs.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from viddiff.errors import CheckpointError
+from viddiff.networks.enhancement import EnhancementConfig, EnhancementNetwork
+
+_FORMAT = "viddiff-enhancement-1"
+_MAX_BYTES = 4 << 20
+_MAX_HEADER_BYTES = 1 << 16
+_MAX_WIDTH, _MAX_DEPTH = 256, 16
+_PARTS = {"weight": torch.int8, "bias": torch.int32, "exponent": torch.int8}
+
+
+def integers(network: EnhancementNetwork) -> dict[str, Tensor]:
+    """The integer tensors that a decoder computes with, by name."""
+    tensors = {}
+    for name, layer in network.layers().items():
+        for (part, kind), value in zip(_PARTS.items(), layer.integers(), strict=True):
+            tensors[f"{name}.{part}"] = value.to("cpu", kind).contiguous()
+    return tensors
+
+
+def content_hash(config: EnhancementConfig, tensors: dict[str, Tensor]) -> bytes:
+    """SHA-256 over the configuration and every tensor in order of name."""
+    digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode())
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}\n".encode())
+        digest.update(tensors[name].numpy().tobytes())
+    return digest.digest()
+
+
+def assemble(config: EnhancementConfig, tensors: dict[str, Tensor]) -> EnhancementNetwork:
+    """A network of these integers, ready for use. Raises CheckpointError unless all its sums stay exact."""
+    network = EnhancementNetwork(config)
+    layers = network.layers()
+    if tensors.keys() != {f"{name}.{part}" for name in layers for part in _PARTS}:
+        raise CheckpointError("the enhancement weights are not those of this network's layers")
+    for name, layer in layers.items():
+        parts = [tensors[f"{name}.{part}"] for part in _PARTS]
+        if [part.dtype for part in parts] != list(_PARTS.values()):
+            raise CheckpointError(f"layer {name} does not hold integers")
+        layer.set_integers(*parts)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network.eval().requires_grad_(False)
+
+
+def save(path: Path, network: EnhancementNetwork) -> bytes:
+    """Write the network's integers to `path`, complete or not at all; returns the content hash."""
+    tensors = integers(network)
+    digest = content_hash(network.config, tensors)
+    metadata = {"format": _FORMAT, "config": json.dumps(asdict(network.config)), "hash": digest.hex()}
+    temporary = path.with_name(path.name + ".part")
+    save_file(tensors, temporary, metadata)
+    temporary.replace(path)
+    return digest
+
+
+def load(path: Path, device: torch.device | str = "cpu") -> tuple[EnhancementNetwork, bytes]:
+    """The network and its content hash. Raises CheckpointError on anything but sound weights."""
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise CheckpointError(f"{path} is larger than {_MAX_BYTES >> 20} MiB")
+        with open(path, "rb") as raw:
+            if int.from_bytes(raw.read(8), "little") > _MAX_HEADER_BYTES:
+                raise CheckpointError(f"cannot read weights from {path}: its header is absurdly large")
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot read weights from {path}: {error}") from error
+    config = _config(metadata)
+    network = assemble(config, tensors)
+    digest, stated = content_hash(config, tensors), metadata.get("hash", "")
+    if digest.hex() != stated:
+        raise CheckpointError(
+            f"the weights' content has hash {digest.hex()[:16]} but they claim {stated[:16]}"
+        )
+    return network.to(device), digest
+
+
+def _config(metadata: dict[str, str]) -> EnhancementConfig:
+    if metadata.get("format") != _FORMAT:
+        raise CheckpointError(f"these weights are not of format {_FORMAT}")
+    try:
+        config = EnhancementConfig(**json.loads(metadata["config"]))
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError("the weights' configuration is damaged") from error
+    name, widths = config.name, (config.half, config.quarter)
+    if not isinstance(name, str) or not name.isprintable() or len(name.encode()) > 64:
+        raise CheckpointError("the weights' configuration has no usable name")
+    if not all(type(width) is int and 1 <= width <= _MAX_WIDTH for width in widths):
+        raise CheckpointError(f"the weights' configuration has widths {widths}, beyond 1..{_MAX_WIDTH}")
+    depths = (config.half_blocks, config.quarter_blocks)
+    if not all(type(depth) is int and 0 <= depth <= _MAX_DEPTH for depth in depths):
+        raise CheckpointError(f"the weights' configuration has depths {depths}, beyond 0..{_MAX_DEPTH}")
+    return config
