@@ -1,7 +1,7 @@
 """Enhancement: what AV1 took from a decoded frame, estimated by a small network of exact integers.
 
-    packed (6 planes, 1/2) ── head ── blocks ─┬──────────────────────────── + ── blocks ── tail ──▶ correction
-                                              └─ down ── blocks (1/4) ── up ┘
+    packed (6 planes, 1/2) ── filters ── head ── blocks ─┬──────────────────────────── + ── blocks ── tail ──▶ correction
+                                                         └─ down ── blocks (1/4) ── up ┘
 
 The network stands outside of AV1's loop: no frame is predicted from an enhanced one. It knows how coarsely the
 frame was coded (the condition). Its correction is added at a strength that the encoder chooses for each block
@@ -36,8 +36,16 @@ _MIDDLE = 512
 _QUANTISER_STEP = 32
 _QUANTISER_KNOTS = 9
 _LEAD_KNOTS = 4
+_RIDGE = 1e-3
 CONDITIONS = _QUANTISER_KNOTS + _LEAD_KNOTS + 1
 """Length of the condition."""
+_FILTERS = [
+    [1 / 32, 1 / 16, 1 / 32, 1 / 16, 1 / 8, 1 / 16, 1 / 32, 1 / 16, 1 / 32],
+    [-1 / 4, -1 / 2, -1 / 4, -1 / 2, 3.0, -1 / 2, -1 / 4, -1 / 2, -1 / 4],
+    [-1 / 4, 0.0, 1 / 4, -1 / 2, 0.0, 1 / 2, -1 / 4, 0.0, 1 / 4],
+    [-1 / 4, -1 / 2, -1 / 4, 0.0, 0.0, 0.0, 1 / 4, 1 / 2, 1 / 4],
+]
+"""What the first layer begins as: smoothed samples, their Laplacian and gradients, at about one size."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +107,10 @@ class EnhancementNetwork(nn.Module):
         super().__init__()
         self.config = config
         half, quarter = config.half, config.quarter
-        self.head = ConditionedConv2d(6, half, CONDITIONS)
+        self.filters = IntConv2d(6, 6 * len(_FILTERS), kernel=3, groups=6)
+        with torch.no_grad():
+            self.filters.weight.copy_(torch.tensor(_FILTERS * 6).view_as(self.filters.weight))
+        self.head = ConditionedConv2d(6 * len(_FILTERS), half, CONDITIONS)
         self.before = nn.ModuleList(ConditionedBlock(half) for _ in range(config.half_blocks))
         self.down = IntConv2d(half, quarter, kernel=2, stride=2)
         self.deep = nn.ModuleList(ConditionedBlock(quarter) for _ in range(config.quarter_blocks))
@@ -115,7 +126,9 @@ class EnhancementNetwork(nn.Module):
 
         H and W are multiples of 4.
         """
-        x = round_clamp(self.head(packed - _MIDDLE, condition))
+        with torch.autocast(packed.device.type, enabled=False):  # small differences of large numbers
+            x = round_clamp(self.filters(packed - _MIDDLE))
+            x = round_clamp(self.head(x, condition))
         for block in self.before:
             x = block(x, condition)
         deep = round_clamp(self.down(x))
@@ -125,6 +138,18 @@ class EnhancementNetwork(nn.Module):
         for block in self.after:
             x = block(x, condition)
         return round_clamp(self.tail(x))
+
+    @torch.no_grad()
+    def whiten_(self, packed: Tensor) -> None:
+        """Let the head begin with uncorrelated features of unit size (ZCA) of pictures like `packed`."""
+        features = round_clamp(self.filters(packed - _MIDDLE)).transpose(0, 1).flatten(1).double() / UNIT
+        mean, moments = features.mean(1), torch.cov(features)
+        values, vectors = torch.linalg.eigh(moments)
+        zca = (vectors * (values + _RIDGE).rsqrt()) @ vectors.T
+        mixed = torch.randn(len(self.head.weight) - len(zca), len(zca), dtype=zca.dtype) / len(zca) ** 0.5
+        weight = torch.cat((zca, mixed @ zca))
+        self.head.weight[:, : len(zca), 0, 0] = weight.float()
+        self.head.bias.copy_(-(weight @ mean).float())
 
     def layers(self) -> dict[str, IntConv2d]:
         """Every layer, by name."""

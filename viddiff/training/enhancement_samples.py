@@ -9,20 +9,24 @@ asks for: the gradient of the scene's 6:1:1 PSNR, at every quality alike.
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from fractions import Fraction
 from pathlib import Path
-from typing import cast
+from typing import Any, Literal, Self, cast
 
 import av
 import numpy as np
+import torch
 from av.video.codeccontext import VideoCodecContext
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
 
-from viddiff.errors import VideoError
+from viddiff.errors import VideoError, ViddiffError
 from viddiff.frame import Frame
 from viddiff.media.av1_headers import Coding, HeaderReader
 from viddiff.media.av1_stills import PIXEL_FORMATS, _kept_scheduling, picture_from_planes, planes_from_picture
+from viddiff.networks.enhancement import condition_of
 from viddiff.training.enhancement_scenes import STILL_SUFFIXES, scene
 
 TILE = 160
@@ -78,7 +82,7 @@ def code_base(frames: list[Frame], crf: int, bit_depth: int = 8, preset: int = P
     return Base(decoded, [headers.shown(unit) for unit in units], [len(unit) for unit in units])
 
 
-def _context(codec: str, mode: str) -> VideoCodecContext:
+def _context(codec: str, mode: Literal["r", "w"]) -> VideoCodecContext:
     context = cast(VideoCodecContext, av.CodecContext.create(codec, mode))
     context.thread_count = 1
     return context
@@ -163,3 +167,98 @@ def _write_shard(path: Path, videos: list[Path], stills: list[Path], rng: random
     temporary = path.with_suffix(".part.npy")
     np.save(temporary, np.concatenate([tiles for tiles, _ in parts])[:_SHARD])
     temporary.replace(path)
+
+
+@dataclass(frozen=True)
+class TileBatch:
+    """Tiles as the network sees them."""
+
+    decoded: Tensor
+    """(B, 6, TILE/2, TILE/2), 10-bit samples."""
+    original: Tensor
+    condition: Tensor
+    """(B, CONDITIONS)."""
+    share: Tensor
+    """(B, 6): what a squared error in a plane of the tile counts for: the tile's error is 1 before enhancement."""
+    gop_quantiser: Tensor
+    """(B,)."""
+
+    def to(self, device: str) -> Self:
+        """The same on another device."""
+        return type(self)(*(getattr(self, f.name).to(device) for f in fields(self)))
+
+    def ranges(self) -> Iterator[tuple[str, Tensor]]:
+        """Which tiles (B,) belong to all, and to each quarter of the range of GOP quantisers."""
+        yield "all", torch.ones_like(self.gop_quantiser, dtype=torch.bool)
+        for start in range(0, 256, 64):
+            yield f"q{start:03}", self.gop_quantiser // 64 == start // 64
+
+
+class TileShards:
+    """The tiles of a folder's shards, those that come later too."""
+
+    def __init__(self, folder: Path) -> None:
+        """ViddiffError if there are none."""
+        self._folder = folder
+        self._shards: list[tuple[Tiles, dict[str, NDArray[np.generic]]]] = []
+        self.look()
+        if not self._shards:
+            raise ViddiffError(f"{folder} has no shards of tiles")
+
+    def __len__(self) -> int:
+        return sum(len(tiles) for tiles, _ in self._shards)
+
+    def look(self) -> None:
+        """Take in shards that have been written since."""
+        for path in sorted(self._folder.glob("tiles-*[0-9].npy"))[len(self._shards) :]:
+            with np.load(path.with_suffix(".npz")) as figures:
+                self._shards.append((np.load(path, mmap_mode="r"), dict(figures)))
+
+    def batch(self, count: int, rng: random.Random) -> TileBatch:
+        """Random tiles, each turned and mirrored at random."""
+        chosen = []
+        for _ in range(count):
+            tiles, figures = rng.choice(self._shards)
+            index = rng.randrange(len(tiles))
+            turn = rng.randrange(4), rng.random() < 0.5
+            chosen.append(([_packed(half, *turn) for half in tiles[index]], {n: f[index] for n, f in figures.items()}))
+        return _batch_of(chosen)
+
+    def batches(self, count: int, most: int) -> Iterator[TileBatch]:
+        """At most `most` tiles, spread evenly over all, as they are."""
+        step = -(-len(self) // most)
+        chosen = [
+            ([_packed(half, 0, False) for half in tiles[i]], {n: f[i] for n, f in figures.items()})
+            for tiles, figures in self._shards
+            for i in range(0, len(tiles), step)
+        ]
+        for start in range(0, len(chosen), count):
+            yield _batch_of(chosen[start : start + count])
+
+
+def _packed(tile: NDArray[np.uint8], quarters: int, mirrored: bool) -> Tensor:
+    """Six planes (6, TILE/2, TILE/2) of 10-bit samples, turned by quarters of a circle and mirrored."""
+    half, luma = TILE // 2, TILE * TILE
+    shapes = ((0, TILE), (luma, half), (luma + half * half, half))
+    planes = []
+    for start, side in shapes:
+        plane = np.rot90(tile[start : start + side * side].reshape(side, side), quarters)
+        planes.append(torch.tensor(np.ascontiguousarray(plane[:, ::-1] if mirrored else plane)))
+    y, u, v = planes
+    return torch.cat((functional.pixel_unshuffle(y[None], 2), u[None], v[None])).float() * 4
+
+
+def _batch_of(chosen: list[tuple[list[Tensor], dict[str, Any]]]) -> TileBatch:
+    decoded, original = (torch.stack([pair[i] for pair, _ in chosen]) for i in range(2))
+    figures = {name: torch.tensor(np.stack([f[name] for _, f in chosen])) for name in chosen[0][1]}
+    numbers = (figures[name].int() for name in ("quantiser", "gop_quantiser", "intra"))
+    by_plane = torch.tensor([PLANE_WEIGHTS[0] / 4] * 4 + list(PLANE_WEIGHTS[1:]))
+    norm = 16 * figures["norm"][:, [0, 0, 0, 0, 1, 2]] * figures["weight"][:, None]
+    form = torch.channels_last
+    return TileBatch(
+        decoded.contiguous(memory_format=form),
+        original.contiguous(memory_format=form),
+        condition_of(*numbers),
+        by_plane / norm,
+        figures["gop_quantiser"].int(),
+    )

@@ -182,10 +182,13 @@ def fade(frames: list[Frame], rng: random.Random) -> list[Frame]:
     return result
 
 
-def with_noise(frames: list[Frame], rng: random.Random) -> list[Frame]:
-    """Sensor noise or grain: one strength and spectrum for the scene, other values in each frame."""
+def with_noise(
+    frames: list[Frame], rng: random.Random, strengths: tuple[float, float] = _NOISE
+) -> list[Frame]:
+    """Sensor noise or grain: one strength (standard deviation of luma in levels, within a range) and spectrum
+    for the scene, other values in each frame."""
     generator = torch.Generator().manual_seed(rng.getrandbits(40))
-    sigma = math.exp(rng.uniform(*map(math.log, _NOISE)))
+    sigma = math.exp(rng.uniform(*map(math.log, strengths)))
     chroma = sigma * rng.uniform(0.2, 0.8)
     blurs = rng.choice((0.0, 0.0, 0.45, 0.8)), rng.choice((0.0, 0.5, 0.8))
     shape = rng.choice(("even", "shot", "film"))
