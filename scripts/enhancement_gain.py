@@ -155,7 +155,9 @@ def choose(point: Point, worth: float, blocks: bool) -> tuple[NDArray[np.int64],
                 apart = -math.log2((different.sum() + 0.5) / (frames + 1))
                 stay = -math.log2((frames - different.sum() + 0.5) / (frames + 1))
                 bits = bits + np.where(different, 0, stay)
-            shares = np.bincount(np.where(different, 0, plain.argmin(1))[~different], minlength=STRENGTHS) + 0.3
+            shares = (
+                np.bincount(np.where(different, 0, plain.argmin(1))[~different], minlength=STRENGTHS) + 0.3
+            )
             uniform = -np.log2(shares / shares.sum())
         choice[:, group], total = result, total + float(bits.sum())
     return choice, total
@@ -199,13 +201,17 @@ def report(points: list[Point]) -> dict[str, object]:
             qualities = ([quality(e, plane) for e in errors] for errors in (before, after))
             line[name] = round(bd_rate(rates, next(qualities), bits, next(qualities)), 2)
         if way == "block":
-            line["db"] = [round(quality(a, None) - quality(b, None), 3) for a, b in zip(after, before, strict=True)]
+            line["db"] = [
+                round(quality(a, None) - quality(b, None), 3) for a, b in zip(after, before, strict=True)
+            ]
             line["side_percent"] = [round(100 * s / r, 2) for s, r in zip(side, rates, strict=True)]
     return line
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("clips", nargs="+", type=Path, metavar="CLIP")
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--frames", type=int, default=24)
@@ -220,7 +226,8 @@ def main() -> None:
     for clip in arguments.clips:
         frames = read(clip, arguments.frames, arguments.noise)
         points = [
-            measure(frames, coded(frames, crf, arguments.preset, arguments.cache), crf, network) for crf in CRFS
+            measure(frames, coded(frames, crf, arguments.preset, arguments.cache), crf, network)
+            for crf in CRFS
         ]
         lines.append({"clip": clip.stem, "frames": len(frames), "noise": arguments.noise, **report(points)})
         print(json.dumps(lines[-1]), flush=True)

@@ -243,7 +243,9 @@ class TrainState:
                 tensors[f"{key}.{name}"] = value
         about = {"step": self.step, "seconds": self.seconds, "config": asdict(self.network.config)}
         temporary = path.with_name(path.name + ".part")
-        save_file({n: t.contiguous().cpu() for n, t in tensors.items()}, temporary, {"about": json.dumps(about)})
+        save_file(
+            {n: t.contiguous().cpu() for n, t in tensors.items()}, temporary, {"about": json.dumps(about)}
+        )
         temporary.replace(path)
 
     def restore(self, path: Path) -> None:

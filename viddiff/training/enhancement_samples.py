@@ -92,7 +92,9 @@ Tiles = NDArray[np.uint8]
 """(N, 2, BYTES): the decoded tile and the original, each Y, U and V one after the other."""
 
 
-def tiles_of(frames: list[Frame], base: Base, crf: int, rng: random.Random) -> tuple[Tiles, dict[str, NDArray[np.generic]]]:
+def tiles_of(
+    frames: list[Frame], base: Base, crf: int, rng: random.Random
+) -> tuple[Tiles, dict[str, NDArray[np.generic]]]:
     """Tiles of a scene and, for each, `quantiser`, `intra`, `gop_quantiser`, `norm` (3,): the scene's mean squared
     errors by plane, and `weight`: the tile's error in units of the scene's."""
     maps = [_error_maps(a, b) for a, b in zip(frames, base.frames, strict=True)]
@@ -221,7 +223,9 @@ class TileShards:
             tiles, figures = rng.choice(self._shards)
             index = rng.randrange(len(tiles))
             turn = rng.randrange(4), rng.random() < 0.5
-            chosen.append(([_packed(half, *turn) for half in tiles[index]], {n: f[index] for n, f in figures.items()}))
+            chosen.append(
+                ([_packed(half, *turn) for half in tiles[index]], {n: f[index] for n, f in figures.items()})
+            )
         return _batch_of(chosen)
 
     def batches(self, count: int, most: int) -> Iterator[TileBatch]:

@@ -28,7 +28,9 @@ STILL_SUFFIXES = (".jpg", ".jpeg", ".png")
 _MIN_SIDE = 160
 _NOISE = (0.7, 6.0)
 """Standard deviation of luma's noise, 8-bit levels."""
-_WORDS = "the of and to in is that for it as was with be by on not he his but at are this have from or".split()
+_WORDS = (
+    "the of and to in is that for it as was with be by on not he his but at are this have from or".split()
+)
 
 
 def scene(videos: Sequence[Path], stills: Sequence[Path], rng: random.Random) -> list[Frame]:
