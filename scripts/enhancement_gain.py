@@ -1,11 +1,11 @@
 """What the enhancement network gains on clips: BD-rate of SVT-AV1 with it against SVT-AV1 alone.
 
-    scripts/enhancement_gain.py CLIP... --weights FILE [--frames N] [--noise SIGMA] [--cache DIR] [--json FILE]
+    scripts/enhancement_gain.py CLIP... --weights FILE [--frames N] [--noise SIGMA] [--cache DIR]
 
-Strengths are decided by rate and distortion, their bits estimated by entropy: for each frame and group of planes
-one strength for all blocks, or one for each block, coded given the frame's commonest. Rates are the bytes of the
-AV1 stream and these bits; qualities are PSNRs over all frames. Three ways are compared: strength 1 everywhere,
-one strength a frame, one a block.
+Strengths are decided by rate and distortion, their bits estimated by entropy: for each frame and group of
+planes one strength for all blocks, or one for each block, coded given the frame's commonest. Rates are the
+bytes of the AV1 stream and these bits; qualities are PSNRs over all frames. Three ways are compared: strength
+1 everywhere, one strength a frame, one a block.
 """
 
 import argparse

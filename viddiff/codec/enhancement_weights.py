@@ -1,7 +1,7 @@
 """Weights of the enhancement network on disk: integers in safetensors, proven exact when they are loaded.
 
-For each layer: `<name>.weight` int8, `<name>.bias` int32, `<name>.exponent` int8. The metadata hold the format,
-the configuration as JSON and a SHA-256 over both, which names exactly what a decoder needs.
+For each layer: `<name>.weight` int8, `<name>.bias` int32, `<name>.exponent` int8. The metadata hold the
+format, the configuration as JSON and a SHA-256 over both, which names exactly what a decoder needs.
 """
 
 import hashlib

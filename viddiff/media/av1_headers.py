@@ -1,8 +1,8 @@
 """What the headers of an AV1 stream say about the coding of each frame: quantiser and place in the hierarchy.
 
 Read as in the AV1 specification, sections 5.5 (sequence header) and 5.9 (frame header), as far as the
-quantiser. Streams of our own encoder are read: features that it does not use (decoder models, superresolution,
-tiles of unequal size, references of another size) raise BitstreamError.
+quantiser. Streams of our own encoder are read: features that it does not use (decoder models,
+superresolution, tiles of unequal size, references of another size) raise BitstreamError.
 """
 
 from dataclasses import dataclass, field

@@ -1,11 +1,12 @@
 """Enhancement: what AV1 took from a decoded frame, estimated by a small network of exact integers.
 
-    packed (6 planes, 1/2) ── filters ── head ── blocks ─┬──────────────────────────── + ── blocks ── tail ──▶ correction
-                                                         └─ down ── blocks (1/4) ── up ┘
+    packed (6 planes, 1/2) ─ filters ─ head ─ blocks ─┬────────────────────── + ─ blocks ─ tail ─▶ correction
+                                                      └─ down ─ blocks (1/4) ─ up ┘
 
-The network stands outside of AV1's loop: no frame is predicted from an enhanced one. It knows how coarsely the
-frame was coded (the condition). Its correction is added at a strength that the encoder chooses for each block
-of BLOCK x BLOCK luma samples, for luma and chroma apart; strength 0 leaves the samples as AV1 shows them.
+The network stands outside of AV1's loop: no frame is predicted from an enhanced one. It knows how coarsely
+the frame was coded (the condition). Its correction is added at a strength that the encoder chooses for each
+block of BLOCK x BLOCK luma samples, for luma and chroma apart; strength 0 leaves the samples as AV1 shows
+them.
 """
 
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ class EnhancementConfig:
 
 
 SMALL = EnhancementConfig()
-LARGE = EnhancementConfig("large", half=64, quarter=96, half_blocks=2, quarter_blocks=6)
+LARGE = EnhancementConfig("large", half=64, quarter=96, half_blocks=1, quarter_blocks=6)
 
 
 def condition_of(quantiser: Tensor, gop_quantiser: Tensor, intra: Tensor) -> Tensor:
@@ -121,10 +122,10 @@ class EnhancementNetwork(nn.Module):
         start_near_zero(self.tail)
 
     def forward(self, packed: Tensor, condition: Tensor) -> Tensor:
-        """The correction of `packed` (B, 6, H/2, W/2), 10-bit samples as from `planes.pack`, under a condition
-        (B, CONDITIONS): same shape, integers of at most ACTIVATION_MAX in 1/CORRECTION_UNIT of a 10-bit level.
+        """The correction of `packed` (B, 6, H/2, W/2), 10-bit samples as from `planes.pack`.
 
-        H and W are multiples of 4.
+        Same shape, integers of at most ACTIVATION_MAX in 1/CORRECTION_UNIT of a 10-bit level. condition:
+        (B, CONDITIONS). H and W are multiples of 4.
         """
         with torch.autocast(packed.device.type, enabled=False):  # small differences of large numbers
             x = round_clamp(self.filters(packed - _MIDDLE))
@@ -146,8 +147,9 @@ class EnhancementNetwork(nn.Module):
         mean, moments = features.mean(1), torch.cov(features)
         values, vectors = torch.linalg.eigh(moments)
         zca = (vectors * (values + _RIDGE).rsqrt()) @ vectors.T
-        mixed = torch.randn(len(self.head.weight) - len(zca), len(zca), dtype=zca.dtype) / len(zca) ** 0.5
-        weight = torch.cat((zca, mixed @ zca))
+        more = max(self.config.half - len(zca), 0)
+        mixed = torch.randn(more, len(zca), dtype=zca.dtype) / len(zca) ** 0.5
+        weight = torch.cat((zca, mixed @ zca))[: self.config.half]
         self.head.weight[:, : len(zca), 0, 0] = weight.float()
         self.head.bias.copy_(-(weight @ mean).float())
 

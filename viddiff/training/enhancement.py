@@ -1,8 +1,9 @@
 """Training of the enhancement network: one flat loop over tiles.
 
-The loss is the mean over tiles of (error after) / (error before), with planes and tiles weighted as the benchmark
-does (see `enhancement_samples`): 1 for a network that does nothing. Weights and activations are rounded from the
-first step on, as in the decoder. Convolutions run in bfloat16 until the last part, which is exact.
+The loss is the mean over tiles of (error after) / (error before), with planes and tiles weighted as the
+benchmark does (see `enhancement_samples`): 1 for a network that does nothing. Weights and activations are
+rounded from the first step on, as in the decoder. Convolutions run in bfloat16 until the last part, which is
+exact.
 """
 
 import json
@@ -40,7 +41,7 @@ class EnhancementOptions:
     """What a user can choose."""
 
     tiles: Path
-    """Folder of shards to train on, as from `enhancement_samples.collect`; more may come while training runs."""
+    """Folder of shards to train on, as from `enhancement_samples.collect`; more may come during training."""
     out: Path
     """Weights to write; the resume state stands beside it."""
     valid: Path | None = None
@@ -62,7 +63,7 @@ class EnhancementOptions:
     valid_tiles: int = 512
     """Most tiles to judge by."""
     compiled: bool = False
-    """Compile the network for training: half the time for each step, a minute at the start; needs a C++ compiler."""
+    """Compile the network for training: half the time a step, a minute at the start; needs a C++ compiler."""
     resume: bool = False
     seed: int = 0
     device: str = "cpu"

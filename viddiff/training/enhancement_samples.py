@@ -2,9 +2,9 @@
 
     scene -> SVT-AV1, random CRF -> dav1d -> tiles where the errors are -> shard (.npy) + figures (.npz)
 
-A tile is drawn with a probability in proportion to its share of the scene's error, every plane measured against
-its own mean over the scene. The mean over tiles of (error after) / (error before) is then what the benchmark
-asks for: the gradient of the scene's 6:1:1 PSNR, at every quality alike.
+A tile is drawn with a probability in proportion to its share of the scene's error, every plane measured
+against its own mean over the scene. The mean over tiles of (error after) / (error before) is then what the
+benchmark asks for: the gradient of the scene's 6:1:1 PSNR, at every quality alike.
 """
 
 import random
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from viddiff.errors import VideoError, ViddiffError
+from viddiff.errors import ViddiffError, VideoError
 from viddiff.frame import Frame
 from viddiff.media.av1_headers import Coding, HeaderReader
 from viddiff.media.av1_stills import PIXEL_FORMATS, _kept_scheduling, picture_from_planes, planes_from_picture
@@ -95,8 +95,8 @@ Tiles = NDArray[np.uint8]
 def tiles_of(
     frames: list[Frame], base: Base, crf: int, rng: random.Random
 ) -> tuple[Tiles, dict[str, NDArray[np.generic]]]:
-    """Tiles of a scene and, for each, `quantiser`, `intra`, `gop_quantiser`, `norm` (3,): the scene's mean squared
-    errors by plane, and `weight`: the tile's error in units of the scene's."""
+    """Tiles of a scene and, for each, `quantiser`, `intra`, `gop_quantiser`, `norm` (3,): the scene's mean
+    squared errors by plane, and `weight`: the tile's error in units of the scene's."""
     maps = [_error_maps(a, b) for a, b in zip(frames, base.frames, strict=True)]
     means = np.maximum(np.mean([[m.mean() for m in planes] for planes in maps], axis=0), 0.02)
     weights = np.stack([_tile_errors(planes, means) for planes in maps])  # (T, rows, columns)
@@ -147,7 +147,7 @@ def _cut(frame: Frame, top: int, left: int) -> NDArray[np.uint8]:
 
 
 def collect(data: list[Path], folder: Path, shards: int, seed: int) -> Iterator[int]:
-    """Fill `folder` up with shards of tiles from videos and stills; yields the shards there are, after each."""
+    """Fill `folder` up with shards of tiles from videos and stills; yields their number after each."""
     folder.mkdir(parents=True, exist_ok=True)
     files = sorted(p for root in data for p in root.rglob("*") if p.is_file())
     stills = [p for p in files if p.suffix.lower() in STILL_SUFFIXES]
@@ -181,7 +181,7 @@ class TileBatch:
     condition: Tensor
     """(B, CONDITIONS)."""
     share: Tensor
-    """(B, 6): what a squared error in a plane of the tile counts for: the tile's error is 1 before enhancement."""
+    """(B, 6): what a squared error in a plane counts for: a tile's error is 1 before enhancement."""
     gop_quantiser: Tensor
     """(B,)."""
 

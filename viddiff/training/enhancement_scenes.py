@@ -1,8 +1,8 @@
-"""Scenes for the enhancement network to learn from: stretches of clips, moving stills and screens, with noise.
+"""Scenes for the enhancement network to learn from: stretches of clips, moving stills, screens, with noise.
 
-Real footage has sensor noise and grain, independent from frame to frame, which clips that were reduced in size
-and coded before have lost; and it has detail as sharp as the sampling allows. So a good share of the scenes is
-reduced once more and given noise of several strengths and spectra before it is coded.
+Real footage has sensor noise and grain, independent from frame to frame, which clips that were reduced in
+size and coded before have lost; and it has detail as sharp as the sampling allows. So a good share of the
+scenes is reduced once more and given noise of several strengths and spectra before it is coded.
 """
 
 import math
@@ -29,7 +29,22 @@ _MIN_SIDE = 160
 _NOISE = (0.7, 6.0)
 """Standard deviation of luma's noise, 8-bit levels."""
 _WORDS = (
-    "the of and to in is that for it as was with be by on not he his but at are this have from or".split()
+    "the",
+    "of",
+    "and",
+    "to",
+    "in",
+    "is",
+    "that",
+    "it",
+    "as",
+    "was",
+    "with",
+    "be",
+    "by",
+    "on",
+    "not",
+    "he",
 )
 
 

@@ -1,0 +1,308 @@
+"""Enhancement: the same integers everywhere, nothing at strength 0, weights refused without a proof."""
+
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import moving_picture
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional
+
+from viddiff.codec import enhancement_weights
+from viddiff.errors import CheckpointError
+from viddiff.frame import Frame
+from viddiff.networks.enhancement import (
+    BLOCK,
+    CONDITIONS,
+    LARGE,
+    SMALL,
+    STRENGTHS,
+    EnhancementConfig,
+    EnhancementNetwork,
+    condition_of,
+    corrected,
+)
+from viddiff.networks.layers import ACTIVATION_MAX, EXACT_LIMIT, IntConv2d
+from viddiff.networks.planes import frame_of, pack, planes_of, unpack
+from viddiff.training.enhancement import EnhancementOptions, train
+from viddiff.training.enhancement_samples import TILE
+
+TINY = EnhancementConfig("tiny", half=8, quarter=12, half_blocks=1, quarter_blocks=2)
+
+
+@pytest.fixture(autouse=True)
+def _keep_threads() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def at_the_bound(config: EnhancementConfig, seed: int = 0) -> EnhancementNetwork:
+    """Random integer weights whose sums can come as close to 2^24 as the proof allows."""
+    generator = torch.Generator().manual_seed(seed)
+    network = EnhancementNetwork(config)
+    tensors = {}
+    for name, layer in network.layers().items():
+        weight = torch.randint(-127, 128, layer.weight.shape, generator=generator)
+        reach = weight.abs().flatten(1).sum(1) * layer.input_max
+        weight = (weight * (0.9 * EXACT_LIMIT / reach).clamp(max=1)[:, None, None, None]).int()
+        room = EXACT_LIMIT - 1 - weight.abs().flatten(1).sum(1) * layer.input_max
+        sign = torch.randint(0, 2, room.shape, generator=generator) * 2 - 1
+        exponents = torch.randint(4, 14, room.shape, generator=generator)
+        tensors[f"{name}.weight"] = weight.to(torch.int8)
+        tensors[f"{name}.bias"] = (room * sign).int()
+        tensors[f"{name}.exponent"] = exponents.to(torch.int8)
+    return enhancement_weights.assemble(config, tensors)
+
+
+def numbers(count: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    quantiser, gop = (torch.randint(0, 256, (count,), generator=generator) for _ in range(2))
+    return condition_of(quantiser, gop, torch.randint(0, 2, (count,), generator=generator))
+
+
+def samples(count: int, height: int, width: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 1024, (count, 6, height // 2, width // 2), generator=generator).float()
+
+
+@pytest.mark.parametrize("config", [SMALL, TINY])
+@torch.inference_mode()
+def test_one_result_whatever_computes(config: EnhancementConfig) -> None:
+    network, x, condition = at_the_bound(config), samples(2, 48, 80), numbers(2)
+    expected = network(x, condition)
+    assert expected.abs().max() > 500
+    assert torch.equal(expected, expected.round())
+    for threads in (1, 2, 4):
+        torch.set_num_threads(threads)
+        assert torch.equal(network(x, condition), expected), f"{threads = }"
+    with torch.backends.mkldnn.flags(enabled=False):
+        assert torch.equal(network(x, condition), expected)
+    for form in (torch.contiguous_format, torch.channels_last):
+        assert torch.equal(network(x.contiguous(memory_format=form), condition), expected)
+    for i in range(2):
+        assert torch.equal(network(x[i : i + 1], condition[i : i + 1]), expected[i : i + 1])
+
+
+@torch.inference_mode()
+def test_every_sum_is_that_of_float64() -> None:
+    network, seen = at_the_bound(SMALL), set[str]()
+
+    def check(name: str):  # type: ignore[no-untyped-def]
+        def hook(layer: IntConv2d, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            for x in inputs:
+                assert torch.equal(x, x.round()), f"{name} takes fractions"
+                assert x.abs().max() <= layer.input_max, f"{name} takes more than its proof allows"
+            x = inputs[0]
+            if len(inputs) == 2:
+                planes = inputs[1][:, :, None, None].expand(-1, -1, *x.shape[2:])
+                x = torch.cat((x, planes), 1)
+            bias = layer.bias.double() * 64
+            arguments = (layer.stride, layer.padding, 1, layer.groups)
+            exact = functional.conv2d(x.double(), layer.weight.double(), bias, *arguments)
+            assert torch.equal(output.double(), exact), name
+            seen.add(name)
+
+        return hook
+
+    for name, layer in network.layers().items():
+        layer.register_forward_hook(check(name))
+    network(samples(2, 32, 48), numbers(2))
+    assert seen == set(network.layers())
+
+
+@pytest.mark.parametrize("bit_depth", [8, 10])
+@pytest.mark.parametrize("size", [(16, 16), (70, 46), (131, 65)])
+@torch.inference_mode()
+def test_frames_of_any_size(size: tuple[int, int], bit_depth: int) -> None:
+    """Strength 0 gives the frame back; others what integer arithmetic says."""
+    width, height = size
+    frame = moving_picture(width, height, 1)[0]
+    if bit_depth == 10:
+        frame = Frame(*(plane.astype(np.uint16) * 4 + 1 for plane in frame.planes))
+    packed = pack(planes_of(frame, bit_depth, torch.device("cpu")))
+    correction = at_the_bound(TINY)(packed, numbers(1))
+    rows, columns = (-(-2 * side // BLOCK) for side in packed.shape[2:])
+    nothing = torch.zeros(1, 2, rows, columns)
+    same = frame_of(unpack(corrected(packed, correction, nothing), bit_depth), width, height, bit_depth, 0)
+    assert all(np.array_equal(*pair) for pair in zip(same.planes, frame.planes, strict=True))
+
+    strengths = torch.randint(0, STRENGTHS, (1, 2, rows, columns), generator=torch.Generator().manual_seed(1))
+    result = unpack(corrected(packed, correction, strengths), bit_depth)
+    grid = 4 if bit_depth == 8 else 1
+    for index, plane in enumerate(result):
+        before, change = (plane_of(x, index).numpy().astype(np.int64) for x in (packed, correction))
+        side = BLOCK if index == 0 else BLOCK // 2
+        strength = np.kron(strengths[0, min(index, 1)].numpy(), np.ones((side, side), np.int64))
+        total = before * 32 + change * strength[: before.shape[0], : before.shape[1]]
+        quotient, rest = np.divmod(total, 32 * grid)
+        up = (2 * rest > 32 * grid) | ((2 * rest == 32 * grid) & (quotient % 2 == 1))
+        expected = (quotient + up).clip(0, 2**bit_depth - 1) * grid
+        assert np.array_equal(plane[0].numpy(), expected)
+
+
+def plane_of(packed: Tensor, index: int) -> Tensor:
+    """Y, U or V of six planes, (H, W)."""
+    return functional.pixel_shuffle(packed[:, :4], 2)[0, 0] if index == 0 else packed[0, 3 + index]
+
+
+def test_conditions_are_activations() -> None:
+    every = torch.arange(256)
+    condition = condition_of(every, torch.full_like(every, 255), torch.ones_like(every))
+    assert condition.shape == (256, CONDITIONS)
+    assert condition.min() >= 0
+    assert condition.max() <= ACTIVATION_MAX
+    assert torch.unique(condition, dim=0).shape[0] == 256, "two quantisers look the same"
+
+
+def test_costs() -> None:
+    assert EnhancementNetwork(SMALL).macs() <= 3500
+    assert EnhancementNetwork(LARGE).macs() <= 16000
+    network, counted = EnhancementNetwork(TINY).eval(), 0
+
+    def count(layer: IntConv2d, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal counted
+        weights = layer.weight[:, : inputs[0].shape[1]] if layer.kernel == 1 else layer.weight
+        counted += weights.numel() * output[0, 0].numel()
+
+    for layer in network.layers().values():
+        layer.register_forward_hook(count)
+    with torch.inference_mode():
+        network(samples(1, 32, 48), numbers(1))
+    assert counted == network.macs() * 32 * 48
+
+
+def test_weights_come_back(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = EnhancementNetwork(TINY).eval()
+    path = tmp_path / "weights.safetensors"
+    digest = enhancement_weights.save(path, network)
+    loaded, found = enhancement_weights.load(path)
+    assert found == digest
+    assert loaded.config == TINY
+    assert enhancement_weights.save(path, loaded) == digest
+    again, _ = enhancement_weights.load(path)
+    x, condition = samples(1, 32, 32), numbers(1)
+    with torch.inference_mode():
+        assert torch.equal(again(x, condition), loaded(x, condition))
+
+
+def damaged(path: Path, name: str, change: Tensor) -> None:
+    """Rewrite weights with another tensor, and the hash that belongs to it."""
+    network, _ = enhancement_weights.load(path)
+    tensors = load_file(path) | {name: change}
+    metadata = {
+        "format": "viddiff-enhancement-1",
+        "config": json.dumps(asdict(network.config)),
+        "hash": enhancement_weights.content_hash(network.config, tensors).hex(),
+    }
+    save_file(tensors, path, metadata)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("tail.bias", torch.full((6,), 2**24, dtype=torch.int32), r"2\^24"),
+        ("head.weight", torch.full((8, 24 + CONDITIONS, 1, 1), -128, dtype=torch.int8), "range"),
+        ("head.weight", torch.full((8, 24 + CONDITIONS, 1, 1), 1.0), "integers"),
+        ("head.weight", torch.ones((8, 24, 1, 1), dtype=torch.int8), "shape"),
+        ("tail.exponent", torch.full((6,), 31, dtype=torch.int8), "range"),
+        ("tail.more", torch.zeros(1), "layers"),
+    ],
+)
+def test_weights_without_a_proof_are_refused(tmp_path: Path, name: str, change: Tensor, message: str) -> None:
+    path = tmp_path / "weights.safetensors"
+    enhancement_weights.save(path, EnhancementNetwork(TINY))
+    damaged(path, name, change)
+    with pytest.raises(CheckpointError, match=message):
+        enhancement_weights.load(path)
+
+
+def test_damaged_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    with pytest.raises(CheckpointError):
+        enhancement_weights.load(path)
+    enhancement_weights.save(path, EnhancementNetwork(TINY))
+    whole = path.read_bytes()
+    rng = random.Random(0)
+    for _ in range(40):
+        data = bytearray(whole)
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        path.write_bytes(data)
+        with pytest.raises(CheckpointError):
+            enhancement_weights.load(path)
+    for length in (0, 7, 8, 100, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(CheckpointError):
+            enhancement_weights.load(path)
+
+
+def test_a_few_steps_learn(tmp_path: Path) -> None:
+    """From a blur of the originals, which is easy to see through."""
+    write_tiles(tmp_path / "tiles", 48)
+    lines: list[dict[str, float]] = []
+    options = EnhancementOptions(
+        tiles=tmp_path / "tiles",
+        out=tmp_path / "weights.safetensors",
+        valid=tmp_path / "tiles",
+        config=TINY,
+        max_minutes=60,
+        steps=30,
+        batch=4,
+        valid_tiles=48,
+    )
+    network = train(options, lines.append)
+    assert lines[-1]["all"] < 0.97
+    loaded, _ = enhancement_weights.load(options.out)
+    assert all(map(torch.equal, network.parameters(), loaded.parameters()))
+
+
+def test_a_resumed_run_goes_on(tmp_path: Path) -> None:
+    write_tiles(tmp_path / "tiles", 16)
+    options = EnhancementOptions(
+        tiles=tmp_path / "tiles", out=tmp_path / "weights.safetensors", config=TINY, steps=4, batch=2
+    )
+    train(options, lambda _: None)
+    first = load_file(tmp_path / "weights.resume")
+    lines: list[dict[str, float]] = []
+    again = replace(options, steps=6, resume=True, valid=tmp_path / "tiles", valid_tiles=8)
+    train(again, lines.append)
+    assert lines[-1]["step"] == 6
+    second = load_file(tmp_path / "weights.resume")
+    assert first["step.tail.weight"] == 4
+    assert second["step.tail.weight"] == 6
+    assert not torch.equal(first["parameter.tail.weight"], second["parameter.tail.weight"])
+    with pytest.raises(CheckpointError, match="resume"):
+        train(replace(again, config=replace(TINY, half=16)), lines.append)
+
+
+def write_tiles(folder: Path, count: int) -> None:
+    """A shard of blurred pictures beside sharp ones."""
+    frames = moving_picture(TILE, TILE, count)
+    tiles = np.empty((count, 2, TILE * TILE * 3 // 2), np.uint8)
+    figures = {
+        "quantiser": np.full(count, 120, np.uint8),
+        "intra": np.zeros(count, bool),
+        "gop_quantiser": np.full(count, 160, np.uint8),
+        "norm": np.empty((count, 3), np.float32),
+        "weight": np.ones(count, np.float32),
+    }
+    for i, frame in enumerate(frames):
+        blurred = [
+            functional.avg_pool2d(torch.from_numpy(plane)[None].float(), 3, 1, 1, count_include_pad=False)
+            for plane in frame.planes
+        ]
+        planes = [plane[0].round().numpy().astype(np.uint8) for plane in blurred]
+        tiles[i, 0] = np.concatenate([plane.ravel() for plane in planes])
+        tiles[i, 1] = np.concatenate([plane.ravel() for plane in frame.planes])
+        pairs = zip(planes, frame.planes, strict=True)
+        figures["norm"][i] = [max(np.square(a.astype(float) - b).mean(), 0.02) for a, b in pairs]
+    folder.mkdir()
+    np.save(folder / "tiles-0000.npy", tiles)
+    np.savez(folder / "tiles-0000.npz", **figures)
