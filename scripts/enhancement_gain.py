@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from viddiff.codec import enhancement_weights
 from viddiff.frame import Frame
-from viddiff.media.av1_headers import Coding, FrameKind
+from viddiff.media.av1_headers import Coding
 from viddiff.media.video_reader import VideoReader
 from viddiff.networks.enhancement import BLOCK, STRENGTHS, EnhancementNetwork, condition_of, corrected
 from viddiff.networks.planes import pack, planes_of, unpack
@@ -67,12 +67,12 @@ def coded(frames: list[Frame], crf: int, preset: int, cache: Path | None) -> Bas
         base = code_base(frames, crf, preset=preset)
         cache.mkdir(parents=True, exist_ok=True)
         planes = {n: np.stack([f.planes[i] for f in base.frames]) for i, n in enumerate(PLANES)}
-        numbers = np.array([(c.quantiser, c.kind, s) for c, s in zip(base.codings, base.sizes, strict=True)])
+        numbers = np.array([(c.quantiser, c.intra, s) for c, s in zip(base.codings, base.sizes, strict=True)])
         np.savez(path, numbers=numbers, **planes)
     with np.load(path) as file:
         decoded = [Frame(y, u, v) for y, u, v in zip(*(file[n] for n in PLANES), strict=True)]
         numbers = file["numbers"].tolist()
-    codings = [Coding(quantiser, FrameKind(kind)) for quantiser, kind, _ in numbers]
+    codings = [Coding(quantiser, bool(intra)) for quantiser, intra, _ in numbers]
     return Base(decoded, codings, [size for _, _, size in numbers])
 
 
@@ -82,7 +82,7 @@ def measure(frames: list[Frame], base: Base, crf: int, network: EnhancementNetwo
     errors = []
     for frame, shown, coding in zip(frames, base.frames, base.codings, strict=True):
         packed = pack(planes_of(shown, 8, torch.device("cpu")))
-        numbers = (coding.quantiser, min(4 * crf, 255), coding.kind == FrameKind.INTRA)
+        numbers = (coding.quantiser, min(4 * crf, 255), coding.intra)
         correction = network(packed, condition_of(*(torch.tensor([int(n)]) for n in numbers)))
         rows, columns = (-(-2 * side // BLOCK) for side in packed.shape[2:])
         by_strength = []

@@ -1,4 +1,4 @@
-"""What the headers of an AV1 stream say about the coding of each frame: quantiser and place in the hierarchy.
+"""What the headers of an AV1 stream say about the coding of each frame: quantiser, and whether it is intra.
 
 Read as in the AV1 specification, sections 5.5 (sequence header) and 5.9 (frame header), as far as the
 quantiser. Streams of our own encoder are read: features that it does not use (decoder models,
@@ -6,7 +6,6 @@ superresolution, tiles of unequal size, references of another size) raise Bitstr
 """
 
 from dataclasses import dataclass, field
-from enum import IntEnum
 
 from viddiff.errors import BitstreamError
 
@@ -16,24 +15,14 @@ _SELECT = 2
 _ALL_SLOTS = 255
 
 
-class FrameKind(IntEnum):
-    """What a frame is to the others of its stream."""
-
-    INTRA = 0
-    """Predicted from no other frame."""
-    REFERENCE = 1
-    """Predicted, and others may be predicted from it."""
-    LEAF = 2
-    """Predicted, and nothing refers to it."""
-
-
 @dataclass(frozen=True)
 class Coding:
     """How a shown frame was coded."""
 
     quantiser: int
     """base_q_idx, 0..255: an index into AV1's table of steps; larger is coarser."""
-    kind: FrameKind
+    intra: bool
+    """Predicted from no other frame."""
 
 
 class _Bits:
@@ -131,8 +120,7 @@ class HeaderReader:
         if not (sequence.reduced or no_update):
             bits()  # disable_frame_end_update_cdf
         _skip_tiles(bits, sequence)
-        kind = FrameKind.INTRA if intra else FrameKind.REFERENCE if refreshed else FrameKind.LEAF
-        coding = Coding(bits(8), kind)
+        coding = Coding(bits(8), intra)
         self._slots = [coding if refreshed >> i & 1 else slot for i, slot in enumerate(self._slots)]
         return coding if show else None
 

@@ -112,7 +112,7 @@ def tiles_of(
     of = [base.codings[int(index) // weights[0].size] for index in drawn]
     figures: dict[str, NDArray[np.generic]] = {
         "quantiser": np.array([coding.quantiser for coding in of], np.uint8),
-        "intra": np.array([coding.kind == 0 for coding in of]),
+        "intra": np.array([coding.intra for coding in of]),
         "gop_quantiser": np.full(count, min(4 * crf, 255), np.uint8),
         "norm": np.tile(means.astype(np.float32), (count, 1)),
         "weight": weights.ravel()[drawn].astype(np.float32),
