@@ -169,9 +169,10 @@ def test_an_anchor_codes_every_frame(source: points.Source, name: str) -> None:
 
 
 def test_the_keyframe_interval_holds_for_all(source: points.Source, weights: Path) -> None:
-    for codec in (*points.anchors(17).values(), points.Viddiff("test", "", (), weights, (40,), 17)):
-        assert "17" in codec.arguments(30)
-        assert "30" in codec.arguments(30)
+    viddiff = points.Viddiff("test", "", (), weights, (40,), 17)
+    for arguments in (viddiff.arguments, *(anchor.arguments for anchor in points.anchors(17).values())):
+        assert "17" in arguments(30)
+        assert "30" in arguments(30)
 
 
 def test_anchors_are_measured_once_and_then_kept(video: Path, tmp_path: Path) -> None:
@@ -189,6 +190,7 @@ def test_anchors_are_measured_once_and_then_kept(video: Path, tmp_path: Path) ->
     (intra,) = benchmark.run([video], [sparse], None, False, cache, 1)
     assert intra.points["x265"][0].size_bytes > sizes[0]
     key = benchmark.cache_key(first, X265, 20)
+    assert key is not None
     assert cache.get(key, False) is not None
     assert cache.get(key, True) is None  # it has no VMAF
     assert dataclasses.replace(cache, fresh=True).get(key, False) is None

@@ -138,6 +138,7 @@ class IntConv2d(nn.Module):
         return weight, bias
 
     def forward(self, x: Tensor) -> Tensor:
+        """Convolve activations (B, inputs, H, W). Returns the unrounded sums (B, outputs, H', W')."""
         weight, bias = self.on_grid()
         return functional.conv2d(x, weight, bias, self.stride, self.padding, 1, self.groups)
 
