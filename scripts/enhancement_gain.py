@@ -123,7 +123,8 @@ def log_error(errors: Errors) -> float:
 
 def choose(point: Point, worth: float, blocks: bool) -> tuple[NDArray[np.int64], float]:
     """Strengths (T, 2, blocks) and their bits, for so many units of `log_error` a bit; blocks: whether
-    blocks may differ within a frame."""
+    blocks may differ within a frame.
+    """
     frames, _, _, count = point.errors.shape
     scale = np.array(PLANE_WEIGHTS) / np.array(point.samples)
     choice = np.zeros((frames, 2, count), np.int64)

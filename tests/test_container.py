@@ -191,8 +191,8 @@ def test_header_refuses_model(hash_size: int, name: str) -> None:
 @pytest.mark.parametrize(
     ("at", "value", "error", "words"),
     [
-        (0, b"\x02", BitstreamError, "version is 2"),
-        (1, b"\x04", BitstreamError, "flags is 4"),
+        (0, b"\x01", BitstreamError, "version is 1"),
+        (1, b"\x08", BitstreamError, "flags is 8"),
         (2, b"\x0f\x00", LimitError, "width is 15"),
         (4, b"\xff\xff", LimitError, "height is 65535"),
         (6, b"\x0c", BitstreamError, "bit_depth is 12"),

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,8 @@ from viddiff.cli import main
 from viddiff.container.format import Chunk, KeyChunk, Writer
 from viddiff.container.part_file import PartFile, whole_gops
 from viddiff.container.reader import Reader
-from viddiff.encoder.gop_encoder import CodedGroup, GopEncoder
+from viddiff.encoder.coded_group import CodedGroup
+from viddiff.encoder.gop_encoder import GopEncoder
 from viddiff.encoder.grouping import Group
 from viddiff.errors import ResumeError
 
@@ -97,7 +99,7 @@ def test_what_is_done_is_not_done_again(
     coded: list[Group] = []
     encode = GopEncoder.encode
 
-    def counted(self: GopEncoder, group: Group) -> CodedGroup:
+    def counted(self: GopEncoder, group: Group) -> Iterator[CodedGroup]:
         coded.append(group)
         return encode(self, group)
 

@@ -12,7 +12,7 @@ def plane_shapes(width: int, height: int) -> tuple[tuple[int, int], ...]:
 
 
 def replicate(plane: Plane, shape: tuple[int, int]) -> Plane:
-    """Pad a plane to `shape` by repeating its last column and row; a plane of that shape comes back as it is."""
+    """Pad a plane to `shape` by repeating its last column and row. One of that shape is returned itself."""
     if plane.shape == shape:
         return plane
     rows, columns = (np.minimum(np.arange(n), m - 1) for n, m in zip(shape, plane.shape, strict=True))

@@ -54,7 +54,8 @@ class _Commands(click.Group):
 
 def _lacks_memory(error: Exception) -> bool:
     """PyTorch has no MemoryError of the CPU, libraries may not find room to be loaded, and Python itself may
-    be at a loss."""
+    be at a loss.
+    """
     return isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)) is not None
 
 

@@ -235,8 +235,6 @@ def encode_command(
             out = stack.enter_context(shared.complete_file(target, wanted))
         out = stack.enter_context(shared.sealed(out, secret))
         info = reader.info
-        if (live or stdout) and not quiet:
-            click.echo(f"Latency: {options.latency} frames", err=True)
         interleaver = Interleaver(others.extras, others, start > 0, frames is not None)
         count = None if frames is None else info.frame_count or frames
         started = time.monotonic()
@@ -244,6 +242,8 @@ def encode_command(
         with Progress("encode", info.frame_count, quiet, objects=objects) as progress:
 
             def open_output(header: "Header") -> Output:
+                if (live or stdout) and not quiet:
+                    click.echo(f"Latency: {options.latency(header.base)} frames", err=True)
                 writer = InterleavingWriter(out, header, interleaver, count)
                 return Output(writer, lambda s: progress.update(s.frames, s.size_bytes))
 

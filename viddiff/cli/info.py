@@ -63,6 +63,7 @@ def info_command(
     else:
         if not source.is_file():
             raise ViddiffError(f"{source} {'is not a file' if source.exists() else 'does not exist'}")
+        from viddiff.container.format import VERSION
         from viddiff.container.read_options import ReadOptions
 
         key = shared.file_key(source, key_file, passphrase_file)
@@ -121,6 +122,7 @@ def _text(value: object) -> str:
 
 def describe_file(source: Path, options: "ReadOptions") -> dict[str, Any]:
     """What a `.vdf` says of itself, without decoding a frame."""
+    from viddiff.container.format import VERSION
     from viddiff.container.reader import Reader
     from viddiff.container.track_file import summary
 
@@ -132,7 +134,7 @@ def describe_file(source: Path, options: "ReadOptions") -> dict[str, Any]:
     header, video, frames = reader.header, reader.header.video, reader.frame_count or 0
     size, seconds = source.stat().st_size, frames / float(video.frame_rate)
     return {
-        "file": str(source), "format_version": 1, "bytes": size, "encrypted": options.key is not None,
+        "file": str(source), "format_version": VERSION, "bytes": size, "encrypted": options.key is not None,
         "width": video.width, "height": video.height, "bit_depth": video.bit_depth,
         "frames": frames, "keyframes": len(keyframes), "gop": header.gop,
         "low_delay": header.low_delay, "entropy": header.entropy,

@@ -153,7 +153,8 @@ def check_source(source: Path) -> None:
 
 def check_target(target: Path, source: Path | None, force: bool) -> None:
     """Refuse what would lose a file or fail after much work; source: the input, if that is a file. Raises
-    ViddiffError."""
+    ViddiffError.
+    """
     if str(target) == PIPE:
         if sys.stdout.isatty():
             raise ViddiffError("stdout is a terminal, which is no place for video")
@@ -234,7 +235,8 @@ def sealed(file: BinaryIO, secret: "Secret | None") -> Iterator[BinaryIO]:
 @contextlib.contextmanager
 def resumable_file(part: "PartFile", quiet: bool, check: Check | None) -> Iterator[BinaryIO]:
     """A file that appears under its name if neither the block nor `check` raises; otherwise its whole GOPs
-    stay, to be gone on with, unless they failed the check."""
+    stay, to be gone on with, unless they failed the check.
+    """
     command = "the same command with --resume" if check is None else "the same with --resume, not --verify,"
     try:
         yield cast(BinaryIO, part)

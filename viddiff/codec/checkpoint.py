@@ -67,13 +67,24 @@ def _config(metadata: dict[str, str] | None) -> ModelConfig:
     return config
 
 
-def stated_hash(path: Path) -> str:
-    """The hash that a weights file claims, in hex, without loading it. Empty if it claims none."""
+def stated(path: Path, name: str) -> str:
+    """What the metadata of a weights file claim, without loading it: its "hash" in hex, its "format".
+
+    Empty if it claims nothing, or is no weights file.
+    """
     try:
+        with open(path, "rb") as raw:
+            if int.from_bytes(raw.read(8), "little") > MAX_HEADER_BYTES:
+                return ""
         with safe_open(path, framework="pt") as file:
-            return str((file.metadata() or {}).get("hash", ""))
+            return str((file.metadata() or {}).get(name, ""))
     except (OSError, SafetensorError):
         return ""
+
+
+def stated_hash(path: Path) -> str:
+    """The hash that a weights file claims, in hex, without loading it. Empty if it claims none."""
+    return stated(path, "hash")
 
 
 def load(path: Path | None = None, device: torch.device | str = "cpu") -> Codec:

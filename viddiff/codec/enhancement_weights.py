@@ -17,7 +17,8 @@ from torch import Tensor
 from viddiff.errors import CheckpointError
 from viddiff.networks.enhancement import EnhancementConfig, EnhancementNetwork
 
-_FORMAT = "viddiff-enhancement-1"
+FORMAT = "viddiff-enhancement-1"
+"""What a file says that it is."""
 _MAX_BYTES = 4 << 20
 _MAX_HEADER_BYTES = 1 << 16
 _MAX_WIDTH, _MAX_DEPTH = 256, 16
@@ -53,7 +54,7 @@ def assemble(config: EnhancementConfig, tensors: dict[str, Tensor]) -> Enhanceme
         if [part.dtype for part in parts] != list(_PARTS.values()):
             raise CheckpointError(f"layer {name} does not hold integers")
         layer.set_integers(*parts)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(memory_format=torch.channels_last)
     return network.eval().requires_grad_(False)
 
 
@@ -61,7 +62,7 @@ def save(path: Path, network: EnhancementNetwork) -> bytes:
     """Write the network's integers to `path`, complete or not at all; returns the content hash."""
     tensors = integers(network)
     digest = content_hash(network.config, tensors)
-    metadata = {"format": _FORMAT, "config": json.dumps(asdict(network.config)), "hash": digest.hex()}
+    metadata = {"format": FORMAT, "config": json.dumps(asdict(network.config)), "hash": digest.hex()}
     temporary = path.with_name(path.name + ".part")
     save_file(tensors, temporary, metadata)
     temporary.replace(path)
@@ -92,8 +93,8 @@ def load(path: Path, device: torch.device | str = "cpu") -> tuple[EnhancementNet
 
 
 def _config(metadata: dict[str, str]) -> EnhancementConfig:
-    if metadata.get("format") != _FORMAT:
-        raise CheckpointError(f"these weights are not of format {_FORMAT}")
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(f"these weights are not of format {FORMAT}")
     try:
         config = EnhancementConfig(**json.loads(metadata["config"]))
     except (KeyError, TypeError, ValueError, RecursionError) as error:

@@ -10,7 +10,7 @@ from viddiff.codec.payloads import unpack_key, unpack_mini_gop
 from viddiff.codec.reference import Reference
 from viddiff.codec.weights import Codec
 from viddiff.container.format import Chunk, Header, KeyChunk, PredictedChunk
-from viddiff.errors import BitstreamError, CheckpointError
+from viddiff.errors import BitstreamError
 from viddiff.frame import Frame
 from viddiff.media.av1_stills import decode_still
 from viddiff.networks.planes import frame_of, planes_of
@@ -20,12 +20,6 @@ class GopDecoder:
     """Decodes chunks in order and keeps the references of the current GOP."""
 
     def __init__(self, header: Header, codec: Codec) -> None:
-        """Raises CheckpointError if the file was encoded with other weights."""
-        if header.model_hash != codec.hash:
-            raise CheckpointError(
-                f"this file was made with the weights {header.model_name!r} {header.model_hash.hex()[:16]}, "
-                f"but {codec.name!r} {codec.hash.hex()[:16]} are loaded"
-            )
         self.header, self.codec = header, codec
         self.state: dict[int, Reference] = {}
 

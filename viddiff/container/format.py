@@ -1,4 +1,4 @@
-r"""The `.vdf` file, format version 1. This docstring is the specification.
+r"""The `.vdf` file, format version 2. This docstring is the specification.
 
 **Numbers.** All integers are little-endian.
 
@@ -21,8 +21,9 @@ second HEADER. Types from 0x80 are ancillary: a decoder checks their CRC and ski
 **HEADER** is always the first chunk. Values that are not listed are rejected, and so are bytes after the last
 field.
 
-    u8 version               1
-    u8 flags                 bit 0: Huffman coder, not ANS; bit 1: low delay; the others are reserved, 0
+    u8 version               2
+    u8 flags                 bit 0: Huffman coder, not ANS; bit 1: low delay; bit 2: AV1 base; the others are
+                             reserved, 0
     u16 width, u16 height    16..4096, 16..2304
     u8 bit depth             8 or 10
     u32/u32 time base        seconds for each unit of pts; all fractions are > 0 and in lowest terms
@@ -51,7 +52,8 @@ readers ignore them.
 
 **KEY** is a frame that needs no other frame.
 
-    4B 46 ("KF", to find it after damage) | zigzag pts | picture: AV1 still, or predicted (`codec.library`)
+    4B 46 ("KF", to find it after damage) | zigzag pts | picture: AV1 still, or predicted (`codec.library`);
+    the first frame of a base (`codec.base_payloads`) in a file with an AV1 base
 
 **PREDICTED** is n frames that are displayed after all frames before them, and predicted from frames of the
 same GOP. n is 1..64, and n * width * height is at most 8 * 4096 * 2304, so that a decoder can hold them all.
@@ -59,7 +61,7 @@ same GOP. n is 1..64, and n * width * height is at most 8 * 4096 * 2304, so that
     u8 timing   bits 0..5: n - 1; bit 6: irregular; bit 7: reserved, 0
     varints     pts of each frame minus that of the frame displayed before it, minus 1:
                 n numbers if irregular, otherwise one number for all frames
-    pictures    the rest of the payload (`codec.payloads`, `codec.library`)
+    pictures    the rest of the payload (`codec.payloads`, `codec.library`; `codec.base_payloads`)
 
 The first chunk of frames is KEY, and pts strictly increase.
 
@@ -134,14 +136,16 @@ MAX_PREDICTED = 64
 MAX_PREDICTED_PIXELS = 8 * MAX_WIDTH * MAX_HEIGHT
 """Largest number of luma samples in a PREDICTED chunk."""
 ENTROPY_CODERS = ("ans", "huffman")
+VERSION = 2
+"""Version of the format."""
 KEY_MARK = b"KF"
 END_SIZE = 14
 PIECE = 1 << 16
 KEY_START = re.compile(rb"\x02[\x80-\xff]{0,3}[\x00-\x7f]KF")
 # Name, struct code (two of them: a fraction) and allowed numbers.
 _FIELDS: tuple[tuple[str, str, range | tuple[int, ...]], ...] = (
-    ("version", "B", (1,)),
-    ("flags", "B", range(4)),
+    ("version", "B", (VERSION,)),
+    ("flags", "B", range(8)),
     ("width", "H", range(MIN_SIDE, MAX_WIDTH + 1)),
     ("height", "H", range(MIN_SIDE, MAX_HEIGHT + 1)),
     ("bit_depth", "B", (8, 10)),
@@ -183,11 +187,13 @@ class Header:
     """One of ENTROPY_CODERS."""
     low_delay: bool = False
     """No frame is predicted from a later one."""
+    base: bool = False
+    """An AV1 stream carries the frames, and networks enhance them. Otherwise networks predict them."""
 
     def pack(self) -> bytes:
         """Payload of HEADER. Raises BitstreamError or LimitError if the format cannot hold a value."""
-        flags = ENTROPY_CODERS.index(self.entropy) | self.low_delay << 1
-        values: dict[str, Any] = vars(self.video) | {"version": 1, "flags": flags, "gop": self.gop}
+        flags = ENTROPY_CODERS.index(self.entropy) | self.low_delay << 1 | self.base << 2
+        values: dict[str, Any] = vars(self.video) | {"version": VERSION, "flags": flags, "gop": self.gop}
         numbers: list[int] = []
         for field, codes, _ in _FIELDS:
             value = values[field]
@@ -213,7 +219,9 @@ class Header:
         _, flags, gop = (values.pop(field) for field in ("version", "flags", "gop"))
         video = VideoInfo(**values | {"full_range": bool(values["full_range"])})
         name = data[_LAYOUT.size :].decode(errors="replace")
-        header = Header(video, model_hash, name, gop, ENTROPY_CODERS[flags & 1], bool(flags & 2))
+        header = Header(
+            video, model_hash, name, gop, ENTROPY_CODERS[flags & 1], bool(flags & 2), bool(flags & 4)
+        )
         if header.pack() != data:
             raise BitstreamError("a fraction is not in lowest terms, or the model's name is damaged")
         return header

@@ -258,7 +258,8 @@ def encode_frame(
     sampled: bool = False,
 ) -> CodedFrame:
     """Encode one frame into the mini-GOP's stream with the best of `motion`; sampled: whether to keep what
-    training needs."""
+    training needs.
+    """
     attempts = (
         _attempt(codec, target, fields, stream.another(), effort.try_hyper, sampled) for fields in motion
     )

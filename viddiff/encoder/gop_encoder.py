@@ -1,6 +1,6 @@
 """Encode a GOP: quality of each frame, and how the anchor of each mini-GOP is coded."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 
 from viddiff.codec.coding_order import FramePlan, plan
 from viddiff.codec.entropy import SymbolEncoder
@@ -10,6 +10,7 @@ from viddiff.codec.reference import Reference
 from viddiff.codec.weights import Codec
 from viddiff.config import LEVELS, lmbda_of_step, qp_of_step, step_of_quality
 from viddiff.container.format import Chunk, Header, KeyChunk, PredictedChunk
+from viddiff.encoder.coded_group import CodedGroup
 from viddiff.encoder.field_search import SearchReference
 from viddiff.encoder.frame_encoder import (
     CodedFrame,
@@ -19,7 +20,7 @@ from viddiff.encoder.frame_encoder import (
     encode_frame,
     squared_error,
 )
-from viddiff.encoder.grouping import Group
+from viddiff.encoder.grouping import Group, group_frames
 from viddiff.encoder.library_choice import closest_pair, second_reference
 from viddiff.encoder.lookahead import persistence
 from viddiff.encoder.motion_search import search_motion
@@ -47,19 +48,6 @@ STILL_SHARE = 0.5
 """An anchor is also tried as a still if its prediction costs this share of the GOP's keyframe."""
 
 
-@dataclass(frozen=True)
-class CodedGroup:
-    """A chunk, and what came of its frames."""
-
-    chunk: Chunk
-    frames: list[Frame]
-    """The decoder's reconstruction, in display order."""
-    stats: list[FrameStats]
-    """Of predicted frames, in coding order."""
-    samples: list[FrameSample]
-    """The same for training, if they were asked for."""
-
-
 class GopEncoder:
     """Encodes groups in order and keeps the references of the current GOP."""
 
@@ -83,7 +71,16 @@ class GopEncoder:
             self.info, self.codec.hash, self.codec.name, options.gop, options.entropy, options.low_delay
         )
 
-    def encode(self, group: Group) -> CodedGroup:
+    @property
+    def parts_share_gops(self) -> bool:
+        """Whether several encoders can share the mini-GOPs of one GOP."""
+        return not self.options.low_delay
+
+    def groups(self, frames: Iterable[Frame]) -> Iterator[Group]:
+        """The video as this encoder takes it."""
+        return group_frames(frames, self.options.gop, self.options.mini_gop)
+
+    def encode(self, group: Group) -> Iterator[CodedGroup]:
         """Code the next group."""
         self._stats, self._samples = [], []
         chunk: Chunk
@@ -91,7 +88,11 @@ class GopEncoder:
             chunk, decoded = self._key(group.frames[0], group.following)
         else:
             chunk, decoded = self._mini_gop(group.frames)
-        return CodedGroup(chunk, decoded, self._stats, self._samples)
+        yield CodedGroup(chunk, decoded, self._stats, self._samples)
+
+    def flush(self) -> Iterator[CodedGroup]:
+        """Nothing: groups are coded at once."""
+        return iter(())
 
     def _key(self, frame: Frame, following: list[Frame]) -> tuple[KeyChunk, list[Frame]]:
         self.state, self.searched = {}, {}

@@ -25,7 +25,7 @@ def group_frames(frames: Iterable[Frame], gop: int, mini_gop: int) -> Iterator[G
 
     A keyframe waits for the mini-GOP after it, unless mini-GOPs have one frame.
     """
-    groups = _groups(frames, gop, mini_gop)
+    groups = cut_into_groups(frames, gop, mini_gop)
     return groups if mini_gop == 1 else _with_following(groups)
 
 
@@ -41,7 +41,8 @@ def _with_following(groups: Iterable[Group]) -> Iterator[Group]:
         yield key
 
 
-def _groups(frames: Iterable[Frame], gop: int, mini_gop: int) -> Iterator[Group]:
+def cut_into_groups(frames: Iterable[Frame], gop: int, most: int) -> Iterator[Group]:
+    """The same with at most `most` frames in a group, where nothing waits for later frames."""
     pending: list[Frame] = []
     since_key = gop
     small: NDArray[np.float32] | None = None
@@ -57,7 +58,7 @@ def _groups(frames: Iterable[Frame], gop: int, mini_gop: int) -> Iterator[Group]
             continue
         pending.append(frame)
         since_key += 1
-        if len(pending) == mini_gop:
+        if len(pending) == most:
             yield Group(False, pending)
             pending = []
     if pending:

@@ -2,8 +2,15 @@
 
 from dataclasses import dataclass
 
+from viddiff.config import QUALITIES
 from viddiff.encoder.presets import PRESETS, Effort
 
+BASE_GROUP = 16
+"""Largest number of frames of an AV1 base that share a chunk: SVT-AV1's mini-GOP."""
+_BASE_LOOKAHEAD = 80
+"""Frames that SVT-AV1 takes before the first comes out."""
+_BASE_QUANTISERS = 32, 252
+"""Quantisers of the best and of the lowest quality."""
 MINI_GOP = 8
 """Largest number of frames coded together. 4 need more bits; 16 need more as often as fewer."""
 
@@ -34,6 +41,21 @@ class EncodeOptions:
         return 1 if self.low_delay else MINI_GOP
 
     @property
-    def latency(self) -> int:
-        """Largest number of later frames that a frame waits for. A keyframe waits for a mini-GOP."""
-        return 0 if self.low_delay else MINI_GOP
+    def base_group(self) -> int:
+        """Largest number of frames of an AV1 base that share a chunk."""
+        return 1 if self.low_delay else BASE_GROUP
+
+    @property
+    def base_quantiser(self) -> int:
+        """Quantiser of an AV1 base, in quarters of SVT-AV1's CRF: CRF 63 for quality 0, 8 for 63."""
+        least, most = _BASE_QUANTISERS
+        return round(most - (most - least) * self.quality / (QUALITIES - 1))
+
+    def latency(self, base: bool) -> int:
+        """Largest number of later frames that a frame waits for, with an AV1 base or without.
+
+        Without one, a keyframe waits for a mini-GOP. With one, SVT-AV1 looks ahead within the GOP.
+        """
+        if self.low_delay:
+            return 0
+        return min(self.gop - 1, _BASE_LOOKAHEAD + BASE_GROUP) if base else MINI_GOP

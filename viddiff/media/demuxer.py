@@ -199,7 +199,8 @@ class Feed:
 
     def keyframe(self) -> int | None:
         """Time of the next packet where decoding may begin; those before it are dropped. None at the end, or
-        if it has none."""
+        if it has none.
+        """
         while self._waiting or self._demuxer.read():
             if self._waiting and self._waiting[0][1].size and self._waiting[0][1].is_keyframe:
                 return self._waiting[0][1].pts

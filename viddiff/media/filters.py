@@ -153,7 +153,8 @@ def change_frames(
     frames: Iterable[Frame], info: VideoInfo, changes: Changes, most: int = Limits().frames
 ) -> Iterator[Frame]:
     """Frames of a video of `info` as `changes` ask for. VideoError, and LimitError if they would be more than
-    `most`."""
+    `most`.
+    """
     if changes == Changes():
         yield from frames
         return

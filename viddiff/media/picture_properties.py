@@ -68,7 +68,8 @@ def code_point(*values: int) -> int:
 
 def logged_properties(picture: av.VideoFrame) -> tuple[int, Fraction, FieldOrder]:
     """Chroma location, sample aspect ratio and order of fields, which PyAV does not show, from what libav's
-    showinfo logs."""
+    showinfo logs.
+    """
     graph = av.filter.Graph()
     source = graph.add("buffer", source_arguments(picture, Fraction(1, 25)))
     show, sink = graph.add("showinfo", "checksum=0"), graph.add("buffersink")

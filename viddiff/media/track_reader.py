@@ -85,7 +85,8 @@ class TrackReader:
 
     def take(self, time: Fraction | None) -> TrackPacket | None:
         """The next packet of the tracks, in the order of the source; None at the end, or if `Feed.take` has
-        none for this time. VideoError."""
+        none for this time. VideoError.
+        """
         if not self._tracks:
             return None  # without reading on for what cannot come
         try:

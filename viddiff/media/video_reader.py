@@ -322,7 +322,8 @@ class VideoReader:
 
     def _dated(self, pictures: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
         """`pictures`; if the first have no time, one by the first time that comes soon. libav, for one, loses
-        times before 0 of Matroska."""
+        times before 0 of Matroska.
+        """
         early = list[av.VideoFrame]()
         size = 3 * self._original.width * self._original.height  # of 10 bits and 4:2:0, or 8 and 4:4:4
         most = 0 if self._demuxer.live else max(_UNDATED, _UNDATED_BYTES // size)

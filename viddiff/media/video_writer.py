@@ -232,7 +232,8 @@ class VideoWriter:
 
 def _marker(info: VideoInfo, size: tuple[int, int], lossless: bool) -> av.filter.Graph | None:
     """A filter that sets in each picture what encoders look for there and PyAV cannot set: the order of
-    fields and, for FFV1, the aspect ratio. None if there is nothing to set."""
+    fields and, for FFV1, the aspect ratio. None if there is nothing to set.
+    """
     steps, aspect, order = [], info.sample_aspect_ratio, _SETFIELD.get(info.display.field_order)
     if lossless and aspect != 1:
         steps.append(("setsar", f"{aspect.numerator}/{aspect.denominator}"))

@@ -64,7 +64,8 @@ def conceal(
 
 def _times(gop: Gop, shown: int, known: tuple[int, ...], time: int, step: int) -> Iterator[int]:
     """Times of the frames of `gop` after those shown: `known` ones first, the others evenly up to the next
-    keyframe. `time` is that of the frame before."""
+    keyframe. `time` is that of the frame before.
+    """
     if not shown and not known:
         known = (gop.pts,)
     yield from known

@@ -8,8 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from viddiff.codec.gop_decoder import GopDecoder
-from viddiff.codec.weights import Codec
+from viddiff.codec.open_decoder import ChunkDecoder, Weights, open_decoder
 from viddiff.container.format import Chunk, KeyChunk, PredictedChunk
 from viddiff.container.gop_table import Gop
 from viddiff.container.read_options import ReadOptions
@@ -33,7 +32,7 @@ class GopEnd:
 
 
 def decode_until_fault(
-    chunks: Iterator[Chunk], decoder: GopDecoder, first: int, faults: list[str], strict: bool
+    chunks: Iterator[Chunk], decoder: ChunkDecoder, first: int, faults: list[str], strict: bool
 ) -> Generator[Frame, None, int]:
     """The frames of a GOP, from number `first` on, up to its first fault; returns how many they are.
 
@@ -56,7 +55,7 @@ def decode_until_fault(
     return shown
 
 
-def decode_gop(file: BinaryIO, gop: Gop, codec: Codec, options: ReadOptions) -> Iterator[Frame | GopEnd]:
+def decode_gop(file: BinaryIO, gop: Gop, weights: Weights, options: ReadOptions) -> Iterator[Frame | GopEnd]:
     """Decode one GOP of a seekable file: its frames up to the first fault, and a GopEnd.
 
     Raises CheckpointError if other weights are needed; BitstreamError and LimitError only if strict.
@@ -67,7 +66,7 @@ def decode_gop(file: BinaryIO, gop: Gop, codec: Codec, options: ReadOptions) -> 
             reader = _reader_at(file, gop, options)
             on_fault = None if options.strict else lambda fault: faults.append(str(fault))
             chunks = _checked(reader, gop, times, on_fault)
-            decoder = GopDecoder(reader.header, codec)
+            decoder = open_decoder(reader.header, weights)
             shown = yield from decode_until_fault(chunks, decoder, gop.first, faults, options.strict)
         if options.strict and shown < gop.frames:
             raise BitstreamError(f"frames {gop.first + shown} to {gop.first + gop.frames - 1} are missing")
@@ -79,8 +78,8 @@ def decode_gop(file: BinaryIO, gop: Gop, codec: Codec, options: ReadOptions) -> 
 
 
 def mini_gops(
-    file: BinaryIO, gop: Gop, codec: Codec, options: ReadOptions
-) -> Iterator[tuple[int, Chunk, GopDecoder]]:
+    file: BinaryIO, gop: Gop, weights: Weights, options: ReadOptions
+) -> Iterator[tuple[int, Chunk, ChunkDecoder]]:
     """The chunks of one GOP, each with the number of the mini-GOP that it is or precedes, and the decoder
     that has to be given all of them.
 
@@ -89,7 +88,7 @@ def mini_gops(
     if gop.entry is None:
         return
     reader, number = _reader_at(file, gop, options), 0
-    decoder = GopDecoder(reader.header, codec)
+    decoder = open_decoder(reader.header, weights)
     for chunk in _checked(reader, gop, [], None):
         yield number, chunk, decoder
         number += isinstance(chunk, PredictedChunk)

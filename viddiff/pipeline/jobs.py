@@ -10,7 +10,7 @@ from enum import Enum
 from itertools import groupby
 from operator import itemgetter
 
-from viddiff.encoder.gop_encoder import CodedGroup, GopEncoder
+from viddiff.encoder.coded_group import CodedGroup, GroupEncoder
 from viddiff.encoder.grouping import Group
 
 
@@ -55,11 +55,19 @@ def _numbered(groups: Iterable[Group], unit: Unit) -> Iterator[tuple[int, Group]
         number += not group.key and unit is Unit.MINI_GOP
 
 
-def coded_jobs(encoder: GopEncoder, groups: Iterable[Group], share: Share) -> Iterator[Iterator[CodedGroup]]:
+def coded_jobs(
+    encoder: GroupEncoder, groups: Iterable[Group], share: Share
+) -> Iterator[Iterator[CodedGroup]]:
     """Code the jobs of `share`, in order; each is to be taken whole before the next."""
     for number, job in jobs(groups, share.division.unit):
         if share.has(number):
-            yield map(encoder.encode, job)
+            yield _coded(encoder, job)
         elif share.division.unit is Unit.MINI_GOP:
             for group in job:
                 encoder.follow(group)
+
+
+def _coded(encoder: GroupEncoder, job: Iterator[Group]) -> Iterator[CodedGroup]:
+    for group in job:
+        yield from encoder.encode(group)
+    yield from encoder.flush()

@@ -9,8 +9,8 @@ from typing import Self
 
 from viddiff.container.format import Chunk, KeyChunk, Writer
 from viddiff.digest import GopDigest, frame_digest
+from viddiff.encoder.coded_group import CodedGroup
 from viddiff.encoder.frame_encoder import FrameStats
-from viddiff.encoder.gop_encoder import CodedGroup
 from viddiff.pipeline.summary import EncodeSummary
 
 Observer = Callable[[EncodeSummary], None]
@@ -25,11 +25,14 @@ class CodedChunk:
     digests: tuple[bytes, ...] = ()
     """Of the frames that it decodes to, in display order."""
     stats: tuple[FrameStats, ...] = ()
+    base_bytes: int = 0
+    strength_bytes: int = 0
 
     @classmethod
     def of(cls, group: CodedGroup) -> Self:
         """Keep digests of the group's frames."""
-        return cls(group.chunk, tuple(map(frame_digest, group.frames)), tuple(group.stats))
+        digests = tuple(map(frame_digest, group.frames))
+        return cls(group.chunk, digests, tuple(group.stats), group.base_bytes, group.strength_bytes)
 
 
 class Output:
@@ -87,6 +90,8 @@ class Output:
             summary.frames += len(chunk.pts)
         for digest in coded.digests:
             summary.gops[-1].add(digest)
+        summary.base_bytes += coded.base_bytes
+        summary.strength_bytes += coded.strength_bytes
         for stats in coded.stats:
             summary.levels[stats.level].add(stats)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from viddiff.codec.weights import Codec
+from viddiff.codec.open_decoder import Weights
 from viddiff.config import Start, start_text
 from viddiff.container.format import Header, PredictedChunk
 from viddiff.container.gop_table import Gop, frame_number, schedule
@@ -74,7 +74,8 @@ def decode_video(
 
 def _header(file: BinaryIO, options: ReadOptions, gops: list[Gop]) -> Header:
     """The file's header. Raises LimitError if there are too many frames, and what a file without any frame
-    suffers from."""
+    suffers from.
+    """
     file.seek(0)
     reader = Reader(file, options.limits)
     total = gops[-1].first + gops[-1].frames if gops else 0
@@ -109,20 +110,20 @@ class _DecodeWork:
     division: Division
 
     def __call__(self, give: Give, number: int) -> None:
-        codec, share = self.resources.codec(), Share(self.division, number)
+        weights, share = self.resources.load(), Share(self.division, number)
         with self.options.open(self.source) as file:
             for job, gop in enumerate(self.gops):
                 if self.division.unit is Unit.MINI_GOP:
-                    self._decode_mini_gops(file, gop, codec, share, give)
+                    self._decode_mini_gops(file, gop, weights, share, give)
                 elif share.has(job):
-                    for part in decode_gop(file, gop, codec, self.options):
+                    for part in decode_gop(file, gop, weights, self.options):
                         give(part)
                     give(Mark.END_OF_JOB)
 
-    def _decode_mini_gops(self, file: BinaryIO, gop: Gop, codec: Codec, share: Share, give: Give) -> None:
+    def _decode_mini_gops(self, file: BinaryIO, gop: Gop, weights: Weights, share: Share, give: Give) -> None:
         """Of the mini-GOPs of a GOP, decode those of `share`, and of the others what these need."""
         try:
-            for job, chunk, decoder in mini_gops(file, gop, codec, self.options):
+            for job, chunk, decoder in mini_gops(file, gop, weights, self.options):
                 if not share.has(job):
                     decoder.follow(chunk)
                     continue
@@ -139,9 +140,9 @@ def _parts(file: BinaryIO, work: _DecodeWork, video: VideoInfo) -> Iterator[Fram
     """The frames of all GOPs, each with its end."""
     workers = work.division.workers
     if workers == 1:
-        codec = work.resources.codec()
+        weights = work.resources.load()
         for gop in work.gops:
-            yield from decode_gop(file, gop, codec, work.options)
+            yield from decode_gop(file, gop, weights, work.options)
         return
     waiting = max(BUFFER_BYTES // workers // frame_bytes(video), _MIN_BUFFERED)
     with WorkerPool(work, workers, waiting) as pool:
@@ -151,13 +152,14 @@ def _parts(file: BinaryIO, work: _DecodeWork, video: VideoInfo) -> Iterator[Fram
         for gop in work.gops:
             before_fault = yield from _shared_gop(pool, gop, workers)
             if before_fault is not None:  # one process alone can tell what is damaged
-                parts = decode_gop(file, gop, work.resources.codec(), work.options)
+                parts = decode_gop(file, gop, work.resources.load(), work.options)
                 yield from itertools.islice(parts, before_fault, None)
 
 
 def _shared_gop(pool: WorkerPool, gop: Gop, workers: int) -> Generator[Frame | GopEnd, None, int | None]:
     """The frames of `gop` and its end; where something is wrong with it no end, and their number is
-    returned."""
+    returned.
+    """
     shown, faulty = 0, False
     for number in itertools.cycle(range(workers)):
         while isinstance(thing := pool.take(number), Frame):

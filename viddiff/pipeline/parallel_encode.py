@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from viddiff.container.format import Chunk, Header
-from viddiff.encoder.gop_encoder import GopEncoder
+from viddiff.encoder.coded_group import GroupEncoder
+from viddiff.encoder.open_encoder import open_encoder
 from viddiff.encoder.options import EncodeOptions
 from viddiff.frame import VideoInfo
 from viddiff.media.video_reader import VideoReader
@@ -40,9 +41,9 @@ def encode_video(
     file with what is coded. If one process is not enough, `reader` is not read: each process opens the source
     itself. Raises VideoError, LimitError and CheckpointError. Returns totals; there may be no frame at all.
     """
-    encoder = GopEncoder(resources.codec(), reader.info, options)
+    encoder = open_encoder(resources.load(), reader.info, options, resources.cores)
     output = open_output(encoder.header)
-    division = _division(reader.info, resources, options)
+    division = _division(reader.info, resources, encoder)
     if division.workers == 1 or reader.live:
         return encode(reader, encoder, output, done)
     reader.leave()
@@ -56,10 +57,11 @@ def encode_video(
     return output.finish()
 
 
-def _division(info: VideoInfo, resources: Resources, options: EncodeOptions) -> Division:
+def _division(info: VideoInfo, resources: Resources, encoder: GroupEncoder) -> Division:
+    options = encoder.options
     frames = info.frame_count or options.gop * _UNKNOWN_GOPS
     work = Work(max(-(-frames // options.gop), 1), frames * info.width * info.height, _LEAST_PIXELS)
-    division = resources.divide(work, not options.low_delay and frames > options.mini_gop + 1)
+    division = resources.divide(work, encoder.parts_share_gops and frames > options.mini_gop + 1)
     if resources.workers is None:
         return replace(division, workers=min(division.workers, encoders_within_memory(info)))
     return division
@@ -77,9 +79,9 @@ class _EncodeWork:
     """GOPs that are coded already."""
 
     def __call__(self, give: Give, number: int) -> None:
-        codec = self.resources.codec()
+        weights = self.resources.load()
         with self.open_reader() as reader:
-            encoder = GopEncoder(codec, reader.info, self.options)
+            encoder = open_encoder(weights, reader.info, self.options)
             groups = groups_after(reader, encoder, self.done)
             for job in coded_jobs(encoder, groups, Share(self.division, number)):
                 for group in job:

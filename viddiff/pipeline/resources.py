@@ -9,7 +9,8 @@ import cv2
 import torch
 
 from viddiff.codec import checkpoint
-from viddiff.codec.weights import Codec
+from viddiff.codec.load_weights import load_weights
+from viddiff.codec.open_decoder import Weights
 from viddiff.pipeline.jobs import Division, Unit
 
 _MOST_PER_GOP = 6
@@ -29,18 +30,24 @@ class Resources:
     workers: int | None = None
     """Processes, at most; 1 means this process alone, None as many as pay."""
 
-    def codec(self) -> Codec:
+    def load(self) -> Weights:
         """Load the weights, for use in this process."""
         prepare_process()
-        return checkpoint.load(self.weights or released_weights(), self.device)
+        return load_weights(self.weights or released_weights(), self.device)
+
+    @property
+    def cores(self) -> int:
+        """How many there are for this process, or that the user allows."""
+        found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return found if self.workers is None else min(found, self.workers)
 
     def divide(self, work: "Work", may_share_gops: bool) -> Division:
         """How processes share out the work, one for each `work.least` luma samples as far as there are
-        cores; may_share_gops: whether they may share each GOP if there are few."""
+        cores; may_share_gops: whether they may share each GOP if there are few.
+        """
         if self.device != "cpu":
             return Division()  # a GPU is served by one process
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        wanted = min(cores, work.pixels // work.least) if self.workers is None else self.workers
+        wanted = min(self.cores, work.pixels // work.least) if self.workers is None else self.workers
         wanted = max(wanted, 1)
         apart, together = max(min(work.gops, wanted), 1), min(wanted, _MOST_PER_GOP)
         rounds = -(-work.gops // apart) / work.gops

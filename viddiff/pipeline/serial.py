@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import BinaryIO
 
-from viddiff.codec.gop_decoder import GopDecoder
-from viddiff.codec.weights import Codec
+from viddiff.codec.open_decoder import Weights, open_decoder
 from viddiff.container.format import Chunk
 from viddiff.container.reader import Reader
-from viddiff.encoder.gop_encoder import CodedGroup, GopEncoder
-from viddiff.encoder.grouping import Group, after_gops, group_frames
+from viddiff.encoder.coded_group import CodedGroup, GroupEncoder
+from viddiff.encoder.grouping import Group, after_gops
 from viddiff.frame import Frame
 from viddiff.pipeline.jobs import Share, coded_jobs
 from viddiff.pipeline.output import CodedChunk, Output
@@ -25,7 +24,7 @@ from viddiff.pipeline.summary import EncodeSummary
 
 def encode(
     frames: Iterable[Frame],
-    encoder: GopEncoder,
+    encoder: GroupEncoder,
     output: Output,
     done: Iterable[Chunk] = (),
     watch: Callable[[CodedGroup], None] | None = None,
@@ -45,19 +44,18 @@ def encode(
     return output.finish()
 
 
-def groups_after(frames: Iterable[Frame], encoder: GopEncoder, gops: int) -> Iterator[Group]:
+def groups_after(frames: Iterable[Frame], encoder: GroupEncoder, gops: int) -> Iterator[Group]:
     """The groups of a video without its first `gops` GOPs."""
-    options = encoder.options
-    return after_gops(group_frames(frames, options.gop, options.mini_gop), gops)
+    return after_gops(encoder.groups(frames), gops)
 
 
-def decode(file: BinaryIO, codec: Codec) -> Iterator[Frame]:
+def decode(file: BinaryIO, weights: Weights) -> Iterator[Frame]:
     """Decode all frames of a `.vdf` file in presentation order.
 
     Raises CheckpointError if the file was made with other weights, BitstreamError or LimitError if it is
     damaged.
     """
     reader = Reader(file)
-    decoder = GopDecoder(reader.header, codec)
+    decoder = open_decoder(reader.header, weights)
     for chunk in reader:
         yield from decoder.decode(chunk)

@@ -13,8 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from viddiff.codec.gop_decoder import GopDecoder
-from viddiff.codec.weights import Codec
+from viddiff.codec.open_decoder import Weights, open_decoder
 from viddiff.config import Start
 from viddiff.container.format import Chunk, IndexEntry, KeyChunk, read_varint
 from viddiff.container.gop_table import Found, Gop
@@ -56,7 +55,7 @@ def decode_stream(
     header = tracks.reader.header
     if resources.weights is None:
         resources = replace(resources, weights=released_for(header.model_hash))
-    decoder = _StreamDecoder(tracks, resources.codec(), damage, options.strict)
+    decoder = _StreamDecoder(tracks, resources.load(), damage, options.strict)
     frames = conceal(decoder.parts(), 0, header.video, damage, options.strict)
     frames = _since(frames, start, header.video.time_base)
     if count is not None:
@@ -84,16 +83,17 @@ class _Unreadable(Exception):
 
 
 class _StreamDecoder:
-    def __init__(self, tracks: PassingTracks, codec: Codec, damage: Damage, strict: bool) -> None:
+    def __init__(self, tracks: PassingTracks, weights: Weights, damage: Damage, strict: bool) -> None:
         self._reader, self._scan = tracks.reader, tracks.scan()
-        self._codec, self._damage, self._strict = codec, damage, strict
+        self._weights, self._damage, self._strict = weights, damage, strict
         self._key: tuple[int, Chunk] | None = None
         self._times: list[int] = []
         self._end = 0
 
     def parts(self) -> Iterator[Frame | GopEnd]:
         """The frames of each GOP and its end. Raises BitstreamError and LimitError where nothing can follow,
-        or at the first fault if strict."""
+        or at the first fault if strict.
+        """
         try:
             yield from self._parts()
         except _Unreadable as unreadable:
@@ -104,7 +104,7 @@ class _StreamDecoder:
         while self._key is not None:
             entry = IndexEntry(self._key[0], number, self._times_of(self._key[1])[0])
             self._times, known = [], len(self._damage.faults)
-            decoder = GopDecoder(self._reader.header, self._codec)
+            decoder = open_decoder(self._reader.header, self._weights)
             chunks = self._gop(self._key[1])
             shown = yield from decode_until_fault(chunks, decoder, number, self._damage.faults, self._strict)
             frames, until = self._extent(entry, len(self._damage.faults) > known)
@@ -116,7 +116,8 @@ class _StreamDecoder:
 
     def _extent(self, entry: IndexEntry, faulty: bool) -> tuple[int, int | None]:
         """How many frames the GOP that just ended should have, and the time of the next one if there is
-        one."""
+        one.
+        """
         found = Found(entry, len(self._times), self._times[-1], self._end, faulty)
         following = None
         if self._key is not None:
@@ -153,7 +154,8 @@ class _StreamDecoder:
 
     def _checked_by_index(self, first: int, frames: int) -> int:
         """How many frames the last GOP, which begins with frame `first`, should have; INDEX may know of more
-        than came."""
+        than came.
+        """
         body = self._reader.index_body
         if body is None:
             return frames

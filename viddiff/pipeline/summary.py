@@ -43,6 +43,10 @@ class EncodeSummary:
     keyframes: int = 0
     size_bytes: int = 0
     key_bytes: int = 0
+    base_bytes: int = 0
+    """Of the AV1 base, where there is one; without frames that an earlier run coded, as below."""
+    strength_bytes: int = 0
+    """Of the strengths at which frames of the base are enhanced."""
     levels: dict[int, LevelTotals] = field(default_factory=lambda: defaultdict(LevelTotals))
     """What the predicted frames cost, by level; without those that an earlier run coded."""
     interrupted: bool = False

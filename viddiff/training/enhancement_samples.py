@@ -96,7 +96,8 @@ def tiles_of(
     frames: list[Frame], base: Base, crf: int, rng: random.Random
 ) -> tuple[Tiles, dict[str, NDArray[np.generic]]]:
     """Tiles of a scene and, for each, `quantiser`, `intra`, `gop_quantiser`, `norm` (3,): the scene's mean
-    squared errors by plane, and `weight`: the tile's error in units of the scene's."""
+    squared errors by plane, and `weight`: the tile's error in units of the scene's.
+    """
     maps = [_error_maps(a, b) for a, b in zip(frames, base.frames, strict=True)]
     means = np.maximum(np.mean([[m.mean() for m in planes] for planes in maps], axis=0), 0.02)
     weights = np.stack([_tile_errors(planes, means) for planes in maps])  # (T, rows, columns)

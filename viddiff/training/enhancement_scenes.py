@@ -203,7 +203,8 @@ def with_noise(
     frames: list[Frame], rng: random.Random, strengths: tuple[float, float] = _NOISE
 ) -> list[Frame]:
     """Sensor noise or grain: one strength (standard deviation of luma in levels, within a range) and spectrum
-    for the scene, other values in each frame."""
+    for the scene, other values in each frame.
+    """
     generator = torch.Generator().manual_seed(rng.getrandbits(40))
     sigma = math.exp(rng.uniform(*map(math.log, strengths)))
     chroma = sigma * rng.uniform(0.2, 0.8)

@@ -28,7 +28,6 @@ from viddiff.codec.weights import Codec
 from viddiff.config import STEP_COUNT, qp_of_step
 from viddiff.encoder.frame_encoder import FrameSample
 from viddiff.encoder.gop_encoder import GopEncoder
-from viddiff.encoder.grouping import group_frames
 from viddiff.encoder.options import EncodeOptions
 from viddiff.errors import ViddiffError, VideoError
 from viddiff.media.video_reader import VideoReader
@@ -216,9 +215,10 @@ def collect(video: Path, codec: Codec, rng: random.Random, keep: Callable[[Frame
             quality=rng.randint(10, 56), gop=CLIP_FRAMES, low_delay=rng.random() < LOW_DELAY_SHARE
         )
         encoder = GopEncoder(codec, reader.info, options, sampled=True)
-        for group in group_frames(frames, options.gop, options.mini_gop):
-            for sample in encoder.encode(group).samples:
-                keep(sample)
+        for group in encoder.groups(frames):
+            for coded in encoder.encode(group):
+                for sample in coded.samples:
+                    keep(sample)
 
 
 def collect_forever(folder: Path, cache: Path, capacity: int, weights: Path, seed: int) -> None:

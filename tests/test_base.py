@@ -1,0 +1,330 @@
+"""Files with an AV1 base: exact, in any number of processes, sought in, damaged; never worse than AV1."""
+
+import io
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import moving_picture, same
+
+from viddiff.codec import enhancement_weights
+from viddiff.codec.base_gop_decoder import BaseGopDecoder
+from viddiff.codec.base_payloads import (
+    KINDS,
+    StrengthReader,
+    StrengthTables,
+    StrengthWriter,
+    pack_frames,
+    unpack_frames,
+)
+from viddiff.codec.enhancer import Enhancer, blocks_of
+from viddiff.codec.entropy import SymbolDecoder, SymbolEncoder
+from viddiff.codec.open_decoder import open_decoder
+from viddiff.container.format import Chunk, Writer
+from viddiff.container.reader import Reader
+from viddiff.encoder.base_gop_encoder import BaseGopEncoder
+from viddiff.encoder.options import EncodeOptions
+from viddiff.encoder.strength_choice import Worth, choose_strengths
+from viddiff.errors import BitstreamError, CheckpointError, ViddiffError
+from viddiff.frame import Frame, VideoInfo
+from viddiff.media.av1_headers import Coding
+from viddiff.media.av1_stream import delimited
+from viddiff.media.video_reader import VideoReader
+from viddiff.media.video_writer import VideoWriter
+from viddiff.networks.enhancement import GROUPS, STRENGTHS, EnhancementConfig, EnhancementNetwork
+from viddiff.pipeline.output import Output
+from viddiff.pipeline.parallel_decode import decode_video
+from viddiff.pipeline.parallel_encode import encode_video
+from viddiff.pipeline.resources import Resources
+from viddiff.pipeline.serial import decode, encode
+
+FRAMES = 20
+SIZE = 80, 66
+
+
+def restless(seed: int = 3) -> EnhancementNetwork:
+    """A narrow network with random weights, whose corrections are far from zero."""
+    import torch
+
+    torch.manual_seed(seed)
+    network = EnhancementNetwork(EnhancementConfig("narrow", half=8, quarter=8, quarter_blocks=1))
+    with torch.no_grad():
+        for layer in network.layers().values():
+            layer.weight.add_(0.2 * torch.randn_like(layer.weight))
+    return enhancement_weights.assemble(network.config, enhancement_weights.integers(network))
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of a narrow network."""
+    path = tmp_path_factory.mktemp("weights") / "narrow.safetensors"
+    enhancement_weights.save(path, restless())
+    return path
+
+
+@pytest.fixture(scope="module")
+def enhancer(path: Path) -> Enhancer:
+    return Enhancer(*enhancement_weights.load(path))
+
+
+@pytest.fixture(scope="module")
+def frames() -> list[Frame]:
+    return [replace(frame, pts=n) for n, frame in enumerate(moving_picture(*SIZE, FRAMES))]
+
+
+def coded(
+    enhancer: Enhancer, frames: list[Frame], options: EncodeOptions, bit_depth: int = 8
+) -> tuple[bytes, list[Frame]]:
+    """The file, and the encoder's own reconstruction."""
+    out, shown = io.BytesIO(), list[Frame]()
+    height, width = frames[0].y.shape
+    encoder = BaseGopEncoder(enhancer, VideoInfo(width, height, bit_depth), options)
+    output = Output(Writer(out, encoder.header))
+    encode(frames, encoder, output, watch=lambda group: shown.extend(group.frames))
+    return out.getvalue(), shown
+
+
+@pytest.fixture(scope="module")
+def whole(enhancer: Enhancer, frames: list[Frame]) -> bytes:
+    return coded(enhancer, frames, EncodeOptions(gop=9, preset="fast"))[0]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        EncodeOptions(gop=9, preset="fast"),
+        EncodeOptions(gop=9, preset="fast", low_delay=True),
+        EncodeOptions(preset="fast", entropy="huffman", quality=5),
+        EncodeOptions(preset="fast", quality=60),
+    ],
+    ids=["default", "low delay", "huffman", "best"],
+)
+def test_decoder_shows_the_encoders_reconstruction(
+    enhancer: Enhancer, frames: list[Frame], options: EncodeOptions
+) -> None:
+    data, shown = coded(enhancer, frames, options)
+    assert coded(enhancer, frames, options)[0] == data, "equal input gives equal bytes"
+    decoded = list(decode(io.BytesIO(data), enhancer))
+    assert same(decoded, shown)
+    assert [frame.pts for frame in decoded] == list(range(FRAMES))
+
+
+@pytest.mark.parametrize("size", [(16, 16), (17, 131), (130, 65)])
+@pytest.mark.parametrize("bit_depth", [8, 10])
+def test_any_size_and_depth(enhancer: Enhancer, size: tuple[int, int], bit_depth: int) -> None:
+    pictures = moving_picture(*size, 4, bit_depth)
+    data, shown = coded(enhancer, pictures, EncodeOptions(preset="fast", quality=20), bit_depth)
+    assert same(list(decode(io.BytesIO(data), enhancer)), shown)
+
+
+def test_threads_do_not_matter(enhancer: Enhancer, frames: list[Frame], whole: bytes) -> None:
+    out, info, options = io.BytesIO(), VideoInfo(*SIZE), EncodeOptions(gop=9, preset="fast")
+    encoder = BaseGopEncoder(enhancer, info, options, threads=2)
+    encode(frames, encoder, Output(Writer(out, encoder.header)))
+    assert out.getvalue() == whole
+
+
+def test_enhancement_is_never_worse(enhancer: Enhancer, frames: list[Frame], whole: bytes) -> None:
+    """A network of random weights is switched off, at hardly any cost."""
+
+    def error(shown: list[Frame]) -> float:
+        pairs = zip(frames, shown, strict=True)
+        return sum(float(np.square(a.y.astype(float) - b.y).sum()) for a, b in pairs)
+
+    base = list(bare(whole))
+    assert error(list(decode(io.BytesIO(whole), enhancer))) <= error(base)
+    reader = Reader(io.BytesIO(whole))
+    side = sum(len(unpack_frames(c.payload[i == 0 :])[1]) for i, c in enumerate(gop(reader)))
+    assert side <= 4 * 2, "some bytes for each chunk"
+
+
+def gop(reader: Reader) -> list[Chunk]:
+    """The chunks of the first GOP."""
+    chunks = list(reader)
+    return chunks[: 1 + next(i for i, chunk in enumerate(chunks[1:]) if not isinstance(chunk.pts, tuple))]
+
+
+def bare(data: bytes) -> list[Frame]:
+    """The base's frames, without a network."""
+    reader = Reader(io.BytesIO(data))
+    decoder = BaseGopDecoder(reader.header, None)
+    return [frame for chunk in reader for frame in decoder.decode(chunk)]
+
+
+@pytest.fixture(scope="module")
+def video(frames: list[Frame], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("video") / "in.mkv"
+    with VideoWriter(path, VideoInfo(*SIZE), lossless=True) as writer:
+        for frame in frames:
+            writer.write(frame)
+    return path
+
+
+def test_any_number_of_processes(path: Path, video: Path, tmp_path: Path) -> None:
+    files = []
+    for workers in (1, 2):
+        out = tmp_path / f"{workers}.vdf"
+        with VideoReader(video) as reader, open(out, "wb") as file:
+            resources, options = Resources(path, workers=workers), EncodeOptions(gop=7, preset="fast")
+            summary = encode_video(reader, resources, options, lambda header: Output(Writer(file, header)))
+        assert (summary.frames, summary.keyframes) == (FRAMES, 3)
+        assert 0 < summary.base_bytes < summary.size_bytes
+        files.append(out.read_bytes())
+    assert files[0] == files[1]
+    shown = []
+    for workers in (1, 2, 3):
+        with open(out, "rb") as file:
+            shown.append(list(decode_video(file, out, Resources(path, workers=workers)).frames))
+    assert same(shown[0], shown[1])
+    assert same(shown[0], shown[2])
+
+
+def test_processes_share_a_gop(path: Path, enhancer: Enhancer, frames: list[Frame], tmp_path: Path) -> None:
+    """Each of them decodes all of the base, and enhances its own chunks."""
+    out = tmp_path / "long.vdf"
+    out.write_bytes(coded(enhancer, frames, EncodeOptions(preset="fast", quality=10))[0])
+    one, two = (_shown(out, path, workers) for workers in (1, 2))
+    assert len(one) == FRAMES
+    assert same(one, two)
+
+
+def _shown(file_path: Path, weights: Path, workers: int) -> list[Frame]:
+    with open(file_path, "rb") as file:
+        return list(decode_video(file, file_path, Resources(weights, workers=workers)).frames)
+
+
+def test_seeking(path: Path, enhancer: Enhancer, whole: bytes, tmp_path: Path) -> None:
+    file_path = tmp_path / "file.vdf"
+    file_path.write_bytes(whole)
+    every = list(decode(io.BytesIO(whole), enhancer))
+    for start in (0, 8, 9, 13, FRAMES - 1):
+        with open(file_path, "rb") as file:
+            video = decode_video(file, file_path, Resources(path, workers=1), start, 2)
+            assert same(list(video.frames), every[start : start + 2])
+
+
+def test_damage_costs_its_gop(path: Path, enhancer: Enhancer, whole: bytes, tmp_path: Path) -> None:
+    every = list(decode(io.BytesIO(whole), enhancer))
+    starts = [entry.offset for entry in Reader(io.BytesIO(whole)).stored_index()]
+    file_path, rng = tmp_path / "file.vdf", random.Random(1)
+    for _ in range(12):
+        data = bytearray(whole)
+        data[rng.randrange(starts[1], starts[2])] ^= 1 << rng.randrange(8)
+        file_path.write_bytes(data)
+        with open(file_path, "rb") as file:
+            video = decode_video(file, file_path, Resources(path, workers=1))
+            shown = list(video.frames)
+        assert video.damage
+        assert same(shown[:9], every[:9])
+        assert same(shown[18:], every[18:])
+
+
+def test_hostile_payloads_end_in_our_errors(enhancer: Enhancer, whole: bytes) -> None:
+    """Chunks with sound checksums and any bytes: frames or a BitstreamError, nothing else."""
+    reader, rng = Reader(io.BytesIO(whole)), random.Random(2)
+    chunks, refused = gop(reader), 0
+    for number in range(150):
+        decoder = open_decoder(reader.header, enhancer)
+        at = rng.randrange(len(chunks))
+        payload = bytearray(chunks[at].payload)
+        match number % 3:
+            case 0:
+                payload[rng.randrange(len(payload))] ^= 1 << rng.randrange(8)
+            case 1:
+                del payload[rng.randrange(len(payload)) :]
+            case 2:
+                payload[rng.randrange(len(payload)) :] = rng.randbytes(rng.randrange(40))
+        changed = [*chunks[:at], replace(chunks[at], payload=bytes(payload)), *chunks[at + 1 :]]
+        try:
+            shown = [frame for chunk in changed for frame in decoder.decode(chunk)]
+        except ViddiffError:
+            refused += 1
+        else:
+            assert all(frame.y.shape == SIZE[::-1] for frame in shown)
+    assert refused > 75
+
+
+def test_weights_must_be_the_files(enhancer: Enhancer, whole: bytes) -> None:
+    other = Enhancer(restless(4), b"x" * 32)
+    with pytest.raises(CheckpointError, match="made with the weights 'narrow'"):
+        list(decode(io.BytesIO(whole), other))
+
+
+def test_base_is_a_plain_av1_stream(whole: bytes) -> None:
+    """Any AV1 decoder shows the base's frames."""
+    av = pytest.importorskip("av")
+    reader = Reader(io.BytesIO(whole))
+    chunks = gop(reader)
+    decoder = BaseGopDecoder(reader.header, None)
+    expected = [frame for chunk in chunks for frame in decoder.decode(chunk)]
+    from viddiff.media.av1_stream import split_units
+
+    units = []
+    for chunk in chunks:
+        key = not isinstance(chunk.pts, tuple)
+        joined, _ = unpack_frames(chunk.payload[1 if key else 0 :])
+        units += split_units(joined, 1 if key else len(chunk.pts))
+    with av.open(io.BytesIO(delimited(units)), format="obu") as file:
+        pictures = [picture.to_ndarray() for picture in file.decode(video=0)]
+    assert len(pictures) == len(expected)
+    for picture, frame in zip(pictures, expected, strict=True):
+        assert np.array_equal(picture[: SIZE[1], : SIZE[0]], frame.y)
+
+
+# --- strengths ---------------------------------------------------------------------------------------
+
+
+def test_strengths_there_and_back() -> None:
+    rng, tables, blocks = np.random.default_rng(1), StrengthTables.parametric(), (3, 5)
+    stream = SymbolEncoder()
+    writer, written = StrengthWriter(stream, tables), []
+    for number in range(40):
+        strengths, kinds = np.zeros((GROUPS, *blocks), np.int64), []
+        for group in range(GROUPS):
+            kind = int(rng.integers(KINDS))
+            kinds.append(kind)
+            varied = rng.integers(0, STRENGTHS, blocks)
+            strengths[group] = kind if kind < STRENGTHS else varied
+        assert writer.put(strengths, kinds) > 0, number
+        written.append(strengths)
+    decoder = SymbolDecoder(stream.finish())
+    reader = StrengthReader(decoder, tables, blocks)
+    for strengths in written:
+        assert np.array_equal(reader.get(), strengths)
+    decoder.finish()
+
+
+def test_symbols_out_of_range_are_refused() -> None:
+    tables = StrengthTables.parametric()
+    for symbol in (-1, KINDS, 1000):
+        stream = SymbolEncoder()
+        stream.put(np.array([symbol]), np.array([KINDS]), tables.kinds)
+        with pytest.raises(BitstreamError, match="out of range"):
+            StrengthReader(SymbolDecoder(stream.finish()), tables, (1, 1)).get()
+
+
+def test_units_that_are_cut_off_are_refused() -> None:
+    payload = pack_frames([b"abc", b"de"], b"strengths")
+    assert unpack_frames(payload) == (b"abcde", b"strengths")
+    with pytest.raises(BitstreamError, match="cut off"):
+        unpack_frames(payload[:4])
+
+
+def test_strengths_follow_what_helps(enhancer: Enhancer) -> None:
+    """Where the corrected picture is the original, it is taken; where it is not, it is left."""
+    original = moving_picture(128, 64, 1)[0]
+    correction = enhancer.correction(original, 8, Coding(120, False), 140)
+    blocks = blocks_of(128, 64)
+    full = correction.applied(np.full((GROUPS, *blocks), 2))
+    assert not same([full], [original])
+    y, u, v = (
+        np.hstack([a[:, : a.shape[1] // 2], b[:, a.shape[1] // 2 :]]).astype(np.uint8)
+        for a, b in zip(full.planes, original.planes, strict=True)
+    )
+    wanted = Frame(y, u, v)
+    worth = Worth.of([wanted], [original], 1e5)
+    choice = choose_strengths(wanted, correction, worth, StrengthTables.parametric(), [KINDS] * GROUPS)
+    assert choice.strengths.tolist() == [[[2, 0]], [[2, 0]]]
+    assert choice.kinds[0] >= STRENGTHS

@@ -1,0 +1,72 @@
+"""Decode a GOP with an AV1 base: dav1d shows the frames, the network enhances them."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from viddiff.codec.base_payloads import StrengthReader, StrengthTables, unpack_frames
+from viddiff.codec.enhancer import Enhancer, blocks_of
+from viddiff.codec.entropy import SymbolDecoder
+from viddiff.container.format import Chunk, Header, KeyChunk
+from viddiff.errors import BitstreamError
+from viddiff.frame import Frame
+from viddiff.media.av1_headers import Coding, HeaderReader
+from viddiff.media.av1_stream import Av1Decoder, split_units
+
+
+class BaseGopDecoder:
+    """Decodes chunks in order and keeps the state of the current GOP's AV1 stream."""
+
+    def __init__(self, header: Header, enhancer: Enhancer | None) -> None:
+        """Without an enhancer, frames are as AV1 shows them."""
+        self.header, self.enhancer = header, enhancer
+        self._stream: BaseStream | None = None
+        self._tables = StrengthTables.parametric()
+
+    def decode(self, chunk: Chunk) -> Iterator[Frame]:
+        """The frames of the next chunk. Raises BitstreamError if it is damaged."""
+        times = (chunk.pts,) if isinstance(chunk, KeyChunk) else chunk.pts
+        stream, units, strengths = self._open(chunk, len(times))
+        info = self.header.video
+        coded = SymbolDecoder(strengths, self.header.entropy)  # type: ignore[arg-type]
+        reader = StrengthReader(coded, self._tables, blocks_of(info.width, info.height))
+        for unit, pts in zip(units, times, strict=True):
+            frame, coding = stream.decode(unit)
+            chosen = reader.get()
+            if self.enhancer is not None:
+                quantiser = stream.quantiser
+                frame = self.enhancer.enhance(frame, info.bit_depth, coding, quantiser, chosen)
+            yield replace(frame, pts=pts)
+        coded.finish()
+
+    def follow(self, chunk: Chunk) -> None:
+        """Decode only what later chunks need: the base. Raises BitstreamError if the chunk is damaged."""
+        stream, units, _ = self._open(chunk, 1 if isinstance(chunk, KeyChunk) else len(chunk.pts))
+        for unit in units:
+            stream.decode(unit)
+
+    def _open(self, chunk: Chunk, count: int) -> tuple["BaseStream", list[bytes], bytes]:
+        """The stream that the chunk belongs to, its units and its strengths."""
+        payload, info = chunk.payload, self.header.video
+        if isinstance(chunk, KeyChunk):
+            if not payload:
+                raise BitstreamError("a keyframe is cut short")
+            self._stream = BaseStream(Av1Decoder(info.width, info.height, info.bit_depth), payload[0])
+            payload = payload[1:]
+        if self._stream is None:
+            raise BitstreamError("predicted frames come before any keyframe")
+        joined, strengths = unpack_frames(payload)
+        return self._stream, split_units(joined, count), strengths
+
+
+class BaseStream:
+    """The AV1 stream of one GOP: frames, and what its headers say of them."""
+
+    def __init__(self, decoder: Av1Decoder, quantiser: int) -> None:
+        """quantiser: the index that the GOP was asked for, 0..255."""
+        self._decoder, self._headers = decoder, HeaderReader()
+        self.quantiser = quantiser
+
+    def decode(self, unit: bytes) -> tuple[Frame, Coding]:
+        """The frame that the next unit shows. Raises BitstreamError if the unit is damaged."""
+        frame = self._decoder.decode(unit)
+        return frame, self._headers.shown(unit)

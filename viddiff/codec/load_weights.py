@@ -1,0 +1,19 @@
+"""Weights of any kind, from their file."""
+
+from pathlib import Path
+
+import torch
+
+from viddiff.codec import checkpoint, enhancement_weights
+from viddiff.codec.enhancer import Enhancer
+from viddiff.codec.open_decoder import Weights
+
+
+def load_weights(path: Path, device: torch.device | str = "cpu") -> Weights:
+    """Networks that predict frames, or that enhance them.
+
+    Raises CheckpointError on anything but sound weights.
+    """
+    if checkpoint.stated(path, "format") == enhancement_weights.FORMAT:
+        return Enhancer(*enhancement_weights.load(path, device))
+    return checkpoint.load(path, device)

@@ -1,0 +1,41 @@
+"""The decoder of a file's GOPs, by what carries its frames."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from viddiff.codec.base_gop_decoder import BaseGopDecoder
+from viddiff.codec.enhancer import Enhancer
+from viddiff.codec.gop_decoder import GopDecoder
+from viddiff.codec.weights import Codec
+from viddiff.container.format import Chunk, Header
+from viddiff.errors import CheckpointError
+from viddiff.frame import Frame
+
+Weights = Codec | Enhancer
+"""Weights of the networks that predict frames, or of those that enhance them."""
+
+
+class ChunkDecoder(Protocol):
+    """Decodes the chunks of GOPs in order."""
+
+    def decode(self, chunk: Chunk) -> Iterator[Frame]:
+        """The frames of the next chunk. Raises BitstreamError if it is damaged."""
+        ...
+
+    def follow(self, chunk: Chunk) -> None:
+        """Decode only what later chunks need. Raises BitstreamError if the chunk is damaged."""
+        ...
+
+
+def open_decoder(header: Header, weights: Weights) -> ChunkDecoder:
+    """A decoder for one GOP. Raises CheckpointError if the file was encoded with other weights."""
+    if header.model_hash != weights.hash:
+        raise CheckpointError(
+            f"this file was made with the weights {header.model_name!r} {header.model_hash.hex()[:16]}, "
+            f"but {weights.name!r} {weights.hash.hex()[:16]} are loaded"
+        )
+    if isinstance(weights, Enhancer) and header.base:
+        return BaseGopDecoder(header, weights)
+    if isinstance(weights, Codec) and not header.base:
+        return GopDecoder(header, weights)
+    raise CheckpointError("the file's header does not go with its weights")

@@ -1,0 +1,134 @@
+"""Encode GOPs with an AV1 base: SVT-AV1 codes the frames, and each is enhanced where that pays."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+from viddiff.codec.base_gop_decoder import BaseStream
+from viddiff.codec.base_payloads import StrengthTables, StrengthWriter, pack_frames
+from viddiff.codec.enhancer import Enhancer
+from viddiff.codec.entropy import SymbolEncoder
+from viddiff.container.format import Chunk, Header, KeyChunk, PredictedChunk, most_predicted
+from viddiff.encoder.coded_group import CodedGroup
+from viddiff.encoder.grouping import Group, cut_into_groups
+from viddiff.encoder.options import EncodeOptions
+from viddiff.encoder.strength_choice import Worth, choose_strengths
+from viddiff.frame import Frame, VideoInfo
+from viddiff.media.av1_stream import Av1Decoder, Av1Encoder
+
+_LARGEST_INDEX = 255
+"""AV1's largest quantiser index."""
+
+
+@dataclass
+class _Gop:
+    """A GOP under way."""
+
+    encoder: Av1Encoder
+    stream: BaseStream
+    groups: deque[Group] = field(default_factory=deque)
+    """Groups whose units have not all come."""
+    units: list[bytes] = field(default_factory=list)
+    """Units of these groups, as far as they have come."""
+
+
+class BaseGopEncoder:
+    """Codes groups in order. SVT-AV1 looks ahead, so that groups come out late."""
+
+    parts_share_gops = False
+
+    def __init__(self, enhancer: Enhancer, info: VideoInfo, options: EncodeOptions, threads: int = 1) -> None:
+        """threads: SVT-AV1's level of parallelism; the bytes do not depend on it."""
+        self.enhancer, self.info, self.options, self.threads = enhancer, info, options, threads
+        self._tables = StrengthTables.parametric()
+        self._gop: _Gop | None = None
+
+    @property
+    def header(self) -> Header:
+        """What the file begins with."""
+        options, enhancer = self.options, self.enhancer
+        return Header(
+            self.info,
+            enhancer.hash,
+            enhancer.name,
+            options.gop,
+            options.entropy,
+            options.low_delay,
+            base=True,
+        )
+
+    def groups(self, frames: Iterable[Frame]) -> Iterator[Group]:
+        """The video as this encoder takes it."""
+        most = min(self.options.base_group, most_predicted(self.info))
+        return cut_into_groups(frames, self.options.gop, most)
+
+    def encode(self, group: Group) -> Iterator[CodedGroup]:
+        """Take the next group; gives the groups that are coded by now, oldest first."""
+        if group.key:
+            yield from self.flush()
+            self._gop = self._open()
+        gop = self._gop
+        if gop is None:
+            raise ValueError("the first group of a video is a keyframe")
+        gop.groups.append(group)
+        for frame in group.frames:
+            gop.units += gop.encoder.send(frame)
+        yield from self._finished(gop)
+
+    def follow(self, group: Group) -> None:
+        """Code no more of the group than later ones need: that is all of it, as SVT-AV1 cannot do less."""
+        for _ in self.encode(group):
+            pass
+
+    def flush(self) -> Iterator[CodedGroup]:
+        """The GOP has ended: gives the groups that are left."""
+        gop, self._gop = self._gop, None
+        if gop is not None:
+            gop.units += gop.encoder.finish()
+            yield from self._finished(gop)
+
+    def _open(self) -> _Gop:
+        info, options = self.info, self.options
+        quantiser = options.base_quantiser
+        encoder = Av1Encoder(
+            info.width,
+            info.height,
+            info.bit_depth,
+            quantiser=quantiser,
+            preset=options.effort.base_preset,
+            frame_rate=info.frame_rate,
+            low_delay=options.low_delay,
+            full_range=info.full_range,
+            threads=self.threads,
+        )
+        decoder = Av1Decoder(info.width, info.height, info.bit_depth)
+        return _Gop(encoder, BaseStream(decoder, min(quantiser, _LARGEST_INDEX)))
+
+    def _finished(self, gop: _Gop) -> Iterator[CodedGroup]:
+        while gop.groups and len(gop.units) >= len(gop.groups[0].frames):
+            group = gop.groups.popleft()
+            count = len(group.frames)
+            units, gop.units = gop.units[:count], gop.units[count:]
+            yield self._code(gop.stream, group, units)
+
+    def _code(self, stream: BaseStream, group: Group, units: list[bytes]) -> CodedGroup:
+        """The chunk of a group whose units are there."""
+        depth, base_bytes = self.info.bit_depth, sum(map(len, units))
+        decoded = [stream.decode(unit) for unit in units]
+        worth = Worth.of(group.frames, [frame for frame, _ in decoded], 8.0 * base_bytes)
+        symbols = SymbolEncoder(self.options.entropy)  # type: ignore[arg-type]
+        writer, shown = StrengthWriter(symbols, self._tables), list[Frame]()
+        for original, (frame, coding) in zip(group.frames, decoded, strict=True):
+            correction = self.enhancer.correction(frame, depth, coding, stream.quantiser)
+            choice = choose_strengths(original, correction, worth, self._tables, writer.before)
+            writer.put(choice.strengths, choice.kinds)
+            enhanced = correction.applied(choice.strengths) if choice.strengths.any() else frame
+            shown.append(replace(enhanced, pts=original.pts))
+        strengths = symbols.finish()
+        payload = pack_frames(units, strengths)
+        chunk: Chunk
+        if group.key:
+            chunk = KeyChunk(group.frames[0].pts, bytes([stream.quantiser]) + payload)
+        else:
+            chunk = PredictedChunk(tuple(frame.pts for frame in group.frames), payload)
+        return CodedGroup(chunk, shown, base_bytes=base_bytes, strength_bytes=len(strengths))

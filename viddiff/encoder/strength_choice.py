@@ -1,0 +1,108 @@
+"""Strengths of the enhancement by rate and distortion, for each block and for luma and chroma apart.
+
+Distortion is what a 6:1:1 PSNR counts: the logarithm of each plane's squared error, luma weighing six times
+as much as either chroma plane. A small relative change of the error is worth about the same relative change
+of the bits, since error and rate of a coded video are about inversely proportional.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from viddiff.codec.base_payloads import StrengthTables, block_table, kind_table
+from viddiff.codec.enhancer import Correction, Strengths, blocks_of
+from viddiff.codec.entropy import Tables
+from viddiff.frame import Frame, Plane
+from viddiff.networks.enhancement import BLOCK, GROUPS, STRENGTHS
+
+PLANE_WEIGHTS = (6 / 8, 1 / 8, 1 / 8)
+"""What the planes weigh in a 6:1:1 PSNR."""
+_SLOPE = 0.9
+"""Relative fall of the squared error for each relative rise of the rate, about."""
+_PLANES = ((0,), (1, 2))
+"""Planes of each group."""
+
+
+@dataclass(frozen=True)
+class Worth:
+    """What squared errors and bits are worth in a stretch of video."""
+
+    errors: tuple[float, float, float]
+    """Squared error of each plane over the stretch, all above 0."""
+    bits: float
+    """Bits of the stretch, above 0."""
+
+    @classmethod
+    def of(cls, originals: list[Frame], decoded: list[Frame], bits: float) -> "Worth":
+        """Measure a stretch."""
+        errors = [1.0, 1.0, 1.0]
+        for a, b in zip(originals, decoded, strict=True):
+            for plane, (x, y) in enumerate(zip(a.planes, b.planes, strict=True)):
+                errors[plane] += float(np.square(x.astype(np.float32) - y).sum(dtype=np.float64))
+        return cls((errors[0], errors[1], errors[2]), max(bits, 1.0))
+
+    @property
+    def of_a_bit(self) -> float:
+        """Cost of a bit, in units of weighted relative error."""
+        return _SLOPE / self.bits
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The strengths of a frame."""
+
+    strengths: Strengths
+    kinds: list[int]
+    """How they are coded, see `codec.base_payloads`."""
+
+
+def choose_strengths(
+    original: Frame, correction: Correction, worth: Worth, tables: StrengthTables, before: list[int]
+) -> Choice:
+    """The strengths that cost least; before: the kinds of the frame before, as in `StrengthWriter`."""
+    costs = _costs(original, correction, worth)
+    strengths, kinds = np.zeros(costs.shape[:1] + costs.shape[2:], np.int64), []
+    for group in range(GROUPS):
+        by_strength = costs[group].reshape(STRENGTHS, -1)
+        kind_bits = worth.of_a_bit * _bits(tables.kinds, kind_table(group, before[group]), 2 * STRENGTHS)
+        ways = [(float(by_strength[kind].sum()) + kind_bits[kind], kind) for kind in range(STRENGTHS)]
+        varied = {}
+        for kind in range(STRENGTHS, 2 * STRENGTHS):
+            bits = worth.of_a_bit * _bits(tables.blocks, block_table(group, kind), STRENGTHS)
+            by_block = by_strength + bits[:, None]
+            varied[kind] = by_block.argmin(0)
+            ways.append((float(by_block.min(0).sum()) + kind_bits[kind], kind))
+        _, kind = min(ways)
+        kinds.append(kind)
+        strengths[group] = varied[kind].reshape(strengths.shape[1:]) if kind in varied else kind
+    return Choice(strengths, kinds)
+
+
+def _bits(tables: Tables, table: int, symbols: int) -> NDArray[np.float64]:
+    return tables.bits(np.arange(symbols), np.full(symbols, table))
+
+
+def _costs(original: Frame, correction: Correction, worth: Worth) -> NDArray[np.float64]:
+    """Weighted relative errors (GROUPS, STRENGTHS, rows, columns) of the blocks."""
+    height, width = original.y.shape
+    rows, columns = blocks_of(width, height)
+    costs = np.zeros((GROUPS, STRENGTHS, rows, columns))
+    for strength in range(STRENGTHS):
+        frame = correction.frame
+        if strength:
+            frame = correction.applied(np.full((GROUPS, rows, columns), strength))
+        for group, planes in enumerate(_PLANES):
+            for plane in planes:
+                scale = PLANE_WEIGHTS[plane] / worth.errors[plane]
+                errors = _block_errors(original.planes[plane], frame.planes[plane], BLOCK >> group)
+                costs[group, strength] += scale * errors
+    return costs
+
+
+def _block_errors(a: Plane, b: Plane, side: int) -> NDArray[np.float64]:
+    """Squared error of every block of `side` samples."""
+    squares = np.square(a.astype(np.float32) - b)
+    starts = (np.arange(0, size, side) for size in squares.shape)
+    by_rows = np.add.reduceat(squares, next(starts), axis=0, dtype=np.float64)
+    return np.add.reduceat(by_rows, next(starts), axis=1)
