@@ -6,7 +6,7 @@ a stream is one that `av1_stream` accepts, before dav1d sees it.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 from viddiff.errors import BitstreamError
@@ -65,6 +65,45 @@ def _leb128(data: bytes, position: int) -> tuple[int, int]:
     raise BitstreamError("an AV1 stream has a malformed size field")
 
 
+class Bits:
+    """Reads numbers from the most significant bit on."""
+
+    def __init__(self, data: bytes) -> None:
+        self._value = int.from_bytes(data, "big")
+        self._left = 8 * len(data)
+
+    def read(self, count: int = 1) -> int:
+        """The next `count` bits."""
+        self._left -= count
+        if self._left < 0:
+            raise BitstreamError("an AV1 header is cut short")
+        return self._value >> self._left & ((1 << count) - 1)
+
+    def expect(self, value: int, count: int) -> None:
+        """Read `count` bits that have to be `value`."""
+        if self.read(count) != value:
+            raise BitstreamError("an AV1 header asks for features that no base layer has")
+
+
+@dataclass(frozen=True)
+class SequenceTools:
+    """Fields of the sequence header that its frame headers depend on."""
+
+    large_superblocks: bool
+    """Superblocks of 128x128, not 64x64."""
+    order_hint_bits: int
+    reference_motion: bool
+    """enable_ref_frame_mvs."""
+    screen_content: int
+    """seq_force_screen_content_tools; CHOSEN_BY_FRAME if each frame says."""
+    integer_motion: int
+    """seq_force_integer_mv; CHOSEN_BY_FRAME if each frame says."""
+
+
+CHOSEN_BY_FRAME = 2
+"""A tool that each frame header switches on or off."""
+
+
 @dataclass(frozen=True)
 class SequenceHeader:
     """What a sequence header says of all its frames (section 5.5), as far as a stream may differ in it."""
@@ -75,6 +114,8 @@ class SequenceHeader:
     """Greatest height of a frame."""
     bit_depth: int
     """8 or 10."""
+    tools: SequenceTools | None = field(default=None, compare=False, repr=False)
+    """If it was read from a stream."""
 
     def __str__(self) -> str:
         return f"{self.width}x{self.height} at {self.bit_depth} bits"
@@ -82,54 +123,39 @@ class SequenceHeader:
     @classmethod
     def parse(cls, payload: bytes) -> "SequenceHeader":
         """Read a header of 4:2:0 pictures in one layer without film grain; BitstreamError for others."""
-        bits = _Bits(payload)
+        bits = Bits(payload)
         bits.expect(0, 3)  # seq_profile: main
         bits.expect(0, 2)  # still_picture, reduced_still_picture_header
         bits.expect(0, 2)  # timing_info_present_flag, initial_display_delay_present_flag
         bits.expect(0, 5)  # operating_points_cnt_minus_1: one operating point
         bits.expect(0, 12)  # operating_point_idc: all layers
         if bits.read(5) > 7:  # seq_level_idx: from level 4.0 on
-            bits.read(1)  # seq_tier
+            bits.read()  # seq_tier
         width_bits, height_bits = bits.read(4) + 1, bits.read(4) + 1
         width, height = bits.read(width_bits) + 1, bits.read(height_bits) + 1
         bits.expect(0, 1)  # frame_id_numbers_present_flag
-        bits.read(3 + 4)  # superblock size, intra tools; interintra, masked, warped motion, dual filter
-        order_hint = bits.read(1)
+        large_superblocks = bool(bits.read())
+        bits.read(2 + 4)  # intra tools; interintra, masked, warped motion, dual filter
+        order_hint, reference_motion = bits.read(), 0
         if order_hint:
-            bits.read(2)  # enable_jnt_comp, enable_ref_frame_mvs
-        # seq_choose_screen_content_tools or else seq_force_..., and the same for integer_mv
-        if (bits.read(1) or bits.read(1)) and not bits.read(1):
-            bits.read(1)
-        if order_hint:
-            bits.read(3)  # order_hint_bits_minus_1
+            bits.read()  # enable_jnt_comp
+            reference_motion = bits.read()
+        screen_content = CHOSEN_BY_FRAME if bits.read() else bits.read()
+        integer_motion = CHOSEN_BY_FRAME
+        if screen_content:
+            integer_motion = CHOSEN_BY_FRAME if bits.read() else bits.read()
+        order_hint_bits = bits.read(3) + 1 if order_hint else 0
         bits.expect(0, 1)  # enable_superres
         bits.read(2)  # enable_cdef, enable_restoration
-        bit_depth = 10 if bits.read(1) else 8
+        bit_depth = 10 if bits.read() else 8
         bits.expect(0, 1)  # mono_chrome
         bits.expect(0, 1)  # color_description_present_flag: the container says it
         bits.read(1 + 2 + 1)  # color_range, chroma_sample_position, separate_uv_delta_q
         bits.expect(0, 1)  # film_grain_params_present
-        return cls(width, height, bit_depth)
-
-
-class _Bits:
-    """Reads numbers from the most significant bit on."""
-
-    def __init__(self, data: bytes) -> None:
-        self._value = int.from_bytes(data, "big")
-        self._left = 8 * len(data)
-
-    def read(self, count: int) -> int:
-        """The next `count` bits."""
-        self._left -= count
-        if self._left < 0:
-            raise BitstreamError("an AV1 sequence header is cut short")
-        return self._value >> self._left & ((1 << count) - 1)
-
-    def expect(self, value: int, count: int) -> None:
-        """Read `count` bits that have to be `value`."""
-        if self.read(count) != value:
-            raise BitstreamError("an AV1 sequence header asks for features that no base layer has")
+        tools = SequenceTools(
+            large_superblocks, order_hint_bits, bool(reference_motion), screen_content, integer_motion
+        )
+        return cls(width, height, bit_depth, tools)
 
 
 @dataclass(frozen=True)
