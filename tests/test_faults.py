@@ -639,10 +639,10 @@ def test_hostile_content_of_a_predicted_chunk(codec: Codec, entropy: str) -> Non
 UNDER_A_LIMIT = """
 import json, resource, sys
 from pathlib import Path
-from viddiff.access import ReadOptions
+from viddiff.container.read_options import ReadOptions
 from viddiff.errors import ViddiffError
 from viddiff.pipeline.resources import Resources
-from viddiff.pipeline.parallel import decode_video
+from viddiff.pipeline.parallel_decode import decode_video
 
 def outcome(path, strict):
     try:
