@@ -1,11 +1,11 @@
-"""What the enhancement network gains on clips: BD-rate of SVT-AV1 with it against SVT-AV1 alone.
+"""Measure the enhancement network on clips: BD-rate of SVT-AV1 with it against SVT-AV1 alone.
 
     scripts/enhancement_gain.py CLIP... --weights FILE [--frames N] [--noise SIGMA] [--cache DIR]
 
-Strengths are decided by rate and distortion, their bits estimated by entropy: for each frame and group of
-planes one strength for all blocks, or one for each block, coded given the frame's commonest. Rates are the
-bytes of the AV1 stream and these bits; qualities are PSNRs over all frames. Three ways are compared: strength
-1 everywhere, one strength a frame, one a block.
+Strengths are chosen by rate and distortion. Their bits are estimated by entropy: for each frame and group of
+planes, one strength for all blocks, or one for each block, coded given the most common one of the frame.
+Rates are the bytes of the AV1 stream and these bits. Qualities are PSNRs over all frames. Three ways are
+compared: strength 1 everywhere, one strength for each frame, one for each block.
 """
 
 import argparse
@@ -49,7 +49,7 @@ class Point:
 
 
 def read(path: Path, count: int, noise: float) -> list[Frame]:
-    """The first frames of a clip, with noise of this standard deviation (8-bit levels) if it is not 0."""
+    """The first frames of a clip, with noise of this standard deviation (8-bit levels)."""
     with VideoReader(path, frames=count) as reader:
         if reader.info.bit_depth != 8:
             raise SystemExit(f"{path} does not have 8 bits")
@@ -58,7 +58,7 @@ def read(path: Path, count: int, noise: float) -> list[Frame]:
 
 
 def coded(frames: list[Frame], crf: int, preset: int, cache: Path | None) -> Base:
-    """`code_base`, kept on disk if there is a cache."""
+    """`code_base`, with a cache on disk."""
     if cache is None:
         return code_base(frames, crf, preset=preset)
     digest = hashlib.sha256(b"".join(p.tobytes() for f in frames for p in f.planes))
@@ -78,7 +78,7 @@ def coded(frames: list[Frame], crf: int, preset: int, cache: Path | None) -> Bas
 
 @torch.inference_mode()
 def measure(frames: list[Frame], base: Base, crf: int, network: EnhancementNetwork) -> Point:
-    """Squared errors of all strengths."""
+    """Squared errors for all strengths."""
     errors = []
     for frame, shown, coding in zip(frames, base.frames, base.codings, strict=True):
         packed = pack(planes_of(shown, 8, torch.device("cpu")))
@@ -103,7 +103,7 @@ def measure(frames: list[Frame], base: Base, crf: int, network: EnhancementNetwo
 def _block_errors(
     plane: NDArray[np.float32], original: NDArray[np.generic], side: int, rows: int, columns: int
 ) -> Errors:
-    """Squared errors of blocks of `side` samples, (rows * columns,); padding counts for nothing."""
+    """Squared errors of blocks of `side` samples, (rows * columns,). Padding does not count."""
     height, width = original.shape
     squares = np.zeros((rows * side, columns * side))
     squares[:height, :width] = np.square(plane[:height, :width] - original)
@@ -111,13 +111,13 @@ def _block_errors(
 
 
 def mse(point: Point, choice: NDArray[np.int64]) -> Errors:
-    """Mean squared error of each plane where strengths (T, 2, blocks) are chosen."""
+    """Mean squared error of each plane for chosen strengths (T, 2, blocks)."""
     by_plane = choice[:, [0, 1, 1], None, :]
     return np.take_along_axis(point.errors, by_plane, 2).sum((0, 2, 3)) / np.array(point.samples)
 
 
 def log_error(errors: Errors) -> float:
-    """Natural logarithm of what the 6:1:1 PSNR is the decibels of."""
+    """Natural logarithm of the error behind the 6:1:1 PSNR."""
     return float(np.log(np.maximum(errors, 1e-3)) @ PLANE_WEIGHTS)
 
 
@@ -165,7 +165,7 @@ def choose(point: Point, worth: float, blocks: bool) -> tuple[NDArray[np.int64],
 
 
 def curves(points: list[Point], way: str) -> tuple[list[float], list[Errors], list[float]]:
-    """(bits, mean squared errors by plane, bits of side information) of each point by one of WAYS."""
+    """(bits, mean squared errors by plane, bits of side information) of each point, for one of WAYS."""
     errors = [mse(p, np.zeros((len(p.errors), 2, p.errors.shape[3]), np.int64)) for p in points]
     rates = [p.bits for p in points]
     if way == "base":
@@ -186,7 +186,7 @@ WAYS = ("one", "frame", "block")
 
 
 def report(points: list[Point]) -> dict[str, object]:
-    """BD-rates in percent of each way, by plane for blocks, and decibels gained at each CRF."""
+    """BD-rates in percent for each way, by plane for blocks, and gain in dB at each CRF."""
 
     def quality(errors: Errors, plane: int | None) -> float:
         if plane is None:
@@ -210,6 +210,7 @@ def report(points: list[Point]) -> dict[str, object]:
 
 
 def main() -> None:
+    """Measure the clips of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,4 +1,4 @@
-"""Packages depend one way, modules have no cycles, and each outside library is used in one place."""
+"""Packages form layers, modules have no cycles, and each outside library is used in one place."""
 
 import ast
 import graphlib
@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": {CORE, "media", "container", "networks", "codec", "encoder", "pipeline", "training"},
 }
 FRONT_DOOR = {"__init__", "__main__"}
-"""They may import everything; no other module imports them."""
+"""They may import everything. No other module imports them."""
 OWNERS = {
     "av": {"media"},
     "constriction": {"codec.entropy"},
@@ -41,7 +41,7 @@ OWNERS = {
     "numba": {"compiled", "encoder.hadamard"},
     "llvmlite": {"encoder.hadamard"},
 }
-"""Packages or modules that use a library; no others do."""
+"""Packages or modules that use a library. No others do."""
 FREE_OF = {
     CORE: {"torch", "cv2"},
     "media": {"torch"},
@@ -57,7 +57,7 @@ def package(module: str) -> str:
 
 
 def imports(module: str) -> set[str]:
-    """Full names of what a module imports, wherever in it."""
+    """Full names of all imports of a module."""
     names = set()
     for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -72,7 +72,7 @@ def imports(module: str) -> set[str]:
 
 
 def inner_imports(module: str) -> set[str]:
-    """Names below `viddiff` of the modules that a module imports."""
+    """Modules below `viddiff` that a module imports, by name."""
     return {
         n.removeprefix("viddiff").removeprefix(".") or "__init__"
         for n in imports(module)

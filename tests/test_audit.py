@@ -1,4 +1,4 @@
-"""What the audit makes of packages' own words and of pip-audit's answers."""
+"""The audit's reading of licences and of pip-audit's answers."""
 
 import json
 import sys

@@ -1,5 +1,8 @@
-"""Files that once broke something, and one of every way to be refused: each ends in a result or in one
-ViddiffError, in time and memory. scripts/fuzz_decode.py adds to them; see docs/fuzzing.md."""
+"""Files that once broke something, and one for every way to be refused.
+
+Each ends in a result or in one ViddiffError, in bounded time and memory. scripts/fuzz_decode.py adds to them;
+see docs/fuzzing.md.
+"""
 
 import os
 import random
@@ -17,7 +20,7 @@ from fuzz_mutate import joined, mutated_chunks, split  # noqa: E402
 
 FOLDER = Path(__file__).parent / "data" / "bad"
 MOST_BYTES = 400_000
-"""Of all files: what is kept is small."""
+"""Limit for all files together."""
 
 
 @pytest.mark.parametrize("name", fuzz_targets.KINDS)
@@ -42,7 +45,7 @@ def test_cheap_targets_load_no_pytorch() -> None:
 
 
 def test_what_is_no_viddiff_error_is_found() -> None:
-    """The harness itself: a target that fails otherwise, or takes too much, is noticed."""
+    """The harness notices a target that fails in another way, or takes too much."""
 
     def wrong(data: bytes) -> None:
         raise IndexError(data)
@@ -61,7 +64,7 @@ def test_what_is_no_viddiff_error_is_found() -> None:
 
 
 def test_mutations_are_mended(small_file: bytes) -> None:
-    """Whatever is done to chunks, their lengths and checksums are those of a sound file."""
+    """After any change of chunks, their lengths and checksums are correct."""
     assert joined(split(small_file)) == small_file
     rng, different = random.Random(1), 0
     for seed in range(200):

@@ -1,4 +1,4 @@
-"""Weights on disk: the same when they come back, refused when they are not sound."""
+"""Weights on disk survive a round trip, and damaged ones are refused."""
 
 import io
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Colour, shape, fields and HDR figures: kept, converted or refused, and said in one line."""
+"""Colour, shape, fields and HDR metadata are kept, converted or refused, with a note."""
 
 import io
 import json
@@ -24,7 +24,7 @@ from viddiff.frame import VideoInfo
 from viddiff.media.video_reader import VideoReader
 
 HDR = Display((34000, 16000, 13250, 34500, 7500, 3000, 15635, 16450), (10_000_000, 50), (1000, 400))
-"""A display of P3 primaries, 1000 cd/m2."""
+"""A display with P3 primaries and 1000 cd/m2."""
 MIRRORED = (-65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30)
 WAYS = [(".mkv", False), (".mkv", True), (".mp4", False)]
 
@@ -39,7 +39,7 @@ def info_of(path: Path) -> VideoInfo:
 
 
 def hevc(path: Path, parameters: str = "", **colour: int) -> None:
-    """Four frames of 10 bits by x265, which writes HDR10 figures into the stream itself."""
+    """Four 10-bit frames by x265, which writes HDR10 metadata into the stream."""
     with av.open(str(path), "w") as output:
         stream = output.add_stream("libx265", rate=25)
         stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p10le"
@@ -178,7 +178,7 @@ def test_hdr10_from_hevc_goes_all_the_way(tmp_path: Path, weights: Path) -> None
 @pytest.mark.parametrize(("suffix", "lossless"), WAYS)
 @pytest.mark.parametrize("location", range(7))
 def test_every_chroma_location(tmp_path: Path, suffix: str, lossless: bool, location: int) -> None:
-    """H.264 infers "left" where none is stated; FFV1 leaves it to Matroska, which has no bottom."""
+    """H.264 infers "left" if nothing is stated. FFV1 leaves it to Matroska, which has no bottom locations."""
     info = VideoInfo(64, 48, chroma_location=location)
     notes = write(tmp_path / f"a{suffix}", info, clip(info, range(2)), lossless)
     if lossless and location > 4:
@@ -273,7 +273,7 @@ def ramp(form: str, width: int = 64, height: int = 32) -> av.VideoFrame:
 
 @pytest.mark.parametrize("form", ["yuv444p", "yuv422p"])
 def test_chroma_is_left_where_the_note_in_the_header_says(tmp_path: Path, form: str) -> None:
-    """H.264's and MPEG-2's usual place: at the even columns of luma."""
+    """The usual place in H.264 and MPEG-2: at the even columns of luma."""
     store(tmp_path / "a.mkv", [ramp(form)])
     with VideoReader(tmp_path / "a.mkv") as reader:
         (frame,) = reader
@@ -297,7 +297,7 @@ def test_chroma_is_left_where_the_note_in_the_header_says(tmp_path: Path, form: 
     ],
 )
 def test_every_conversion_is_said_in_one_line(tmp_path: Path, weights: Path, form: str, said: str) -> None:
-    """Odd sizes, too."""
+    """Also for odd sizes."""
     store(tmp_path / "a.mkv", [coloured(form, 35, 33)] * 2)
     result = run("encode", tmp_path / "a.mkv", "--weights", weights, "--workers", 1)
     assert result.exit_code == 0, result.output
@@ -326,7 +326,7 @@ def test_rgb_of_a_wide_gamut_takes_its_own_matrix(tmp_path: Path) -> None:
     ("color_range", "full", "said"), [(0, True, True), (1, False, False), (2, True, False)]
 )
 def test_the_range_of_gray(tmp_path: Path, color_range: int, full: bool, said: bool) -> None:
-    """No other format has a usual range that differs from what the standards infer."""
+    """No other format has a usual range that differs from the standards' default."""
     picture = coloured("gray", color_range=color_range)
     luma = np.frombuffer(memoryview(picture.planes[0]), np.uint8).reshape(48, -1)[:, :64].copy()
     store(tmp_path / "a.mkv", [picture])
@@ -354,7 +354,7 @@ SUFFIX = {"ffv1": ".mkv", "qtrle": ".mov"}
 
 @pytest.mark.parametrize(("encoder", "form"), ALPHAS)
 def test_alpha_is_an_error_unless_dropped(tmp_path: Path, weights: Path, encoder: str, form: str) -> None:
-    """From the first transparent sample on, however late."""
+    """From the first transparent sample on, however late it comes."""
     pictures = [transparent(form, 255), transparent(form, 255), transparent(form, 100)]
     store(tmp_path / f"a{SUFFIX[encoder]}", pictures, encoder)
     command = ("encode", tmp_path / f"a{SUFFIX[encoder]}", "--weights", weights)
@@ -394,7 +394,7 @@ def test_palettes(tmp_path: Path) -> None:
 
 
 def test_alpha_beside_vp9_counts(tmp_path: Path) -> None:
-    """WebM stores it apart from the picture, where libav's own decoder does not look."""
+    """WebM stores alpha apart from the picture. libav's own decoder does not look there."""
     with av.open(str(tmp_path / "a.webm"), "w") as output:
         stream = output.add_stream("libvpx-vp9", rate=25)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"

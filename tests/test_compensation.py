@@ -13,7 +13,7 @@ Taps = tuple[tuple[int, ...], ...]
 
 
 def sample(plane: np.ndarray, x: int, y: int, vector: np.ndarray, taps: Taps) -> int:
-    """What a vector (in 1/len(taps) samples) predicts for the sample at (x, y)."""
+    """Prediction of the sample at (x, y) by a vector (in 1/len(taps) samples)."""
     (whole_x, phase_x), (whole_y, phase_y) = (divmod(int(v), len(taps)) for v in vector)
     before, total = len(taps[0]) // 2 - 1, 0
     for k, down in enumerate(taps[phase_y]):

@@ -1,4 +1,4 @@
-"""Signals that meet compiled code are not lost: numba turns what a handler raises into a SystemError."""
+"""Signals during compiled code are not lost, although numba wraps a handler's exception in a SystemError."""
 
 from collections.abc import Callable
 

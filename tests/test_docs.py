@@ -1,4 +1,4 @@
-"""The documentation says what is: every command, option and field, and examples that run."""
+"""The documentation describes every command, option and field, and its examples run."""
 
 import json
 import os
@@ -26,7 +26,7 @@ README_WORDS = 900
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with short videos: in.mp4 and, with all that can go with one, in.mkv."""
+    """A folder with short videos: in.mp4, and in.mkv with tags, chapters and an attachment."""
     folder = tmp_path_factory.mktemp("sources")
     Source([Sound()]).write(folder / "in.mp4")
     attachments = [Attachment("a.ttf", "font/ttf", b"font")]
@@ -42,7 +42,7 @@ def run(*arguments: object) -> Result:
 
 
 def sections(page: Path, level: str = "##") -> dict[str, str]:
-    """Text of a page by the heading that it stands under."""
+    """Text of a page by heading."""
     parts = re.split(rf"^{level} (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
@@ -53,7 +53,7 @@ def first_cells(text: str) -> str:
 
 
 def named(cells: str) -> set[str]:
-    """What stands in backquotes, up to a blank."""
+    """Words in backquotes, up to the first blank."""
     return {name.split()[0] for name in re.findall(r"`([^`]+)`", cells)}
 
 
@@ -96,11 +96,11 @@ def fields(value: Any) -> set[str]:
 
 
 OPEN = {"tags", "video_tags", "mastering_display", "parts_kmac_per_pixel"}
-"""Objects with names that do not come from viddiff, or whose names stand in their own row."""
+"""Objects whose names do not come from viddiff, or are described in their own row."""
 
 
 def closed(value: Any) -> Any:
-    """A JSON value without what is in objects of `OPEN`."""
+    """A JSON value without the content of objects in `OPEN`."""
     if isinstance(value, dict):
         return {name: None if name in OPEN else closed(inner) for name, inner in value.items()}
     return [closed(inner) for inner in value] if isinstance(value, list) else value
@@ -135,7 +135,7 @@ def python_blocks(page: Path) -> list[str]:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if python_blocks(page)], ids=lambda page: page.name)
 def test_python_examples_run(page: Path, sources: Path, tmp_path: Path) -> None:
-    """In a process of their own, in another folder, one after another as a reader would."""
+    """Examples run in their own process, in another folder, in the order of the page."""
     shutil.copy(sources / "in.mp4", tmp_path)
     script = tmp_path / "example.py"
     script.write_text("if __name__ == '__main__':\n" + indented("\n".join(python_blocks(page))))
@@ -194,7 +194,7 @@ def test_shells_complete(shell: str, words: list[str], expected: set[str]) -> No
 
 
 def complete(instruction: str, line: dict[str, str]) -> str:
-    """What viddiff prints when a shell asks."""
+    """Output of viddiff when a shell asks for completions."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "_VIDDIFF_COMPLETE": instruction, **line}
     code = "import sys; sys.argv = ['viddiff']; from viddiff.cli import main; main(prog_name='viddiff')"
     return subprocess.run(

@@ -1,4 +1,4 @@
-"""Coding of symbols: exact round trips, sizes near the information content, no harm from wrong bytes."""
+"""Symbol coding: exact round trips, sizes near the information content, no harm from wrong bytes."""
 
 import pickle
 from collections.abc import Sequence
@@ -56,7 +56,7 @@ def encode(puts: Sequence[Put], coder: Coder) -> bytes:
 
 
 def model_puts(rng: np.random.Generator, tables: Tables, count: int) -> Put:
-    """Symbols that follow their tables, escapes as radius + 1."""
+    """Symbols that follow their tables, with escapes as radius + 1."""
     indexes = rng.integers(0, len(tables.radius), size=count)
     probabilities = tables.frequencies / SCALE
     columns = np.array([rng.choice(len(probabilities[i]), p=probabilities[i]) for i in indexes], np.int64)
@@ -223,7 +223,7 @@ def test_constriction_models_are_exact(count: int) -> None:
 
 
 def decode(data: bytes, puts: Sequence[Put], coder: Coder) -> list[np.ndarray] | None:
-    """The symbols, or None where BitstreamError was raised; any other exception fails the test."""
+    """The symbols, or None after a BitstreamError. Any other exception fails the test."""
     try:
         decoder = SymbolDecoder(data, coder)
         symbols = [decoder.get(indexes, tables) for _, indexes, tables in puts]

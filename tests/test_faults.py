@@ -1,8 +1,8 @@
-"""Every class of fault that a bad disk or an attacker can make of a file, and the decoder's answer to it.
+"""Every class of fault that a bad disk or an attacker can cause, and the decoder's answer.
 
-A bad disk leaves checksums that do not fit; an attacker computes them anew, and `joined` does so here. The
-answer to both is the same: frames, or one ViddiffError, within the memory and time of a sound file. Frames
-come at times that increase, and those of GOPs that the fault did not reach are exact.
+A bad disk leaves wrong checksums. An attacker corrects them, and so does `joined`. The answer is the same:
+frames, or one ViddiffError, within the memory and time of a valid file. Frames have increasing times, and
+GOPs that the fault did not reach are exact.
 """
 
 import io
@@ -62,18 +62,18 @@ from viddiff.pipeline.serial import decode
 from viddiff.tracks import Track, TrackPacket
 
 SECONDS = 20.0
-"""Far more than any of these files takes."""
+"""Far more than any of these files needs."""
 MARGIN = 128 << 20
-"""Bytes that absurd files may take beyond what a sound one took: less than any of their claims."""
+"""Bytes that absurd files may use beyond what a valid one used. Each of them claims more."""
 GOP, STEP = 2, 40
-"""Frames of a GOP and time between frames of the files here."""
+"""Frames of a GOP and time between frames, in these files."""
 Piece = tuple[int, bytes]
 """Type and payload of a chunk."""
 
 
 @dataclass(frozen=True)
 class Loaded(Resources):
-    """Has its networks at hand, so that thousands of files need not load them."""
+    """Resources with loaded networks, so that thousands of files need not load them."""
 
     loaded: Codec | None = None
 
@@ -83,7 +83,7 @@ class Loaded(Resources):
 
 
 def read(data: bytes, codec: Codec, strict: bool = False) -> tuple[list[Frame], Damage]:
-    """As `viddiff decode` reads a file: around damage unless strict."""
+    """Read a file like `viddiff decode`: around damage unless strict."""
     machine = Loaded(Path("loaded"), workers=1, loaded=codec)
     video = decode_video(io.BytesIO(data), Path("file"), machine, options=ReadOptions(strict))
     return list(video.frames), video.damage
@@ -94,7 +94,7 @@ def equal(found: list[Frame] | ViddiffError, expected: list[Frame]) -> bool:
 
 
 def answer(data: bytes, codec: Codec, strict: bool = False) -> list[Frame] | ViddiffError:
-    """Frames or the error; any other exception is a failure, and so are frames that do not fit the file."""
+    """Frames, or the error. Other exceptions, and frames that do not fit the file, fail the test."""
     began, result = time.monotonic(), None
     try:
         frames, _ = read(data, codec, strict)
@@ -112,7 +112,7 @@ def answer(data: bytes, codec: Codec, strict: bool = False) -> list[Frame] | Vid
 
 
 def keeps(frames: list[Frame] | ViddiffError, whole: list[Frame], struck: set[int], gop: int = GOP) -> bool:
-    """Whether the frames of all GOPs of `whole` but those `struck` are there, exact and at their times."""
+    """True if the frames of all GOPs of `whole` except `struck` are there, exact and at their times."""
     assert isinstance(frames, list), frames
     kept = [frame for number, frame in enumerate(whole) if number // gop not in struck]
     by_time = {frame.pts: frame for frame in frames}
@@ -133,13 +133,13 @@ def split(data: bytes) -> list[Piece]:
 
 
 def framed(kind: int, payload: bytes, length: int | None = None) -> bytes:
-    """A chunk with a CRC that fits, and its length or another."""
+    """A chunk with a correct CRC, and its own or another length."""
     chunk = bytes([kind]) + pack_varint(len(payload) if length is None else length) + payload
     return chunk + struct.pack("<I", zlib.crc32(chunk))
 
 
 def index_of(total: int, entries: list[tuple[int, int, int]], count: int | None = None) -> bytes:
-    """INDEX's payload; entries are offset, number of the frame and time."""
+    """Payload of INDEX. Entries are offset, frame number and time."""
     body = pack_varint(total) + pack_varint(len(entries) if count is None else count)
     for before, entry in zip([(0, 0), *entries], entries, strict=False):
         body += b"".join(pack_varint((entry[i] - before[i]) % (1 << 64)) for i in range(2))
@@ -148,7 +148,7 @@ def index_of(total: int, entries: list[tuple[int, int, int]], count: int | None 
 
 
 def joined(pieces: list[Piece], index: bool = True) -> bytes:
-    """The file of these chunks, every CRC and END's offset right; INDEX too, if `index`, for GOPs of GOP."""
+    """The file of these chunks with correct CRCs and END; with a correct INDEX if `index`."""
     out, keys, at = bytearray(MAGIC), list[int](), 0
     for kind, payload in pieces:
         if kind == KEY:
@@ -166,8 +166,10 @@ def joined(pieces: list[Piece], index: bool = True) -> bytes:
 
 @pytest.fixture(scope="module")
 def victim(codec: Codec) -> bytes:
-    """Three GOPs of a keyframe and a frame that is predicted from it, whose symbols are so many that they do
-    not go with another keyframe."""
+    """Three GOPs of a keyframe and a predicted frame.
+
+    The predicted frames have so many symbols that they do not fit another keyframe.
+    """
     options = EncodeOptions(quality=44, gop=GOP)
     return coded(codec, evenly(moving_picture(16, 16, 3 * GOP)), options=options)[0]
 
@@ -179,7 +181,7 @@ def good(victim: bytes, codec: Codec) -> list[Frame]:
 
 @pytest.fixture(scope="module")
 def smallest(codec: Codec) -> tuple[bytes, list[Frame]]:
-    """Two GOPs in as few bytes as can be, and their frames."""
+    """Two GOPs in as few bytes as possible, and their frames."""
     frames = evenly(moving_picture(16, 16, 3))
     data, shown, _ = coded(codec, frames, options=EncodeOptions(quality=0, gop=2))
     return data, shown
@@ -221,7 +223,7 @@ def test_truncation_at_every_byte(smallest: tuple[bytes, list[Frame]], codec: Co
 
 @pytest.mark.parametrize("xor", [0x01, 0x80, 0xFF])
 def test_every_changed_byte_of_the_header(victim: bytes, codec: Codec, xor: int) -> None:
-    """Without a header there is nothing to decode by: the answer is an error, damage or not."""
+    """Without a header nothing can be decoded. The answer is an error, strict or not."""
     for at in range(len(MAGIC) + len(framed(*split(victim)[0]))):
         data = bytearray(victim)
         data[at] ^= xor
@@ -233,7 +235,7 @@ def test_every_changed_byte_of_the_header(victim: bytes, codec: Codec, xor: int)
 def test_every_changed_byte_of_the_first_chunks_head(
     victim: bytes, codec: Codec, good: list[Frame], xor: int
 ) -> None:
-    """Type, length, mark, time and the heads within the picture: they cost the first GOP, and no other."""
+    """Type, length, mark, time and the headers inside the picture: faults cost the first GOP only."""
     start = len(MAGIC) + len(framed(*split(victim)[0]))
     for at in range(start, start + 16):
         data = bytearray(victim)
@@ -251,7 +253,7 @@ def pairs(count: int) -> list[tuple[int, int]]:
 
 @pytest.mark.parametrize("kind", ["swapped", "repeated", "removed"])
 def test_chunks_out_of_their_place(victim: bytes, codec: Codec, good: list[Frame], kind: str) -> None:
-    """All chunks with all others, INDEX and END among them; the INDEX still speaks of the file before."""
+    """All pairs of chunks are swapped, also INDEX and END. INDEX still describes the original file."""
     pieces = split(victim)
     count = len(pieces)
     struck = [(n - 1) // 2 if 0 < n < count - 2 else -1 for n in range(count)]  # the GOP of each
@@ -285,7 +287,7 @@ def test_chunks_out_of_their_place(victim: bytes, codec: Codec, good: list[Frame
 
 @pytest.mark.parametrize("other", ["video", "size", "depth", "coder"])
 def test_chunks_spliced_from_another_file(victim: bytes, codec: Codec, good: list[Frame], other: str) -> None:
-    """A chunk of a file of the same weights fits its place; it may be shown, and changes no other GOP."""
+    """A chunk of another file with the same weights fits. It may be shown, and changes no other GOP."""
     width, depth = (48 if other == "size" else 16), (10 if other == "depth" else 8)
     options = EncodeOptions(gop=GOP, entropy="huffman" if other == "coder" else "ans")
     donor, _, _ = coded(codec, evenly(moving_picture(width, 16, 3 * GOP, depth, seed=2)), depth, options)
@@ -306,12 +308,12 @@ def test_chunks_spliced_from_another_file(victim: bytes, codec: Codec, good: lis
 
 LOST = 0.01
 LONG, FRAMES = 6, 300
-"""Frames of a GOP, and of the long file."""
+"""Frames of a GOP, and frames of the long file."""
 
 
 @pytest.fixture(scope="module")
 def long_file(codec: Codec) -> tuple[list[bytes], list[Frame]]:
-    """300 frames in chunks of one, and in each GOP a chunk of sound; two coded GOPs again and again."""
+    """300 frames in chunks of one, with a chunk of sound in each GOP. It repeats two coded GOPs."""
     cycle, options = 2 * LONG, EncodeOptions(gop=LONG, low_delay=True)
     data, shown, _ = coded(codec, moving_picture(16, 16, cycle), options=options)
     reader = Reader(io.BytesIO(data))
@@ -336,8 +338,10 @@ def long_file(codec: Codec) -> tuple[list[bytes], list[Frame]]:
 
 @pytest.mark.parametrize("way", ["chunks", "sectors"])
 def test_loss_of_one_percent(long_file: tuple[list[bytes], list[Frame]], codec: Codec, way: str) -> None:
-    """Of all chunks, of frames and of sound, or of the disk's sectors: the other GOPs are exact, all times
-    are kept, and what is not exact is said to be lost."""
+    """Loss of 1 % of chunks (frames and sound) or of disk sectors.
+
+    The other GOPs are exact, all times are kept, and everything inexact is reported as lost.
+    """
     parts, whole = long_file
     rng = random.Random(way)
     each = LONG + 1  # chunks of a GOP; parts[0] is what comes before the first
@@ -402,7 +406,7 @@ def test_every_changed_byte_of_the_header_under_a_valid_crc(
 def test_a_wrong_model_hash(
     victim: bytes, codec: Codec, request: pytest.FixtureRequest, model: str, strict: bool
 ) -> None:
-    """It is no damage to decode around: no frame comes, and the error names both sets of weights."""
+    """This is no damage: there are no frames, and the error names both sets of weights."""
     wrong = {"zeros": bytes(32), "one bit": bytes([codec.hash[0] ^ 1]) + codec.hash[1:]}.get(model)
     if wrong is None:
         wrong = request.getfixturevalue("released").hash
@@ -415,11 +419,11 @@ def test_a_wrong_model_hash(
 
 
 Change = Callable[[list[Piece], int], bytes]
-"""Makes a file of chunks, one number in it replaced."""
+"""Makes a file of chunks with one number replaced."""
 OF_KEY, OF_PREDICTED = 3, 4
-"""Where the second GOP stands among the chunks."""
+"""Position of the second GOP among the chunks."""
 SEQUENCE_END = 12
-"""Where AV1's sequence header ends in that KEY: 2 bytes of mark, 2 of time, then 8."""
+"""End of AV1's sequence header in that KEY: 2 bytes of mark, 2 of time, then 8."""
 
 
 def in_header(at: int, size: int) -> Change:
@@ -433,7 +437,7 @@ def in_header(at: int, size: int) -> Change:
 
 
 def in_payload(number: int, at: int, size: int, form: Callable[[int], bytes]) -> Change:
-    """Of the second GOP's KEY or PREDICTED: `size` bytes from `at` on become the number in this form."""
+    """Replace `size` bytes from `at` in the second GOP's KEY or PREDICTED by the number in this form."""
 
     def change(pieces: list[Piece], value: int) -> bytes:
         kind, payload = pieces[number]
@@ -510,7 +514,7 @@ NUMBERS: dict[str, tuple[Change, tuple[int, ...]]] = {
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_numbers_at_their_ends(victim: bytes, codec: Codec, good: list[Frame], name: str) -> None:
-    """Counts, sizes and lengths of 0, 1 and the most that fits, every checksum right."""
+    """Counts, sizes and lengths of 0, 1 and the maximum, with correct checksums."""
     change, values = NUMBERS[name]
     for value in values:
         data = change(split(victim), value)
@@ -532,7 +536,7 @@ def test_numbers_at_their_ends(victim: bytes, codec: Codec, good: list[Frame], n
 def test_rates_and_times_that_no_other_file_can_hold(
     victim: bytes, weights: Path, tmp_path: Path, name: str
 ) -> None:
-    """The format allows them: `decode` writes a file or says in one line why not, `info` prints them."""
+    """The format allows these values. `decode` writes a file or one error, `info` prints them."""
     reader = Reader(io.BytesIO(victim))
     header, chunks = reader.header, list(reader)
     most, vdf, out = Fraction(MOST32), tmp_path / "a.vdf", tmp_path / f"a.{name}"
@@ -552,8 +556,10 @@ def test_rates_and_times_that_no_other_file_can_hold(
 
 
 def over(pieces: list[Piece], host: int) -> bytes:
-    """A file whose second entry of INDEX leads into chunk `host`, where a whole KEY chunk of another picture
-    and the right time lies."""
+    """A file whose second INDEX entry points into chunk `host`.
+
+    A whole KEY chunk of another picture, with the right time, lies there.
+    """
     mine = framed(KEY, b"KF" + pack_zigzag(STEP * GOP) + pieces[1][1][3:])
     kind, payload = pieces[host]
     pieces = [*pieces[:host], (kind, payload + mine), *pieces[host + 1 :]]
@@ -589,8 +595,10 @@ def to_itself(pieces: list[Piece]) -> bytes:
 def test_an_index_that_leads_astray(
     victim: bytes, codec: Codec, good: list[Frame], forge: Callable[[list[Piece]], bytes], struck: set[int]
 ) -> None:
-    """Every checksum is right. What INDEX says is used where it holds, and costs no GOP that it does not
-    lead into."""
+    """All checksums are correct. INDEX is used where it is true.
+
+    It costs no GOP except those it points into.
+    """
     data = forge(split(victim))
     frames, damage = read(data, codec)
     assert [frame.pts for frame in frames] == [frame.pts for frame in good]
@@ -602,7 +610,7 @@ def test_an_index_that_leads_astray(
 
 @pytest.mark.parametrize("entropy", ["ans", "huffman"])
 def test_hostile_content_of_a_predicted_chunk(codec: Codec, entropy: str) -> None:
-    """Under a valid CRC anything may be decoded, or refused; no frame of another GOP changes."""
+    """With a valid CRC, the content may be decoded or refused. No frame of another GOP changes."""
     rng, gop = random.Random(entropy), 3
     options = EncodeOptions(gop=gop, entropy=entropy)
     data, whole, _ = coded(codec, evenly(moving_picture(16, 16, 3 * gop)), options=options)
@@ -669,7 +677,7 @@ def environment(**others: str) -> dict[str, str]:
 def test_absurd_sizes_are_refused_before_they_are_allocated(
     victim: bytes, weights: Path, tmp_path: Path
 ) -> None:
-    """By a process that may not take much more than it took for a sound file. No answer is a MemoryError."""
+    """The process may use only little more memory than for a valid file. No answer is a MemoryError."""
     pieces, folder = split(victim), tmp_path / "files"
     size = in_header(2, 4)
     huge = in_header(34, 2)(split(size(pieces, 2304 << 16 | 4096)), 1024)
@@ -707,7 +715,7 @@ def test_absurd_sizes_are_refused_before_they_are_allocated(
 
 
 def traced(work: Callable[[], object]) -> int:
-    """The most bytes that Python and numpy held at a time."""
+    """Peak bytes of Python and numpy."""
     tracemalloc.start()
     try:
         work()
@@ -717,7 +725,7 @@ def traced(work: Callable[[], object]) -> int:
 
 
 def test_frames_that_only_an_index_claims_cost_no_memory(codec: Codec, victim: bytes) -> None:
-    """INDEX may say of every keyframe that 1024 frames belong to it; none of these can be decoded."""
+    """INDEX may claim 1024 frames for every keyframe, none of which can be decoded."""
     count, gop, out = 100, 1024, bytearray(MAGIC)
     header = split(victim)[0][1]
     out += framed(HEADER, header[:34] + struct.pack("<H", gop) + header[36:])
@@ -737,7 +745,7 @@ def test_frames_that_only_an_index_claims_cost_no_memory(codec: Codec, victim: b
 
 
 def test_packets_of_nothing_cost_no_memory(victim: bytes) -> None:
-    """Two bytes of a chunk are a packet; a chunk of them is not to take sixty times its size."""
+    """Two bytes of a chunk can be a packet. A chunk of them must not take 60 times its size."""
     pieces = split(victim)
     track = (TRACK, pack_track(Track("audio", "opus", Fraction(1, 25), "matroska", b"")))
     payload = pack_packets(TrackPacket(0, number, 1, False, b"") for number in range(15_000))
@@ -755,7 +763,7 @@ def test_packets_of_nothing_cost_no_memory(victim: bytes) -> None:
 def test_packets_without_end_before_a_frame(
     victim: bytes, monkeypatch: pytest.MonkeyPatch, kind: type[TrackFile]
 ) -> None:
-    """They are not gathered without end, out of a file or a pipe; all of them together may be more."""
+    """Attachments are limited, from files and pipes. Together they may exceed one chunk."""
     monkeypatch.setattr(trackfile, "WAITING_BYTES", 4000)
     packets = PACKETS, pack_packets([TrackPacket(0, 0, 1, True, bytes(1500))])
     header, *frames, index, end = split(victim)
@@ -772,7 +780,7 @@ def test_packets_without_end_before_a_frame(
 
 
 def test_packets_that_nobody_takes_out_of_a_pipe(victim: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last of them are kept; once they are taken, too many before one frame are an error."""
+    """The last packets are kept. If they are taken, too many before one frame are an error."""
     monkeypatch.setattr(trackfile, "WAITING_BYTES", 4000)
     header, *frames, index, end = split(victim)
     track = (TRACK, pack_track(Track("audio", "opus", Fraction(1, 25), "matroska", b"")))
@@ -808,9 +816,9 @@ sys.addaudithook(refuse)
 with open(os.environ["REPORT"], "a") as report:
     print("begun", file=report)
 """
-"""Python runs it at the start of every process, those that viddiff starts included: whatever would connect,
-listen, send or look up a name raises. Unix sockets, by which processes of one
-machine speak, may be used."""
+"""Python runs this at the start of every process, also of those that viddiff starts. Connecting, listening,
+sending and name lookups raise. Unix sockets, which processes of one machine use, are allowed.
+"""
 WITHOUT_NETWORK = """
 import socket, sys
 from viddiff.cli import main
@@ -842,7 +850,7 @@ for command in (
 
 
 def test_no_network_is_used(weights: Path, tmp_path: Path) -> None:
-    """By any command, one process and several; libav, unseen here, has a test below."""
+    """No command uses the network, in one process or several. libav is tested below."""
     clip, report, folder = tmp_path / "clip.mkv", tmp_path / "report", tmp_path / "hook"
     folder.mkdir()
     (tmp_path / "footage").mkdir()

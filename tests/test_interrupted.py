@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM at an encode: a complete file of what is coded, or none, and no word of Python."""
+"""Ctrl-C and SIGTERM during an encode: a complete file or none, and no traceback."""
 
 import os
 import signal
@@ -37,14 +37,14 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def interruptible() -> Iterator[None]:
-    """A shell's background job ignores SIGINT, and so do the tests in it, were it not for this."""
+    """Make SIGINT work: background jobs of a shell ignore it, and tests in them, too."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
 def frames_of(path: Path) -> int:
-    """How many frames a file without a fault holds."""
+    """Number of frames of a file without faults."""
     with ReadOptions(strict=True).open(path) as file:
         reader = Reader(file)
         assert reader.stored_index()
@@ -55,7 +55,7 @@ def frames_of(path: Path) -> int:
 def test_ctrl_c_completes_the_file(
     clip: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the middle of writing the second keyframe, which still gets there whole, and is verified."""
+    """The signal comes while the second keyframe is written. That frame is still complete and verified."""
     out, back = tmp_path / "out.vdf", tmp_path / "back.mkv"
     emit, keys = Writer._emit, list[int]()
 
@@ -124,7 +124,7 @@ def test_too_early_for_a_file(
 
 
 def test_ctrl_c_in_a_terminal(weights: Path, tmp_path: Path) -> None:
-    """A real one, which goes to all processes."""
+    """A real terminal sends the signal to all processes."""
     source, out = tmp_path / "long.mkv", tmp_path / "out.vdf"
     write(source, moving_picture(160, 96, 40))
     command = ["encode", str(source), str(out), "--gop", "4", "--weights", str(weights), "--workers", "2"]

@@ -1,4 +1,4 @@
-"""AV1 stills: the same bytes and samples every time, and nothing but BitstreamError for damaged ones."""
+"""AV1 stills: equal bytes and samples every time, and only BitstreamError for damaged ones."""
 
 import os
 import random
@@ -124,7 +124,7 @@ def test_wrong_bytes_are_refused(damage: Callable[[bytes], bytes], message: str)
 
 
 def with_claimed_size(width: int, height: int) -> bytes:
-    """STILL with another size in its sequence header, written with 16 bits each way."""
+    """STILL with another size in its sequence header, 16 bits for each side."""
     bits = "".join(f"{byte:08b}" for byte in HEADER[2:])
     n, m = int(bits[10:14], 2) + 1, int(bits[14:18], 2) + 1  # behind profile, still, reduced and level
     assert (int(bits[18 : 18 + n], 2), int(bits[18 + n : 18 + n + m], 2)) == (131, 99)

@@ -1,4 +1,4 @@
-"""Blocks that merge: candidates by number, coded the same way by encoder and decoder, safe for any number."""
+"""Merging blocks: numbered candidates, coded alike by encoder and decoder, safe for any number."""
 
 from collections.abc import Iterator
 
@@ -25,7 +25,7 @@ ROWS, COLS = 7, 11
 
 
 class _Writer:
-    """Codes known levels and keeps the symbols."""
+    """Codes given levels and keeps the symbols."""
 
     def __init__(self, levels: list[Tensor]) -> None:
         self.levels, self.symbols, self.tables = levels, list[Tensor](), list[Tensor]()
@@ -45,7 +45,7 @@ class _Writer:
 
 
 class _Reader:
-    """Gives symbols back."""
+    """Returns the kept symbols."""
 
     def __init__(self, symbols: Iterator[Tensor]) -> None:
         self.symbols = symbols
@@ -61,7 +61,7 @@ class _Reader:
 
 
 def _levels() -> list[Tensor]:
-    """A quadtree with few different vectors, so that blocks often equal neighbours."""
+    """A quadtree with few different vectors, so that blocks often equal their neighbours."""
     torch.manual_seed(3)
     levels: list[Tensor] = []
     for factor in LEVEL_FACTORS:

@@ -1,4 +1,4 @@
-"""Modes of blocks: chosen where one hypothesis is wrong, coded the same way by encoder and decoder."""
+"""Modes of blocks: chosen where one hypothesis is wrong, coded alike by encoder and decoder."""
 
 import torch
 
@@ -15,8 +15,10 @@ from viddiff.networks.modes import (
 
 
 def _pictures() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """A picture of 6 x 9 blocks and two noisy hypotheses, the second one wrong on the left, the first one
-    on the right."""
+    """A picture of 6 x 9 blocks and two noisy hypotheses.
+
+    The second is wrong on the left, the first on the right.
+    """
     torch.manual_seed(1)
     x = torch.randint(200, 800, (1, 6, 24, 36)).float()
     first, second = (x + torch.randint(-20, 21, x.shape) for _ in range(2))

@@ -1,4 +1,4 @@
-"""Training's bits are the entropy coder's, and their slopes point the right way."""
+"""The bits of training are those of the entropy coder, and their slopes have the right direction."""
 
 import numpy as np
 import pytest

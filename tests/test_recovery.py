@@ -1,4 +1,4 @@
-"""Damage costs its GOP, the time line stays whole, and what was lost is said."""
+"""Damage costs its GOP, the time line stays complete, and losses are reported."""
 
 import io
 import random
@@ -38,13 +38,13 @@ def written(chunks: list[Chunk], like: bytes) -> bytes:
 
 @pytest.fixture(scope="module")
 def gop_chunks(codec: Codec) -> tuple[bytes, list[Chunk]]:
-    """A file of low delay, and the chunks of its only GOP."""
+    """A low-delay file, and the chunks of its only GOP."""
     data, _, _ = coded(codec, moving_picture(16, 16, GOP), options=EncodeOptions(gop=GOP, low_delay=True))
     return data, list(Reader(io.BytesIO(data)))
 
 
 def repeated(gop_chunks: tuple[bytes, list[Chunk]], gops: int) -> bytes:
-    """GOPs of six chunks each: the same pictures at later and later times, 3 units apart."""
+    """GOPs of six chunks each: the same pictures at later times, 3 units apart."""
     data, chunks = gop_chunks
     return written(
         [
@@ -69,7 +69,7 @@ def good(stream: bytes, codec: Codec) -> list[Frame]:
 
 
 def spans(data: bytes) -> list[tuple[int, int]]:
-    """Where each chunk of frames begins and ends."""
+    """Begin and end of each chunk of frames."""
     reader, result = Reader(io.BytesIO(data)), []
     for offset, _ in reader.scan(None):
         result.append((offset, reader.offset))
@@ -256,7 +256,7 @@ def test_a_report_is_one_line() -> None:
 
 
 def test_each_fault_is_noted_once_without_a_search_through_all() -> None:
-    """A file of a few megabytes can have a million of them."""
+    """A file of a few megabytes can have a million faults."""
     compared = 0
 
     class Fault(str):

@@ -1,4 +1,4 @@
-"""Whatever the bytes, decoding ends in frames or in one ViddiffError."""
+"""Whatever the bytes are, decoding ends in frames or in one ViddiffError."""
 
 import io
 import random
@@ -17,18 +17,18 @@ from viddiff.errors import BitstreamError, LimitError, ViddiffError
 from viddiff.pipeline.serial import decode
 
 SECONDS = 20.0
-"""Far more than any of these files takes."""
+"""Far more than any of these files needs."""
 
 
 @pytest.fixture(scope="module", params=["ans", "huffman"])
 def victim(codec: Codec, request: pytest.FixtureRequest) -> bytes:
-    """Enough bits for damage to be another valid picture now and then."""
+    """A file with so many bits that damage sometimes gives another valid picture."""
     options = EncodeOptions(quality=50, gop=3, entropy=request.param)
     return coded(codec, moving_picture(32, 32, 5), options=options)[0]
 
 
 def outcome(data: bytes, codec: Codec) -> int | ViddiffError:
-    """Number of frames, or the error; any other exception is a failure."""
+    """Number of frames, or the error. Any other exception fails the test."""
     began, frames, result = time.monotonic(), 0, None
     try:
         for _ in decode(io.BytesIO(data), codec):
@@ -74,7 +74,7 @@ def test_random_damage(codec: Codec, victim: bytes) -> None:
 
 
 def test_damage_with_repaired_crcs(codec: Codec, victim: bytes) -> None:
-    """So that it reaches the codec, which must cope by itself."""
+    """The damage reaches the codec, which must handle it."""
     rng = random.Random(2)
     results = []
     for _ in range(100):
@@ -89,7 +89,7 @@ def test_damage_with_repaired_crcs(codec: Codec, victim: bytes) -> None:
 
 
 def test_random_payloads(codec: Codec, victim: bytes) -> None:
-    """Noise in place of coded symbols, in mini-GOPs of every length."""
+    """Noise instead of coded symbols, in mini-GOPs of every length."""
     rng = random.Random(3)
     reader = Reader(io.BytesIO(victim))
     key = next(chunk for chunk in reader if isinstance(chunk, KeyChunk))
@@ -107,7 +107,7 @@ def test_random_payloads(codec: Codec, victim: bytes) -> None:
 
 @pytest.mark.parametrize("field", ["width", "height", "bit_depth"])
 def test_header_that_does_not_fit_its_pictures(codec: Codec, victim: bytes, field: str) -> None:
-    """A small file must not make the decoder work on a huge picture."""
+    """A small file must not make the decoder process a huge picture."""
     reader = Reader(io.BytesIO(victim))
     huge = {"width": 4096, "height": 2304, "bit_depth": 10}[field]
     out = io.BytesIO()

@@ -1,5 +1,4 @@
-"""Symbols at the ends of what the entropy coder can hold: a frame decodes to the very samples that their
-clipped values give, and every sum on the way stays exact."""
+"""Extreme symbols: a frame decodes to the same samples as with clipped values, and every sum stays exact."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,11 +30,11 @@ INT32 = np.iinfo(np.int32)
 EDGES = [0, 1, -1, 7, SYMBOL_MAX, -SYMBOL_MAX, SYMBOL_MAX + 1, -SYMBOL_MAX - 1, HYPER_MAX + 1, -HYPER_MAX - 1]
 EDGES += [VECTOR_MAX, -VECTOR_MAX, 2 * VECTOR_MAX + 1, -2 * VECTOR_MAX - 1, INT32.max, -INT32.max, INT32.min]
 Choose = Callable[[Tables, int], NDArray[np.int64]]
-"""Symbols to take from these tables, so many."""
+"""Chooses so many symbols for these tables."""
 
 
 class Writing:
-    """In place of a decoder's stream: chooses the symbols it gives, and codes them."""
+    """Replaces a decoder's stream: chooses the symbols that it returns, and codes them."""
 
     def __init__(self, header: list[int], choose: Choose, coder: Coder = "ans") -> None:
         self.header, self.choose, self.encoder = np.array(header), choose, SymbolEncoder(coder)
@@ -56,7 +55,7 @@ def plan_of(which: str) -> FramePlan:
 
 @pytest.fixture(scope="module")
 def references() -> tuple[Reference, Reference]:
-    """A keyframe and a frame predicted from it, whose motion is as fast as can be."""
+    """A keyframe and a frame predicted from it, with the fastest possible motion."""
     first, second = (planes_of(frame, 8, torch.device("cpu")) for frame in moving_picture(48, 32, 2))
     fast = torch.full((1, 2, 4, 6), 2 * VECTOR_MAX, dtype=torch.int64)
     return Reference(0, first), Reference(2, second, ((0, fast), (0, -fast)))
@@ -64,7 +63,7 @@ def references() -> tuple[Reference, Reference]:
 
 @contextmanager
 def watched(codec: Codec) -> Iterator[list[float]]:
-    """Compares the layers' sums with those of float64; gives the reach of each in units of its weights."""
+    """Compares the layers' sums with float64. Yields the reach of each, in units of its weights."""
     reaches = list[float]()
 
     def check(layer: IntConv2d, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -114,7 +113,7 @@ def test_a_frame_of_extreme_symbols_round_trips(
     coder: Coder,
     edges: list[int],
 ) -> None:
-    """Motion, merges, modes, z and y: what a decoder reads from bytes is what was chosen."""
+    """Motion, merges, modes, z and y: the decoder reads from bytes what was chosen."""
     rng, plan = np.random.default_rng(seed), plan_of(which)
     header = [step, kinds[0] + MODES_FOLLOW * modes, kinds[1], empty]
     pair = in_order(plan, references)
@@ -139,7 +138,7 @@ def test_a_frame_of_extreme_symbols_round_trips(
 def test_symbols_saturate(
     codec: Codec, references: tuple[Reference, Reference], field: str, most: int, sign: int
 ) -> None:
-    """Beyond the ends of a kind of symbol nothing changes any more."""
+    """Beyond the limits of a kind of symbol, nothing changes any more."""
     plan = plan_of("between")
     pair = in_order(plan, references)
     small = {"flags": 1, "merges": 0, "changes": 3, "modes": 0, "z": 1, "y": 1}
@@ -160,13 +159,13 @@ def test_symbols_saturate(
 
 
 def test_the_bounds_of_latents() -> None:
-    """The numbers behind it: the largest y_hat and the largest product with a step."""
+    """The largest y_hat, and the largest product with a step."""
     assert SYMBOL_UNIT * SYMBOL_MAX + MEAN_MAX <= Y_HAT_MAX
     assert Y_HAT_MAX * STEP_MAX < EXACT_LIMIT
 
 
 def test_templates_of_the_fastest_motion(references: tuple[Reference, Reference], codec: Codec) -> None:
-    """Motion that is carried on from motion at its ends, frame after frame, stays within them."""
+    """Motion continued from extreme motion, frame after frame, stays within the limits."""
     state = {reference.time: reference for reference in references}
     for time in range(3, 7):
         plan = FramePlan(time, time - 1, 0, 0)

@@ -1,4 +1,4 @@
-"""`--start` of a time: what is read from the middle of a file is what is read from its beginning."""
+"""`--start` with a time: reading from the middle of a file gives the same as reading from its beginning."""
 
 from collections.abc import Iterator
 from fractions import Fraction

@@ -1,4 +1,4 @@
-"""`viddiff selftest` passes here, and fails where a file or its hash is not what it was."""
+"""`viddiff selftest` passes here, and fails for a changed file or hash."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Processes that share one GOP: the same file, frames and damage as of one process alone."""
+"""Processes that share one GOP give the same file, frames and damage as one process."""
 
 import io
 import struct

@@ -1,4 +1,4 @@
-"""The measurement of speed and memory: what is made of runs, and how one is taken."""
+"""Measurement of speed and memory: how a run is measured, and what is computed from runs."""
 
 import pytest
 import speed

@@ -1,4 +1,4 @@
-"""Noise of a keyframe is averaged out over the frames that follow, and nothing else is."""
+"""The noise of a keyframe is averaged out over later frames, and nothing else is."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ NOISE = 4.0
 
 
 def scene(count: int, speed: int, seed: int = 0, bit_depth: int = 8) -> list[Frame]:
-    """A texture without noise that moves by `speed` luma samples a frame; speed is even."""
+    """A texture without noise that moves by `speed` luma samples a frame (an even number)."""
     rng = np.random.default_rng(seed)
     coarse = [rng.random((24, 24)) for _ in range(3)]
     kind = np.uint8 if bit_depth == 8 else np.uint16
@@ -56,7 +56,7 @@ def noisy(frames: list[Frame], bit_depth: int = 8) -> list[Frame]:
 
 
 def error(a: Frame, b: Frame, bit_depth: int = 8) -> list[float]:
-    """Root of the mean squared error of each plane, 8-bit samples."""
+    """Root of the mean squared error of each plane, in 8-bit samples."""
     scale = 2 ** (bit_depth - 8)
     pairs = zip(a.planes, b.planes, strict=True)
     return [float(np.sqrt(((x.astype(float) - y) ** 2).mean())) / scale for x, y in pairs]

@@ -1,4 +1,4 @@
-"""Sound, subtitles, chapters, tags and attachments: the same packets at the same times, there and back."""
+"""Sound, subtitles, chapters, tags and attachments: the same packets at the same times, both ways."""
 
 import io
 import json
@@ -48,7 +48,7 @@ from viddiff.tracks import Attachment, Chapter, Extras, Track, TrackPacket
 
 RATE = 48000
 FRAME = 1024 / RATE
-"""Seconds of a packet of AAC, the longest here."""
+"""Seconds of a packet of AAC, the longest packets here."""
 ASS = (
     b"[Script Info]\nScriptType: v4.00+\n[V4+ Styles]\nFormat: Name, Fontname, Fontsize\n"
     b"Style: Default,Arial,20\n[Events]\nFormat: Layer, Start, End, Style, Text\n"
@@ -59,7 +59,7 @@ SRT = b"1\n00:00:00,100 --> 00:00:00,300\nGood day\n\n2\n00:00:00,500 --> 00:00:
 
 @dataclass
 class Sound:
-    """A sound track to make: a click every tenth of a second."""
+    """A sound track to create: a click every tenth of a second."""
 
     codec: str = "aac"
     language: str = "eng"
@@ -70,7 +70,7 @@ class Sound:
 
 @dataclass
 class Source:
-    """A little video to make, and what goes with it."""
+    """A small video to create, with everything beside it."""
 
     sounds: list[Sound] = field(default_factory=list)
     subtitles: list[tuple[str, bytes]] = field(default_factory=list)
@@ -129,7 +129,7 @@ class Source:
 
 
 def clicks(seconds: float, channels: int) -> np.ndarray:
-    """(channels, samples): 5 ms of 1 kHz at the beginning of every tenth of a second."""
+    """(channels, samples): 5 ms of 1 kHz at the start of every tenth of a second."""
     time = np.arange(round(seconds * RATE)) / RATE
     wave = np.where(time % 0.1 < 0.005, np.sin(2 * np.pi * 1000 * time), 0)
     return np.repeat(wave[None].astype(np.float32) / 2, channels, 0)
@@ -137,12 +137,12 @@ def clicks(seconds: float, channels: int) -> np.ndarray:
 
 @dataclass
 class Contents:
-    """What is in a media file besides video."""
+    """Everything in a media file except video."""
 
     kinds: list[str]
     hashes: list[list[str]]
     times: list[list[float]]
-    """In seconds, less the time of the first frame."""
+    """In seconds, relative to the first frame."""
     tags: list[dict[str, str]]
     codecs: list[str]
     first_frame: float
@@ -193,7 +193,7 @@ def run(*arguments: object, color: bool = False) -> Result:
 
 @pytest.fixture
 def there(weights: Path, tmp_path: Path) -> Callable[..., Path]:
-    """Encodes a file and gives the .vdf; asserts that it went well."""
+    """Encodes a file and returns the .vdf. Asserts success."""
 
     def encode_file(source: Path, *options: object) -> Path:
         vdf = tmp_path / f"{source.stem}.vdf"
@@ -206,7 +206,7 @@ def there(weights: Path, tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def back(weights: Path, tmp_path: Path) -> Callable[..., tuple[Contents, str]]:
-    """Decodes a .vdf and gives what is in the result, and what was said."""
+    """Decodes a .vdf and returns the content of the result, and the notes."""
 
     def decode_file(vdf: Path, suffix: str, *options: object) -> tuple[Contents, str]:
         out = tmp_path / f"back{suffix}"
@@ -257,7 +257,7 @@ def test_sound_is_copied_packet_for_packet(
 def test_starts_apart_stay_apart(
     tmp_path: Path, there: Any, back: Any, suffix: str, video_start: float, sound_start: float
 ) -> None:
-    """Edit lists, late tracks, and the offset that broadcasts begin with."""
+    """Edit lists, late tracks, and the time offset of broadcasts."""
     codec = "libmp3lame" if suffix == ".mkv" else "aac"
     source = Source([Sound(codec, start=sound_start)], video_start=video_start)
     before = contents(source.write(tmp_path / f"a{suffix}"))
@@ -288,7 +288,7 @@ def test_sound_beside_pictures_that_need_more_said(tmp_path: Path, display: Disp
 
 
 def test_two_tracks_of_a_broadcast(tmp_path: Path, there: Any, back: Any) -> None:
-    """Their packets lose the broadcast's own headers (ADTS, 7 bytes), as in every other kind of file."""
+    """Packets lose the broadcast's headers (ADTS, 7 bytes), as in every other format."""
     source = Source([Sound(language="eng"), Sound(language="fra", channels=1)]).write(tmp_path / "a.ts")
     with av.open(str(source)) as container:
         tracks = container.streams.audio
@@ -301,7 +301,7 @@ def test_two_tracks_of_a_broadcast(tmp_path: Path, there: Any, back: Any) -> Non
 
 
 def test_times_that_cannot_be_moved_stay() -> None:
-    """Those near the end of 64 bits, in a part that begins anew after one that ends there."""
+    """Times near the end of 64 bits, in a part that starts again after one that ends there."""
     continuity, latest = Continuity(TS_DISCONT), (1 << 63) - 1
     stream = SimpleNamespace(index=0, type="video")
     found = []
@@ -315,7 +315,7 @@ def test_times_that_cannot_be_moved_stay() -> None:
 
 @pytest.mark.parametrize("form", [".ts", ".mpg"])
 def test_broadcasts_that_are_joined_stay_in_sync(tmp_path: Path, there: Any, back: Any, form: str) -> None:
-    """Each part begins at the same time, as with recordings after each other in one file."""
+    """Each part begins at the same time, like consecutive recordings in one file."""
     parts = [Source([Sound("mp2")], frames=frames).write(tmp_path / f"{frames}{form}") for frames in (50, 25)]
     joined = tmp_path / f"a{form}"
     joined.write_bytes(b"".join(part.read_bytes() for part in parts))
@@ -341,7 +341,7 @@ def test_broadcasts_that_are_joined_stay_in_sync(tmp_path: Path, there: Any, bac
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_packets_of_one_time_are_written_in_their_order(tmp_path: Path, suffix: str) -> None:
-    """.mp4 takes none at the same time, and counts that of sound more coarsely than broadcasts do."""
+    """.mp4 accepts no two packets at the same time, and its sound has coarser times than broadcasts."""
     source, written = Source([Sound("mp2")], frames=5).write(tmp_path / "a.ts"), tmp_path / f"b{suffix}"
     with VideoReader(source) as video, TrackReader(source) as reader:
         packets = list(iter(partial(reader.take, None), None))
@@ -384,7 +384,7 @@ def test_what_an_edit_list_hides_stays_hidden(tmp_path: Path, there: Any, back: 
 
 
 def test_the_first_packet_is_kept_where_each_is_long(tmp_path: Path) -> None:
-    """AAC of 8 kHz: the packet before 0, which the first that is heard needs, begins 0.128 s earlier."""
+    """AAC of 8 kHz: the packet before 0, which the first audible one needs, begins 0.128 s earlier."""
     with av.open(str(tmp_path / "a.mp4"), "w") as output:
         video, sound = output.add_stream("mpeg4", rate=25), output.add_stream("aac", rate=8000)
         video.width, video.height, video.pix_fmt = 32, 32, "yuv420p"
@@ -414,7 +414,7 @@ def test_subtitles(tmp_path: Path, there: Any, back: Any) -> None:
 
 
 def test_subtitles_of_mp4(tmp_path: Path, there: Any, back: Any) -> None:
-    """mov_text: two bytes of length, then text; .mkv has no such kind."""
+    """mov_text: two bytes of length, then text. .mkv has no such kind."""
     source = tmp_path / "a.mp4"
     with av.open(str(source), "w") as output:
         video, text = output.add_stream("mpeg4", rate=25), output.add_mux_stream("mov_text")
@@ -493,7 +493,7 @@ def test_chapters_tags_and_attachments(tmp_path: Path, there: Any, back: Any) ->
 
 
 def test_chapters_of_mp4_are_no_track(tmp_path: Path, there: Any, back: Any) -> None:
-    """There they are one, of text, from which libav reads them."""
+    """In .mp4 they are also a text track, from which libav reads them."""
     source = Source([Sound()], chapters=[(0, 400, "First"), (400, 1000, "Second")]).write(tmp_path / "a.mp4")
     with av.open(str(source)) as container:
         assert [stream.type for stream in container.streams][2:] == ["data"], "the source is as meant"
@@ -554,7 +554,7 @@ def test_y4m_says_what_it_leaves_out(tmp_path: Path, there: Any, weights: Path) 
 
 
 def test_parts_keep_their_sound(tmp_path: Path, there: Any, back: Any) -> None:
-    """Cut when encoding or when decoding: the span of the frames, whole packets, in sync."""
+    """Cut while encoding or decoding: the span of the frames, whole packets, in sync."""
     source = Source([Sound("libopus")], [("srt", SRT)], chapters=[(0, 300, "A"), (300, 1000, "B")])
     source.write(tmp_path / "a.mkv")
     before = contents(tmp_path / "a.mkv")
@@ -579,7 +579,7 @@ def test_parts_keep_their_sound(tmp_path: Path, there: Any, back: Any) -> None:
 
 @pytest.mark.parametrize(("kbps", "channels"), [("24k", 1), ("128", 2)])
 def test_opus(tmp_path: Path, there: Any, back: Any, kbps: str, channels: int) -> None:
-    """Clicks stay where they are, of a track that begins late, too."""
+    """Clicks stay in place, also in a track that begins late."""
     source = Source([Sound("flac", start=0.2, channels=channels)], frames=50).write(tmp_path / "a.mkv")
     after, _ = back(there(source, "--audio", f"opus:{kbps}"), ".mkv")
     assert after.codecs == ["opus"]
@@ -596,7 +596,7 @@ def test_opus(tmp_path: Path, there: Any, back: Any, kbps: str, channels: int) -
 
 
 def decoded(path: Path) -> tuple[np.ndarray, float]:
-    """The first channel of the first sound track, and when it begins."""
+    """The first channel of the first sound track, and its start."""
     with av.open(str(path)) as container:
         frames = list(container.decode(audio=0))
         wave = np.concatenate([f.to_ndarray() for f in frames], 1)
@@ -636,7 +636,7 @@ def test_unknown_ways_with_sound(value: str) -> None:
 
 
 def test_a_video_alone_is_coded_as_before(tmp_path: Path, there: Any, codec: Codec) -> None:
-    """No chunk is added where there is nothing to carry."""
+    """No chunk is added if there is nothing to carry."""
     source = Source().write(tmp_path / "a.mp4")
     with open(there(source), "rb") as file:
         kinds: list[int] = []
@@ -818,7 +818,7 @@ def test_a_tag_that_is_no_text_for_people_is_left_out(tmp_path: Path, there: Any
 def test_text_of_a_file_does_not_command_the_terminal(
     tmp_path: Path, weights: Path, small_file: bytes
 ) -> None:
-    """Titles, names and languages are printed as text: without escapes, on their line."""
+    """Titles, names and languages are printed as plain text: no escape sequences, on one line."""
     evil = "\x1b]0;owned\x07\x9b2J\u202e\r\nError: x"
     extras = Extras({evil: evil}, [], {"title": evil}, 0, [Attachment(evil, evil, b"x")])
     track = Track("audio", evil, Fraction(1, 48), "mp4", b"", {"language": evil}, 0, {"layout": evil})
@@ -854,7 +854,7 @@ def test_packets_that_lie(payload: bytes) -> None:
 
 
 def with_chunks(data: bytes, *chunks: tuple[int, bytes]) -> bytes:
-    """The .vdf with these chunks before its first frame; INDEX is lost."""
+    """The .vdf with these chunks before its first frame, without INDEX."""
     reader = Reader(io.BytesIO(data))
     out = io.BytesIO()
     writer = Writer(out, reader.header)
@@ -877,7 +877,7 @@ def genuine(tmp_path: Path) -> Track:
 def test_lies_end_in_frames_or_one_error(
     tmp_path: Path, codec: Codec, weights: Path, small_file: bytes
 ) -> None:
-    """Frames decode whatever the other chunks say; the command gives a file or one sentence."""
+    """Frames decode whatever the other chunks hold. The command gives a file or one error."""
     track = genuine(tmp_path)
     rng = np.random.default_rng(3)
     broken = [bytearray(track.description) for _ in range(12)]

@@ -1,4 +1,4 @@
-"""A short training from end to end: samples, steps, weights that decode, and going on after a stop."""
+"""A short training from end to end: samples, steps, weights that decode, and a resume."""
 
 import io
 from dataclasses import replace
@@ -27,7 +27,7 @@ Lines = list[dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def options(tmp_path_factory: pytest.TempPathFactory) -> TrainOptions:
-    """A run of a few steps on one small clip, by which it is judged, too."""
+    """A run of a few steps on one small clip, which is also the validation clip."""
     folder = tmp_path_factory.mktemp("train")
     (folder / "clips").mkdir()
     with VideoWriter(folder / "clips" / "a.y4m", VideoInfo(64, 64), lossless=True) as writer:

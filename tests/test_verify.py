@@ -35,7 +35,7 @@ def run(*arguments: object) -> Result:
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three GOPs of three frames at most, unevenly spaced."""
+    """Three GOPs of at most three frames, at uneven times."""
     path = tmp_path_factory.mktemp("clip") / "clip.mkv"
     write(path, moving_picture(48, 34, FRAMES))
     return path
@@ -43,7 +43,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def plain(clip: Path, weights: Path) -> bytes:
-    """What an encode without --verify gives."""
+    """Result of an encode without --verify."""
     path = clip.with_name("plain.vdf")
     result = run("encode", clip, path, "--gop", 3, "--weights", weights, "--json")
     assert json.loads(result.stdout.splitlines()[-1])["verified"] is False
@@ -108,7 +108,7 @@ def test_changed_bytes(
     workers: int,
     at: float,
 ) -> None:
-    """On their way to the disk: in the header, in INDEX and between."""
+    """Bytes change on their way to the disk: in the header, in INDEX and between."""
     position = int(at * len(plain)) if isinstance(at, float) else at % len(plain)
     write_part, written = PartFile.write, [0]
 
@@ -131,7 +131,7 @@ def test_changed_bytes(
 def test_what_no_checksum_notices(
     clip: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    """A keyframe that is right in itself, but is not the one that was coded."""
+    """A valid keyframe, but not the one that was coded."""
     write_chunk, met = Writer.write, list[KeyChunk]()
 
     def mixed_up(self: Writer, chunk: Chunk) -> None:
@@ -153,7 +153,7 @@ def test_what_no_checksum_notices(
 def test_another_reconstruction(
     clip: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The encoder saw one sample of the last frame otherwise than it decodes."""
+    """One sample of the encoder's last frame differs from the decoded one."""
     seen = list[Frame]()
 
     def other(frame: Frame) -> bytes:
@@ -177,7 +177,7 @@ def test_another_reconstruction(
 def test_an_end_from_outside_is_no_verdict(
     clip: Path, plain: bytes, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is coded can be gone on with, by an encode that does not verify."""
+    """The coded GOPs can be resumed by an encode without --verify."""
     import viddiff.pipeline.verify as module
 
     def ended(*_: object, **__: object) -> None:
@@ -211,7 +211,7 @@ def test_help() -> None:
 
 @pytest.fixture
 def sound(codec: Codec, weights: Path, tmp_path: Path) -> tuple[Path, EncodeSummary, Resources]:
-    """A file of two GOPs, of 10 bits, with its summary and what decodes it."""
+    """A valid 10-bit file of two GOPs, with its summary and resources."""
     data, _, summary = coded(codec, moving_picture(48, 32, 7, 10), 10, EncodeOptions(gop=5))
     path = tmp_path / "a.vdf"
     path.write_bytes(data)

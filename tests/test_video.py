@@ -48,7 +48,7 @@ def largest_error(a: list[Frame], b: list[Frame]) -> int:
 
 
 def store(path: Path, pictures: list[av.VideoFrame], codec: str = "ffv1", times: Sequence[int] = ()) -> None:
-    """Write libav pictures as they are, 25 a second, by PyAV alone."""
+    """Write libav pictures unchanged, 25 a second, with PyAV alone."""
     with av.open(str(path), "w") as output:
         stream = output.add_stream(codec, rate=25)
         assert isinstance(stream, av.VideoStream)
@@ -70,7 +70,7 @@ def store(path: Path, pictures: list[av.VideoFrame], codec: str = "ffv1", times:
 
 
 def coloured(form: str, width: int = 64, height: int = 48, color_range: int = 1) -> av.VideoFrame:
-    """A picture of this pixel format with random bytes where a sample is a whole byte."""
+    """A picture with random bytes, in planes whose samples are whole bytes."""
     rng = np.random.default_rng(7)
     picture = av.VideoFrame(width, height, form)
     picture.color_range = color_range

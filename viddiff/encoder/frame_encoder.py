@@ -94,12 +94,12 @@ class FrameSample:
 
 @dataclass(frozen=True)
 class FrameTarget:
-    """A frame that is to be predicted, and what from."""
+    """A frame to predict, with its references."""
 
     plan: FramePlan
     references: tuple[Reference, Reference]
     planes: Planes
-    """What the frame shows."""
+    """Content of the frame."""
     step: int
     """Index of the quantisation step."""
     bit_depth: int
@@ -107,13 +107,13 @@ class FrameTarget:
 
 @dataclass(frozen=True)
 class CodedFrame:
-    """What came of a frame."""
+    """Result for one frame."""
 
     reference: Reference
     """The decoder's reconstruction, bit for bit."""
     stats: FrameStats
     sample: FrameSample | None
-    """If it was asked for."""
+    """What training needs, if it was asked for."""
 
 
 class _Ledger:
@@ -276,7 +276,7 @@ def _attempt(
     try_hyper: bool,
     sampled: bool,
 ) -> _Attempt:
-    """Encode one frame with the motion that was found."""
+    """Encode one frame with given motion."""
     plan, references, planes, step = target.plan, target.references, target.planes, target.step
     lmbda, device = lmbda_of_step(step), planes[0].device
     both = (fields[0].vectors, fields[1].vectors)

@@ -52,9 +52,9 @@ def search_motion(
     effort: Effort,
     lmbda: float,
 ) -> list[tuple[FoundField, FoundField]]:
-    """Both fields of a frame with the luma `target` (H, W), for each of the effort's prices of motion.
+    """Both fields of a frame with luma `target` (H, W), for each of the preset's prices of motion.
 
-    searched: the luma of `references`; lmbda: squared error that is worth a bit of anything but motion.
+    searched: the luma of `references`. lmbda: squared error that is worth a bit of anything except motion.
     """
     first, second = (field_search.FieldSearch(target, s, effort.search) for s in searched)
     seek = _MotionSearch(plan, references, searched, (first, second))

@@ -1,4 +1,4 @@
-"""A picture that is to be coded, in the forms that the encoder needs; each is made once."""
+"""A picture to encode, in all forms that the encoder needs, each made once."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,5 +31,5 @@ class SourcePicture:
 
 
 def luma8(planes: Planes) -> NDArray[np.uint8]:
-    """Luma (H, W) of one frame's planes as the search sees it, in 8 bits."""
+    """Luma (H, W) in 8 bits, as the search uses it."""
     return (planes[0][0] * 0.25).round().clamp(0, 255).cpu().numpy().astype(np.uint8)

@@ -1,1 +1,1 @@
-"""Everything that touches libav: media files in and out, and AV1."""
+"""Everything that touches libav: reading and writing media files, AV1 stills."""

@@ -1,4 +1,4 @@
-"""Times of pictures in files that have a constant rate and state no times (AVI)."""
+"""Times of pictures in files with a constant rate and without times (AVI)."""
 
 from bisect import insort
 from typing import Any
@@ -6,26 +6,26 @@ from typing import Any
 import av
 
 _DELAY = 32
-"""Packets after which a decoder has given the picture of one, or never will: H.264 waits for 16 at most."""
+"""Packets after which the picture of one has been output, or never will be. H.264 delays at most 16."""
 
 
 class Slots:
-    """Shows pictures at the times at which packets are stored: the first at the first, and so on.
+    """Gives pictures the times at which packets are stored: the first picture the first time, and so on.
 
-    Packets are stored in the order of decoding, so B-frames make those times wrong for single pictures, but
-    not as a whole, and sound is stored for them. libav guesses instead: late by the decoder's delay, and
-    some of H.264 not even in order.
+    Packets are stored in decoding order. With B-frames, their times are wrong for single pictures, but right
+    as a whole, and sound is stored in sync with them. libav's own guesses are late by the decoder's delay,
+    and for some H.264 files out of order.
     """
 
     def __init__(self) -> None:
         self._free: list[int] = []
-        """The slots that no picture has taken yet, in order."""
+        """Times that no picture has yet, in order."""
         self._awaited: dict[int, int] = {}
-        """Numbers of packets of which no picture has come yet, by slot."""
+        """Numbers of packets whose picture is still missing, by slot."""
         self._entered = 0
 
     def enter(self, packet: "av.Packet[Any]") -> None:
-        """The packet is decoded next."""
+        """Register the packet that is decoded next."""
         packet.pts = packet.dts  # its picture brings it along
         if packet.size and packet.dts is not None:
             insort(self._free, packet.dts)
@@ -33,7 +33,7 @@ class Slots:
             self._entered += 1
 
     def leave(self, picture: av.VideoFrame) -> None:
-        """Give a picture, the next in the order of showing, its time."""
+        """Set the time of the next picture in display order."""
         number = -1 if picture.pts is None else self._awaited.pop(picture.pts, -1)
         lost = [slot for slot, other in self._awaited.items() if other < number - _DELAY]
         del self._free[: len(lost)]  # there are more slots than pictures: some packets are damaged

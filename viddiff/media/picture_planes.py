@@ -1,4 +1,4 @@
-"""Samples of libav pictures as numpy planes, and back."""
+"""Convert libav pictures to numpy planes, and back."""
 
 from typing import cast
 
@@ -10,11 +10,11 @@ from viddiff.frame import Plane
 from viddiff.pixels import plane_shapes
 
 PIXEL_FORMATS = {8: "yuv420p", 10: "yuv420p10le"}
-"""libav's name of our planes, by bit depth."""
+"""libav's pixel format of our planes, by bit depth."""
 
 
 def picture_from_planes(planes: tuple[Plane, Plane, Plane], bit_depth: int) -> av.VideoFrame:
-    """Copy Y, U, V planes into a new libav picture."""
+    """Copy Y, U, V planes to a new libav picture."""
     height, width = planes[0].shape
     picture = av.VideoFrame(width, height, PIXEL_FORMATS[bit_depth])
     for source, target in zip(planes, picture.planes, strict=True):
@@ -27,7 +27,7 @@ def picture_from_planes(planes: tuple[Plane, Plane, Plane], bit_depth: int) -> a
 def planes_from_picture(
     picture: av.VideoFrame, bit_depth: int, width: int, height: int
 ) -> tuple[Plane, Plane, Plane]:
-    """Copy the top left width x height of the three planes of a 4:2:0 libav picture of this depth."""
+    """Copy the top left width x height samples of the planes of a 4:2:0 libav picture of this depth."""
     shapes = plane_shapes(width, height)
     y, u, v = (
         _view(plane, bit_depth)[:h, :w].copy() for plane, (h, w) in zip(picture.planes, shapes, strict=True)
@@ -36,7 +36,7 @@ def planes_from_picture(
 
 
 def _view(plane: VideoPlane, bit_depth: int) -> Plane:
-    """A libav plane as an array, (rows, line size in samples); wider than the picture as a rule."""
+    """A libav plane as an array (rows, line size in samples), usually wider than the picture."""
     memory = memoryview(
         cast(bytes, plane)
     )  # PyAV's planes offer the buffer protocol, its stubs do not say so

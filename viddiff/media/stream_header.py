@@ -1,7 +1,7 @@
-"""A description of a video stream with what PyAV has no setting for: HDR10 figures and the order of fields.
+"""Stream templates: they set HDR10 metadata and field order, for which PyAV has no setting.
 
-A stream that is added from a template takes its side data over. So the template is a Matroska file (RFC 9559)
-of no frames, made here.
+A stream that is added from a template takes over its side data. The template is a Matroska file (RFC 9559)
+without frames, which this module makes.
 """
 
 import io
@@ -13,7 +13,7 @@ from av.video.stream import VideoStream
 from viddiff.display import Display
 
 _CODECS = {"libx264": "V_MPEG4/ISO/AVC", "ffv1": "V_FFV1"}
-"""Matroska's names of codecs, by libav's."""
+"""Matroska's names of codecs, by libav's names of encoders."""
 _EBML, _DOC_TYPE, _DOC_VERSION = 0x1A45DFA3, 0x4282, 0x4287
 _SEGMENT, _INFO, _SCALE, _CLUSTER, _TIME = 0x18538067, 0x1549A966, 0x2AD7B1, 0x1F43B675, 0xE7
 _TRACKS, _TRACK, _NUMBER, _UID, _TYPE, _CODEC = 0x1654AE6B, 0xAE, 0xD7, 0x73C5, 0x83, 0x86
@@ -26,7 +26,7 @@ Content = bytes | str | int | float | list[bytes]
 
 
 def template(codec: str, width: int, height: int, display: Display) -> VideoStream:
-    """A stream of libav's encoder `codec` (libx264 or ffv1) with these pictures."""
+    """A stream of libav's encoder `codec` (libx264 or ffv1) with these display properties."""
     mastering: list[bytes] = []
     if display.mastering_colours is not None:
         pairs = zip(_COLOURS, display.mastering_colours, strict=True)
@@ -51,7 +51,7 @@ def template(codec: str, width: int, height: int, display: Display) -> VideoStre
 
 
 def _element(kind: int, content: Content) -> bytes:
-    """An EBML element with a size of eight bytes."""
+    """An EBML element with a size field of eight bytes."""
     match content:
         case list():
             data = b"".join(content)

@@ -1,4 +1,4 @@
-"""One scale of time for sources that begin anew within: broadcasts that were joined, cut or started again."""
+"""One time line for sources whose times start again: broadcasts that were joined, cut or restarted."""
 
 from fractions import Fraction
 from typing import Any
@@ -6,28 +6,28 @@ from typing import Any
 import av
 
 _BACK = Fraction(1, 10)
-"""Seconds by which times of decoding go back only where something else begins, as libav's own tool has it."""
+"""Decoding times go back by more than this (seconds) only where a new part begins, as libav assumes."""
 _LATEST = 1 << 62
-"""In units of a stream; times of 64 bits can leave them when they are moved."""
+"""Limit of times, in units of a stream. Moved times must stay within 64 bits."""
 TS_DISCONT = 0x0200
-"""libav's mark of formats in which that may happen."""
+"""libav's flag of formats whose times may start again."""
 
 
 class Continuity:
-    """Moves the times of packets, in stored order: what begins anew goes on where all before it ends."""
+    """Moves the times of packets, in stored order. A part that starts again continues after all before it."""
 
     def __init__(self, flags: int) -> None:
-        """flags: libav's, of the format."""
+        """flags: libav's flags of the format."""
         self._wanted = bool(flags & TS_DISCONT)
         self.moved = False
-        """Whether it had anything to do."""
+        """Whether any time was moved."""
         self._shift = self._end = Fraction(0)
-        """Of the latest part; where pictures and sound end. All are in seconds."""
+        """Shift of the latest part; end of pictures and sound. In seconds."""
         self._shifts: dict[int, Fraction] = {}
         self._latest: dict[int, Fraction] = {}  # before the shift
 
     def apply(self, packet: "av.Packet[Any]") -> None:
-        """The next packet."""
+        """Move the times of the next packet."""
         stored = packet.pts if packet.dts is None else packet.dts
         if not self._wanted or stored is None or packet.time_base is None:
             return

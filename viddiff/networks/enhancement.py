@@ -96,6 +96,7 @@ class ConditionedBlock(nn.Module):
         start_near_zero(self.outer)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """Apply the block. condition: (B, CONDITIONS)."""
         hidden = round_clamp(self.depthwise(x))
         hidden = round_relu(self.inner(hidden, condition))
         return round_clamp(x + round_clamp(self.outer(hidden)))

@@ -1,1 +1,1 @@
-"""Whole videos: encode and decode, serial, parallel and live."""
+"""Whole videos: encode and decode in one process, in several processes, and live."""

@@ -1,6 +1,6 @@
-"""Concealment: a lost frame is shown as the last good one before it, so that the time line stays whole.
+"""Concealment: a lost frame is shown as the last good frame before it, so that the time line stays complete.
 
-If there is no good frame before it, the first good one after it is shown.
+If there is no good frame before it, the first good frame after it is shown.
 """
 
 from array import array
@@ -19,10 +19,10 @@ _LAST_TIME = (1 << 63) - 1
 def conceal(
     parts: Iterator[Frame | GopEnd], first: int, info: VideoInfo, damage: Damage, strict: bool
 ) -> Iterator[Frame]:
-    """All frames from number `first` on, in order, at times that increase; `parts` come GOP by GOP, as of
-    `decode_gop`.
+    """All frames from number `first` on, in order, at increasing times.
 
-    Raises BitstreamError if there is no frame to show, or if strict and times do not increase.
+    `parts` come GOP by GOP, as from `decode_gop`. Raises BitstreamError if there is no frame to show, or, in
+    strict mode, if times do not increase.
     """
     last, time, step = None, -_LAST_TIME - 2, usual_step(info)
     early = array("q")  # times of lost frames before the first good one; there may be millions

@@ -1,36 +1,36 @@
-"""What could not be decoded, and how a message names it."""
+"""Damage of a file: which frames were lost, and how a message names them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 _NAMED = 8
-"""Stretches of lost frames that a message names."""
+"""Largest number of stretches of lost frames in a message."""
 
 
 @dataclass
 class Damage:
-    """What could not be decoded of the frames from `start` to before `stop`."""
+    """Lost frames among those from `start` to before `stop`, and the faults that cost them."""
 
     start: int
     stop: int
     lost: list[tuple[int, int]] = field(default_factory=list)
-    """First and last number of frames that follow each other."""
+    """First and last number of each stretch of lost frames."""
     faults: list[str] = field(default_factory=list)
     _known: set[str] = field(default_factory=set, repr=False)
 
     def blame(self, faults: Iterable[str]) -> None:
-        """Note these faults, each once; there may be millions."""
+        """Add these faults, each once. There may be millions."""
         new = [fault for fault in dict.fromkeys(faults) if fault not in self._known]
         self._known.update(new)
         self.faults += new
 
     @property
     def frames(self) -> int:
-        """How many were lost."""
+        """Number of lost frames."""
         return sum(last - first + 1 for first, last in self.lost)
 
     def lose(self, first: int, last: int) -> None:
-        """Note that frames `first` to `last` are lost, as far as they were asked for."""
+        """Mark frames `first` to `last` as lost, if they were asked for."""
         first, last = max(first, self.start), min(last, self.stop - 1)
         if first > last:
             return

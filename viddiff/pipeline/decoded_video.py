@@ -1,4 +1,4 @@
-"""A video that is decoded as its frames are taken."""
+"""A video that is decoded while its frames are taken."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ from viddiff.pipeline.damage import Damage
 
 @dataclass(frozen=True)
 class DecodedVideo:
-    """Frames that are decoded as they are taken."""
+    """Frames that are decoded when they are taken."""
 
     info: VideoInfo
     frame_count: int | None
-    """How many are to come; None if only the end will tell."""
+    """Number of frames. None if it is known only at the end."""
     frames: Iterator[Frame]
     damage: Damage
-    """What was lost of the frames that were taken."""
+    """What was lost of the frames taken so far."""

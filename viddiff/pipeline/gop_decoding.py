@@ -1,6 +1,6 @@
-"""Decoding of one GOP as far as it is sound: damage costs the rest of the GOP, never the file.
+"""Decode one GOP up to its first fault: damage costs the rest of the GOP, never the file.
 
-GOP -> frames up to the first fault, GopEnd        (`concealment` makes a whole time line of these)
+GOP -> frames up to the first fault, GopEnd        (`concealment` makes a complete time line of these)
 """
 
 from collections.abc import Callable, Generator, Iterator
@@ -17,27 +17,27 @@ from viddiff.errors import BitstreamError, LimitError
 from viddiff.frame import Frame
 
 _NAMED = 8
-"""Faults of a GOP that are told."""
+"""Largest number of faults of a GOP that are reported."""
 
 
 @dataclass(frozen=True)
 class GopEnd:
-    """Follows the frames of a GOP that could be decoded."""
+    """Marks the end of a GOP, after the frames that could be decoded."""
 
     gop: Gop
-    """What should have been there."""
+    """What the GOP should hold."""
     faults: tuple[str, ...] = ()
     times: tuple[int, ...] = ()
-    """Presentation times of the frames that follow these, as far as sound chunks tell them."""
+    """Times of the frames that follow, as far as good chunks state them."""
 
 
 def decode_until_fault(
     chunks: Iterator[Chunk], decoder: ChunkDecoder, first: int, faults: list[str], strict: bool
 ) -> Generator[Frame, None, int]:
-    """The frames of a GOP, from number `first` on, up to its first fault; returns how many they are.
+    """Frames of a GOP, from number `first` on, up to its first fault. Returns their number.
 
-    A fault is added to `faults`, or raised if strict: BitstreamError or LimitError. All chunks are taken, for
-    the times of those that cannot be decoded.
+    A fault is added to `faults`, or raised in strict mode (BitstreamError or LimitError). All chunks are
+    read, for the times of frames that cannot be decoded.
     """
     shown = 0
     try:
@@ -56,9 +56,10 @@ def decode_until_fault(
 
 
 def decode_gop(file: BinaryIO, gop: Gop, weights: Weights, options: ReadOptions) -> Iterator[Frame | GopEnd]:
-    """Decode one GOP of a seekable file: its frames up to the first fault, and a GopEnd.
+    """Decode one GOP of a seekable file: its frames up to the first fault, then a GopEnd.
 
-    Raises CheckpointError if other weights are needed; BitstreamError and LimitError only if strict.
+    Raises CheckpointError if other weights are needed. Raises BitstreamError and LimitError only in strict
+    mode.
     """
     faults, times, shown = list[str](), list[int](), 0
     try:
@@ -80,10 +81,10 @@ def decode_gop(file: BinaryIO, gop: Gop, weights: Weights, options: ReadOptions)
 def mini_gops(
     file: BinaryIO, gop: Gop, weights: Weights, options: ReadOptions
 ) -> Iterator[tuple[int, Chunk, ChunkDecoder]]:
-    """The chunks of one GOP, each with the number of the mini-GOP that it is or precedes, and the decoder
-    that has to be given all of them.
+    """Chunks of one GOP, each with its mini-GOP's number and the decoder that must get all of them.
 
-    Raises BitstreamError or LimitError at the first fault, CheckpointError if other weights are needed.
+    The keyframe has the number of the first mini-GOP. Raises BitstreamError or LimitError at the first fault,
+    CheckpointError if other weights are needed.
     """
     if gop.entry is None:
         return
@@ -95,7 +96,7 @@ def mini_gops(
 
 
 def _reader_at(file: BinaryIO, gop: Gop, options: ReadOptions) -> Reader:
-    """A reader of `file` at the beginning of `gop`, which has an entry."""
+    """A reader of `file` at the start of `gop`, which has an entry."""
     file.seek(0)
     reader = Reader(file, options.limits)
     if gop.first and gop.entry is not None:
@@ -106,7 +107,7 @@ def _reader_at(file: BinaryIO, gop: Gop, options: ReadOptions) -> Reader:
 def _checked(
     reader: Reader, gop: Gop, times: list[int], on_fault: Callable[[BitstreamError], None] | None
 ) -> Iterator[Chunk]:
-    """The chunks of `gop`; adds the times of their frames to `times`."""
+    """Chunks of `gop`. Adds the times of their frames to `times`."""
     for chunk in reader.chunks(on_fault, gop.stop):
         added = (chunk.pts,) if isinstance(chunk, KeyChunk) else chunk.pts
         if len(times) + len(added) > gop.sound:

@@ -1,7 +1,7 @@
-"""How processes share out the work: whole GOPs, or the mini-GOPs of each GOP.
+"""Division of work between processes: whole GOPs, or the mini-GOPs of each GOP.
 
-GOPs are independent. Mini-GOPs of one GOP are not: every process codes all keyframes and anchors then, which
-depend on each other, and of the frames between only those of its own mini-GOPs.
+GOPs are independent. The mini-GOPs of one GOP are not, because anchors depend on each other. So every process
+codes all keyframes and anchors, and the other frames of its own mini-GOPs only.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ from viddiff.encoder.grouping import Group
 
 
 class Unit(Enum):
-    """What a job is."""
+    """Unit of a job."""
 
     GOP = "GOP"
     MINI_GOP = "mini-GOP"
@@ -23,7 +23,7 @@ class Unit(Enum):
 
 @dataclass(frozen=True)
 class Division:
-    """How work is shared out."""
+    """How work is divided."""
 
     workers: int = 1
     unit: Unit = Unit.GOP
@@ -31,18 +31,18 @@ class Division:
 
 @dataclass(frozen=True)
 class Share:
-    """The jobs of one process: every one whose number is `number` modulo the number of workers."""
+    """Jobs of one process: all whose number modulo the number of workers is `number`."""
 
     division: Division = Division()
     number: int = 0
 
     def has(self, job: int) -> bool:
-        """Whether the job of this number, from 0, is among them."""
+        """True if the job with this number (from 0) belongs to the share."""
         return job % self.division.workers == self.number
 
 
 def jobs(groups: Iterable[Group], unit: Unit) -> Iterator[tuple[int, Iterator[Group]]]:
-    """Groups by the number of their job: GOPs, or mini-GOPs, each with the keyframes before it."""
+    """Groups by the number of their job: GOPs, or mini-GOPs with the keyframes before them."""
     for number, numbered in groupby(_numbered(groups, unit), key=itemgetter(0)):
         yield number, (group for _, group in numbered)
 
@@ -58,7 +58,7 @@ def _numbered(groups: Iterable[Group], unit: Unit) -> Iterator[tuple[int, Group]
 def coded_jobs(
     encoder: GroupEncoder, groups: Iterable[Group], share: Share
 ) -> Iterator[Iterator[CodedGroup]]:
-    """Code the jobs of `share`, in order; each is to be taken whole before the next."""
+    """Code the jobs of `share` in order. Take each job completely before the next."""
     for number, job in jobs(groups, share.division.unit):
         if share.has(number):
             yield _coded(encoder, job)

@@ -1,20 +1,20 @@
-"""How many processes fit the memory, by what one was measured to take."""
+"""Number of processes that fit into memory, from measurements of one process."""
 
 from viddiff.frame import VideoInfo
 
 ENCODE_BYTES, DECODE_BYTES = 3000 << 20, 1400 << 20
-"""What either may take in all processes together, unless the user asks for a number of them."""
+"""Memory that all encoding or decoding processes may use together, unless the user sets their number."""
 _PARENT_BYTES, _WORKER_BYTES = 350 << 20, 200 << 20
 _ENCODE_BYTES_PER_PIXEL, _DECODE_BYTES_PER_PIXEL = 500, 850
 
 
 def encoders_within_memory(video: VideoInfo) -> int:
-    """How many processes at most encode such a video; at least one."""
+    """Largest number of processes that encode such a video; at least one."""
     return _workers_within(ENCODE_BYTES, _ENCODE_BYTES_PER_PIXEL, video)
 
 
 def decoders_within_memory(video: VideoInfo) -> int:
-    """How many processes at most decode such a video; at least one."""
+    """Largest number of processes that decode such a video; at least one."""
     return _workers_within(DECODE_BYTES, _DECODE_BYTES_PER_PIXEL, video)
 
 

@@ -1,9 +1,9 @@
-"""Training of the enhancement network: one flat loop over tiles.
+"""Train the enhancement network: one loop over tiles.
 
-The loss is the mean over tiles of (error after) / (error before), with planes and tiles weighted as the
-benchmark does (see `enhancement_samples`): 1 for a network that does nothing. Weights and activations are
-rounded from the first step on, as in the decoder. Convolutions run in bfloat16 until the last part, which is
-exact.
+The loss is the mean over tiles of (error after) / (error before), with planes and tiles weighted as in the
+benchmark (see `enhancement_samples`). A network that does nothing has loss 1. Weights and activations are
+rounded from the first step on, as in the decoder. Convolutions run in bfloat16, except for the last, exact
+part.
 """
 
 import json
@@ -38,39 +38,39 @@ Report = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class EnhancementOptions:
-    """What a user can choose."""
+    """Training options."""
 
     tiles: Path
-    """Folder of shards to train on, as from `enhancement_samples.collect`; more may come during training."""
+    """Folder of shards to train on, from `enhancement_samples.collect`. More may arrive during training."""
     out: Path
-    """Weights to write; the resume state stands beside it."""
+    """Weights to write. The resume state is beside it."""
     valid: Path | None = None
-    """Folder of shards to judge by."""
+    """Folder of shards for validation."""
     init: Path | None = None
-    """Weights to start from; none: an untrained network."""
+    """Weights to start from. None: an untrained network."""
     config: EnhancementConfig = SMALL
-    """Of an untrained network."""
+    """Configuration of an untrained network."""
     max_minutes: float = 60.0
-    """The schedule fits this time."""
+    """Duration of the training. The learning rate follows it."""
     steps: int | None = None
-    """Stop after this many steps at the latest."""
+    """Largest number of steps."""
     batch: int = 4
     learning_rate: float = 2e-3
     exact_share: float = 0.15
-    """Last share of the run that computes in float32."""
+    """Share of the run, at its end, that computes in float32."""
     report_minutes: float = 1.0
     validate_minutes: float = 10.0
     valid_tiles: int = 512
-    """Most tiles to judge by."""
+    """Largest number of validation tiles."""
     compiled: bool = False
-    """Compile the network for training: half the time a step, a minute at the start; needs a C++ compiler."""
+    """Compile the network: half the time per step, a minute at the start. Needs a C++ compiler."""
     resume: bool = False
     seed: int = 0
     device: str = "cpu"
 
 
 def train(options: EnhancementOptions, report: Report) -> EnhancementNetwork:
-    """Train until the time or the steps are spent; returns (and has written) the averaged weights."""
+    """Train until time or steps are used up. Writes and returns the averaged weights."""
     torch.manual_seed(options.seed)
     torch.set_flush_denormal(True)
     rng = random.Random(options.seed)
@@ -122,14 +122,14 @@ def train(options: EnhancementOptions, report: Report) -> EnhancementNetwork:
 
 
 def tile_errors(network: EnhancementNetwork, batch: TileBatch) -> Tensor:
-    """Error of each tile after enhancement at strength 1, (B,); about 1 before it."""
+    """Error of each tile after enhancement at strength 1, (B,). About 1 before it."""
     correction = network(batch.decoded, batch.condition).float()
     squares = (batch.decoded + correction / CORRECTION_UNIT - batch.original).square().mean((2, 3))
     return (squares * batch.share).sum(1)
 
 
 def schedule(share: float, step: int) -> float:
-    """Warm-up, then a cosine down to 1 %."""
+    """Factor of the learning rate: warm-up, then a cosine down to 1 %."""
     return min(1.0, (step + 1) / _WARM_UP) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(share, 1.0))))
 
 
@@ -145,9 +145,9 @@ def _start(options: EnhancementOptions, tiles: TileShards, rng: random.Random) -
 
 @torch.no_grad()
 def solve_tail_(network: EnhancementNetwork, batches: Iterator[TileBatch]) -> None:
-    """Let the last layer be the ridge regression of the errors on the features that reach it.
+    """Set the last layer to the ridge regression of the errors on its input features.
 
-    Errors are mostly unpredictable: gradients would find this first step slowly.
+    Errors are mostly unpredictable, so gradients would find this first step slowly.
     """
     features: list[Tensor] = []
     handle = network.tail.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0]))
@@ -173,7 +173,7 @@ def solve_tail_(network: EnhancementNetwork, batches: Iterator[TileBatch]) -> No
 
 @torch.inference_mode()
 def judge(network: EnhancementNetwork, valid: TileShards, most: int) -> dict[str, float]:
-    """Errors of tiles after enhancement over those before: all, and by range of the GOP's quantiser."""
+    """Errors of tiles after enhancement relative to before: all, and by range of the GOP's quantiser."""
     sums: dict[str, list[float]] = {}
     network.eval()
     for batch in valid.batches(16, most):
@@ -202,14 +202,14 @@ class TrainState:
 
     network: EnhancementNetwork
     average: dict[str, Tensor]
-    """Exponential moving average of all parameters; what is saved and judged."""
+    """Exponential moving average of all parameters. It is saved and validated."""
     optimizer: torch.optim.Optimizer = field(init=False)
     step: int = 0
     seconds: float = 0.0
 
     @classmethod
     def of(cls, network: EnhancementNetwork) -> Self:
-        """A run that begins with this network."""
+        """A run that starts from this network."""
         state = cls(network.train(), {n: p.detach().clone() for n, p in network.named_parameters()})
         state.optimizer = torch.optim.AdamW(
             network.parameters(), betas=(0.95, 0.99), weight_decay=0.0, fused=True
@@ -217,7 +217,7 @@ class TrainState:
         return state
 
     def move(self, learning_rate: float) -> None:
-        """One step along the gradients, unless they are not finite, and the average after it."""
+        """One step along the gradients (unless they are not finite), then update the average."""
         parameters = list(self.network.parameters())
         norm = torch.nn.utils.clip_grad_norm_(parameters, _GRADIENT_MAX)
         if torch.isfinite(norm):
@@ -230,7 +230,7 @@ class TrainState:
             torch._foreach_lerp_(list(self.average.values()), parameters, 1 - decay)
 
     def averaged(self) -> EnhancementNetwork:
-        """A network of the averaged weights."""
+        """A network with the averaged weights."""
         network = EnhancementNetwork(self.network.config)
         network.load_state_dict({name: tensor.cpu() for name, tensor in self.average.items()})
         return network
@@ -250,7 +250,7 @@ class TrainState:
         temporary.replace(path)
 
     def restore(self, path: Path) -> None:
-        """Go on from `path`. Raises CheckpointError if that is not the state of a run of this network."""
+        """Restore from `path`. Raises CheckpointError unless it is the state of a run of this network."""
         try:
             tensors = load_file(path)
             with safe_open(path, framework="pt") as file:

@@ -1,8 +1,8 @@
-"""Scenes for the enhancement network to learn from: stretches of clips, moving stills, screens, with noise.
+"""Scenes for the enhancement network: parts of clips, moving stills and screens, with noise.
 
-Real footage has sensor noise and grain, independent from frame to frame, which clips that were reduced in
-size and coded before have lost; and it has detail as sharp as the sampling allows. So a good share of the
-scenes is reduced once more and given noise of several strengths and spectra before it is coded.
+Real footage has sensor noise and grain, independent in each frame, and detail as sharp as its sampling
+allows. Clips that were reduced in size and coded before have lost both. So many scenes are reduced once more,
+and get noise of several strengths and spectra, before they are coded.
 """
 
 import math
@@ -23,11 +23,11 @@ from viddiff.media.av1_stills import picture_from_planes, planes_from_picture
 from viddiff.media.video_reader import VideoReader
 
 SCENE_FRAMES = 24
-"""Most frames of a scene."""
+"""Largest number of frames of a scene."""
 STILL_SUFFIXES = (".jpg", ".jpeg", ".png")
 _MIN_SIDE = 160
 _NOISE = (0.7, 6.0)
-"""Standard deviation of luma's noise, 8-bit levels."""
+"""Standard deviation of luma noise, in 8-bit levels."""
 _WORDS = (
     "the",
     "of",
@@ -49,9 +49,9 @@ _WORDS = (
 
 
 def scene(videos: Sequence[Path], stills: Sequence[Path], rng: random.Random) -> list[Frame]:
-    """A random scene of 8-bit frames of one even size, 160 or more luma samples each way.
+    """A random scene of 8-bit frames of one even size, at least 160 luma samples in both directions.
 
-    VideoError where a clip cannot be read.
+    Raises VideoError if a clip cannot be read.
     """
     kind = rng.random()
     if stills and kind < 0.2:
@@ -68,7 +68,7 @@ def scene(videos: Sequence[Path], stills: Sequence[Path], rng: random.Random) ->
 
 
 def stretch(video: Path, rng: random.Random) -> list[Frame]:
-    """Consecutive frames of a clip, often reduced in size so that they are sharp again."""
+    """Consecutive frames of a clip, often reduced in size, so that they are sharp again."""
     with VideoReader(video, frames=SCENE_FRAMES) as reader:
         frames = list(reader)
         if reader.info.bit_depth != 8:
@@ -84,7 +84,7 @@ def stretch(video: Path, rng: random.Random) -> list[Frame]:
 
 
 def even(side: float) -> int:
-    """The even number of samples next to `side`, no less than a tile needs."""
+    """The even number of samples next to `side`, at least the size of a tile."""
     return max(2 * round(side / 2), _MIN_SIDE)
 
 
@@ -99,7 +99,7 @@ def _resized(frame: Frame, size: tuple[int, int], method: str) -> Frame:
 
 
 def moving_still(path: Path, rng: random.Random) -> list[Frame]:
-    """A still seen by a camera that pans, turns, zooms and shakes."""
+    """A still, seen by a camera that pans, turns, zooms and shakes."""
     image = Image.open(path).convert("RGB")
     side = min(image.size)
     height = even(rng.uniform(_MIN_SIDE, max(_MIN_SIDE, side / 1.5)))
@@ -132,7 +132,7 @@ def _view(
     angle: float,
     zoom: float,
 ) -> Tensor:
-    """`size` luma samples of a plane (1, 1, h, w) of a picture of `shape`, turned by `angle` radians."""
+    """`size` luma samples of a plane (1, 1, h, w) of a picture of `shape`, rotated by `angle` radians."""
     divisor = round(shape[0] / plane.shape[3])
     cos, sin = zoom * math.cos(angle), zoom * math.sin(angle)
     x_share, y_share = size[0] / shape[0], size[1] / shape[1]
@@ -153,7 +153,7 @@ def _bytes(plane: Tensor) -> NDArray[np.uint8]:
 
 
 def screen(rng: random.Random) -> list[Frame]:
-    """Text and boxes on a page that stands or scrolls, under a moving pointer."""
+    """Text and boxes on a page that rests or scrolls, under a moving pointer."""
     width, height = even(rng.uniform(256, 448)), even(rng.uniform(176, 288))
     page = Image.new("RGB", (width, 3 * height), _colour(rng))
     draw = ImageDraw.Draw(page)
@@ -184,7 +184,7 @@ def _colour(rng: random.Random) -> tuple[int, int, int]:
 
 
 def fade(frames: list[Frame], rng: random.Random) -> list[Frame]:
-    """Darkened, by a constant or by a ramp to or from black."""
+    """Darken frames by a constant, or by a fade to or from black."""
     first, last = (rng.uniform(0.15, 1.0) for _ in range(2))
     if rng.random() < 0.4:
         last = first
@@ -223,7 +223,7 @@ def with_noise(
 
 
 def _noise(shape: torch.Size, blur: float, generator: torch.Generator) -> Tensor:
-    """Gaussian noise of variance one, blurred by a Gaussian of this standard deviation in samples."""
+    """Gaussian noise of variance 1, blurred by a Gaussian with this standard deviation in samples."""
     if not blur:
         return torch.randn(shape, generator=generator)
     taps = torch.exp(-0.5 * (torch.arange(-2, 3) / blur) ** 2)
