@@ -3,6 +3,7 @@
 import io
 import random
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from viddiff.codec.base_payloads import (
 from viddiff.codec.enhancer import Enhancer, blocks_of
 from viddiff.codec.entropy import SymbolDecoder, SymbolEncoder
 from viddiff.codec.open_decoder import open_decoder
-from viddiff.container.format import Chunk, Writer
+from viddiff.container.format import Chunk, KeyChunk, Writer
 from viddiff.container.reader import Reader
 from viddiff.encoder.base_gop_encoder import BaseGopEncoder
 from viddiff.encoder.options import EncodeOptions
@@ -34,6 +35,7 @@ from viddiff.media.av1_stream import delimited
 from viddiff.media.video_reader import VideoReader
 from viddiff.media.video_writer import VideoWriter
 from viddiff.networks.enhancement import GROUPS, STRENGTHS, EnhancementConfig, EnhancementNetwork
+from viddiff.pipeline.extract_base import extract_base
 from viddiff.pipeline.output import Output
 from viddiff.pipeline.parallel_decode import decode_video
 from viddiff.pipeline.parallel_encode import encode_video
@@ -263,14 +265,45 @@ def test_base_is_a_plain_av1_stream(whole: bytes) -> None:
 
     units = []
     for chunk in chunks:
-        key = not isinstance(chunk.pts, tuple)
-        joined, _ = unpack_frames(chunk.payload[1 if key else 0 :])
-        units += split_units(joined, 1 if key else len(chunk.pts))
+        key = isinstance(chunk, KeyChunk)
+        joined, _ = unpack_frames(chunk.payload[1:] if key else chunk.payload)
+        units += split_units(joined, 1 if isinstance(chunk, KeyChunk) else len(chunk.pts))
     with av.open(io.BytesIO(delimited(units)), format="obu") as file:
         pictures = [picture.to_ndarray() for picture in file.decode(video=0)]
     assert len(pictures) == len(expected)
     for picture, frame in zip(pictures, expected, strict=True):
         assert np.array_equal(picture[: SIZE[1], : SIZE[0]], frame.y)
+
+
+@pytest.mark.parametrize("form", [".mp4", ".mkv"])
+def test_base_is_taken_out_without_decoding(
+    enhancer: Enhancer, frames: list[Frame], tmp_path: Path, form: str
+) -> None:
+    """A player shows the base's frames at their times, in the video's colours."""
+    source, target = tmp_path / "in.vdf", tmp_path / f"out{form}"
+    info = VideoInfo(*SIZE, 8, Fraction(1, 1000), Fraction(25), 9, 16, 9, sample_aspect_ratio=Fraction(4, 3))
+    with open(source, "wb") as file:
+        encoder = BaseGopEncoder(enhancer, info, EncodeOptions(gop=9, preset="fast"))
+        timed = [replace(frame, pts=40 * frame.pts + frame.pts % 2) for frame in frames]
+        encode(timed, encoder, Output(Writer(file, encoder.header)))
+    count, notes = extract_base(source, target, form)
+    assert count == FRAMES
+    assert any("aspect" in note for note in notes) == (form == ".mkv")
+    with VideoReader(target) as reader:
+        found = reader.info
+        shown = list(reader)
+    assert (found.width, found.height) == SIZE
+    assert (found.primaries, found.transfer, found.matrix) == (9, 16, 9)
+    assert found.sample_aspect_ratio == (Fraction(4, 3) if form == ".mp4" else 1)
+    times = [frame.pts * found.time_base - shown[0].pts * found.time_base for frame in shown]
+    assert times == [Fraction(frame.pts - timed[0].pts, 1000) for frame in timed]
+    assert all(np.array_equal(a.y, b.y) for a, b in zip(shown, bare(source.read_bytes()), strict=True))
+
+
+def test_a_file_without_a_base_has_none_to_take_out(tmp_path: Path) -> None:
+    golden = next((Path(__file__).parent / "data" / "golden").glob("plain*.vdf"))
+    with pytest.raises(ViddiffError, match="no AV1 base"):
+        extract_base(golden, tmp_path / "out.mp4", ".mp4")
 
 
 # --- strengths ---------------------------------------------------------------------------------------

@@ -65,12 +65,45 @@ def _leb128(data: bytes, position: int) -> tuple[int, int]:
     raise BitstreamError("an AV1 stream has a malformed size field")
 
 
+def with_colour(data: bytes, primaries: int, transfer: int, matrix: int) -> bytes:
+    """Units whose sequence header says their colour (H.273), which a base layer's own header leaves out."""
+    parts = []
+    for obu in iter_obus(data):
+        payload = obu.payload
+        if obu.type == ObuType.SEQUENCE_HEADER:
+            payload = _described(payload, (primaries, transfer, matrix))
+            if len(payload) > 127:
+                raise BitstreamError("an AV1 sequence header is too long")
+            parts.append(obu.data[:1] + bytes([len(payload)]) + payload)
+        else:
+            parts.append(obu.data)
+    return b"".join(parts)
+
+
+def _described(payload: bytes, colour: tuple[int, int, int]) -> bytes:
+    """The payload of a sequence header with color_description_present_flag set, and the description."""
+    flag = SequenceHeader.parse(payload).colour_bit
+    width = 8 * len(payload)
+    value = int.from_bytes(payload, "big")
+    before, after = value >> width - flag, value & ((1 << width - flag - 1) - 1)
+    # The trailing bits are a one and zeros up to a byte: they go, and come back behind what is left.
+    stop = (after & -after).bit_length()
+    kept = width - flag - 1 - stop
+    bits = before << 1 | 1
+    for number in colour:
+        bits = bits << 8 | number
+    bits = (bits << kept | after >> stop) << 1 | 1
+    length = flag + 1 + 24 + kept + 1
+    padding = -length % 8
+    return (bits << padding).to_bytes((length + padding) // 8, "big")
+
+
 class Bits:
     """Reads numbers from the most significant bit on."""
 
     def __init__(self, data: bytes) -> None:
         self._value = int.from_bytes(data, "big")
-        self._left = 8 * len(data)
+        self._left = self._size = 8 * len(data)
 
     def read(self, count: int = 1) -> int:
         """The next `count` bits."""
@@ -78,6 +111,11 @@ class Bits:
         if self._left < 0:
             raise BitstreamError("an AV1 header is cut short")
         return self._value >> self._left & ((1 << count) - 1)
+
+    @property
+    def position(self) -> int:
+        """Number of bits read."""
+        return self._size - self._left
 
     def expect(self, value: int, count: int) -> None:
         """Read `count` bits that have to be `value`."""
@@ -116,6 +154,8 @@ class SequenceHeader:
     """8 or 10."""
     tools: SequenceTools | None = field(default=None, compare=False, repr=False)
     """If it was read from a stream."""
+    colour_bit: int = field(default=0, compare=False, repr=False)
+    """Number of bits before color_description_present_flag, which is 0."""
 
     def __str__(self) -> str:
         return f"{self.width}x{self.height} at {self.bit_depth} bits"
@@ -149,13 +189,14 @@ class SequenceHeader:
         bits.read(2)  # enable_cdef, enable_restoration
         bit_depth = 10 if bits.read() else 8
         bits.expect(0, 1)  # mono_chrome
+        colour_bit = bits.position
         bits.expect(0, 1)  # color_description_present_flag: the container says it
         bits.read(1 + 2 + 1)  # color_range, chroma_sample_position, separate_uv_delta_q
         bits.expect(0, 1)  # film_grain_params_present
         tools = SequenceTools(
             large_superblocks, order_hint_bits, bool(reference_motion), screen_content, integer_motion
         )
-        return cls(width, height, bit_depth, tools)
+        return cls(width, height, bit_depth, tools, colour_bit)
 
 
 @dataclass(frozen=True)
