@@ -1,4 +1,4 @@
-"""Enhancement of base frames with exact integers: the network, its hash, and one frame's way through it."""
+"""Enhance base frames with exact integers."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +19,7 @@ Strengths = NDArray[np.int64]
 
 
 def blocks_of(width: int, height: int) -> tuple[int, int]:
-    """Rows and columns of the blocks that have strengths of their own."""
+    """Rows and columns of blocks, each with its own strengths."""
     return -(-height // BLOCK), -(-width // BLOCK)
 
 
@@ -29,7 +29,7 @@ class Enhancer:
 
     network: EnhancementNetwork
     hash: bytes
-    """SHA-256 of all that decoding depends on."""
+    """SHA-256 of everything that decoding depends on."""
 
     @property
     def name(self) -> str:
@@ -54,7 +54,7 @@ class Enhancer:
     def correction(self, frame: Frame, bit_depth: int, coding: Coding, gop_quantiser: int) -> "Correction":
         """What the network would change.
 
-        coding: what AV1's headers say of the frame. gop_quantiser: the index that the GOP was asked for,
+        coding: from AV1's headers of the frame. gop_quantiser: index that the encoder requested for the GOP,
         0..255.
         """
         packed = pack(planes_of(frame, bit_depth, self.device))

@@ -1,4 +1,4 @@
-"""The decoder of a file's GOPs, by what carries its frames."""
+"""Choose the decoder of a file's GOPs: with an AV1 base or without."""
 
 from collections.abc import Iterator
 from typing import Protocol

@@ -1,4 +1,4 @@
-"""Encode GOPs with an AV1 base: SVT-AV1 codes the frames, and each is enhanced where that pays."""
+"""Encode GOPs with an AV1 base: SVT-AV1 codes the frames, and the network enhances them where that pays."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -22,30 +22,30 @@ _LARGEST_INDEX = 255
 
 @dataclass
 class _Gop:
-    """A GOP under way."""
+    """The current GOP."""
 
     encoder: Av1Encoder
     stream: BaseStream
     groups: deque[Group] = field(default_factory=deque)
-    """Groups whose units have not all come."""
+    """Groups that still wait for units."""
     units: list[bytes] = field(default_factory=list)
-    """Units of these groups, as far as they have come."""
+    """Units of these groups so far."""
 
 
 class BaseGopEncoder:
-    """Codes groups in order. SVT-AV1 looks ahead, so that groups come out late."""
+    """Encodes groups in order. SVT-AV1 looks ahead, so groups are returned late."""
 
     parts_share_gops = False
 
     def __init__(self, enhancer: Enhancer, info: VideoInfo, options: EncodeOptions, threads: int = 1) -> None:
-        """threads: SVT-AV1's level of parallelism; the bytes do not depend on it."""
+        """threads: SVT-AV1's level of parallelism. It does not change the bytes."""
         self.enhancer, self.info, self.options, self.threads = enhancer, info, options, threads
         self._tables = StrengthTables.parametric()
         self._gop: _Gop | None = None
 
     @property
     def header(self) -> Header:
-        """What the file begins with."""
+        """Header of the file."""
         options, enhancer = self.options, self.enhancer
         return Header(
             self.info,
@@ -58,12 +58,12 @@ class BaseGopEncoder:
         )
 
     def groups(self, frames: Iterable[Frame]) -> Iterator[Group]:
-        """The video as this encoder takes it."""
+        """Divide the video into groups."""
         most = min(self.options.base_group, most_predicted(self.info))
         return cut_into_groups(frames, self.options.gop, most)
 
     def encode(self, group: Group) -> Iterator[CodedGroup]:
-        """Take the next group; gives the groups that are coded by now, oldest first."""
+        """Take the next group. Yields the groups that are finished, oldest first."""
         if group.key:
             yield from self.flush()
             self._gop = self._open()
@@ -76,12 +76,12 @@ class BaseGopEncoder:
         yield from self._finished(gop)
 
     def follow(self, group: Group) -> None:
-        """Code no more of the group than later ones need: that is all of it, as SVT-AV1 cannot do less."""
+        """Encode only what later groups need. That is everything, because SVT-AV1 cannot do less."""
         for _ in self.encode(group):
             pass
 
     def flush(self) -> Iterator[CodedGroup]:
-        """The GOP has ended: gives the groups that are left."""
+        """End the GOP. Yields the remaining groups."""
         gop, self._gop = self._gop, None
         if gop is not None:
             gop.units += gop.encoder.finish()
@@ -112,7 +112,7 @@ class BaseGopEncoder:
             yield self._code(gop.stream, group, units)
 
     def _code(self, stream: BaseStream, group: Group, units: list[bytes]) -> CodedGroup:
-        """The chunk of a group whose units are there."""
+        """Chunk of a group that has all its units."""
         depth, base_bytes = self.info.bit_depth, sum(map(len, units))
         decoded = [stream.decode(unit) for unit in units]
         worth = Worth.of(group.frames, [frame for frame, _ in decoded], 8.0 * base_bytes)

@@ -1,4 +1,4 @@
-"""What encoders of GOPs have in common: groups of frames in, coded groups out."""
+"""Common interface of GOP encoders: groups of frames in, coded groups out."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -13,15 +13,15 @@ from viddiff.frame import Frame
 
 @dataclass(frozen=True)
 class CodedGroup:
-    """A chunk, and what came of its frames."""
+    """A chunk, with results for its frames."""
 
     chunk: Chunk
     frames: list[Frame]
     """The decoder's reconstruction, in display order."""
     stats: list[FrameStats] = field(default_factory=list)
-    """Of frames that networks predict, in coding order."""
+    """Statistics of predicted frames, in coding order."""
     samples: list[FrameSample] = field(default_factory=list)
-    """The same for training, if they were asked for."""
+    """What training needs of predicted frames, if it was asked for."""
     base_bytes: int = 0
     """Bytes of the AV1 base."""
     strength_bytes: int = 0
@@ -29,16 +29,16 @@ class CodedGroup:
 
 
 class GroupEncoder(Protocol):
-    """Codes the groups of a video in order."""
+    """Encodes the groups of a video in order."""
 
     @property
     def header(self) -> Header:
-        """What the file begins with."""
+        """Header of the file."""
         ...
 
     @property
     def options(self) -> EncodeOptions:
-        """What the user chose."""
+        """Options of the user."""
         ...
 
     @property
@@ -47,17 +47,17 @@ class GroupEncoder(Protocol):
         ...
 
     def groups(self, frames: Iterable[Frame]) -> Iterator[Group]:
-        """The video as this encoder takes it."""
+        """Divide the video into groups."""
         ...
 
     def encode(self, group: Group) -> Iterator[CodedGroup]:
-        """Take the next group; gives the groups that are coded by now, oldest first."""
+        """Take the next group. Yields the groups that are finished, oldest first."""
         ...
 
     def follow(self, group: Group) -> None:
-        """Code no more of the group than later ones need."""
+        """Encode only what later groups need."""
         ...
 
     def flush(self) -> Iterator[CodedGroup]:
-        """The GOP has ended: gives the groups that are left."""
+        """End the GOP. Yields the remaining groups."""
         ...

@@ -1,4 +1,4 @@
-"""The encoder of a video, by the weights that it has."""
+"""Choose the encoder of a video by its weights."""
 
 from viddiff.codec.enhancer import Enhancer
 from viddiff.codec.open_decoder import Weights
@@ -10,9 +10,9 @@ from viddiff.frame import VideoInfo
 
 
 def open_encoder(weights: Weights, info: VideoInfo, options: EncodeOptions, threads: int = 1) -> GroupEncoder:
-    """An encoder with an AV1 base if the weights enhance frames, without if they predict them.
+    """An encoder with an AV1 base if the weights enhance frames, without one if they predict frames.
 
-    threads: that one encoder may use, as far as it can; the file does not depend on it.
+    threads: number that one encoder may use. It does not change the file.
     """
     if isinstance(weights, Enhancer):
         return BaseGopEncoder(weights, info, options, threads)

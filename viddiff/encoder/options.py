@@ -8,9 +8,9 @@ from viddiff.encoder.presets import PRESETS, Effort
 BASE_GROUP = 16
 """Largest number of frames of an AV1 base that share a chunk: SVT-AV1's mini-GOP."""
 _BASE_LOOKAHEAD = 80
-"""Frames that SVT-AV1 takes before the first comes out."""
+"""Frames that SVT-AV1 takes before it returns the first."""
 _BASE_QUANTISERS = 32, 252
-"""Quantisers of the best and of the lowest quality."""
+"""Quantisers of the best and the lowest quality."""
 MINI_GOP = 8
 """Largest number of frames coded together. 4 need more bits; 16 need more as often as fewer."""
 

@@ -1,8 +1,8 @@
-"""Strengths of the enhancement by rate and distortion, for each block and for luma and chroma apart.
+"""Choose the strengths of the enhancement by rate and distortion, for luma and chroma of each block.
 
-Distortion is what a 6:1:1 PSNR counts: the logarithm of each plane's squared error, luma weighing six times
-as much as either chroma plane. A small relative change of the error is worth about the same relative change
-of the bits, since error and rate of a coded video are about inversely proportional.
+Distortion is that of a 6:1:1 PSNR: the logarithm of each plane's squared error, with luma weighted six times
+as much as each chroma plane. Error and rate of a coded video are about inversely proportional. So a small
+relative change of the error is worth about the same relative change of the bits.
 """
 
 from dataclasses import dataclass
@@ -17,25 +17,25 @@ from viddiff.frame import Frame, Plane
 from viddiff.networks.enhancement import BLOCK, GROUPS, STRENGTHS
 
 PLANE_WEIGHTS = (6 / 8, 1 / 8, 1 / 8)
-"""What the planes weigh in a 6:1:1 PSNR."""
+"""Weights of the planes in a 6:1:1 PSNR."""
 _SLOPE = 0.9
-"""Relative fall of the squared error for each relative rise of the rate, about."""
+"""Approximate relative fall of the squared error for each relative rise of the rate."""
 _PLANES = ((0,), (1, 2))
 """Planes of each group."""
 
 
 @dataclass(frozen=True)
 class Worth:
-    """What squared errors and bits are worth in a stretch of video."""
+    """Value of squared errors and bits in a part of a video."""
 
     errors: tuple[float, float, float]
-    """Squared error of each plane over the stretch, all above 0."""
+    """Squared error of each plane in that part, all above 0."""
     bits: float
-    """Bits of the stretch, above 0."""
+    """Bits of that part, above 0."""
 
     @classmethod
     def of(cls, originals: list[Frame], decoded: list[Frame], bits: float) -> "Worth":
-        """Measure a stretch."""
+        """Measure a part of a video."""
         errors = [1.0, 1.0, 1.0]
         for a, b in zip(originals, decoded, strict=True):
             for plane, (x, y) in enumerate(zip(a.planes, b.planes, strict=True)):
@@ -60,7 +60,7 @@ class Choice:
 def choose_strengths(
     original: Frame, correction: Correction, worth: Worth, tables: StrengthTables, before: list[int]
 ) -> Choice:
-    """The strengths that cost least; before: the kinds of the frame before, as in `StrengthWriter`."""
+    """The strengths of least cost. before: kinds of the frame before, as in `StrengthWriter`."""
     costs = _costs(original, correction, worth)
     strengths, kinds = np.zeros(costs.shape[:1] + costs.shape[2:], np.int64), []
     for group in range(GROUPS):
