@@ -92,7 +92,11 @@ class Av1Encoder:
             "pred-struct": 1 if low_delay else 2,
         }
         joined = ":".join(f"{key}={value}" for key, value in parameters.items())
-        context.options = {"preset": str(preset), "svtav1-params": joined}
+        context.options = {
+            "preset": str(preset),
+            "svtav1-params": joined,
+            "err_detect": "explode",  # a parameter that this SVT-AV1 does not know is an error
+        }
         try:
             with kept_scheduling():
                 context.open()
