@@ -10,7 +10,7 @@ from viddiff.codec.enhancer import Enhancer
 from viddiff.codec.entropy import SymbolEncoder
 from viddiff.container.format import Chunk, Header, KeyChunk, PredictedChunk, most_predicted
 from viddiff.encoder.coded_group import CodedGroup
-from viddiff.encoder.grouping import Group, cut_into_groups
+from viddiff.encoder.grouping import Group, group_regularly
 from viddiff.encoder.options import EncodeOptions
 from viddiff.encoder.strength_choice import Worth, choose_strengths
 from viddiff.frame import Frame, VideoInfo
@@ -58,9 +58,13 @@ class BaseGopEncoder:
         )
 
     def groups(self, frames: Iterable[Frame]) -> Iterator[Group]:
-        """Divide the video into groups."""
+        """Divide the video into groups.
+
+        A scene cut gets no keyframe of its own. SVT-AV1 codes its frame as well without one, and what looks
+        like a cut may be a page that scrolls.
+        """
         most = min(self.options.base_group, most_predicted(self.info))
-        return cut_into_groups(frames, self.options.gop, most)
+        return group_regularly(frames, self.options.gop, most)
 
     def encode(self, group: Group) -> Iterator[CodedGroup]:
         """Take the next group. Yields the groups that are finished, oldest first."""

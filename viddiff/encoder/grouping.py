@@ -25,7 +25,7 @@ def group_frames(frames: Iterable[Frame], gop: int, mini_gop: int) -> Iterator[G
 
     A keyframe waits for the mini-GOP after it, unless mini-GOPs have one frame.
     """
-    groups = cut_into_groups(frames, gop, mini_gop)
+    groups = _groups(frames, gop, mini_gop)
     return groups if mini_gop == 1 else _with_following(groups)
 
 
@@ -41,8 +41,25 @@ def _with_following(groups: Iterable[Group]) -> Iterator[Group]:
         yield key
 
 
-def cut_into_groups(frames: Iterable[Frame], gop: int, most: int) -> Iterator[Group]:
-    """The same with at most `most` frames in a group, where nothing waits for later frames."""
+def group_regularly(frames: Iterable[Frame], gop: int, most: int) -> Iterator[Group]:
+    """Group the frames of a video into GOPs of `gop` frames, and these into groups of at most `most`."""
+    pending: list[Frame] = []
+    for number, frame in enumerate(frames):
+        if number % gop == 0:
+            if pending:
+                yield Group(False, pending)
+            yield Group(True, [frame])
+            pending = []
+            continue
+        pending.append(frame)
+        if len(pending) == most:
+            yield Group(False, pending)
+            pending = []
+    if pending:
+        yield Group(False, pending)
+
+
+def _groups(frames: Iterable[Frame], gop: int, most: int) -> Iterator[Group]:
     pending: list[Frame] = []
     since_key = gop
     small: NDArray[np.float32] | None = None
