@@ -17,25 +17,21 @@ from typing import Any, BinaryIO
 from viddiff.container.format import Chunk, KeyChunk
 from viddiff.container.reader import Reader
 from viddiff.errors import BitstreamError, LimitError, ResumeError
+from viddiff.file_names import hidden_beside
 from viddiff.version import __version__
 
-try:
-    import fcntl
-except ImportError:  # Windows refuses to rename or remove a file that is open, which has to do there
-    fcntl = None  # type: ignore[assignment]
-
-_DIGITS = 16
+_DIGITS, _TAIL = 16, ".part"
 
 
 class PartFile:
     """A file that is written front to back. Where it holds something already, that has to be the same."""
 
     def __init__(self, target: Path, job: dict[str, Any], resume: bool) -> None:
-        """What is to become `target`; `job`, JSON, is what it depends on. Without `resume`, it begins anew.
+        """What is to become `target`, which nobody else writes now; `job`, JSON, is what it depends on.
 
-        ResumeError if what is there is of another job, or being written.
+        Without `resume`, it begins anew. ResumeError if what is there is of another job.
         """
-        self._target, self._path = target, _path(target, job)
+        self._target, self._path = target, _path(target, _fingerprint(job))
         if resume and not self._path.exists() and self._others():
             raise ResumeError(
                 f"what was coded of {target} is of another input, other options or another version; "
@@ -43,9 +39,6 @@ class PartFile:
             )
         self._file = open(self._path, "r+b" if self._path.exists() else "x+b")  # noqa: SIM115
         try:
-            _lock(self._file, target)
-            if not os.path.samestat(os.fstat(self._file.fileno()), os.stat(self._path)):
-                raise ResumeError(f"{target} was being written by another process")
             self._at, self._kept = 0, whole_gops(self._file)[0] if resume else 0
             self._file.truncate(self._kept)
             self._file.seek(0)
@@ -75,15 +68,15 @@ class PartFile:
         """Where it is until it is complete."""
         return self._path
 
-    def complete(self) -> None:
-        """Let it appear under its name; unfinished ones of other jobs are of no use any more."""
+    def finish(self) -> None:
+        """All is written: let the disk have it."""
         os.fsync(self._file.fileno())
         self._file.close()
-        os.replace(self._path, self._target)
+
+    def remove_others(self) -> None:
+        """The unfinished files of other jobs for the same target are of no use once that is there."""
         for other in self._others():
-            with suppress(OSError, ResumeError), open(other, "r+b") as file:
-                _lock(file, other)
-                other.unlink()
+            other.unlink(missing_ok=True)
 
     def leave(self) -> bool:
         """Give up. Whether it stays there to be resumed: if it holds a whole GOP."""
@@ -104,7 +97,8 @@ class PartFile:
         self._path.unlink(missing_ok=True)
 
     def _others(self) -> list[Path]:
-        found = self._target.parent.glob(f"{escape(_prefix(self._target))}{'[0-9a-f]' * _DIGITS}.part")
+        pattern = escape(_path(self._target, _DIGITS * "0").name.removesuffix(_DIGITS * "0" + _TAIL))
+        found = self._target.parent.glob(f"{pattern}{'[0-9a-f]' * _DIGITS}{_TAIL}")
         return [path for path in found if path != self._path]
 
 
@@ -122,19 +116,10 @@ def whole_gops(file: BinaryIO) -> tuple[int, int]:
     return end, max(keys - 1, 0)
 
 
-def _prefix(target: Path) -> str:
-    return f".{target.name[:200]}."
-
-
-def _path(target: Path, job: dict[str, Any]) -> Path:
+def _fingerprint(job: dict[str, Any]) -> str:
     text = json.dumps(job | {"version": __version__}, sort_keys=True)
-    return target.with_name(f"{_prefix(target)}{hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]}.part")
+    return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
 
 
-def _lock(file: BinaryIO, target: Path) -> None:
-    """Hold the file for this process until it is closed."""
-    if fcntl is not None:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ResumeError(f"{target} is being written by another process") from error
+def _path(target: Path, fingerprint: str) -> Path:
+    return hidden_beside(target, f".{fingerprint}{_TAIL}")
