@@ -19,7 +19,6 @@ from pathlib import Path
 
 from viddiff.cli import main
 from viddiff.container.part_file import whole_gops
-from viddiff.pipeline.resources import prepare_process
 
 
 def start(arguments: list[str]) -> int:
@@ -73,7 +72,6 @@ def main_check() -> None:
     if "--" in own:
         own, options = own[: own.index("--")], own[own.index("--") + 1 :]
     given = parser.parse_args(own)
-    prepare_process()
     sys.exit(run(given, options) > 0)
 
 

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import itertools
-import os
 from collections.abc import Iterable, Iterator
 
 import pytest
@@ -12,6 +11,7 @@ from conftest import TINY, coded, moving_picture
 from torch import Tensor
 from torch.nn import functional
 
+from viddiff.codec.exactness import exact_arithmetic
 from viddiff.codec.gop_decoder import GopDecoder
 from viddiff.codec.weights import Codec, codec_of, fresh, parametric_tables, untrained
 from viddiff.config import ModelConfig
@@ -22,15 +22,7 @@ from viddiff.errors import CheckpointError
 from viddiff.frame import Frame
 from viddiff.networks import strips
 from viddiff.networks.layers import ACTIVATION_MAX, EXACT_LIMIT, IntConv2d
-from viddiff.pipeline.resources import prepare_process
 from viddiff.pipeline.serial import decode
-
-
-@pytest.fixture(autouse=True)
-def _keep_threads() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +59,8 @@ def expected(files: list[bytes], full: Codec) -> list[str]:
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
 def test_threads(files: list[bytes], full: Codec, expected: list[str], threads: int) -> None:
-    torch.set_num_threads(threads)
-    assert digests(files, full) == expected
+    with exact_arithmetic(threads):
+        assert digests(files, full) == expected
 
 
 @pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last])
@@ -82,23 +74,6 @@ def test_memory_formats(files: list[bytes], expected: list[str], form: torch.mem
 def test_without_onednn(files: list[bytes], full: Codec, expected: list[str]) -> None:
     with torch.backends.mkldnn.flags(enabled=False):
         assert digests(files, full) == expected
-
-
-def test_reduced_precision_is_not_for_us(
-    files: list[bytes], full: Codec, expected: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """bfloat16 inside of oneDNN would be inexact on processors that have it; users ask for it by these."""
-    for name in ("ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE"):
-        monkeypatch.setenv(name, "BF16")
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium")
-    try:
-        prepare_process()
-        assert torch.get_float32_matmul_precision() == "highest"
-        assert os.environ["ONEDNN_DEFAULT_FPMATH_MODE"] == os.environ["DNNL_DEFAULT_FPMATH_MODE"] == "STRICT"
-        assert digests(files[1:], full) == expected[1:]
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 @pytest.mark.parametrize("order", [(1, 0), (0,), (1,), (0, 1, 0)])

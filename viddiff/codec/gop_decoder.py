@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from viddiff.codec.coding_order import FramePlan, plan
 from viddiff.codec.entropy import SymbolDecoder
+from viddiff.codec.exactness import exact_arithmetic, exactly
 from viddiff.codec.frame_decoder import decode_frame
 from viddiff.codec.library import KEY_PLAN
 from viddiff.codec.payloads import unpack_key, unpack_mini_gop
@@ -25,6 +26,9 @@ class GopDecoder:
 
     def decode(self, chunk: Chunk) -> Iterator[Frame]:
         """The frames of the next chunk. Raises BitstreamError if it is damaged."""
+        return exactly(self._decode(chunk))
+
+    def _decode(self, chunk: Chunk) -> Iterator[Frame]:
         if isinstance(chunk, KeyChunk):
             yield self._key(chunk)
             return
@@ -38,6 +42,7 @@ class GopDecoder:
             yield frame_of(planes, info.width, info.height, info.bit_depth, pts)
         self._forget()
 
+    @exact_arithmetic()
     def follow(self, chunk: Chunk) -> None:
         """Decode only what later chunks need: a keyframe, or the anchor of a mini-GOP.
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from viddiff.codec.entropy import Tables, discretised_tables
+from viddiff.codec.exactness import exact_arithmetic
 from viddiff.codec.library import Library
 from viddiff.config import ModelConfig
 from viddiff.errors import CheckpointError
@@ -238,6 +239,7 @@ def fresh(config: ModelConfig, seed: int = 0) -> tuple[VideoModel, MotionPrior]:
     return model, motion
 
 
+@exact_arithmetic()
 def codec_of(
     model: VideoModel, motion: MotionPrior, tables: TableSet, library: Library | None = None
 ) -> Codec:
