@@ -23,8 +23,8 @@ from viddiff.codec.library import Library, LibraryPicture  # noqa: E402
 from viddiff.codec.weights import Codec, codec_of  # noqa: E402
 from viddiff.encoder.options import EncodeOptions  # noqa: E402
 from viddiff.media.av1_stills import encode_still  # noqa: E402
-from viddiff.pipeline.resources import released_weights  # noqa: E402
 from viddiff.pipeline.selftest import frames_hash  # noqa: E402
+from viddiff.pipeline.weights_search import released_weights  # noqa: E402
 
 FOLDER, LIBRARY = (ROOT / "tests" / "data" / name for name in ("golden", "library"))
 Ledger = dict[str, dict[str, str]]

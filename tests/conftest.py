@@ -22,9 +22,9 @@ from viddiff.encoder.options import EncodeOptions
 from viddiff.frame import Frame, VideoInfo
 from viddiff.networks.layers import UNIT, IntConv2d
 from viddiff.pipeline.output import Output
-from viddiff.pipeline.resources import released_weights
 from viddiff.pipeline.serial import encode
 from viddiff.pipeline.summary import EncodeSummary
+from viddiff.pipeline.weights_search import released_weights
 from viddiff.pixels import plane_shapes
 
 torch.set_num_threads(1)

@@ -10,8 +10,9 @@ from viddiff.codec import checkpoint
 from viddiff.codec.weights import Codec
 from viddiff.container.reader import Reader
 from viddiff.pipeline.parallel_decode import decode_video
-from viddiff.pipeline.resources import Resources, released_weights
+from viddiff.pipeline.resources import Resources
 from viddiff.pipeline.selftest import frames_hash
+from viddiff.pipeline.weights_search import released_weights
 
 FOLDER = Path(__file__).parent / "data" / "golden"
 LEDGER = FOLDER / "hashes.json"

@@ -31,7 +31,7 @@ from viddiff.config import STEP_COUNT
 from viddiff.errors import CheckpointError
 from viddiff.networks.layers import EXACT_LIMIT, WEIGHT_MAX, IntConv2d
 from viddiff.networks.planes import planes_of
-from viddiff.pipeline.resources import released_weights
+from viddiff.pipeline.weights_search import released_weights
 
 MARGIN, FACTOR = 256 << 20, 4
 """What `checkpoint.load` promises: bytes, and times the size of the file."""

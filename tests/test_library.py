@@ -30,9 +30,10 @@ from viddiff.frame import Frame, VideoInfo
 from viddiff.media.av1_stills import encode_still
 from viddiff.media.video_writer import VideoWriter
 from viddiff.pipeline.parallel_decode import decode_video
-from viddiff.pipeline.resources import Resources, released_for, released_weights
+from viddiff.pipeline.resources import Resources
 from viddiff.pipeline.selftest import frames_hash
 from viddiff.pipeline.serial import decode
+from viddiff.pipeline.weights_search import released_weights, released_with
 from viddiff.training import library_selection
 from viddiff.training.library_selection import choose_library
 from viddiff.training.train import TrainOptions, train
@@ -101,7 +102,7 @@ def test_keyframes_from_the_library_decode_to_the_encoders_reconstruction(
 def test_golden(name: str) -> None:
     """Made by scripts/make_golden.py."""
     data, still = ((FOLDER / name).with_suffix(suffix).read_bytes() for suffix in (".vdf", ".obu"))
-    base = checkpoint.load(released_for(bytes.fromhex(GOLDEN[name]["weights"])))
+    base = checkpoint.load(released_with(GOLDEN[name]["weights"]))
     assert unpack_key(keys(data)[0]) is not None
     assert frames_hash(data, knowing(base, LibraryPicture(64, 48, 8, still))) == GOLDEN[name]["frames"]
 

@@ -14,13 +14,13 @@ pickled.
 
 import json
 from dataclasses import asdict
-from importlib import resources
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from viddiff.codec.exactness import exact_arithmetic
 from viddiff.codec.weights import Codec, assemble, content_hash, decoder_tensors, encoder_parts
 from viddiff.config import ModelConfig
 from viddiff.errors import CheckpointError
@@ -73,12 +73,11 @@ def stated(path: Path, name: str) -> str:
     Empty if it claims nothing, or is no weights file.
     """
     try:
-        with open(path, "rb") as raw:
-            if int.from_bytes(raw.read(8), "little") > MAX_HEADER_BYTES:
-                return ""
-        with safe_open(path, framework="pt") as file:
-            return str((file.metadata() or {}).get(name, ""))
-    except (OSError, SafetensorError):
+        with open(path, "rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(size)) if size <= MAX_HEADER_BYTES else {}
+        return str(header["__metadata__"][name])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ""
 
 
@@ -87,15 +86,13 @@ def stated_hash(path: Path) -> str:
     return stated(path, "hash")
 
 
-def load(path: Path | None = None, device: torch.device | str = "cpu") -> Codec:
-    """Load weights. None loads the released ones.
+@exact_arithmetic()
+def load(path: Path, device: torch.device | str = "cpu") -> Codec:
+    """Load weights.
 
     Raises CheckpointError if anything is wrong with the file. Hostile weights cost at most 256 MiB and four
     times the size of their file.
     """
-    if path is None:
-        with resources.as_file(resources.files("viddiff.checkpoints") / DEFAULT) as released:
-            return load(released, device)
     try:
         if path.stat().st_size > MAX_BYTES:
             raise CheckpointError(f"{path} is larger than {MAX_BYTES >> 20} MiB")

@@ -26,7 +26,7 @@ from viddiff.pipeline.decoded_video import DecodedVideo
 from viddiff.pipeline.gop_decoding import GopEnd, decode_gop, mini_gops
 from viddiff.pipeline.jobs import Division, Share, Unit
 from viddiff.pipeline.memory import decoders_within_memory, frame_bytes
-from viddiff.pipeline.resources import Resources, Work, released_for
+from viddiff.pipeline.resources import Resources, Work
 from viddiff.pipeline.worker_pool import Give, Mark, WorkerPool
 
 BUFFER_BYTES = 384 << 20
@@ -51,8 +51,7 @@ def decode_video(
     options = options or ReadOptions()
     all_gops = schedule(file, options.limits, start, count)
     header = _header(file, options, all_gops)
-    if resources.weights is None:
-        resources = replace(resources, weights=released_for(header.model_hash))
+    resources = resources.to_decode(header)
     video, total = header.video, all_gops[-1].first + all_gops[-1].frames if all_gops else 0
     begin = frame_number(file, all_gops, video, start, options.limits)
     if begin and begin >= total:

@@ -1,17 +1,14 @@
 """What to compute with: weights, device, processes."""
 
 import os
-from dataclasses import dataclass
-from importlib import resources
-from pathlib import Path
+from dataclasses import dataclass, replace
+from typing import Self
 
-import cv2
-import torch
-
-from viddiff.codec import checkpoint
 from viddiff.codec.load_weights import load_weights
 from viddiff.codec.open_decoder import Weights
+from viddiff.container.format import Header
 from viddiff.pipeline.jobs import Division, Unit
+from viddiff.pipeline.weights_search import WeightsName, weights_to_decode, weights_to_encode
 
 _MOST_PER_GOP = 6
 """Processes that may share a GOP."""
@@ -24,16 +21,19 @@ _WORTH_SHARING = 0.9
 class Resources:
     """What to compute with."""
 
-    weights: Path | None = None
-    """None: the released ones; to decode, those of the release that the file was made with."""
+    weights: WeightsName = None
+    """To encode: a file, or None for the released ones. To decode: where to look first."""
     device: str = "cpu"
     workers: int | None = None
     """Processes, at most; 1 means this process alone, None as many as pay."""
 
     def load(self) -> Weights:
-        """Load the weights, for use in this process."""
-        prepare_process()
-        return load_weights(self.weights or released_weights(), self.device)
+        """Load the weights for encoding, or those that `to_decode` has found. CheckpointError."""
+        return load_weights(weights_to_encode(self.weights), self.device)
+
+    def to_decode(self, header: Header) -> Self:
+        """The same with the weights that a file was made with. CheckpointError if they are not found."""
+        return replace(self, weights=weights_to_decode(header.model_hash, self.weights))
 
     @property
     def cores(self) -> int:
@@ -66,27 +66,3 @@ class Work:
     """Luma samples of all frames."""
     least: int
     """Luma samples that keep a process busy for about as long as it takes to start."""
-
-
-def prepare_process() -> None:
-    """One thread each, and no reduced precision, whatever the environment asks for: it would not be exact."""
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    os.environ["ONEDNN_DEFAULT_FPMATH_MODE"] = os.environ["DNNL_DEFAULT_FPMATH_MODE"] = "STRICT"
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False
-
-
-def released_weights() -> Path:
-    """Where the released weights are."""
-    return Path(str(resources.files("viddiff.checkpoints").joinpath(checkpoint.DEFAULT)))
-
-
-def released_for(model_hash: bytes) -> Path:
-    """The released weights, of today or before, that have this hash; those of today if none do."""
-    today = released_weights()
-    for path in sorted(today.parent.glob("*.safetensors")):
-        if checkpoint.stated_hash(path) == model_hash.hex():
-            return path
-    return today

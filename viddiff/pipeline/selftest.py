@@ -11,10 +11,11 @@ from pathlib import Path
 import torch
 
 from viddiff.codec import checkpoint
+from viddiff.codec.exactness import exact_arithmetic
 from viddiff.codec.weights import Codec
-from viddiff.errors import CheckpointError, ViddiffError
-from viddiff.pipeline.resources import prepare_process, released_for
+from viddiff.errors import ViddiffError
 from viddiff.pipeline.serial import decode
+from viddiff.pipeline.weights_search import released_with
 
 
 @dataclass(frozen=True)
@@ -52,17 +53,14 @@ def checks(folder: Path) -> Iterator[Check]:
     if not known:
         raise ViddiffError(f"{folder} holds no golden files")
     for device, threads in [("cpu", 1), ("cpu", 2)] + [("cuda", 1)] * torch.cuda.is_available():
-        prepare_process()
-        torch.set_num_threads(threads)
         codecs: dict[str, Codec] = {}
         for name, entry in sorted(known.items()):
             try:
                 digest = entry["weights"]
                 if digest not in codecs:
-                    codecs[digest] = checkpoint.load(released_for(bytes.fromhex(digest)), device)
-                if codecs[digest].hash.hex() != digest:
-                    raise CheckpointError(f"the weights {digest[:16]} are not released")
-                found = frames_hash((folder / name).read_bytes(), codecs[digest])
+                    codecs[digest] = checkpoint.load(released_with(digest), device)
+                with exact_arithmetic(threads):
+                    found = frames_hash((folder / name).read_bytes(), codecs[digest])
                 result = "same" if found == entry["frames"] else "different frames"
             except (ViddiffError, OSError) as error:
                 result = str(error)

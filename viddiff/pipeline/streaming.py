@@ -7,7 +7,6 @@ import io
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -26,7 +25,7 @@ from viddiff.pipeline.concealment import conceal
 from viddiff.pipeline.damage import Damage
 from viddiff.pipeline.decoded_video import DecodedVideo
 from viddiff.pipeline.gop_decoding import GopEnd, decode_until_fault
-from viddiff.pipeline.resources import Resources, released_for
+from viddiff.pipeline.resources import Resources
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -53,8 +52,7 @@ def decode_stream(
     on_fault = None if options.strict else lambda fault: damage.faults.append(str(fault))
     tracks = PassingTracks(file, on_fault, options.limits)
     header = tracks.reader.header
-    if resources.weights is None:
-        resources = replace(resources, weights=released_for(header.model_hash))
+    resources = resources.to_decode(header)
     decoder = _StreamDecoder(tracks, resources.load(), damage, options.strict)
     frames = conceal(decoder.parts(), 0, header.video, damage, options.strict)
     frames = _since(frames, start, header.video.time_base)

@@ -1,0 +1,114 @@
+"""Finding weights: the file that a user names, or the one that states the hash that a `.vdf` asks for.
+
+Looked through are, in this order, the folder that the user names, the released weights, what the environment
+variable VIDDIFF_WEIGHTS names (a file or a folder), and the user's own folder, where training leaves a copy.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from importlib import resources
+from pathlib import Path
+
+from viddiff.codec import checkpoint
+from viddiff.errors import CheckpointError
+from viddiff.file_names import hidden_beside
+
+WeightsName = str | os.PathLike[str] | None
+"""A file, a folder or the first digits of a hash, as a user names weights."""
+_VARIABLE = "VIDDIFF_WEIGHTS"
+_HASH = re.compile(r"[0-9a-f]{8,64}")
+_SHOWN = 16
+"""Digits of a hash that messages show."""
+
+
+def released_weights() -> Path:
+    """The released weights that are used unless others are named."""
+    return Path(str(resources.files("viddiff.checkpoints"))) / checkpoint.DEFAULT
+
+
+def released_with(digest: str) -> Path:
+    """The released weights that have this hash, hexadecimal. CheckpointError if there are none."""
+    for path in sorted(released_weights().parent.glob("*.safetensors")):
+        if checkpoint.stated_hash(path) == digest:
+            return path
+    raise CheckpointError(f"the weights {digest[:_SHOWN]} are not released")
+
+
+def user_folder() -> Path | None:
+    """The folder for weights of the user's own, there or not; None if the user has no home directory."""
+    data = os.environ.get("XDG_DATA_HOME", "")
+    if not os.path.isabs(data):  # the specification says to ignore it then
+        data = os.path.expanduser(os.path.join("~", ".local", "share"))
+    return Path(data, "viddiff", "weights") if os.path.isabs(data) else None
+
+
+def weights_to_encode(named: WeightsName) -> Path:
+    """The weights that the user names: a file, or the first digits of a hash, at least eight.
+
+    None: what VIDDIFF_WEIGHTS names, if that is a file, and otherwise the released ones. CheckpointError.
+    """
+    if named is None:
+        variable = os.environ.get(_VARIABLE)
+        return Path(variable) if variable and Path(variable).is_file() else released_weights()
+    path = Path(named)
+    if not path.exists() and _HASH.fullmatch(str(named)):
+        return _of_hash(str(named), f"the weights {str(named)[:_SHOWN]}", None)
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder: name a file of weights")
+    return path
+
+
+def weights_to_decode(model_hash: bytes, named: WeightsName) -> Path:
+    """The weights with this hash; `named`: where to look first, or a file or hash that is taken unseen.
+
+    CheckpointError, which says where was looked.
+    """
+    if named is not None and not Path(named).is_dir():
+        return weights_to_encode(named)
+    digest = model_hash.hex()
+    return _of_hash(digest, f"the weights {digest[:_SHOWN]} of this file", named)
+
+
+def keep_copy(weights: Path, model_hash: bytes) -> Path | None:
+    """Copy weights into the user's folder, so that `decode` finds them; the copy, or None if it cannot be."""
+    folder = user_folder()
+    if folder is None:
+        return None
+    copy = folder / f"{weights.stem[:64]}-{model_hash.hex()[:8]}.safetensors"
+    temporary = hidden_beside(copy, f".{os.getpid()}.part")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(weights, temporary)
+        os.replace(temporary, copy)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink()
+        return None
+    return copy
+
+
+def _of_hash(digits: str, what: str, folder: WeightsName) -> Path:
+    """The first file whose hash begins with `digits`."""
+    looked = []
+    for place, label in _places(folder):
+        looked.append(label)
+        for path in sorted(place.glob("*.safetensors")) if place.is_dir() else [place]:
+            if path.is_file() and checkpoint.stated_hash(path).startswith(digits):
+                return path
+    raise CheckpointError(
+        f"{what} are not here: looked {' and '.join(looked)}; --weights names another file or folder"
+    )
+
+
+def _places(folder: WeightsName) -> Iterator[tuple[Path, str]]:
+    """Where to look, and how a message names it."""
+    if folder is not None:
+        yield Path(folder), f"in {folder}"
+    yield released_weights().parent, "among the released ones"
+    if variable := os.environ.get(_VARIABLE):
+        yield Path(variable), f"in {variable} ({_VARIABLE})"
+    if (own := user_folder()) is not None:
+        yield own, f"in {own}"
