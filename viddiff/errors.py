@@ -17,6 +17,14 @@ class VideoError(ViddiffError):
     """A media file cannot be read or written."""
 
 
+class SourceChangeError(VideoError):
+    """A video changes in the middle of its frames into one that a single file cannot hold."""
+
+
+class OutputError(ViddiffError):
+    """A file cannot be written under the name that was asked for."""
+
+
 class ResumeError(ViddiffError):
     """An interrupted encode cannot be resumed."""
 

@@ -114,9 +114,11 @@ order. A packet stands before the first chunk whose frames are not earlier, unle
 A reader rebuilds a missing or false INDEX from the chunks. After damage it continues at the next good KEY.
 """
 
+import io
 import re
 import struct
 import zlib
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -339,6 +341,22 @@ class Timeline:
         return self.accept(PredictedChunk(tuple(times), data[end:]))
 
 
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """What was written when a chunk was."""
+
+    size_bytes: int
+    frames: int
+    entries: int
+    """Of the index."""
+
+
+_MARKS = 4096
+"""Chunks that can be cut off again: enough to make room for the INDEX of a long recording."""
+_TAIL_BYTES = 40
+"""At least what INDEX and END take besides INDEX's body."""
+
+
 class Writer:
     """Writes a `.vdf` from front to back without seeking, so `file` may be a pipe. Does not close it."""
 
@@ -346,6 +364,7 @@ class Writer:
         """Write magic and `header`. Raises BitstreamError or LimitError if the format cannot hold it."""
         self._file, self._timeline, self._frames = file, Timeline(header), 0
         self._entries: list[IndexEntry] = []
+        self._whole = deque[_Mark](maxlen=_MARKS)
         payload = header.pack()
         self.size_bytes = file.write(MAGIC)
         """Bytes written so far."""
@@ -363,6 +382,7 @@ class Writer:
         else:
             self._emit(PREDICTED, payload)
         self._frames += 1 if isinstance(chunk, KeyChunk) else len(chunk.pts)
+        self._whole.append(_Mark(self.size_bytes, self._frames, len(self._entries)))
 
     def attach(self, kind: int, payload: bytes) -> None:
         """Append an ancillary chunk: TRACK, PACKETS or META. Raises LimitError above 64 MiB."""
@@ -373,12 +393,45 @@ class Writer:
 
     def finish(self) -> None:
         """Write INDEX and END. This is the last call."""
+        offset = self.size_bytes
+        self._emit(INDEX, self._index_body())
+        self._emit(END, struct.pack("<Q", offset))
+
+    @property
+    def seekable(self) -> bool:
+        """Whether what was written can be cut off again."""
+        return self._file.seekable()
+
+    def finish_in_place(self) -> None:
+        """Complete the file after a write that failed, as on a full disk.
+
+        A chunk that is not whole is cut off, and so are chunks before it until INDEX and END have room.
+        Raises OSError if there is none: the file ends without them then.
+        """
+        reached, tail = self._file.seek(0, io.SEEK_END), len(self._index_body()) + _TAIL_BYTES
+        fitting = (mark for mark in reversed(self._whole) if mark.size_bytes + tail <= reached)
+        for mark in (self._whole[-1], next(fitting, None)):
+            if mark is None:
+                break
+            self._cut_to(mark)
+            try:
+                return Writer.finish(self)
+            except OSError as error:
+                failure = error
+                self._cut_to(mark)
+        raise failure
+
+    def _cut_to(self, mark: "_Mark") -> None:
+        self._file.truncate(mark.size_bytes)
+        self._file.seek(mark.size_bytes)
+        self.size_bytes, self._frames = mark.size_bytes, mark.frames
+        del self._entries[mark.entries :]
+
+    def _index_body(self) -> bytes:
         body = pack_varint(self._frames) + pack_varint(len(self._entries))
         for a, b in pairwise([IndexEntry(0, 0, 0), *self._entries]):
             body += pack_varint(b.offset - a.offset) + pack_varint(b.frame - a.frame) + pack_zigzag(b.pts)
-        offset = self.size_bytes
-        self._emit(INDEX, body)
-        self._emit(END, struct.pack("<Q", offset))
+        return body
 
     def _emit(self, kind: int, payload: bytes) -> None:
         if len(payload) > MAX_PAYLOAD:

@@ -138,6 +138,8 @@ class SealedWriter(io.RawIOBase):
         chunk = bytes([SEALED, _LAYOUT.size]) + public + check
         file.write(MAGIC + chunk + struct.pack("<I", zlib.crc32(chunk)))
         self._file, self._cipher, self._number, self._waiting = file, AESGCM(key), 0, bytearray()
+        self.size_bytes = _FRAME.size
+        """What is written to `file` so far."""
 
     def writable(self) -> bool:
         """Return True."""
@@ -155,8 +157,9 @@ class SealedWriter(io.RawIOBase):
         self._seal(last=True)
 
     def _seal(self, last: bool) -> None:
-        plain = bytes(self._waiting[:_PLAIN])
-        self._file.write(self._cipher.encrypt(_nonce(self._number, last), plain, None))
+        record = self._cipher.encrypt(_nonce(self._number, last), bytes(self._waiting[:_PLAIN]), None)
+        self._file.write(record)
+        self.size_bytes += len(record)
         self._number += 1
         del self._waiting[:_PLAIN]
 

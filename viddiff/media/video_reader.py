@@ -15,7 +15,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from viddiff.config import MAX_HEIGHT, MAX_WIDTH, MIN_SIDE, Start
-from viddiff.errors import LimitError, VideoError
+from viddiff.errors import LimitError, SourceChangeError, VideoError
 from viddiff.frame import Frame, VideoInfo
 from viddiff.media.avi_times import Slots
 from viddiff.media.demuxer import Demuxer, Source, is_cover
@@ -360,7 +360,7 @@ class VideoReader:
         """The picture as 4:2:0 of the size that is wanted."""
         original, layout = self._original, Layout(picture)
         if (picture.width, picture.height) != (original.width, original.height):
-            raise VideoError(
+            raise SourceChangeError(
                 f"{self._name} changes size from {original.width}x{original.height} to "
                 f"{picture.width}x{picture.height}, which is not supported"
             )

@@ -1,7 +1,5 @@
 """Where coded groups go: into the file, into the totals, and to whoever watches."""
 
-import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +9,9 @@ from viddiff.container.format import Chunk, KeyChunk, Writer
 from viddiff.digest import GopDigest, frame_digest
 from viddiff.encoder.coded_group import CodedGroup
 from viddiff.encoder.frame_encoder import FrameStats
+from viddiff.errors import ViddiffError
+from viddiff.frame import Frame
+from viddiff.pipeline.interruption import DeferredSignals, uninterrupted
 from viddiff.pipeline.summary import EncodeSummary
 
 Observer = Callable[[EncodeSummary], None]
@@ -38,8 +39,9 @@ class CodedChunk:
 class Output:
     """Writes chunks and counts them."""
 
-    def __init__(self, writer: Writer, progress: Observer | None = None) -> None:
-        self._writer, self._progress = writer, progress
+    def __init__(self, writer: Writer, progress: Observer | None = None, recording: bool = False) -> None:
+        """recording: whether what comes cannot come again, so that what there is of it is always kept."""
+        self._writer, self._progress, self.recording = writer, progress, recording
         self.summary = EncodeSummary()
 
     def repeat(self, done: Iterable[Chunk]) -> int:
@@ -54,21 +56,55 @@ class Output:
         if self._progress is not None:
             self._progress(self.summary)
 
+    def recorded(self, frames: Iterable[Frame], signals: DeferredSignals) -> Iterator[Frame]:
+        """The frames of a live source up to its end, whatever that is: a signal, or an error of the source.
+
+        What ends it before the first frame is raised.
+        """
+        source, taken = iter(frames), 0
+        while True:
+            try:
+                with signals.allowed():
+                    frame = next(source, None)
+            except (KeyboardInterrupt, SystemExit, ViddiffError, OSError) as end:
+                if not taken:
+                    raise
+                self._end_early(end)
+                return
+            if frame is None:
+                return
+            taken += 1
+            yield frame
+
     @contextmanager
     def until_interrupted(self) -> Iterator[None]:
-        """Ctrl-C ends the block; what was taken before can be finished, unless it is nothing."""
+        """Let Ctrl-C end the block; of a recording, any signal or error.
+
+        What was taken before can be finished. If there is nothing, the exception goes on.
+        """
         try:
             yield
-        except KeyboardInterrupt:
-            if not self.summary.frames:
+        except (KeyboardInterrupt, SystemExit, ViddiffError, OSError, MemoryError) as end:
+            if not self.summary.frames or not (self.recording or isinstance(end, KeyboardInterrupt)):
                 raise
-            self.summary.interrupted = True
-            self._writer.cut_short()
+            self._end_early(end)
+
+    def _end_early(self, end: BaseException) -> None:
+        self.summary.ended_by = end
+        self._writer.cut_short()
 
     def finish(self) -> EncodeSummary:
         """Complete the file; the totals."""
         with uninterrupted():
-            self._writer.finish()
+            try:
+                if isinstance(self.summary.ended_by, OSError):
+                    raise self.summary.ended_by
+                self._writer.finish()
+            except OSError as error:  # as of a full disk
+                if not (self.recording and self._writer.seekable):
+                    raise
+                self.summary.ended_by = error
+                self._writer.finish_in_place()
         self.summary.size_bytes = self._writer.size_bytes
         return self.summary
 
@@ -94,24 +130,3 @@ class Output:
         summary.strength_bytes += coded.strength_bytes
         for stats in coded.stats:
             summary.levels[stats.level].add(stats)
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Ctrl-C waits for the end of the block."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # no other thread is interrupted
-        return
-    waiting = False
-
-    def wait(*_: object) -> None:
-        nonlocal waiting
-        waiting = True
-
-    before = signal.signal(signal.SIGINT, wait)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if waiting:
-        raise KeyboardInterrupt

@@ -11,6 +11,7 @@ from viddiff.container.format import Chunk, Header
 from viddiff.encoder.coded_group import GroupEncoder
 from viddiff.encoder.open_encoder import open_encoder
 from viddiff.encoder.options import EncodeOptions
+from viddiff.encoder.reproducibility import reproducible
 from viddiff.frame import VideoInfo
 from viddiff.media.video_reader import VideoReader
 from viddiff.pipeline.jobs import Division, Share, coded_jobs
@@ -78,6 +79,7 @@ class _EncodeWork:
     done: int
     """GOPs that are coded already."""
 
+    @reproducible()
     def __call__(self, give: Give, number: int) -> None:
         weights = self.resources.load()
         with self.open_reader() as reader:

@@ -8,6 +8,7 @@ reconstruction comes from the functions that the decoder runs.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from itertools import chain
 from typing import BinaryIO
 
@@ -16,12 +17,15 @@ from viddiff.container.format import Chunk
 from viddiff.container.reader import Reader
 from viddiff.encoder.coded_group import CodedGroup, GroupEncoder
 from viddiff.encoder.grouping import Group, after_gops
+from viddiff.encoder.reproducibility import reproducible
 from viddiff.frame import Frame
+from viddiff.pipeline.interruption import DeferredSignals
 from viddiff.pipeline.jobs import Share, coded_jobs
 from viddiff.pipeline.output import CodedChunk, Output
 from viddiff.pipeline.summary import EncodeSummary
 
 
+@reproducible()
 def encode(
     frames: Iterable[Frame],
     encoder: GroupEncoder,
@@ -32,16 +36,22 @@ def encode(
     """Encode frames in presentation order; `output` is only written to, never sought in.
 
     done: chunks of the first GOPs, which are not coded again. watch: takes each group once it is written.
-    Ctrl-C completes the file with what is coded. Raises VideoError or LimitError from the frames' source
-    unchanged. Returns totals.
+    Ctrl-C completes the file with what is coded. A recording is completed with all frames that have come,
+    whatever ends it. Raises VideoError or LimitError from the frames' source unchanged. Returns totals.
     """
     gops = output.repeat(done)
-    with output.until_interrupted():
-        for group in chain.from_iterable(coded_jobs(encoder, groups_after(frames, encoder, gops), Share())):
-            output.take(CodedChunk.of(group))
-            if watch is not None:
-                watch(group)
-    return output.finish()
+    with DeferredSignals() if output.recording else nullcontext() as signals:
+        source = frames if signals is None else output.recorded(frames, signals)
+        with output.until_interrupted():
+            jobs = coded_jobs(encoder, groups_after(source, encoder, gops), Share())
+            for group in chain.from_iterable(jobs):
+                output.take(CodedChunk.of(group))
+                if watch is not None:
+                    watch(group)
+        summary = output.finish()
+        if signals is not None and summary.ended_by is not None:
+            signals.forget()
+    return summary
 
 
 def groups_after(frames: Iterable[Frame], encoder: GroupEncoder, gops: int) -> Iterator[Group]:

@@ -49,7 +49,7 @@ class EncodeSummary:
     """Of the strengths at which frames of the base are enhanced."""
     levels: dict[int, LevelTotals] = field(default_factory=lambda: defaultdict(LevelTotals))
     """What the predicted frames cost, by level; without those that an earlier run coded."""
-    interrupted: bool = False
-    """Whether the user ended it before the video did."""
+    ended_by: BaseException | None = None
+    """What ended it before the video did: Ctrl-C or, of a recording, another signal or an error."""
     gops: list[GopDigest] = field(default_factory=list)
     """Digests of the reconstruction, but for GOPs that an earlier run coded."""
