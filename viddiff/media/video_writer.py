@@ -3,7 +3,7 @@
 import contextlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Self, cast
@@ -13,9 +13,11 @@ from av.container import OutputContainer
 from av.video.stream import VideoStream
 
 from viddiff.display import Display
-from viddiff.errors import VideoError
+from viddiff.errors import OutputError, VideoError
+from viddiff.file_names import hidden_beside
 from viddiff.frame import Frame, VideoInfo
 from viddiff.interleave import Interleaver
+from viddiff.media.authorship import ENCODER_TAG, Y4M_COMMENT
 from viddiff.media.libav_errors import FAILURES, NO_TIME
 from viddiff.media.picture_planes import PIXEL_FORMATS, picture_from_planes
 from viddiff.media.picture_properties import CHROMA_LOCATIONS, FULL, LIMITED, UNSPECIFIED
@@ -54,9 +56,12 @@ class VideoWriter:
         lossless: bool = False,
         others: Interleaver | None = None,
         form: str | None = None,
+        publish: Callable[[Path], None] | None = None,
     ) -> None:
         """target: a path, or an open pipe or file, which is not closed. others: what goes beside the video,
         as far as the file can hold it. form: ".mp4", ".mkv" or ".y4m"; by default what the path ends with.
+        publish: gives the complete file its name, OutputError if it cannot; by default, what is there is
+        replaced.
         """
         self._pipe = None if isinstance(target, str | os.PathLike) else target
         self._path = Path("stdout" if self._pipe is not None else cast(str, target))
@@ -66,7 +71,8 @@ class VideoWriter:
             raise VideoError(f"{target} has an unknown extension; known ones are {', '.join(CONTAINERS)}")
         if lossless and self._suffix == ".mp4":
             raise VideoError(f"{self._path} cannot be lossless as .mp4; .mkv and .y4m can")
-        self._temporary = self._path.with_name(f".{self._path.name}.{secrets.token_hex(4)}.part")
+        self._temporary = hidden_beside(self._path, f".{secrets.token_hex(4)}.part")
+        self._publish = publish or (lambda complete: os.replace(complete, self._path))
         self.notes: list[str] = []
         """Lines that the user should see: what this kind of file cannot hold."""
         self._others: TrackWriter | None = None
@@ -163,11 +169,14 @@ class VideoWriter:
                     if not self._frames:
                         raise VideoError(f"{self._path} is not written, for there was no frame")
                     if self._pipe is None:
-                        os.replace(self._temporary, self._path)
-        except VideoError:
-            if kind is None:
+                        self._publish(self._temporary)
+        except OutputError:
+            raise  # which says where the file is
+        except BaseException as error:
+            self._temporary.unlink(missing_ok=True)
+            if kind is None or not isinstance(error, VideoError):
                 raise
-        finally:
+        else:
             self._temporary.unlink(missing_ok=True)
 
     @contextlib.contextmanager
@@ -219,6 +228,7 @@ class VideoWriter:
             stream.set_display_matrix(info.display.matrix)
         elif info.rotation and hasattr(stream, "set_display_rotation"):
             stream.set_display_rotation(-info.rotation)
+        stream.metadata.update(ENCODER_TAG)
         context.open(
             strict=False
         )  # PyAV leaves that to the first picture, but sound may be written before it
@@ -265,5 +275,5 @@ def _y4m_header(info: VideoInfo) -> bytes:
         f"YUV4MPEG2 W{info.width} H{info.height} F{rate.numerator}:{rate.denominator} "
         f"I{_Y4M_FIELDS[info.display.field_order]} "
         f"A{aspect.numerator}:{aspect.denominator} C{chroma} "
-        f"XCOLORRANGE={'FULL' if info.full_range else 'LIMITED'}\n"
+        f"XCOLORRANGE={'FULL' if info.full_range else 'LIMITED'} {Y4M_COMMENT}\n"
     ).encode("ascii")
