@@ -187,13 +187,17 @@ def test_errors_cross_processes(encoded: Path, weights: Path, tmp_path: Path) ->
 
 
 def test_nothing_is_overwritten_unasked(clip: Path, encoded: Path, weights: Path, tmp_path: Path) -> None:
-    for command, source, name in (("encode", clip, "a.vdf"), ("decode", encoded, "a.mp4")):
-        target = tmp_path / name
-        target.write_bytes(b"precious")
-        assert "--force" in refused(run(command, source, target, "--weights", weights))
-        assert target.read_bytes() == b"precious"
-        assert run(command, source, target, "--weights", weights, "--force", "--frames", 1).exit_code == 0
-        assert target.stat().st_size > 100
+    for command, source, name in (
+        ("encode", clip, "a.vdf"),
+        *(("decode", encoded, f"a.{suffix}") for suffix in ("mp4", "mkv", "y4m")),
+    ):
+        target, arguments = tmp_path / name, ("--weights", weights, "--frames", 1, "-q")
+        assert run(command, source, target, *arguments).exit_code == 0
+        before = target.stat().st_ino
+        assert "--force overwrites it" in refused(run(command, source, target, *arguments))
+        assert target.stat().st_ino == before
+        assert run(command, source, target, *arguments, "--force").exit_code == 0
+        assert target.stat().st_ino != before
     assert "its own output" in refused(run("encode", clip, clip, "--force"))
     assert "its own output" in refused(run("decode", encoded, encoded, "--force"))
 

@@ -22,7 +22,7 @@ from click.testing import CliRunner, Result
 from conftest import coded, moving_picture, same
 from test_tracks import Sound, Source, contents
 
-from viddiff.cli import main, shared
+from viddiff.cli import files, main
 from viddiff.codec.weights import Codec
 from viddiff.container.format import KeyChunk, Writer
 from viddiff.container.read_options import ReadOptions
@@ -211,14 +211,14 @@ def test_low_delay_waits_for_no_frame(clips: Path, weights: Path, tmp_path: Path
             frames.append(number)
             yield data[start + size * number : start + size * (number + 1)]
 
-    write = shared.Stdout.write
+    write = files.Stdout.write
 
-    def written(self: shared.Stdout, chunk: Any) -> int:
+    def written(self: files.Stdout, chunk: Any) -> int:
         if chunk[0] in (2, 3):  # KEY, PREDICTED
             turn.release()
         return write(self, chunk)
 
-    monkeypatch.setattr(shared.Stdout, "write", written)
+    monkeypatch.setattr(files.Stdout, "write", written)
     with fed(tmp_path / "pipe", pieces()):
         result = run("encode", tmp_path / "pipe", "-", "--low-delay", "--weights", weights)
     assert result.exit_code == 0, result.output

@@ -23,7 +23,8 @@ from viddiff.container.reader import Reader
 from viddiff.encoder.coded_group import CodedGroup
 from viddiff.encoder.gop_encoder import GopEncoder
 from viddiff.encoder.grouping import Group
-from viddiff.errors import ResumeError
+from viddiff.errors import OutputError
+from viddiff.pipeline.output_file import OutputFile, is_vdf
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -131,7 +132,8 @@ def test_every_byte(small_file: bytes, tmp_path: Path) -> None:
         for chunk in chunks:
             writer.write(chunk)
         writer.finish()
-        again.complete()
+        again.finish()
+        again.path.rename(tmp_path / "out.vdf")
         assert (tmp_path / "out.vdf").read_bytes() == small_file
 
 
@@ -164,10 +166,11 @@ def test_other_weights_are_refused(clip: Path, whole: bytes, part_name: str, tmp
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:
-    part = PartFile(tmp_path / "out.vdf", {}, resume=False)
-    with pytest.raises(ResumeError, match="another process"):
-        PartFile(tmp_path / "out.vdf", {}, resume=False)
-    assert not part.leave()
+    output = OutputFile(tmp_path / "out.vdf", True, is_vdf, "a .vdf file")
+    with output.claim(), pytest.raises(OutputError, match="another process"), output.claim():
+        pass
+    with output.claim():
+        pass
     assert list(tmp_path.iterdir()) == []
 
 

@@ -341,7 +341,7 @@ def test_passphrase_from_the_terminal(
 ) -> None:
     import sys
 
-    from viddiff.cli import shared
+    from viddiff.cli import secrets
 
     asked: list[bool] = []
 
@@ -356,10 +356,10 @@ def test_passphrase_from_the_terminal(
             def isatty() -> bool:
                 return True
 
-    monkeypatch.setattr("click.prompt", prompt)
-    monkeypatch.setattr(shared, "sys", Terminal)
-    assert shared.read_secret(None, None, confirm=True) == Secret(b"typed", passphrase=True)
-    assert shared.read_secret(None, None, confirm=False) == Secret(b"typed", passphrase=True)
+    monkeypatch.setattr(secrets.click, "prompt", prompt)
+    monkeypatch.setattr(secrets, "sys", Terminal)
+    assert secrets.read_secret(None, None, confirm=True) == Secret(b"typed", passphrase=True)
+    assert secrets.read_secret(None, None, confirm=False) == Secret(b"typed", passphrase=True)
     assert asked == [True, False]
     assert sys.stdin is not Terminal.stdin
 

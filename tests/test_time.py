@@ -341,7 +341,7 @@ def test_the_time_that_libav_does_not_hold(tmp_path: Path) -> None:
 
 
 def test_ntsc_rates_are_meant() -> None:
-    from viddiff.cli.shared import _fps
+    from viddiff.cli.options import _fps
 
     context: Any = None
     rates = {"29.97": Fraction(30000, 1001), "23.976": Fraction(24000, 1001), "12.5": Fraction(25, 2)}

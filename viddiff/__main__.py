@@ -1,6 +1,6 @@
 """`python -m viddiff` is `viddiff`."""
 
-from viddiff.cli import main
+from viddiff.cli import run
 
 if __name__ == "__main__":
-    main()
+    run()

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
+from math import ceil
 
 Start = int | Fraction
 """Where a part of a video begins: a frame number from 0, or seconds after the first frame."""
@@ -10,6 +11,12 @@ Start = int | Fraction
 def start_text(start: Start) -> str:
     """The start as text for a message: `7`, or `at 1.5 s`."""
     return str(start) if isinstance(start, int) else f"at {float(start):g} s"
+
+
+def nominal_rate(rate: Fraction) -> Fraction:
+    """The exact rate that a rounded one stands for: 24000/1001 for 23.976, 30000/1001 for 29.97 and so on."""
+    exact = Fraction(ceil(rate) * 1000, 1001)
+    return exact if rate.denominator > 1 and abs(rate - exact) < Fraction(1, 200) else rate
 
 
 BIT_DEPTHS = (8, 10)

@@ -1,10 +1,10 @@
 """The command line: `viddiff encode`, `decode`, `info`, `train` and `selftest`, a file for each.
 
-Exit codes: 0 done, 1 `Error: one sentence` on stderr, 2 wrong use, 3 decoded around damage, 130 interrupted.
+Exit codes: 0 done, 1 `Error: one sentence` on stderr, 2 wrong use, 3 decoded around damage, 130 interrupted,
+129 and 143 ended by SIGHUP and SIGTERM.
 Heavy imports wait inside the commands, so that `--help` is quick.
 """
 
-import contextlib
 import re
 import signal
 import sys
@@ -13,14 +13,15 @@ from typing import Any, NoReturn
 
 import click
 
-import viddiff.quickstart  # noqa: F401
 from viddiff.cli.decode import decode_command
 from viddiff.cli.encode import encode_command
 from viddiff.cli.info import info_command
+from viddiff.cli.printing import sentence
 from viddiff.cli.selftest import selftest_command
-from viddiff.cli.shared import printable
+from viddiff.cli.standard_streams import flush_stdout, make_usable
 from viddiff.cli.train import train_command
 from viddiff.errors import ViddiffError
+from viddiff.garbage_collection import collect_rarely
 from viddiff.version import __version__
 
 _NO_MEMORY = re.compile(
@@ -33,17 +34,16 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, _terminate)
+            for name in ("SIGTERM", "SIGHUP"):
+                _end_orderly(getattr(signal, name, None))
         try:
             return super().invoke(ctx)
         except ViddiffError as error:
-            raise click.ClickException(_one_line(error)) from error
+            raise click.ClickException(sentence(error)) from error
         except BrokenPipeError:
-            with contextlib.suppress(OSError):
-                sys.stdout.close()
             ctx.exit(1)
         except OSError as error:
-            raise click.ClickException(_one_line(error)) from error
+            raise click.ClickException(sentence(error)) from error
         except (MemoryError, RuntimeError, ImportError, SystemError) as error:
             if not _lacks_memory(error):
                 raise
@@ -53,25 +53,37 @@ class _Commands(click.Group):
 
 
 def _lacks_memory(error: Exception) -> bool:
-    """PyTorch has no MemoryError of the CPU, libraries may not find room to be loaded, and Python itself may
-    be at a loss.
+    """Whether an error means that memory ran out.
+
+    PyTorch has no MemoryError on the CPU, libraries may find no room to be loaded, and Python may be lost.
     """
     return isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)) is not None
 
 
-def _one_line(error: Exception) -> str:
-    return printable(str(error)) or type(error).__name__
+def _end_orderly(number: signal.Signals | None) -> None:
+    """Let a signal end the command by way of every `finally`, unless it is ignored, as nohup does."""
+    if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+        signal.signal(number, _leave)
 
 
-def _terminate(*_: object) -> NoReturn:
-    """Leave by way of every `finally`, so that no partial file stays."""
-    sys.exit(143)
+def _leave(number: int, _: object) -> NoReturn:
+    sys.exit(128 + number)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="viddiff")
 def main() -> None:
     """A learned video codec: encode any video to .vdf, decode it exactly, train it on your own footage."""
+
+
+def run() -> None:
+    """What the installed command calls."""
+    collect_rarely()
+    make_usable()
+    try:
+        main(prog_name="viddiff")
+    finally:
+        flush_stdout()
 
 
 for _command in (encode_command, decode_command, info_command, train_command, selftest_command):

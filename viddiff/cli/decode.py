@@ -1,21 +1,28 @@
 """`viddiff decode`."""
 
-import contextlib
-import time
+import sys
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import click
 
-from viddiff.cli import shared
-from viddiff.config import Start
+from viddiff.cli import options
+from viddiff.cli.files import PIPE, opened_target
+from viddiff.cli.printing import objects, print_json, print_notes, printable, say, say_ended
+from viddiff.cli.progress import Watcher
+from viddiff.cli.secrets import read_secret, secret_for
+from viddiff.errors import ViddiffError
+from viddiff.pipeline.worker_pool import prepare_processes
+
+if TYPE_CHECKING:
+    from viddiff.container.sealing import Secret
+    from viddiff.pipeline.decode_job import DecodeJob, DecodeResult
 
 
 @click.command("decode")
-@click.argument("source", metavar="IN.vdf", type=shared.PATH)
-@click.argument("target", metavar="[OUT]", type=shared.PATH, required=False)
+@click.argument("source", metavar="IN.vdf", type=options.PATH)
+@click.argument("target", metavar="[OUT]", type=options.PATH, required=False)
 @click.option("--lossless", is_flag=True, help="Store the frames exactly: FFV1 in .mkv.")
 @click.option("--strict", is_flag=True, help="Stop at the first fault, without output, instead of repairing.")
 @click.option(
@@ -27,43 +34,32 @@ from viddiff.config import Start
 @click.option(
     "--follow", is_flag=True, help="Decode a file that is still being written, up to its end when that comes."
 )
-@shared.combined(
-    shared.start_option,
-    shared.frames_option,
-    shared.fps_option,
-    shared.scale_option,
-    shared.weights_option,
-    shared.device_option,
-    shared.workers_option,
-    shared.max_pixels_option,
-    shared.max_frames_option,
-    shared.key_file_option,
-    shared.passphrase_file_option,
-    shared.force_option,
-    shared.progress_json_option,
-    shared.quiet_option,
+@options.combined(
+    options.start_option,
+    options.frames_option,
+    options.fps_option,
+    options.scale_option,
+    options.weights_option,
+    options.device_option,
+    options.workers_option,
+    options.max_pixels_option,
+    options.max_frames_option,
+    options.key_file_option,
+    options.passphrase_file_option,
+    options.force_option,
+    options.progress_json_option,
+    options.quiet_option,
 )
 def decode_command(
     source: Path,
     target: Path | None,
-    lossless: bool,
-    strict: bool,
-    form: str | None,
-    follow: bool,
-    start: Start,
-    frames: int | None,
-    fps: Fraction | None,
-    scale: tuple[int, int] | None,
-    weights: Path | None,
-    device: str,
-    workers: int | None,
     max_pixels: int | None,
     max_frames: int | None,
     key_file: Path | None,
     passphrase_file: Path | None,
-    force: bool,
     as_json: bool,
     quiet: bool,
+    **choices: Any,
 ) -> None:
     """Decode a .vdf to .mp4 or .mkv (H.264), .mkv (FFV1, --lossless) or .y4m (raw).
 
@@ -79,96 +75,69 @@ def decode_command(
       viddiff decode holiday.vdf - | ffplay -
       viddiff decode holiday.vdf part.mp4 --start 00:10 --frames 50 --scale 640x-1
     """
-    stdin, stdout = str(source) == shared.PIPE, target is not None and str(target) == shared.PIPE
-    piped = stdin or source.is_fifo()
-    if piped and target is None:
-        raise click.UsageError(f"name OUT, for {source} has no name to make one of")
-    if follow and (piped or key_file or passphrase_file):
-        raise click.UsageError("--follow is for a file, and one that is not encrypted")
-    if lossless and form == "mp4":
-        raise click.UsageError("an .mp4 cannot be lossless; mkv and y4m can")
-    form = form or ("mkv" if stdout else None)
-    target = target or source.with_suffix(f".{form}" if form else ".mkv" if lossless else ".mp4")
-    if not piped:
-        shared.check_source(source)
-    shared.check_target(target, None if piped else source, force)
-    if not (piped or follow):
-        shared.prepare_processes(workers)
+    if not (choices["follow"] or str(source) == PIPE):
+        prepare_processes(choices["workers"])
+    from viddiff.pipeline.decode_job import DecodeJob
 
-    from viddiff.cli.progress import Progress
-    from viddiff.container.read_options import ReadOptions
-    from viddiff.container.track_file import TrackFile
-    from viddiff.interleave import Interleaver
-    from viddiff.media.filters import Changes, change_frames
-    from viddiff.media.video_writer import VideoWriter
-    from viddiff.pipeline.output import uninterrupted
-    from viddiff.pipeline.parallel_decode import decode_video
-    from viddiff.pipeline.resources import Resources
-    from viddiff.pipeline.streaming import Follower, decode_stream
-
-    started = time.monotonic()
-    resources = Resources(weights, shared.pick_device(device), workers)
-    limits, interrupted = shared.limits_of(max_pixels, max_frames), False
-    with contextlib.ExitStack() as stack:
-        others: TrackFile
-        if piped or follow:
-            options = ReadOptions(strict, limits)
-            opened = (
-                contextlib.closing(cast(BinaryIO, Follower(source)))
-                if follow
-                else shared.stream_in(source, key_file, passphrase_file, strict)
-            )
-            file = stack.enter_context(opened)
-            video, others = decode_stream(file, resources, start, frames, options)
-        else:
-            options = ReadOptions(strict, limits, shared.file_key(source, key_file, passphrase_file))
-            file, again = (stack.enter_context(options.open(source)) for _ in range(2))
-            video = decode_video(file, source, resources, start, frames, options)
-            others = TrackFile(again, None if strict else lambda fault: None, options.limits, start)
-        changes = Changes(fps, scale)
-        info = changes.of(replace(video.info, frame_count=video.frame_count))
-        interleaver = Interleaver(others.extras, others, start > 0, frames is not None)
-        out = shared.Stdout() if stdout else None
-        writer = VideoWriter(
-            cast(BinaryIO, out) if out else target, info, lossless, interleaver, form and f".{form}"
+    with options.usage_errors():
+        if choices["follow"] and (key_file or passphrase_file):
+            raise ValueError("--follow is for a file that is not encrypted")
+        job = DecodeJob(
+            source=_opened_source(source),
+            target=opened_target(target),
+            limits=options.limits_of(max_pixels, max_frames),
+            **choices,
         )
-        progress = Progress("decode", info.frame_count, quiet, objects=shared.objects(as_json, stdout))
-        with writer, progress:
-            try:
-                changed = change_frames(video.frames, video.info, changes, limits.frames)
-                for count, frame in enumerate(changed, 1):
-                    with uninterrupted():
-                        writer.write(frame)
-                    progress.update(count, writer.size_bytes)
-            except KeyboardInterrupt:
-                if not progress.frames or not (piped or follow):
-                    raise
-                interrupted = True
-                interleaver.cut_short()
-    seconds = time.monotonic() - started
-    shared.print_notes(writer.notes, quiet)
+    job.check_files()
+    job = replace(job, secret=_secret(job, key_file, passphrase_file))
+    from viddiff.pipeline.decode_file import decode_file
+
+    stdout = job.output is None
+    with Watcher(quiet, objects(as_json, stdout)) as watcher:
+        result = decode_file(job, watcher)
+    print_notes(result.notes, quiet)
+    name = "stdout" if stdout else str(result.target)
     if as_json:
-        shared.print_json(
-            {
-                "input": str(source),
-                "output": str(target),
-                "width": info.width,
-                "height": info.height,
-                "frames": progress.frames,
-                "bytes": target.stat().st_size if out is None else writer.size_bytes,
-                "seconds": seconds,
-                "fps": progress.frames / seconds,
-                "lost_frames": [list(span) for span in video.damage.lost],
-                "faults": video.damage.faults,
-            },
-            err=stdout,
-        )
+        print_json({"input": str(source), **_values(result)}, err=stdout)
     elif not quiet:
-        name = "stdout" if stdout else target
-        click.echo(f"{name}: {progress.frames} frames, {progress.frames / seconds:.1f} fps", err=True)
-    if video.damage:
-        click.echo(f"Warning: {shared.printable(str(video.damage))}", err=True)
-    if interrupted:
-        click.echo(f"Interrupted: {target} is complete, with what had come", err=True)
-    if interrupted or video.damage:
-        click.get_current_context().exit(130 if interrupted else 3)
+        say(f"{name}: {result.frames} frames, {result.frames / result.seconds:.1f} fps")
+    if result.damage:
+        say(f"Warning: {printable(result.damage)}")
+    if result.ended_by is not None:
+        outcome = f"{name} is complete, with what had come"
+        click.get_current_context().exit(say_ended(result.ended_by, outcome))
+    if result.damage:
+        click.get_current_context().exit(3)
+
+
+def _opened_source(source: Path) -> Path | BinaryIO:
+    """stdin for "-"."""
+    if str(source) != PIPE:
+        return source
+    if sys.stdin is None:
+        raise ViddiffError("stdin is closed")
+    return cast(BinaryIO, sys.stdin.buffer)
+
+
+def _secret(job: "DecodeJob", key_file: Path | None, passphrase_file: Path | None) -> "Secret | None":
+    """What decrypts the source; it is asked for only where the source tells that it is encrypted."""
+    if job.named is not None and not job.follow:
+        return secret_for(job.named, key_file, passphrase_file)
+    if key_file is None and passphrase_file is None:
+        return None
+    return read_secret(key_file, passphrase_file, confirm=False)
+
+
+def _values(result: "DecodeResult") -> dict[str, Any]:
+    """The result as JSON."""
+    return {
+        "output": str(result.target or "-"),
+        "width": result.width,
+        "height": result.height,
+        "frames": result.frames,
+        "bytes": result.size_bytes,
+        "seconds": result.seconds,
+        "fps": result.frames / result.seconds,
+        "lost_frames": [list(span) for span in result.lost_frames],
+        "faults": list(result.faults),
+    }

@@ -1,22 +1,23 @@
 """`viddiff encode`."""
 
-import contextlib
 import re
-import time
-from collections.abc import Iterable
-from fractions import Fraction
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from viddiff.cli import shared
-from viddiff.config import Start, start_text
+from viddiff.cli import options
+from viddiff.cli.files import opened_target
+from viddiff.cli.printing import notes_of_errors, objects, print_json, print_notes, say, say_ended, size_text
+from viddiff.cli.progress import Watcher
+from viddiff.cli.secrets import read_secret
 from viddiff.encoder.presets import PRESETS
-from viddiff.errors import ViddiffError
+from viddiff.pipeline.worker_pool import prepare_processes
 
 if TYPE_CHECKING:
-    from viddiff.container.format import Chunk, Header
+    from viddiff.pipeline.encode_job import EncodeJob, EncodeResult
+    from viddiff.pipeline.status import Status
 
 
 def _audio(context: click.Context, option: click.Parameter, value: str) -> str:
@@ -29,7 +30,7 @@ def _audio(context: click.Context, option: click.Parameter, value: str) -> str:
     return f"opus:{int(found[1])}"
 
 
-def _options(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+def _named_values(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
     """Values by name."""
     if not all("=" in value for value in values):
         raise click.BadParameter("it is a name, = and a value")
@@ -37,8 +38,8 @@ def _options(context: click.Context, option: click.Parameter, values: tuple[str,
 
 
 @click.command("encode")
-@click.argument("source", metavar="IN")
-@click.argument("target", metavar="[OUT]", type=shared.PATH, required=False)
+@click.argument("source", metavar="IN", shell_complete=options.complete_file)
+@click.argument("target", metavar="[OUT]", type=options.PATH, required=False)
 @click.option(
     "--quality",
     type=click.IntRange(0, 63),
@@ -101,54 +102,36 @@ def _options(context: click.Context, option: click.Parameter, values: tuple[str,
     "--input-option",
     "input_options",
     multiple=True,
-    callback=_options,
+    callback=_named_values,
     metavar="NAME=VALUE",
     help="An option of libav for IN (framerate=30); may be given several times.",
 )
 @click.option(
     "--drop-alpha", is_flag=True, help="Lose an alpha channel, which is not coded, rather than end."
 )
-@shared.combined(
-    shared.key_file_option,
-    shared.passphrase_file_option,
-    shared.start_option,
-    shared.frames_option,
-    shared.fps_option,
-    shared.scale_option,
-    shared.weights_option,
-    shared.device_option,
-    shared.workers_option,
-    shared.force_option,
-    shared.progress_json_option,
-    shared.quiet_option,
+@options.combined(
+    options.key_file_option,
+    options.passphrase_file_option,
+    options.start_option,
+    options.frames_option,
+    options.fps_option,
+    options.scale_option,
+    options.weights_option,
+    options.device_option,
+    options.workers_option,
+    options.force_option,
+    options.progress_json_option,
+    options.quiet_option,
 )
 def encode_command(
     source: str,
     target: Path | None,
-    quality: int,
-    gop: int,
-    low_delay: bool,
-    entropy: str,
-    preset: str,
-    audio: str,
     encrypt: bool,
-    resume: bool,
-    verify: bool,
-    input_format: str | None,
-    input_options: dict[str, str],
-    drop_alpha: bool,
     key_file: Path | None,
     passphrase_file: Path | None,
-    start: Start,
-    frames: int | None,
-    fps: Fraction | None,
-    scale: tuple[int, int] | None,
-    weights: Path | None,
-    device: str,
-    workers: int | None,
-    force: bool,
     as_json: bool,
     quiet: bool,
+    **choices: Any,
 ) -> None:
     """Encode a video to .vdf.
 
@@ -162,126 +145,61 @@ def encode_command(
       viddiff encode rtsp://camera/1 - --low-delay | ssh host 'cat > 1.vdf'
       viddiff encode :0 screen.vdf --input-format x11grab
     """
-    from viddiff.media.demuxer import Demuxer, is_live
+    prepare_processes(choices["workers"])
+    from viddiff.pipeline.encode_job import EncodeJob
 
-    if verify and resume:
-        raise click.UsageError("--verify needs the whole reconstruction, which --resume does not have")
-    live, stdout = is_live(source, input_format), str(target) == shared.PIPE
-    if live and target is None:
-        raise click.UsageError(f"name OUT, for {source} has no name to make one of")
-    if resume and (live or stdout):
-        raise click.UsageError("--resume is for a file out of a file: a pipe or a device cannot begin again")
-    if verify and stdout:
-        raise click.UsageError("--verify is for a file: what went through a pipe cannot be read again")
-    target = target or Path(source).with_suffix(".vdf")
-    if not live:
-        shared.check_source(Path(source))
-    shared.check_target(target, None if live else Path(source), force)
+    with options.usage_errors():
+        if key_file and passphrase_file:
+            raise ValueError("give either --key-file or --passphrase-file")
+        sealed = encrypt or key_file is not None or passphrase_file is not None
+        if sealed and choices["resume"]:
+            raise ValueError("an encrypted file cannot be resumed")
+        job = EncodeJob(source=source, target=opened_target(target), **choices)
+    job.check_files()
+    if sealed:
+        job = replace(job, secret=read_secret(key_file, passphrase_file, confirm=True))
+    from viddiff.pipeline.encode_file import encode_file
 
-    if key_file and passphrase_file:
-        raise click.UsageError("give either --key-file or --passphrase-file")
-    secret = None
-    if encrypt or key_file or passphrase_file:
-        if resume:
-            raise click.UsageError("an encrypted file cannot be resumed")
-        secret = shared.read_secret(key_file, passphrase_file, confirm=True)
+    stdout = job.output is None
+    with Watcher(quiet, objects(as_json, stdout)) as watcher, notes_of_errors(quiet):
 
-    if not live:
-        shared.prepare_processes(workers)
-    from viddiff.cli.progress import Progress
-    from viddiff.container.interleaving_writer import InterleavingWriter
-    from viddiff.container.part_file import PartFile
-    from viddiff.encoder.options import EncodeOptions
-    from viddiff.interleave import Interleaver
-    from viddiff.media.filters import Changes
-    from viddiff.media.track_reader import TrackReader
-    from viddiff.media.video_reader import VideoReader
-    from viddiff.pipeline.output import Output
-    from viddiff.pipeline.parallel_encode import encode_video
-    from viddiff.pipeline.resources import Resources
+        def watch(status: "Status") -> None:
+            if status.latency is not None and (stdout or job.named is None) and not quiet:
+                say(f"Latency: {status.latency} frames")
+            watcher(status)
 
-    options = EncodeOptions(quality, gop, low_delay, entropy, preset)
-    resources = Resources(weights, shared.pick_device(device), workers)
-    changes = Changes(fps, scale)
-
-    def check(written: Path) -> None:
-        """Decode what was written and compare it with the reconstruction."""
-        from viddiff.pipeline.verify import verify as verify_file
-
-        key = None if secret is None else shared.key_of(written, secret)
-        objects = shared.objects(as_json, stdout)
-        with Progress("verify", summary.frames, quiet, objects=objects) as progress:
-            verify_file(written, summary.gops, resources, key, progress.update)
-
-    with (
-        Demuxer(source, input_format, input_options) as demuxer,
-        VideoReader(demuxer, start, frames, changes=changes, drop_alpha=drop_alpha) as reader,
-        TrackReader(demuxer, audio) as others,
-        contextlib.ExitStack() as stack,
-    ):
-        done: Iterable[Chunk] = ()
-        wanted = check if verify else None
-        pipe = shared.Stdout() if stdout else None
-        if pipe is not None:
-            out = cast(BinaryIO, pipe)
-        elif secret is None and not live:
-            seen = Path(source).stat()
-            job = {**vars(options), "audio": audio, "start": start_text(start), "frames": frames}
-            job |= {"fps": fps and str(fps), "scale": scale, "drop_alpha": drop_alpha}
-            job |= {"bytes": seen.st_size, "modified": seen.st_mtime_ns}
-            part = PartFile(target, job, resume)
-            out, done = stack.enter_context(shared.resumable_file(part, quiet, wanted)), part.done()
-        else:
-            out = stack.enter_context(shared.complete_file(target, wanted))
-        out = stack.enter_context(shared.sealed(out, secret))
-        info = reader.info
-        interleaver = Interleaver(others.extras, others, start > 0, frames is not None)
-        count = None if frames is None else info.frame_count or frames
-        started = time.monotonic()
-        objects = shared.objects(as_json, stdout)
-        with Progress("encode", info.frame_count, quiet, objects=objects) as progress:
-
-            def open_output(header: "Header") -> Output:
-                if (live or stdout) and not quiet:
-                    click.echo(f"Latency: {options.latency(header.base)} frames", err=True)
-                writer = InterleavingWriter(out, header, interleaver, count)
-                return Output(writer, lambda s: progress.update(s.frames, s.size_bytes))
-
-            summary = encode_video(reader, resources, options, open_output, done)
-        if not summary.frames:
-            raise ViddiffError(f"{source} has no frame {start_text(start)}")
-        seconds = time.monotonic() - started
-        shared.print_notes([*reader.notes, *others.notes], quiet)
-    summary.size_bytes = pipe.size_bytes if pipe else target.stat().st_size
-    name = "stdout" if stdout else str(target)
-    bpp = 8 * summary.size_bytes / (summary.frames * info.width * info.height)
+        result = encode_file(job, watch)
+    print_notes(result.notes, quiet)
+    name = "stdout" if stdout else str(result.target)
     if as_json:
-        shared.print_json(
-            {
-                "input": source,
-                "output": str(target),
-                "width": info.width,
-                "height": info.height,
-                "frames": summary.frames,
-                "keyframes": summary.keyframes,
-                "bytes": summary.size_bytes,
-                "key_bytes": summary.key_bytes,
-                "bpp": bpp,
-                "quality": quality,
-                "preset": preset,
-                "seconds": seconds,
-                "fps": summary.frames / seconds,
-                "interrupted": summary.interrupted,
-                "verified": verify,
-            },
-            err=stdout,
-        )
+        print_json(_values(job, result), err=stdout)
     elif not quiet:
-        click.echo(
-            f"{name}: {summary.frames} frames, {shared.size_text(summary.size_bytes)}, "
-            f"{bpp:.4f} bits per pixel, {summary.frames / seconds:.1f} fps{', verified' * verify}",
-            err=True,
+        say(
+            f"{name}: {result.frames} frames, {size_text(result.size_bytes)}, "
+            f"{result.bits_per_pixel:.4f} bits per pixel, {result.frames / result.seconds:.1f} fps"
+            f"{', verified' * result.verified}"
         )
-    if summary.interrupted:
-        click.echo(f"Interrupted: {name} is complete, with the first {summary.frames} frames", err=True)
-        click.get_current_context().exit(130)
+    if result.ended_by is not None:
+        outcome = f"{name} is complete, with the first {result.frames} frames"
+        click.get_current_context().exit(say_ended(result.ended_by, outcome))
+
+
+def _values(job: "EncodeJob", result: "EncodeResult") -> dict[str, Any]:
+    """The result as JSON."""
+    return {
+        "input": str(job.source),
+        "output": str(result.target or "-"),
+        "width": result.width,
+        "height": result.height,
+        "frames": result.frames,
+        "keyframes": result.keyframes,
+        "bytes": result.size_bytes,
+        "key_bytes": result.key_bytes,
+        "bpp": result.bits_per_pixel,
+        "quality": job.quality,
+        "preset": job.preset,
+        "seconds": result.seconds,
+        "fps": result.frames / result.seconds,
+        "interrupted": result.ended_by is not None,
+        "verified": result.verified,
+    }

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from viddiff.cli import shared
-from viddiff.errors import ViddiffError
+from viddiff.cli import options
+from viddiff.cli.printing import print_json, printable
+from viddiff.cli.secrets import key_for
 
 if TYPE_CHECKING:
     from viddiff.cli.bits_table import GopRow
@@ -18,32 +19,31 @@ _ROWS = 20
 
 
 @click.command("info")
-@click.argument("source", metavar="[FILE.vdf]", type=shared.PATH, required=False)
+@click.argument("source", metavar="[FILE.vdf]", type=options.PATH, required=False)
 @click.option("--model", is_flag=True, help="Describe the weights instead of a file.")
 @click.option(
     "--plot",
-    type=shared.PATH,
+    type=options.PATH,
     metavar="FILE.png",
     help="Write a plot of the bits per frame there, not to the terminal; needs matplotlib.",
 )
-@shared.combined(
-    shared.weights_option,
-    shared.max_pixels_option,
-    shared.max_frames_option,
-    shared.key_file_option,
-    shared.passphrase_file_option,
-    shared.json_option,
+@options.combined(
+    options.weights_option,
+    options.max_pixels_option,
+    options.max_frames_option,
+    options.key_file_option,
+    options.passphrase_file_option,
+    options.json_option,
 )
 def info_command(
     source: Path | None,
     model: bool,
     plot: Path | None,
     weights: Path | None,
-    max_pixels: int | None,
-    max_frames: int | None,
     key_file: Path | None,
     passphrase_file: Path | None,
     as_json: bool,
+    **limits: int | None,
 ) -> None:
     """Describe a .vdf, or the weights (--model).
 
@@ -61,22 +61,21 @@ def info_command(
     if source is None:
         values = describe_model(weights)
     else:
-        if not source.is_file():
-            raise ViddiffError(f"{source} {'is not a file' if source.exists() else 'does not exist'}")
-        from viddiff.container.format import VERSION
         from viddiff.container.read_options import ReadOptions
+        from viddiff.pipeline.job_values import check_source
 
-        key = shared.file_key(source, key_file, passphrase_file)
-        options = ReadOptions(limits=shared.limits_of(max_pixels, max_frames), key=key)
-        values = describe_file(source, options)
+        check_source(source, str(source))
+        key = key_for(source, key_file, passphrase_file)
+        reading = ReadOptions(limits=options.limits_of(limits["max_pixels"], limits["max_frames"]), key=key)
+        values = describe_file(source, reading)
         from viddiff.cli.bits_table import gop_table, plot_png, plot_text
 
-        with options.open(source) as file:
-            rows = gop_table(file, options.limits)
+        with reading.open(source) as file:
+            rows = gop_table(file, reading.limits)
         if plot is not None and rows:
             plot_png(rows, plot)
     if as_json:
-        shared.print_json(values | ({"gops": [row.plain() for row in rows]} if source else {}))
+        print_json(values | ({"gops": [row.plain() for row in rows]} if source else {}))
         return
     for name, value in values.items():
         lines = value if isinstance(value, list) else [value]
@@ -117,7 +116,7 @@ def _text(value: object) -> str:
         return " ".join(_text(inner) for inner in value)
     if isinstance(value, dict):
         return ", ".join(f"{_text(name)} {_text(inner)}" for name, inner in value.items()) or "none"
-    return f"{value:g}" if isinstance(value, float) else shared.printable(str(value))
+    return f"{value:g}" if isinstance(value, float) else printable(str(value))
 
 
 def describe_file(source: Path, options: "ReadOptions") -> dict[str, Any]:
@@ -170,9 +169,9 @@ def _display(display: "Display") -> dict[str, Any]:
 def describe_model(weights: Path | None) -> dict[str, Any]:
     """Name, hash, size and cost of weights."""
     from viddiff.codec import checkpoint
-    from viddiff.pipeline.resources import released_weights
+    from viddiff.pipeline.weights_search import weights_to_encode
 
-    path = weights or released_weights()
+    path = weights_to_encode(weights)
     codec = checkpoint.load(path)
     layers = codec.model.decoder_layers()
     macs = codec.model.decoder_macs()

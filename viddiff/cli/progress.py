@@ -3,7 +3,11 @@
 import json
 import sys
 import time
-from typing import Any, Self, TextIO
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Self, TextIO
+
+if TYPE_CHECKING:
+    from viddiff.pipeline.status import Status
 
 
 class Progress:
@@ -94,3 +98,30 @@ class Progress:
         if size_bytes is None or not self._total or not self.frames:
             return None
         return round(size_bytes * max(self._total / self.frames, 1))
+
+
+class Watcher:
+    """Shows how far a job is, stage by stage. Where stderr cannot be written, nothing is shown."""
+
+    def __init__(self, quiet: bool, objects: TextIO | None) -> None:
+        """objects: where JSON goes, if anywhere."""
+        self._quiet, self._objects = quiet, objects
+        self._stage, self._shown = "", Progress("", None, quiet=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):
+            self._shown.__exit__()
+
+    def __call__(self, status: "Status") -> None:
+        """Take what a job tells of itself."""
+        with suppress(OSError):
+            if status.stage != self._stage:
+                self._shown.__exit__()
+                self._stage = status.stage
+                self._shown = Progress(status.stage, status.total, self._quiet, objects=self._objects)
+                self._shown.__enter__()
+            if status.frames:
+                self._shown.update(status.frames, status.size_bytes)

@@ -4,12 +4,13 @@ from dataclasses import asdict
 
 import click
 
-from viddiff.cli import shared
+from viddiff.cli import options
+from viddiff.cli.printing import print_json
 from viddiff.errors import ViddiffError
 
 
 @click.command("selftest")
-@shared.json_option
+@options.json_option
 def selftest_command(as_json: bool) -> None:
     """Check that this machine decodes to the very frames that all others do.
 
@@ -27,6 +28,6 @@ def selftest_command(as_json: bool) -> None:
         if not as_json:
             click.echo(f"{check.device:8}{check.threads:<9}{check.file:36}{check.result}")
     if as_json:
-        shared.print_json({"checks": [asdict(check) for check in done]})
+        print_json({"checks": [asdict(check) for check in done]})
     if failed := sum(check.result != "same" for check in done):
         raise ViddiffError(f"{failed} decoded files differ: do not trust this machine's output")

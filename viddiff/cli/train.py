@@ -6,39 +6,40 @@ from typing import Any
 
 import click
 
-from viddiff.cli import shared
+from viddiff.cli import options
+from viddiff.errors import OutputError, ViddiffError
 
 
 @click.command("train")
 @click.option(
     "--data",
-    type=shared.PATH,
+    type=options.PATH,
     required=True,
     metavar="DIR",
     help="Videos to train on: any folder, any format.",
 )
 @click.option(
     "--out",
-    type=shared.PATH,
+    type=options.PATH,
     default=Path("weights.safetensors"),
     show_default=True,
     help="Weights to write.",
 )
 @click.option(
-    "--valid", type=shared.PATH, metavar="DIR", help="Videos to judge by.  [default: no validation]"
+    "--valid", type=options.PATH, metavar="DIR", help="Videos to judge by.  [default: no validation]"
 )
 @click.option(
     "--plot",
-    type=shared.PATH,
+    type=options.PATH,
     metavar="PNG",
     help="Draw every validation there: curves and BD-rates; needs --valid and matplotlib.",
 )
 @click.option(
-    "--init", type=shared.PATH, metavar="FILE", help="Weights to start from.  [default: the released ones]"
+    "--init", type=options.PATH, metavar="FILE", help="Weights to start from.  [default: the released ones]"
 )
 @click.option("--fresh", is_flag=True, help="Start from the untrained DCT codec.")
 @click.option(
-    "--cache", type=shared.PATH, metavar="DIR", help="Folder for samples.  [default: beside the weights]"
+    "--cache", type=options.PATH, metavar="DIR", help="Folder for samples.  [default: beside the weights]"
 )
 @click.option(
     "--max-minutes",
@@ -73,28 +74,18 @@ from viddiff.cli import shared
 @click.option("--resume", is_flag=True, help="Go on where the last run to the same --out stopped.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option(
-    "--log", type=shared.PATH, metavar="FILE", help="Append every line of the log to FILE, as JSON."
+    "--log", type=options.PATH, metavar="FILE", help="Append every line of the log to FILE, as JSON."
 )
-@shared.combined(shared.device_option, shared.json_option, shared.force_option)
+@options.combined(options.device_option, options.json_option, options.force_option)
 def train_command(
     data: Path,
     out: Path,
-    valid: Path | None,
-    plot: Path | None,
     init: Path | None,
     fresh: bool,
-    cache: Path | None,
-    max_minutes: float,
-    steps: int | None,
-    batch: int,
-    learning_rate: float,
-    library: int,
-    resume: bool,
-    seed: int,
     log: Path | None,
-    device: str,
     as_json: bool,
     force: bool,
+    **choices: Any,
 ) -> None:
     """Train the networks on a folder of videos and write weights for --weights.
 
@@ -107,20 +98,29 @@ def train_command(
     """
     if fresh and init:
         raise click.UsageError("--fresh and --init exclude each other")
-    if plot and not valid:
+    if choices["plot"] and not choices["valid"]:
         raise click.UsageError("--plot shows validations: name videos to judge by with --valid")
-    if out.exists() and not (force or resume):
-        raise click.ClickException(f"{out} exists; --force overwrites it, --resume goes on with it")
     if not data.is_dir():
-        raise click.ClickException(f"{data} is not a folder")
+        raise ViddiffError(f"{data} is not a folder")
 
-    from viddiff.pipeline.resources import prepare_process, released_weights
+    import cv2
+    import torch
+
+    from viddiff.codec.checkpoint import stated_hash
+    from viddiff.pipeline.device import choose_device
+    from viddiff.pipeline.weights_search import keep_copy, released_weights
     from viddiff.plots import new_figure
     from viddiff.training.train import TrainOptions, train
 
-    if plot:
+    if out.exists():
+        if not stated_hash(out):
+            raise OutputError(f"{out} exists, and it is not a file of weights: choose another name")
+        if not (force or choices["resume"]):
+            raise OutputError(f"{out} exists; --force overwrites it, --resume goes on with it")
+    if choices["plot"]:
         new_figure(1, 1)  # matplotlib is missed now, not at the first validation
-    prepare_process()
+    torch.set_num_threads(1)  # one thread is the fastest beside other processes
+    cv2.setNumThreads(1)
     if init is None and not fresh and released_weights().exists():
         init = released_weights()
 
@@ -134,21 +134,7 @@ def train_command(
         else:
             click.echo("  ".join(f"{name} {value}" for name, value in line.items()), err=True)
 
-    options = TrainOptions(
-        data=data,
-        out=out,
-        valid=valid,
-        plot=plot,
-        init=init,
-        cache=cache,
-        max_minutes=max_minutes,
-        steps=steps,
-        batch=batch,
-        learning_rate=learning_rate,
-        library=library,
-        resume=resume,
-        seed=seed,
-        device=shared.pick_device(device),
-    )
-    codec = train(options, report)
-    report({"weights": str(out), "hash": codec.hash.hex()})
+    choices["device"] = choose_device(choices["device"])
+    codec = train(TrainOptions(data=data, out=out, init=init, **choices), report)
+    copy = keep_copy(out, codec.hash)
+    report({"weights": str(out), "hash": codec.hash.hex(), "copy": copy and str(copy)})

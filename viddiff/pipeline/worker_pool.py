@@ -14,9 +14,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from multiprocessing import forkserver
+from types import ModuleType
 from typing import Any, Self
 
 from viddiff.errors import ViddiffError
+from viddiff.garbage_collection import collect_rarely
 
 
 class Mark(Enum):
@@ -51,7 +53,8 @@ class WorkerPool:
         ]
 
     def __enter__(self) -> Self:
-        with _ctrl_c_ignored():  # by the processes from their very beginning: we end them
+        # Ctrl-C is ignored by the processes from their very beginning: we end them.
+        with _ctrl_c_ignored(), _main_module_hidden():
             for process in self._processes:
                 process.start()
         return self
@@ -87,10 +90,16 @@ class WorkerPool:
             return thing
 
 
+def prepare_processes(workers: int | None) -> None:
+    """Begin to load what other processes will need for an encode or decode, before this one loads it."""
+    if workers != 1 and (os.cpu_count() or 1) > 1:
+        prepare("viddiff.pipeline.parallel_encode", "viddiff.pipeline.parallel_decode")
+
+
 def prepare(*modules: str) -> None:
     """Begin to load `modules`, which do the work, for processes to come, while this one goes on."""
     if _METHOD == "forkserver":
-        multiprocessing.set_forkserver_preload(["viddiff.quickstart", *modules])
+        multiprocessing.set_forkserver_preload(list(modules))
         with _ctrl_c_ignored():  # by its processes, too
             forkserver.ensure_running()
 
@@ -107,8 +116,22 @@ def _ctrl_c_ignored() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+@contextmanager
+def _main_module_hidden() -> Iterator[None]:
+    """Let processes begin without the program's main module. They need nothing of it, and to import it once
+    more would run it once more, where it is a script without a guard.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
 def _run(results: "multiprocessing.Queue[Any]", work: Callable[[Give, int], None], number: int) -> None:
     """The whole life of a process."""
+    collect_rarely()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # where that is not inherited
     threading.Thread(target=_follow_parent, daemon=True).start()
     try:

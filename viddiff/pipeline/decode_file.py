@@ -1,0 +1,120 @@
+"""A decode from a `.vdf` to a file of media, with all that goes beside the video.
+
+file, or what comes through a pipe -> frames, packets -> (another size or rate) -> H.264, FFV1 or raw video
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from dataclasses import replace
+from typing import BinaryIO, cast
+
+from viddiff.container.read_options import ReadOptions
+from viddiff.container.sealing import SealedReader, unlock, wants
+from viddiff.container.track_file import TrackFile
+from viddiff.errors import SecretError
+from viddiff.interleave import Interleaver
+from viddiff.media.filters import Changes, change_frames
+from viddiff.media.video_writer import VideoWriter
+from viddiff.pipeline.decode_job import DecodeJob, DecodeResult
+from viddiff.pipeline.decoded_video import DecodedVideo
+from viddiff.pipeline.device import choose_device
+from viddiff.pipeline.interruption import uninterrupted
+from viddiff.pipeline.parallel_decode import decode_video
+from viddiff.pipeline.resources import Resources
+from viddiff.pipeline.status import Observer, Status, ignore
+from viddiff.pipeline.streaming import Follower, decode_stream
+
+Opened = tuple[DecodedVideo, TrackFile]
+
+
+def decode_file(job: DecodeJob, observer: Observer = ignore) -> DecodeResult:
+    """Do `job`. If a signal ends the decoding of what comes live, the result says so.
+
+    ViddiffError, OSError: there is no file then.
+    """
+    started = time.monotonic()
+    job.check_files()
+    with job.output.claim() if job.output else nullcontext(), _opened(job) as (video, tracks):
+        changes = Changes(job.fps, job.scale)
+        info = changes.of(replace(video.info, frame_count=video.frame_count))
+        interleaver = Interleaver(tracks.extras, tracks, job.start > 0, job.frames is not None)
+        target = job.output.path if job.output else cast(BinaryIO, job.target)
+        publish = job.output.publish if job.output else None
+        writer = VideoWriter(target, info, job.lossless, interleaver, job.suffix, publish)
+        observer(Status("decode", 0, info.frame_count))
+        count, ended_by = 0, None
+        with writer:
+            try:
+                for frame in change_frames(video.frames, video.info, changes, job.limits.frames):
+                    with uninterrupted():
+                        writer.write(frame)
+                        count += 1
+                    observer(Status("decode", count, info.frame_count, writer.size_bytes))
+            except (KeyboardInterrupt, SystemExit) as signal:
+                if not count or not job.live:
+                    raise
+                ended_by = signal
+                interleaver.cut_short()
+        return DecodeResult(
+            target=job.output.path if job.output else None,
+            width=info.width,
+            height=info.height,
+            frames=count,
+            size_bytes=job.output.path.stat().st_size if job.output else writer.size_bytes,
+            seconds=time.monotonic() - started,
+            lost_frames=tuple(video.damage.lost),
+            faults=tuple(video.damage.faults),
+            damage=str(video.damage) if video.damage else "",
+            notes=tuple(writer.notes),
+            ended_by=ended_by,
+        )
+
+
+@contextmanager
+def _opened(job: DecodeJob) -> Iterator[Opened]:
+    """The video, and what goes beside it."""
+    resources = Resources(job.weights, choose_device(job.device), job.workers)
+    if job.live:
+        with _stream(job) as file:
+            yield decode_stream(file, resources, job.start, job.frames, ReadOptions(job.strict, job.limits))
+        return
+    assert job.named is not None
+    options = ReadOptions(job.strict, job.limits, _key(job))
+    with options.open(job.named) as file, options.open(job.named) as again:
+        video = decode_video(file, job.named, resources, job.start, job.frames, options)
+        on_fault = None if job.strict else lambda fault: None
+        yield video, TrackFile(again, on_fault, options.limits, job.start)
+
+
+@contextmanager
+def _stream(job: DecodeJob) -> Iterator[BinaryIO]:
+    """A `.vdf` as it comes, decrypted if there is a secret. SecretError."""
+    if job.named is not None:
+        with closing(cast(BinaryIO, Follower(job.named))) as file:
+            yield file
+    elif job.secret is None:
+        with _raw(job) as file:
+            yield file
+    else:
+        with _raw(job) as file:
+            key = unlock(file, job.secret)
+            yield cast(BinaryIO, SealedReader(file, key, lenient=not job.strict))
+
+
+def _raw(job: DecodeJob) -> AbstractContextManager[BinaryIO]:
+    if isinstance(job.source, str | os.PathLike):
+        return open(job.source, "rb")
+    return nullcontext(job.source)
+
+
+def _key(job: DecodeJob) -> bytes | None:
+    """What decrypts a file; None if nothing has to."""
+    assert job.named is not None
+    with open(job.named, "rb") as file:
+        if job.secret is not None:
+            return unlock(file, job.secret)
+        if wants(file):
+            raise SecretError(f"{job.named} is encrypted and needs its {wants(file)}")
+    return None

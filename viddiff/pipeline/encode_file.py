@@ -1,0 +1,171 @@
+"""An encode from a source of media to a `.vdf`, with all that goes beside the video.
+
+    source -> frames, packets -> encoder -> chunks -> (encryption) -> a file that appears when it is complete
+
+A live source cannot be read again. So whatever ends its recording, the file is completed with what is coded.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from viddiff.config import start_text
+from viddiff.container.format import Chunk, Header
+from viddiff.container.interleaving_writer import InterleavingWriter
+from viddiff.container.part_file import PartFile
+from viddiff.container.sealing import SealedWriter, Secret, unlock
+from viddiff.errors import SourceChangeError, VerificationError, ViddiffError
+from viddiff.interleave import Interleaver
+from viddiff.media.demuxer import Demuxer
+from viddiff.media.filters import Changes
+from viddiff.media.track_reader import TrackReader
+from viddiff.media.video_reader import VideoReader
+from viddiff.pipeline.device import choose_device
+from viddiff.pipeline.encode_job import EncodeJob, EncodeResult
+from viddiff.pipeline.output import Output
+from viddiff.pipeline.output_file import OutputFile, complete_file, recording_file
+from viddiff.pipeline.parallel_encode import encode_video
+from viddiff.pipeline.resources import Resources
+from viddiff.pipeline.status import Observer, Status, ignore
+from viddiff.pipeline.summary import EncodeSummary
+from viddiff.pipeline.verify import verify
+from viddiff.pipeline.weights_search import weights_to_encode
+
+Opened = tuple[BinaryIO, Iterable[Chunk]]
+"""A file to write, and the chunks that an earlier run left in it."""
+
+
+def encode_file(job: EncodeJob, observer: Observer = ignore) -> EncodeResult:
+    """Do `job`. If Ctrl-C ends it early, or anything the recording of a live source, the result says so.
+
+    ViddiffError, OSError: there is no file then.
+    """
+    job.check_files()
+    with job.output.claim() if job.output else nullcontext():
+        return _Encode(job, observer).run()
+
+
+class _Encode:
+    """One encode under way."""
+
+    def __init__(self, job: EncodeJob, observer: Observer) -> None:
+        self._job, self._observer = job, observer
+        workers = job.workers if isinstance(job.source, str | os.PathLike) else 1  # others cannot open it
+        self._resources = Resources(weights_to_encode(job.weights), choose_device(job.device), workers)
+        self._summary = EncodeSummary()
+
+    def run(self) -> EncodeResult:
+        job, changes = self._job, Changes(self._job.fps, self._job.scale)
+        with (
+            Demuxer(job.source, job.input_format, dict(job.input_options)) as demuxer,
+            VideoReader(demuxer, job.start, job.frames, changes=changes, drop_alpha=job.drop_alpha) as reader,
+            TrackReader(demuxer, job.audio) as tracks,
+        ):
+            started = time.monotonic()
+            with self._opened(reader.live) as (file, done), _sealed(file, job.secret) as out:
+                summary = self._code(reader, tracks, out, done)
+            size = out.size_bytes if isinstance(out, SealedWriter) else summary.size_bytes
+            return EncodeResult(
+                target=job.output.path if job.output else None,
+                width=reader.info.width,
+                height=reader.info.height,
+                frames=summary.frames,
+                keyframes=summary.keyframes,
+                size_bytes=size,
+                key_bytes=summary.key_bytes,
+                seconds=time.monotonic() - started,
+                verified=job.verify,
+                notes=(*reader.notes, *tracks.notes),
+                ended_by=summary.ended_by,
+            )
+
+    def _code(
+        self, reader: VideoReader, tracks: TrackReader, out: BinaryIO, done: Iterable[Chunk]
+    ) -> EncodeSummary:
+        job, info = self._job, reader.info
+        interleaver = Interleaver(tracks.extras, tracks, job.start > 0, job.frames is not None)
+        count = None if job.frames is None else info.frame_count or job.frames
+
+        def open_output(header: Header) -> Output:
+            writer = InterleavingWriter(out, header, interleaver, count)
+            output = Output(writer, self._report(info.frame_count), recording=reader.live)
+            self._summary = output.summary
+            latency = job.options.latency(header.base)
+            self._observer(Status("encode", 0, info.frame_count, latency=latency))
+            return output
+
+        summary = encode_video(reader, self._resources, job.options, open_output, done)
+        if not summary.frames:
+            raise ViddiffError(f"{job.source_name} has no frame {start_text(job.start)}")
+        return summary
+
+    def _report(self, total: int | None) -> Callable[[EncodeSummary], None]:
+        return lambda s: self._observer(Status("encode", s.frames, total, s.size_bytes))
+
+    @contextmanager
+    def _opened(self, live: bool) -> Iterator[Opened]:
+        job, output = self._job, self._job.output
+        if output is None:
+            yield cast(BinaryIO, job.target), ()
+        elif live:
+            with recording_file(output, self._check, lambda: self._summary.frames > 0) as file:
+                yield file, ()
+        elif job.secret is not None or job.named is None:
+            with complete_file(output, self._check) as file:
+                yield file, ()
+        else:
+            part = PartFile(output.path, job.fingerprint(), job.resume)
+            with self._resumable(part, output):
+                yield cast(BinaryIO, part), part.done()
+
+    @contextmanager
+    def _resumable(self, part: PartFile, output: OutputFile) -> Iterator[None]:
+        """Let `part` become `output` if neither the block nor the check raises.
+
+        Otherwise its whole GOPs stay for another run, unless that would fail in the same place.
+        """
+        try:
+            yield
+            self._check(part.path)
+            part.finish()
+            output.publish(part.path)
+        except (SourceChangeError, VerificationError):
+            part.discard()
+            raise
+        except BaseException as error:
+            if part.leave():
+                command = "with --resume, not --verify," if self._job.verify else "command with --resume"
+                error.add_note(f"what is coded is kept; the same {command} goes on with it")
+            raise
+        part.remove_others()
+
+    def _check(self, written: Path) -> None:
+        """Decode what was written and compare it with the reconstruction, if that is asked for."""
+        if not self._job.verify:
+            return
+        key, total = None, self._summary.frames
+        if self._job.secret is not None:
+            with open(written, "rb") as file:
+                key = unlock(file, self._job.secret)
+        self._observer(Status("verify", 0, total))
+        verify(
+            written,
+            self._summary.gops,
+            self._resources,
+            key,
+            lambda frames: self._observer(Status("verify", frames, total)),
+        )
+
+
+@contextmanager
+def _sealed(file: BinaryIO, secret: Secret | None) -> Iterator[BinaryIO]:
+    """`file`, with all that is written to it encrypted if there is a secret."""
+    if secret is None:
+        yield file
+        return
+    writer = SealedWriter(file, secret)
+    yield cast(BinaryIO, writer)
+    writer.finish()

@@ -1,0 +1,174 @@
+"""What a user can choose about an encode, and what comes of it."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from viddiff.config import MAX_GOP, QUALITIES, Start, start_text
+from viddiff.encoder.options import EncodeOptions
+from viddiff.encoder.presets import PRESETS
+from viddiff.media.demuxer import is_live, name_of
+from viddiff.pipeline.job_values import among, check_common, check_source, with_suffix, within
+from viddiff.pipeline.output_file import OutputFile, is_vdf, where
+
+if TYPE_CHECKING:
+    from viddiff.container.sealing import Secret
+
+_AUDIO = re.compile(r"copy|none|opus:([1-9]\d{0,2})")
+_OPUS_RATES = range(6, 511)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeJob:
+    """All choices of an encode. ValueError if one is out of range or two of them exclude each other."""
+
+    source: str | os.PathLike[str] | BinaryIO
+    """A path, an address, "-" for stdin, or an open file."""
+    target: str | os.PathLike[str] | BinaryIO | None = None
+    """A path or an open file, which need not be seekable; None: the source's path with the extension .vdf."""
+    quality: int = 32
+    """0 (smallest file) to 63 (best picture)."""
+    gop: int = 128
+    """Most frames from one keyframe to the next, 1 to 1024."""
+    low_delay: bool = False
+    """Predict from the past alone: no frame waits for a later one."""
+    entropy: str = "ans"
+    """"ans" or "huffman"."""
+    preset: str = "default"
+    """What encoding may cost, a name of `PRESETS`."""
+    audio: str = "copy"
+    """"copy", "none", or "opus:N" for N kbit/s, 6 to 510."""
+    start: Start = 0
+    """The first frame: its number, or seconds after the first of the source as a Fraction."""
+    frames: int | None = None
+    """How many frames of the source at most; None: all."""
+    fps: Fraction | None = None
+    """Frames per second to change to."""
+    scale: tuple[int, int] | None = None
+    """Width and height to change to; -1 for one of them keeps the shape."""
+    drop_alpha: bool = False
+    """Lose an alpha channel rather than refuse the source."""
+    input_format: str | None = None
+    """libav's name of the source's format, for a device or for raw video."""
+    input_options: Mapping[str, str] = field(default_factory=dict)
+    """libav's options for the source."""
+    weights: str | os.PathLike[str] | None = None
+    """A file of weights, or the first digits of their hash; None: the released ones."""
+    device: str = "auto"
+    """"auto", "cpu" or "cuda"."""
+    workers: int | None = None
+    """Processes; None: as many as pay. The file is the same for any number."""
+    secret: "Secret | None" = field(default=None, repr=False)
+    """What the file is encrypted with."""
+    resume: bool = False
+    """Go on with what an earlier run of the same job left."""
+    verify: bool = False
+    """Before the file gets its name, decode it and compare it with the encoder's reconstruction."""
+    force: bool = False
+    """Replace the target if it is a .vdf."""
+
+    def __post_init__(self) -> None:
+        within("quality", self.quality, range(QUALITIES))
+        within("gop", self.gop, range(1, MAX_GOP + 1))
+        among("preset", self.preset, tuple(PRESETS))
+        among("entropy", self.entropy, ("ans", "huffman"))
+        check_common(self)
+        found = _AUDIO.fullmatch(self.audio)
+        if found is None or (found[1] and int(found[1]) not in _OPUS_RATES):
+            raise ValueError("audio is copy, none, or opus:6 to opus:510")
+        if self.resume and self.verify:
+            raise ValueError("--verify needs the whole reconstruction, which --resume does not have")
+        if self.resume and self.secret is not None:
+            raise ValueError("an encrypted file cannot be resumed")
+        if self.target is None and not self.named:
+            raise ValueError(f"name OUT, for {self.source_name} has no name to make one of")
+        if self.resume and (not self.named or self.output is None):
+            raise ValueError("--resume is for a file out of a file: a pipe or a device cannot begin again")
+        if self.verify and self.output is None:
+            raise ValueError("--verify is for a file: what went through a pipe cannot be read again")
+
+    @property
+    def options(self) -> EncodeOptions:
+        """The choices that are the encoder's."""
+        return EncodeOptions(self.quality, self.gop, self.low_delay, self.entropy, self.preset)
+
+    @cached_property
+    def named(self) -> Path | None:
+        """The source as a path, if it is a file that can be read again."""
+        if not isinstance(self.source, str | os.PathLike) or is_live(self.source, self.input_format):
+            return None
+        return Path(self.source)
+
+    @property
+    def source_name(self) -> str:
+        """What messages call the source."""
+        return name_of(self.source)
+
+    @cached_property
+    def output(self) -> OutputFile | None:
+        """The file to write; None if the target is one that is open."""
+        if isinstance(self.target, str | os.PathLike):
+            path = Path(self.target)
+        elif self.target is None and self.named is not None:
+            path = with_suffix(self.named, ".vdf")
+        else:
+            return None
+        return OutputFile(where(path), self.force, is_vdf, "a .vdf file")
+
+    def check_files(self) -> None:
+        """ViddiffError if there is no such source, or if writing the target would lose a file."""
+        if self.named is not None:
+            check_source(self.named, os.fspath(self.source))  # type: ignore[arg-type]
+        if self.output is not None:
+            self.output.check(self.named)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """All that the file depends on, of a job whose source is a file, to be written as JSON."""
+        assert self.named is not None
+        seen = self.named.stat()
+        return {
+            **vars(self.options),
+            "audio": self.audio,
+            "start": start_text(self.start),
+            "frames": self.frames,
+            "fps": self.fps and str(self.fps),
+            "scale": self.scale,
+            "drop_alpha": self.drop_alpha,
+            "bytes": seen.st_size,
+            "modified": seen.st_mtime_ns,
+        }
+
+
+@dataclass(frozen=True)
+class EncodeResult:
+    """What an encode has written."""
+
+    target: Path | None
+    """The file; None if it was open."""
+    width: int
+    """Luma columns."""
+    height: int
+    """Luma rows."""
+    frames: int
+    keyframes: int
+    size_bytes: int
+    """Of the file, all told."""
+    key_bytes: int
+    """Of it, those of the keyframes' pictures."""
+    seconds: float
+    """What it took."""
+    verified: bool
+    notes: tuple[str, ...] = ()
+    """Lines that the user should see."""
+    ended_by: BaseException | None = None
+    """What ended it early: a signal or, of a live source, an error. The file is complete all the same."""
+
+    @property
+    def bits_per_pixel(self) -> float:
+        """Bits of the file for each luma sample."""
+        return 8 * self.size_bytes / (self.frames * self.width * self.height)
