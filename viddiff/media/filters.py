@@ -104,7 +104,7 @@ class Formatter:
         else:
             scale += f":in_range={ranges[layout.full_range or layout.gray]}:in_chroma_loc={location}"
         form = PIXEL_FORMATS[info.bit_depth]
-        return _linked(("buffer", arguments), ("scale", scale), ("format", form), ("buffersink", ""))
+        return linked(("buffer", arguments), ("scale", scale), ("format", form), ("buffersink", ""))
 
 
 def at_rate(
@@ -136,7 +136,7 @@ def at_rate(
             start = picture.pts or 0
             source = source_arguments(picture, info.time_base)
             rate = f"fps={changes.fps.numerator}/{changes.fps.denominator}"
-            graph = _linked(("buffer", source), ("fps", rate), ("buffersink", ""))
+            graph = linked(("buffer", source), ("fps", rate), ("buffersink", ""))
         since = (picture.pts or 0) - start
         lasts = picture.duration or usual  # of the last one, it says how often that is repeated
         if (since + lasts) * info.time_base * changes.fps > most:
@@ -182,14 +182,15 @@ def least_alpha(picture: av.VideoFrame) -> float:
     """The least opacity in a picture that has an alpha channel, 0 to 1. Raises what PyAV does."""
     arguments = source_arguments(picture, Fraction(1, 25))
     steps = [("format", "rgba")] if picture.format.has_palette else []
-    graph = _linked(("buffer", arguments), *steps, ("alphaextract", ""), ("buffersink", ""))
+    graph = linked(("buffer", arguments), *steps, ("alphaextract", ""), ("buffersink", ""))
     graph.push(picture)
     alpha = cast(av.VideoFrame, graph.pull())
     deep = alpha.format.components[0].bits > 8
     return float(alpha.to_ndarray().min()) / ((1 << alpha.format.components[0].bits) - 1 if deep else 255)
 
 
-def _linked(*filters: tuple[str, str]) -> av.filter.Graph:
+def linked(*filters: tuple[str, str]) -> av.filter.Graph:
+    """A chain of libav's filters, each with its arguments. Raises what PyAV does."""
     graph = av.filter.Graph()
     graph.link_nodes(*(graph.add(name, arguments or None) for name, arguments in filters)).configure()
     return graph
