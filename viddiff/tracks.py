@@ -4,7 +4,7 @@
 media files.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 MAX_TRACKS = 64
@@ -39,6 +39,10 @@ class Track:
         """Convert `time` from the track's time base to seconds."""
         return time * self.time_base
 
+    def in_range(self, pts: int, duration: int) -> bool:
+        """Whether a packet may have these times."""
+        return abs(self.seconds(pts)) < MAX_SECONDS > self.seconds(duration) >= 0
+
 
 @dataclass(frozen=True, slots=True)
 class TrackPacket:
@@ -62,6 +66,15 @@ class Chapter:
     end: int
     time_base: Fraction
     tags: Tags
+
+    @property
+    def in_range(self) -> bool:
+        """Whether a chapter may have these times."""
+        return -MAX_SECONDS <= self.start * self.time_base <= self.end * self.time_base <= MAX_SECONDS
+
+    def limited(self) -> "Chapter":
+        """The same with an end that is not before its start and within the limit."""
+        return replace(self, end=min(max(self.start, self.end), int(MAX_SECONDS / self.time_base)))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from viddiff.container.format import pack_varint, pack_zigzag, read_varint, read
 from viddiff.errors import BitstreamError, LimitError
 from viddiff.tracks import (
     FORMATS,
-    MAX_SECONDS,
     MAX_TRACKS,
     Attachment,
     Chapter,
@@ -90,7 +89,7 @@ class ExtrasReader:
                 raise BitstreamError("a chapter is not five values")
             start, end, *base = _numbers(entry[:4], 4)
             chapter = Chapter(start, end, _time_base(*base), _tags({"tags": entry[4]}))
-            if not -MAX_SECONDS <= start * chapter.time_base <= end * chapter.time_base <= MAX_SECONDS:
+            if not chapter.in_range:
                 raise BitstreamError("a chapter ends before it begins or lies too far away")
             self.extras.chapters.append(chapter)
         video = _typed(values, "video", dict)
@@ -140,8 +139,7 @@ def _packets(payload: bytes, tracks: list[Track]) -> Iterator[TrackPacket]:
         else:
             pts, at = read_zigzag(payload, at)
             duration, at = read_varint(payload, at)
-        seconds = tracks[track].seconds
-        if not abs(seconds(pts)) < MAX_SECONDS > seconds(duration):
+        if not tracks[track].in_range(pts, duration):
             raise BitstreamError("the time of a packet is too far from 0")
         size, at = read_varint(payload, at)
         if size > len(payload) - at:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO, Self, TypeVar
+from typing import Any, BinaryIO, Self, TypeVar, cast
 
 import av
 from av.container import InputContainer
@@ -22,7 +22,7 @@ from av.video.stream import VideoStream
 
 from viddiff.errors import VideoError
 from viddiff.interleave import DISORDER
-from viddiff.media.libav_errors import FAILURES
+from viddiff.media.libav_errors import FAILURES, reason_of, with_logs
 from viddiff.media.timeline import Continuity
 
 Result = TypeVar("Result")
@@ -46,11 +46,15 @@ class Demuxer:
         self.source, self.name = source, name_of(source)
         self._form, self._options = form, dict(options or {})
         self.live = is_live(source, form)
+        self.chosen: int | None = None
+        """Index of the stream whose pictures are taken, once that is known."""
         self._begin()
 
     def _begin(self) -> None:
         self.broken, self.end = False, 0.0
         """Whether it ended in the middle of something; when pictures and sound end, in seconds, so far."""
+        self.reason = ""
+        """Why it is broken, in libav's words."""
         self.clock = _LONG_AGO
         """The latest time of the packets of video that were read, in seconds."""
         self._feeds: dict[int, Feed] = {}
@@ -61,14 +65,15 @@ class Demuxer:
             options["fd"] = "0"
 
         def opened() -> InputContainer:
-            return av.open(url, "r", format=form, options=options, metadata_errors="replace")
+            with with_logs():
+                return av.open(url, "r", format=form, options=options, metadata_errors="replace")
 
         try:
             if isinstance(url, str) and not self.live and not os.path.exists(self.name):
                 raise VideoError(f"{self.name} does not exist")
             self.container = interruptible(opened) if self.live else opened()
         except FAILURES as error:
-            raise VideoError(f"{self.name} cannot be read as a video") from error
+            raise VideoError(f"{self.name} cannot be read as a video: {reason_of(error)}") from error
         self._packets: Iterator[av.Packet[Any]] = self.container.demux()
         self.continuity = Continuity(self.container.format.flags)
 
@@ -87,6 +92,13 @@ class Demuxer:
     def videos(self) -> list[VideoStream]:
         """The streams of moving pictures: those that are no covers."""
         return [stream for stream in self.container.streams.video if not is_cover(stream)]
+
+    @property
+    def video(self) -> VideoStream | None:
+        """The stream whose pictures are taken: the one that was chosen, or the first."""
+        if self.chosen is not None:
+            return cast(VideoStream, self.container.streams[self.chosen])
+        return next(iter(self.videos), None)
 
     def seek(self, stream: VideoStream, time: int) -> int | None:
         """Go on at a keyframe of `stream`, as a rule one not after `time`, in units of its time base; its own
@@ -129,10 +141,10 @@ class Demuxer:
             packet = self._next()
         except FAILURES as error:
             self._packets = iter(())
-            reason = getattr(error, "strerror", None) or error
+            reason = reason_of(error)
             if not self.live and not isinstance(error, av.InvalidDataError):
                 raise VideoError(f"{self.name} cannot be decoded to its end: {reason}") from error
-            self.broken, packet = True, None
+            self.broken, self.reason, packet = True, reason, None
         if packet is None:
             return False
         self.continuity.apply(packet)

@@ -12,6 +12,7 @@ from av.container import OutputContainer
 from av.stream import Stream
 
 from viddiff.media.codec_parameters import file_of
+from viddiff.media.libav_errors import FAILURES
 
 RATE = 48000
 SILENCE = b"\xf8\xff\xfe"
@@ -30,6 +31,7 @@ class OpusTranscoder:
         self._layout = LAYOUTS.get(stream.codec_context.channels, "stereo")
         self._kbps, self._stream = kbps, stream
         self._graph: av.filter.Graph | None = None
+        self._form: tuple[int, str, str] | None = None
         self._encoder = av.CodecContext.create("libopus", "w")
         self._configure(self._encoder)
         self._encoder.open()
@@ -42,14 +44,12 @@ class OpusTranscoder:
         """pts, duration and bytes of the packets ready after `packet`; an empty one ends it."""
         try:
             frames = cast(list[av.AudioFrame], packet.decode())
-        except av.InvalidDataError:  # damage becomes silence
-            return
+        except FAILURES:  # damage becomes silence
+            frames = []
         for frame in frames:
             yield from self._encoded(self._filtered(frame))
         if not packet.size:
-            if self._graph is not None:
-                self._graph.push(None)
-                yield from self._encoded(self._pulled())
+            yield from self._encoded(self._drained())
             yield from _timed(self._encoder.encode(None))
 
     def _configure(self, context: AudioCodecContext) -> None:
@@ -66,9 +66,18 @@ class OpusTranscoder:
         return file_of("matroska", add, SILENCE)
 
     def _filtered(self, frame: av.AudioFrame) -> Iterator[av.AudioFrame]:
-        if self._graph is None:
-            self._graph = self._new_graph(frame)
-        self._graph.push(frame)
+        form = frame.sample_rate, frame.format.name, frame.layout.name
+        if form != self._form:  # broadcasts change within
+            yield from self._drained()
+            self._graph, self._form = self._new_graph(frame), form
+        if self._graph is not None:
+            self._graph.push(frame)
+        yield from self._pulled()
+
+    def _drained(self) -> Iterator[av.AudioFrame]:
+        """What the filters still hold."""
+        if self._graph is not None:
+            self._graph.push(None)
         yield from self._pulled()
 
     def _new_graph(self, frame: av.AudioFrame) -> av.filter.Graph:

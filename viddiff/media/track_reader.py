@@ -1,8 +1,10 @@
 """Reads what a media file holds beside the video: packets as stored, tags, chapters, attachments."""
 
+import json
 import re
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
 from typing import Any, Self, cast
 
@@ -14,9 +16,9 @@ from av.stream import AttachmentStream, Discard, Stream
 from viddiff.config import MAX_PAYLOAD
 from viddiff.errors import VideoError
 from viddiff.interleave import DISORDER
-from viddiff.media.codec_parameters import codec_name, describe
+from viddiff.media.codec_parameters import PLACEHOLDER, codec_name, describe, described, holds
 from viddiff.media.demuxer import Demuxer, Source, is_cover
-from viddiff.media.libav_errors import FAILURES
+from viddiff.media.libav_errors import FAILURES, reason_of
 from viddiff.media.opus import OpusTranscoder
 from viddiff.tracks import MAX_TRACKS, Attachment, Chapter, Extras, Tags, Track, TrackPacket
 
@@ -31,8 +33,8 @@ _LANGUAGE = re.compile(r"-[a-z]{3}$")
 HANDLERS = ("VideoHandler", "SoundHandler", "SubtitleHandler", "DataHandler")
 COVERS = {"mjpeg": "jpeg", "png": "png", "gif": "gif", "bmp": "bmp", "webp": "webp"}
 """Kinds of image/... by libav's codec."""
-ATTACHMENT_BYTES = MAX_PAYLOAD - (1 << 16)
-"""Most bytes of one attachment, which is one chunk with its name."""
+ATTACHMENT_BYTES = MAX_PAYLOAD - (8 << 20)
+"""Most bytes of one attachment or packet: with its name, or the packets before it, it is one chunk."""
 ATTACHMENTS_BYTES = 256 << 20
 """Most bytes of all attachments; they are held in memory."""
 PREROLL = Fraction(-1, 10)
@@ -40,6 +42,12 @@ PREROLL = Fraction(-1, 10)
 them to settle."""
 TAG_LETTERS = 1 << 16
 """Longest text of a tag: what is longer is no text for people, and all tags have to fit one chunk."""
+TEXT_BYTES = 3 << 20
+"""Most bytes of the tags and chapters of a file, or of the tags of a track: they have to fit one chunk."""
+_CHAPTER_BYTES = 100
+"""What a chapter takes besides its tags."""
+TARGETS = ("matroska", "mp4")
+"""What `decode` writes that holds more than pictures, by libav's names."""
 _AHEAD_BYTES = 16 << 20
 _DISPOSITION = 0x1FFFFF & ~(1 << 10)  # not attached_pic: that is an attachment here
 
@@ -70,7 +78,10 @@ class TrackReader:
             self._find_tracks(audio)
         except FAILURES as error:
             self.close()
-            raise VideoError(f"the sound or subtitles of {self._demuxer.name} cannot be read") from error
+            name = self._demuxer.name
+            raise VideoError(
+                f"the sound or subtitles of {name} cannot be read: {reason_of(error)}"
+            ) from error
 
     def __enter__(self) -> Self:
         return self
@@ -97,7 +108,9 @@ class TrackReader:
                 self._ready.extend(self._taken(packet))
         except FAILURES as error:
             name = self._demuxer.name
-            raise VideoError(f"the sound or subtitles of {name} cannot be read to their end") from error
+            raise VideoError(
+                f"the sound or subtitles of {name} cannot be read to their end: {reason_of(error)}"
+            ) from error
         return self._ready.popleft()
 
     def stop_waiting(self) -> None:
@@ -106,19 +119,23 @@ class TrackReader:
 
     def _file_properties(self) -> None:
         container, extras = self._demuxer.container, self.extras
-        extras.tags = self._wanted(container.metadata)
-        extras.chapters = [
-            Chapter(c["start"], c["end"], c["time_base"], dict(c["metadata"]))
-            for c in container.chapters()
-            if c["time_base"] and c["start"] <= c["end"]
-        ]
-        video = next(iter(self._demuxer.videos), None)
+        room = _Room()
+        extras.tags = self._wanted(container.metadata, room)
+        for number, entry in enumerate(container.chapters(), 1):
+            base = entry["time_base"] or Fraction(1)
+            chapter = Chapter(entry["start"], entry["end"], base, entry["metadata"]).limited()
+            if chapter.in_range and room.takes(chapter.tags, _CHAPTER_BYTES):
+                extras.chapters.append(chapter)
+            else:
+                self.notes.append(f"left chapter {number} out: it lies too far away, or its text is too long")
+        video = self._demuxer.video
         if video is not None:
-            extras.video_tags = self._wanted(video.metadata)
+            extras.video_tags = self._wanted(video.metadata, room)
             disposition = int(video.disposition) & _DISPOSITION
             extras.video_disposition = disposition & ~1  # the only video is the default one anyway
 
-    def _wanted(self, tags: Tags) -> Tags:
+    def _wanted(self, tags: Tags, room: "_Room") -> Tags:
+        """Those that say something of the content, as far as there is room for them."""
         named = {
             ("title" if name == "name" else name): value for name, value in tags.items()
         }  # .mp4 reads so
@@ -130,9 +147,15 @@ class TrackReader:
             and not (name == "language" and value == "und")
             and not (_LANGUAGE.search(name) and named.get(_LANGUAGE.sub("", name)) == value)
         }
-        long = [name for name, value in wanted.items() if len(name) + len(value) > TAG_LETTERS]
-        self.notes += [f"left the tag {name[:64]} out, which is longer than {TAG_LETTERS}" for name in long]
-        return {name: value for name, value in wanted.items() if name not in long}
+        found: Tags = {}
+        for name, value in wanted.items():
+            if len(name) + len(value) > TAG_LETTERS:
+                self.notes.append(f"left the tag {name[:64]} out, which is longer than {TAG_LETTERS}")
+            elif not room.takes({name: value}):
+                self.notes.append(f"left the tag {name[:64]} out, for all tags together are too long")
+            else:
+                found[name] = value
+        return found
 
     def _attachments(self, covers: "dict[int, av.Packet[Any]]") -> None:
         """covers: their packets by index of the stream."""
@@ -181,52 +204,83 @@ class TrackReader:
             self._add(stream, first.get(stream.index), audio)
 
     def _add(self, stream: Stream, first: "av.Packet[Any] | None", audio: str) -> None:
-        codec, sample = codec_name(stream), bytes(first) if first is not None else b"\0\0"
-        if len(self.extras.tracks) < MAX_TRACKS and stream.time_base and codec:
-            if stream.type == "audio" and audio != "copy":
-                found: tuple[str, bytes] | None
-                opus = OpusTranscoder(cast(AudioStream, stream), int(audio.removeprefix("opus:")))
-                self._opus[stream.index], found = opus, ("matroska", opus.description)
-                codec, time_base = "opus", opus.time_base
+        codec, sample = codec_name(stream), bytes(first) if first is not None else PLACEHOLDER
+        found: tuple[str, bytes] | None = None
+        time_base, encoded = stream.time_base, stream.type == "audio" and audio != "copy"
+        title = f"{stream.type} stream {stream.index} ({codec or 'unknown format'})"
+        if len(self.extras.tracks) < MAX_TRACKS and time_base and codec:
+            if not encoded:
+                found = describe(stream, sample)
             else:
-                found, time_base = describe(stream, sample), stream.time_base
-                if codec == "aac" and sample[:2] >= b"\xff\xf0":
-                    # a broadcast's headers (ADTS), which other files do not have
-                    self._filters[len(self.extras.tracks)] = BitStreamFilterContext("aac_adtstoasc", stream)
-            if found is not None:
-                self._tracks[stream.index] = len(self.extras.tracks)
-                track = Track(
-                    stream.type,
-                    codec,
-                    time_base,
-                    *found,
-                    self._wanted(stream.metadata),
-                    int(stream.disposition) & _DISPOSITION,
-                    _details(stream),
-                )
-                self.extras.tracks.append(track)
-                return
-        self.notes.append(f"left {stream.type} stream {stream.index} ({codec or 'unknown format'}) out")
+                with suppress(*FAILURES):
+                    opus = OpusTranscoder(cast(AudioStream, stream), int(audio.removeprefix("opus:")))
+                    self._opus[stream.index], found = opus, ("matroska", opus.description)
+                    codec, time_base = "opus", opus.time_base
+        advice = ""
+        if stream.type == "audio" and not encoded and stream.codec_context is not None:
+            advice = "; --audio opus:128k encodes it anew"
+        if found is None or not time_base:
+            self.notes.append(f"left {title} out{advice}")
+            return
+        if not encoded:
+            if not any(holds(form, *described(*found)) for form in TARGETS):
+                self.notes.append(f"no file that decode writes can hold {title}{advice}")
+            if codec == "aac" and sample[:2] >= b"\xff\xf0":
+                # a broadcast's headers (ADTS), which other files do not have
+                self._filters[len(self.extras.tracks)] = BitStreamFilterContext("aac_adtstoasc", stream)
+        self._tracks[stream.index] = len(self.extras.tracks)
+        tags, disposition = self._wanted(stream.metadata, _Room()), int(stream.disposition) & _DISPOSITION
+        track = Track(stream.type, codec, time_base, *found, tags, disposition, _details(stream))
+        self.extras.tracks.append(track)
 
     def _taken(self, packet: "av.Packet[Any]") -> Iterator[TrackPacket]:
         number = self._tracks.get(packet.stream.index)
         if number is None:
             return
         opus = self._opus.get(packet.stream.index)
+        track = self.extras.tracks[number]
         if opus is not None:
             for pts, duration, data in opus.feed(packet):
-                yield TrackPacket(number, pts, duration, True, data)
+                if track.in_range(pts, duration):
+                    yield TrackPacket(number, pts, duration, True, data)
             return
         if not packet.size:
             return  # the flush at the end
         times = [time for time in (packet.pts, packet.dts) if time is not None]
-        pts = times[0] if times else self._next.get(number, 0)
-        self._next[number] = pts + (packet.duration or 0)
-        seconds = self.extras.tracks[number].seconds
-        if not packet.is_discard or (seconds(pts) < 0 and seconds(self._next[number]) > PREROLL):
-            filtered = self._filters[number].filter(packet) if number in self._filters else [packet]
-            data = b"".join(map(bytes, filtered))
-            yield TrackPacket(number, pts, max(packet.duration or 0, 0), packet.is_keyframe, data)
+        pts, duration = times[0] if times else self._next.get(number, 0), max(packet.duration or 0, 0)
+        self._next[number] = pts + duration
+        if not packet.is_discard or (track.seconds(pts) < 0 and track.seconds(pts + duration) > PREROLL):
+            duration = duration if track.in_range(0, duration) else 0
+            try:
+                filtered = self._filters[number].filter(packet) if number in self._filters else [packet]
+            except FAILURES:
+                filtered = []
+            if not filtered or not track.in_range(pts, duration) or packet.size > ATTACHMENT_BYTES:
+                self._note(f"damaged packets of {track.kind} {track.codec} were left out")
+                return
+            yield TrackPacket(number, pts, duration, packet.is_keyframe, b"".join(map(bytes, filtered)))
+
+    def _note(self, line: str) -> None:
+        if line not in self.notes:
+            self.notes.append(line)
+
+
+class _Room:
+    """The bytes that text may take in one chunk of JSON."""
+
+    def __init__(self) -> None:
+        self._left = TEXT_BYTES
+
+    def takes(self, tags: Tags, more: int = 0) -> bool:
+        """Whether these, and so many other bytes, still fit; then they are counted."""
+        size = more + sum(
+            len(json.dumps([name, value], ensure_ascii=False).encode(errors="replace"))
+            for name, value in tags.items()
+        )
+        if size > self._left:
+            return False
+        self._left -= size
+        return True
 
 
 def _details(stream: Stream) -> dict[str, str | int]:

@@ -12,7 +12,7 @@ from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from viddiff.interleave import Interleaver
-from viddiff.media.codec_parameters import described, file_of
+from viddiff.media.codec_parameters import add_copy, described, holds
 from viddiff.media.libav_errors import FAILURES
 from viddiff.tracks import Attachment, Track, TrackPacket
 
@@ -22,8 +22,6 @@ MP4_TAGS = re.compile(
     re.IGNORECASE,
 )
 """Tags of a file for which .mp4 has a place."""
-_SAMPLES = 8 * 840
-"""Bytes that are whole samples of any PCM of up to 8 channels: only with a packet does .mp4 refuse some."""
 _PICTURES = {
     "image/jpeg": "jpeg_pipe",
     "image/png": "png_pipe",
@@ -61,11 +59,10 @@ class TrackWriter:
         lost = [name for name in extras.tags if self._form == "mp4" and not MP4_TAGS.fullmatch(name)]
         missing = [f"tag {name}" for name in lost]
         for number, track in enumerate(extras.tracks):
-            sample = bytes(_SAMPLES) if track.codec.startswith("pcm_") else None
-            if (template := self._template(track.format, track.description, sample)) is None:
+            if (template := self._template(track.format, track.description)) is None:
                 missing.append(_title(track))
                 continue
-            stream = container.add_stream_from_template(template, opaque=True)
+            stream = add_copy(container, template)
             stream.time_base = track.time_base
             stream.metadata.clear()
             stream.metadata.update(track.tags)
@@ -125,12 +122,13 @@ class TrackWriter:
             suffix = {"mp4": ".mp4", "matroska": ".mkv"}.get(self._form, ".y4m")
             self.notes.append(f"{suffix} cannot hold these, they are left out: {', '.join(names)}")
 
-    def _template(self, form: str, description: bytes, sample: bytes | None = None) -> Stream | None:
-        """The stream of this small file; None if the output cannot hold such a one, with this packet."""
+    def _template(self, form: str, description: bytes) -> Stream | None:
+        """The stream of this small file; None if the output cannot hold such a one."""
         try:
-            template = described(form, description)
-            file_of(self._form, lambda trial: trial.add_stream_from_template(template, opaque=True), sample)
+            template, sample = described(form, description)
         except FAILURES:
+            return None
+        if not holds(self._form, template, sample):
             return None
         self._templates.append(template)
         return template
@@ -146,7 +144,7 @@ class TrackWriter:
         template = self._template(_PICTURES[file.mime], file.data)
         if template is None:
             return False
-        stream = self._container.add_stream_from_template(template, opaque=True)
+        stream = add_copy(self._container, template)
         stream.disposition = Disposition.attached_pic
         self._covers.append((stream, file.data))
         return True

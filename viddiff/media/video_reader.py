@@ -20,7 +20,7 @@ from viddiff.frame import Frame, VideoInfo
 from viddiff.media.avi_times import Slots
 from viddiff.media.demuxer import Demuxer, Source, is_cover
 from viddiff.media.filters import Changes, Formatter, at_rate, least_alpha
-from viddiff.media.libav_errors import FAILURES
+from viddiff.media.libav_errors import FAILURES, reason_of
 from viddiff.media.picture_planes import PIXEL_FORMATS, planes_from_picture
 from viddiff.media.picture_properties import (
     BT709,
@@ -201,15 +201,15 @@ class VideoReader:
                 except av.InvalidDataError:
                     self._note("damaged frames were left out")
         except FAILURES as error:
-            raise VideoError(f"{self._name} cannot be decoded to its end") from error
+            raise VideoError(f"{self._name} cannot be decoded to its end: {reason_of(error)}") from error
         if self._demuxer.continuity.moved:
             self._note("times begin anew within the source: each part goes on where all before it ends")
         if not self._demuxer.broken:
             self._note_missing_end(self._demuxer.end, stream)
             return
         if not given:
-            raise VideoError(f"{self._name} cannot be decoded{self._hint()}")
-        self._note("the file breaks off within, what is there is taken")
+            raise VideoError(f"{self._name} cannot be decoded: {self._demuxer.reason}{self._hint()}")
+        self._note(f"the file breaks off within ({self._demuxer.reason}), what is there is taken")
         with suppress(*FAILURES):
             yield from stream.decode(None)
 
@@ -369,4 +369,6 @@ class VideoReader:
                 self._refuse_alpha()
             return self._formatter(picture)
         except FAILURES as error:
-            raise VideoError(f"{self._name} holds {layout.name}, which cannot be converted") from error
+            raise VideoError(
+                f"{self._name} holds {layout.name}, which cannot be converted: {reason_of(error)}"
+            ) from error

@@ -18,7 +18,7 @@ from viddiff.file_names import hidden_beside
 from viddiff.frame import Frame, VideoInfo
 from viddiff.interleave import Interleaver
 from viddiff.media.authorship import ENCODER_TAG, Y4M_COMMENT
-from viddiff.media.libav_errors import FAILURES, NO_TIME
+from viddiff.media.libav_errors import FAILURES, NO_TIME, reason_of
 from viddiff.media.picture_planes import PIXEL_FORMATS, picture_from_planes
 from viddiff.media.picture_properties import CHROMA_LOCATIONS, FULL, LIMITED, UNSPECIFIED
 from viddiff.media.stream_header import template
@@ -169,6 +169,8 @@ class VideoWriter:
                     if not self._frames:
                         raise VideoError(f"{self._path} is not written, for there was no frame")
                     if self._pipe is None:
+                        if self._suffix != ".y4m":
+                            self._check_readable()
                         self._publish(self._temporary)
         except OutputError:
             raise  # which says where the file is
@@ -179,6 +181,16 @@ class VideoWriter:
         else:
             self._temporary.unlink(missing_ok=True)
 
+    def _check_readable(self) -> None:
+        """VideoError unless libav finds the video in what was written: not all muxers tell when they fail."""
+        try:
+            with av.open(f"file:{self._temporary}", "r", metadata_errors="replace") as written:
+                if any(stream.codec_context.width == self._size[0] for stream in written.streams.video):
+                    return
+        except FAILURES as error:
+            raise VideoError(f"{self._path} was written, but cannot be read: {reason_of(error)}") from error
+        raise VideoError(f"{self._path} was written, but no video is found in it")
+
     @contextlib.contextmanager
     def _failures(self) -> Iterator[None]:
         try:
@@ -187,8 +199,7 @@ class VideoWriter:
             raise  # the reader has had enough
         except FAILURES as error:
             self._temporary.unlink(missing_ok=True)
-            reason = getattr(error, "strerror", None) or error
-            raise VideoError(f"{self._path} cannot be written: {reason}") from error
+            raise VideoError(f"{self._path} cannot be written: {reason_of(error)}") from error
 
     def _add_stream(self, output: OutputContainer, codec: str) -> VideoStream:
         """The video's stream, with what PyAV has no other way to set."""
