@@ -87,8 +87,8 @@ headers = st.builds(
     Header,
     st.builds(
         VideoInfo,
-        width=st.integers(16, 4096),
-        height=st.integers(16, 2304),
+        width=st.integers(16, 8192),
+        height=st.integers(16, 4352),
         bit_depth=st.sampled_from([8, 10]),
         time_base=fractions,
         frame_rate=fractions,
@@ -165,8 +165,8 @@ def test_overhead_of_a_chunk() -> None:
     ("field", "value", "error"),
     [
         ("width", 15, LimitError),
-        ("width", 4097, LimitError),
-        ("height", 2305, LimitError),
+        ("width", 8193, LimitError),
+        ("height", 8193, LimitError),
         ("bit_depth", 9, BitstreamError),
         ("time_base", Fraction(0), BitstreamError),
         ("frame_rate", Fraction(-1), BitstreamError),

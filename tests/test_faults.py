@@ -482,8 +482,8 @@ def in_end(pieces: list[Piece], value: int) -> bytes:
 
 MOST32, MOST63, MOST64 = (1 << 32) - 1, (1 << 63) - 1, (1 << 64) - 1
 NUMBERS: dict[str, tuple[Change, tuple[int, ...]]] = {
-    "width": (in_header(2, 2), (0, 1, 4096, 4097, 65535)),
-    "height": (in_header(4, 2), (0, 1, 2304, 2305, 65535)),
+    "width": (in_header(2, 2), (0, 1, 4096, 8193, 65535)),
+    "height": (in_header(4, 2), (0, 1, 2304, 8193, 65535)),
     "bit depth": (in_header(6, 1), (0, 1, 10, 255)),
     "time base's numerator": (in_header(7, 4), (0, 2, MOST32 - 1)),
     "time base's denominator": (in_header(11, 4), (0, 1, MOST32)),
@@ -685,6 +685,7 @@ def test_absurd_sizes_are_refused_before_they_are_allocated(
     still = (1 << 28) - 1
     files = {
         "a picture of 4096x2304": size(pieces, 2304 << 16 | 4096),
+        "a picture of 8192x4352": size(pieces, 4352 << 16 | 8192),
         "a picture of 65535x65535": size(pieces, MOST32),
         "64 pictures of 4096x2304": in_payload(OF_PREDICTED, 0, 1, pack_varint)(split(huge), 63),
         "8 pictures of 4096x2304": in_payload(OF_PREDICTED, 0, 1, pack_varint)(split(huge), 7),

@@ -23,20 +23,31 @@ BIT_DEPTHS = (8, 10)
 """Supported bits per sample."""
 MIN_SIDE = 16
 """Smallest width or height, in luma samples."""
-MAX_WIDTH = 4096
-MAX_HEIGHT = 2304
+MAX_SIDE = 8192
+"""Largest width or height, in luma samples."""
+MAX_PIXELS = 35_651_584
+"""Most luma samples of a frame: 8192x4352, upright or not."""
+USUAL_PIXELS = 4096 * 2304
+"""Most luma samples of a frame that a reader of files accepts unless it is asked to accept more."""
 MAX_GOP = 1024
 """Largest number of frames from one keyframe to the next."""
 MAX_PAYLOAD = 64 << 20
 """Largest payload of a chunk of a `.vdf`, in bytes."""
+SIZES = f"{MIN_SIDE} to {MAX_SIDE} a side and up to {MAX_PIXELS} pixels"
+"""How a message names the sizes that `allowed_size` allows."""
+
+
+def allowed_size(width: int, height: int) -> bool:
+    """Whether the format has frames of this size, in luma samples."""
+    return min(width, height) >= MIN_SIDE and max(width, height) <= MAX_SIDE and width * height <= MAX_PIXELS
 
 
 @dataclass(frozen=True)
 class Limits:
     """What a reader accepts. It refuses more before it allocates memory."""
 
-    pixels: int = MAX_WIDTH * MAX_HEIGHT
-    """Largest number of luma samples of a frame. The default is all that the format allows."""
+    pixels: int = USUAL_PIXELS
+    """Largest number of luma samples of a frame."""
     frames: int = 10_000_000
     """Largest number of frames of a file. The default is 46 hours at 60 Hz."""
 

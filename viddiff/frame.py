@@ -1,6 +1,7 @@
 """Frames, and the properties of their video."""
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 import numpy as np
@@ -26,6 +27,8 @@ class Frame:
     """Second chroma plane, (ceil(H/2), ceil(W/2))."""
     pts: int = 0
     """Presentation time in units of `VideoInfo.time_base`."""
+    duration: int = 0
+    """How long it is shown, in the same units; 0 if unknown: until the next, or as long as is usual."""
 
     @property
     def planes(self) -> tuple[Plane, Plane, Plane]:
@@ -38,9 +41,9 @@ class VideoInfo:
     """Properties of a whole video. Colour fields hold code points of ISO/IEC 23091-2 (ITU-T H.273)."""
 
     width: int
-    """Luma columns, 16..4096."""
+    """Luma columns, 16..8192."""
     height: int
-    """Luma rows, 16..2304."""
+    """Luma rows, 16..8192; width * height is at most 35,651,584."""
     bit_depth: int = 8
     """8 or 10."""
     time_base: Fraction = Fraction(1, 25)
@@ -65,3 +68,17 @@ class VideoInfo:
     """Further display properties."""
     frame_count: int | None = None
     """Number of frames if the source states it. Only a hint, for progress."""
+
+
+def with_durations(frames: Iterable[Frame], last_duration: Callable[[], int]) -> Iterator[Frame]:
+    """`frames` with their durations.
+
+    Each one waits for the next, which tells its duration. `last_duration` gives that of the last one.
+    """
+    waiting: Frame | None = None
+    for frame in frames:
+        if waiting is not None:
+            yield replace(waiting, duration=frame.pts - waiting.pts)
+        waiting = frame
+    if waiting is not None:
+        yield replace(waiting, duration=last_duration())

@@ -129,7 +129,7 @@ def describe_file(source: Path, options: "ReadOptions") -> dict[str, Any]:
         reader = Reader(file, options.limits)
         keyframes = reader.index()
         file.seek(0)
-        others = summary(file)
+        others = summary(file, options.limits)
     header, video, frames = reader.header, reader.header.video, reader.frame_count or 0
     size, seconds = source.stat().st_size, frames / float(video.frame_rate)
     return {

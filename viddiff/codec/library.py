@@ -25,7 +25,7 @@ from torch import Tensor
 
 from viddiff.codec.coding_order import FramePlan
 from viddiff.codec.reference import Reference
-from viddiff.config import BIT_DEPTHS, MAX_HEIGHT, MAX_WIDTH, MIN_SIDE
+from viddiff.config import BIT_DEPTHS, allowed_size
 from viddiff.errors import BitstreamError, CheckpointError
 from viddiff.frame import Frame, VideoInfo
 from viddiff.media.av1_stills import decode_still
@@ -97,8 +97,7 @@ class Library:
             raise CheckpointError("the pictures of the weights' library have other sizes than stated")
         pictures, start = [], 0
         for width, height, bit_depth, size in rows:
-            inside = MIN_SIDE <= width <= MAX_WIDTH and MIN_SIDE <= height <= MAX_HEIGHT
-            if not inside or bit_depth not in BIT_DEPTHS:
+            if not allowed_size(width, height) or bit_depth not in BIT_DEPTHS:
                 raise CheckpointError(
                     f"the weights' library has a picture of {width}x{height}, {bit_depth} bits"
                 )

@@ -24,7 +24,7 @@ field.
     u8 version               2
     u8 flags                 bit 0: Huffman coder, not ANS; bit 1: low delay; bit 2: AV1 base; the others are
                              reserved, 0
-    u16 width, u16 height    16..4096, 16..2304
+    u16 width, u16 height    16..8192 each, and at most 35,651,584 luma samples (8192x4352)
     u8 bit depth             8 or 10
     u32/u32 time base        seconds for each unit of pts; all fractions are > 0 and in lowest terms
     u32/u32 frame rate       nominal, in Hz
@@ -56,7 +56,8 @@ readers ignore them.
     the first frame of a base (`codec.base_payloads`) in a file with an AV1 base
 
 **PREDICTED** is n frames that are displayed after all frames before them, and predicted from frames of the
-same GOP. n is 1..64, and n * width * height is at most 8 * 4096 * 2304, so that a decoder can hold them all.
+same GOP. n is 1..64. More than 8 frames have at most 8 * 4096 * 2304 luma samples together, so that a decoder
+can hold them all.
 
     u8 timing   bits 0..5: n - 1; bit 6: irregular; bit 7: reserved, 0
     varints     pts of each frame minus that of the frame displayed before it, minus 1:
@@ -71,6 +72,9 @@ The first chunk of frames is KEY, and pts strictly increase.
         varint offset from the file's first byte, minus that of the KEY before
         varint number of the frame from 0, minus that of the KEY before
         zigzag pts
+    varint duration of the last frame, in units of the time base, 1..2^63 - 1; left out if unknown
+
+A frame is shown until the next one. INDEX alone states how long the last one is shown.
 
 **META, TRACK and PACKETS** carry everything beside the video. Decoding frames needs none of them. META and
 TRACK stand before the first KEY, and both have this form:
@@ -125,7 +129,7 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Any, BinaryIO
 
-from viddiff.config import MAX_GOP, MAX_HEIGHT, MAX_PAYLOAD, MAX_WIDTH, MIN_SIDE
+from viddiff.config import MAX_GOP, MAX_PAYLOAD, MAX_SIDE, MIN_SIDE, SIZES, USUAL_PIXELS, allowed_size
 from viddiff.display import Display
 from viddiff.errors import BitstreamError, LimitError
 from viddiff.frame import VideoInfo
@@ -135,8 +139,10 @@ HEADER, KEY, PREDICTED, END, SEALED = 1, 2, 3, 4, 5
 INDEX, TRACK, PACKETS, META, DISPLAY = 0x80, 0x81, 0x82, 0x83, 0x84
 MAX_PREDICTED = 64
 """Largest number of frames in a PREDICTED chunk of small pictures. For large ones see `most_predicted`."""
-MAX_PREDICTED_PIXELS = 8 * MAX_WIDTH * MAX_HEIGHT
-"""Largest number of luma samples in a PREDICTED chunk."""
+ALWAYS_PREDICTED = 8
+"""Number of frames that a PREDICTED chunk may hold at any size."""
+MAX_PREDICTED_PIXELS = ALWAYS_PREDICTED * USUAL_PIXELS
+"""Largest number of luma samples in a PREDICTED chunk of more frames."""
 ENTROPY_CODERS = ("ans", "huffman")
 VERSION = 2
 """Version of the format."""
@@ -148,8 +154,8 @@ KEY_START = re.compile(rb"\x02[\x80-\xff]{0,3}[\x00-\x7f]KF")
 _FIELDS: tuple[tuple[str, str, range | tuple[int, ...]], ...] = (
     ("version", "B", (VERSION,)),
     ("flags", "B", range(8)),
-    ("width", "H", range(MIN_SIDE, MAX_WIDTH + 1)),
-    ("height", "H", range(MIN_SIDE, MAX_HEIGHT + 1)),
+    ("width", "H", range(MIN_SIDE, MAX_SIDE + 1)),
+    ("height", "H", range(MIN_SIDE, MAX_SIDE + 1)),
     ("bit_depth", "B", (8, 10)),
     ("time_base", "II", range(1, 1 << 32)),
     ("frame_rate", "II", range(1, 1 << 32)),
@@ -167,11 +173,15 @@ _ALLOWED = [(field, allowed) for field, codes, allowed in _FIELDS for _ in codes
 
 
 def _check(numbers: Iterable[int]) -> None:
+    found: dict[str, int] = {}
     for (field, allowed), number in zip(_ALLOWED, numbers, strict=True):
         if number not in allowed:
             expected = f"{allowed[0]}..{allowed[-1]}" if isinstance(allowed, range) else f"in {allowed}"
             error = LimitError if field in ("width", "height", "gop") else BitstreamError
             raise error(f"header field {field} is {number}, not {expected}")
+        found[field] = number
+    if not allowed_size(found["width"], found["height"]):
+        raise LimitError(f"the header's size is {found['width']}x{found['height']}, not of {SIZES}")
 
 
 @dataclass(frozen=True)
@@ -235,6 +245,8 @@ class KeyChunk:
 
     pts: int
     payload: bytes
+    duration: int = 0
+    """How long its frame is shown, 0 if unknown; a file has it of its last frame alone."""
 
 
 @dataclass(frozen=True)
@@ -243,6 +255,8 @@ class PredictedChunk:
 
     pts: tuple[int, ...]
     payload: bytes
+    duration: int = 0
+    """How long the last of its frames is shown, as of `KeyChunk`."""
 
 
 Chunk = KeyChunk | PredictedChunk
@@ -286,8 +300,9 @@ def read_zigzag(data: bytes | bytearray, start: int) -> tuple[int, int]:
 
 
 def most_predicted(video: VideoInfo) -> int:
-    """Largest number of frames of this size in a PREDICTED chunk, 8..MAX_PREDICTED."""
-    return min(MAX_PREDICTED, MAX_PREDICTED_PIXELS // (video.width * video.height))
+    """Largest number of frames of this size in a PREDICTED chunk, ALWAYS_PREDICTED..MAX_PREDICTED."""
+    fitting = MAX_PREDICTED_PIXELS // (video.width * video.height)
+    return min(MAX_PREDICTED, max(ALWAYS_PREDICTED, fitting))
 
 
 class Timeline:
@@ -349,6 +364,8 @@ class _Mark:
     frames: int
     entries: int
     """Of the index."""
+    last_duration: int
+    """Of the last frame; 0 if unknown."""
 
 
 _MARKS = 4096
@@ -365,6 +382,7 @@ class Writer:
         self._file, self._timeline, self._frames = file, Timeline(header), 0
         self._entries: list[IndexEntry] = []
         self._whole = deque[_Mark](maxlen=_MARKS)
+        self._last_duration = 0
         payload = header.pack()
         self.size_bytes = file.write(MAGIC)
         """Bytes written so far."""
@@ -375,6 +393,7 @@ class Writer:
     def write(self, chunk: Chunk) -> None:
         """Append a chunk. Raises BitstreamError for wrong times or order, LimitError above 64 MiB."""
         payload = self._timeline.pack(chunk)
+        self._last_duration = chunk.duration
         offset, frame = self.size_bytes, self._frames
         if isinstance(chunk, KeyChunk):
             self._emit(KEY, payload)
@@ -382,7 +401,7 @@ class Writer:
         else:
             self._emit(PREDICTED, payload)
         self._frames += 1 if isinstance(chunk, KeyChunk) else len(chunk.pts)
-        self._whole.append(_Mark(self.size_bytes, self._frames, len(self._entries)))
+        self._whole.append(_Mark(self.size_bytes, self._frames, len(self._entries), self._last_duration))
 
     def attach(self, kind: int, payload: bytes) -> None:
         """Append an ancillary chunk: TRACK, PACKETS or META. Raises LimitError above 64 MiB."""
@@ -425,12 +444,15 @@ class Writer:
         self._file.truncate(mark.size_bytes)
         self._file.seek(mark.size_bytes)
         self.size_bytes, self._frames = mark.size_bytes, mark.frames
+        self._last_duration = mark.last_duration
         del self._entries[mark.entries :]
 
     def _index_body(self) -> bytes:
         body = pack_varint(self._frames) + pack_varint(len(self._entries))
         for a, b in pairwise([IndexEntry(0, 0, 0), *self._entries]):
             body += pack_varint(b.offset - a.offset) + pack_varint(b.frame - a.frame) + pack_zigzag(b.pts)
+        if 0 < self._last_duration < 1 << 63:
+            body += pack_varint(self._last_duration)
         return body
 
     def _emit(self, kind: int, payload: bytes) -> None:

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from viddiff.config import Limits, Start
 from viddiff.container.format import IndexEntry, KeyChunk, read_varint
-from viddiff.container.reader import Reader, index_entries
+from viddiff.container.reader import Index, Reader
 from viddiff.errors import BitstreamError, LimitError
 from viddiff.frame import VideoInfo
 
@@ -119,6 +119,23 @@ def frame_number(file: BinaryIO, gops: list[Gop], video: VideoInfo, start: Start
     return number
 
 
+def frame_time(file: BinaryIO, gops: list[Gop], number: int, limits: Limits) -> int | None:
+    """Time of the frame of this number; None if it is not there. Reads one GOP at most."""
+    gop = gops[bisect_right(gops, number, key=lambda gop: gop.first) - 1]
+    if gop.entry is None or number == gop.first:
+        return gop.pts if number == gop.first else None
+    file.seek(0)
+    reader, first = Reader(file, limits), gop.first
+    with suppress(BitstreamError, LimitError):
+        reader.seek(gop.entry)
+        for chunk in reader.chunks(stop=gop.stop):
+            times = (chunk.pts,) if isinstance(chunk, KeyChunk) else chunk.pts
+            if number < first + len(times):
+                return times[number - first]
+            first += len(times)
+    return None
+
+
 def _stored(reader: Reader) -> list[Gop]:
     entries, gops = reader.stored_index(), list[Gop]()
     for entry, following in zip_longest(entries, entries[1:]):
@@ -159,7 +176,7 @@ def _as_stated(found: list[Found], body: bytes, gop: int, limits: Limits) -> lis
     total, _ = read_varint(body, 0)
     if total > limits.frames:
         raise LimitError(f"{total} frames are over the limit of {limits.frames}")
-    stated = list(index_entries(body, gop))
+    stated = Index.unpack(body, gop).entries
     places = {one.entry.pts: number for number, one in enumerate(found)}
     if not places.keys() <= {entry.pts for entry in stated}:
         raise BitstreamError("INDEX lacks a KEY chunk")

@@ -30,7 +30,7 @@ class InterleavingWriter(Writer):
         start, step = times[0] * self._video.time_base, 1 / self._video.frame_rate
         if self._end is None:
             self._begin(start, None if self._frames_asked is None else start + self._frames_asked * step)
-        self._end = times[-1] * self._video.time_base + step
+        self._end = times[-1] * self._video.time_base + (chunk.duration * self._video.time_base or step)
         self._attach(self._interleaver.upto(start))
         super().write(chunk)
 

@@ -14,6 +14,7 @@ from glob import escape
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from viddiff.config import MAX_PIXELS, Limits
 from viddiff.container.format import Chunk, KeyChunk
 from viddiff.container.reader import Reader
 from viddiff.errors import BitstreamError, LimitError, ResumeError
@@ -50,7 +51,7 @@ class PartFile:
         """The chunks that it holds. They have to be written again, before any others."""
         if self._kept:
             with open(self._path, "rb") as file:
-                yield from Reader(file).chunks(stop=self._kept)
+                yield from Reader(file, Limits(MAX_PIXELS)).chunks(stop=self._kept)
 
     def write(self, data: bytes) -> int:
         """Append `data`, or compare it with what is there. ResumeError if that is something else."""
@@ -110,7 +111,7 @@ def whole_gops(file: BinaryIO) -> tuple[int, int]:
     file.seek(0)
     end = keys = 0
     with suppress(BitstreamError, LimitError):
-        for offset, chunk in Reader(file).scan(None):
+        for offset, chunk in Reader(file, Limits(MAX_PIXELS)).scan(None):
             if isinstance(chunk, KeyChunk):
                 end, keys = offset, keys + 1
     return end, max(keys - 1, 0)

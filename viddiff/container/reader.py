@@ -4,7 +4,7 @@ import io
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from viddiff.config import MAX_PAYLOAD, Limits
@@ -120,7 +120,10 @@ class Reader:
             raise type(error)(f"byte {len(MAGIC)}: {error}") from error
         video = self.header.video
         if video.width * video.height > self._limits.pixels:
-            raise LimitError(f"frames of {video.width}x{video.height} are over {self._limits.pixels} pixels")
+            raise LimitError(
+                f"frames of {video.width}x{video.height} are over {self._limits.pixels} pixels; "
+                f"--max-pixels {video.width * video.height} accepts them"
+            )
         self._take_display()
         self._first = self._source.offset
         self._timeline, self._frames = Timeline(self.header), 0
@@ -129,6 +132,8 @@ class Reader:
         """Payload of the last INDEX on the way, true or false."""
         self.frame_count: int | None = None
         """Number of frames, after `index` was called."""
+        self.last_duration = 0
+        """How long the last frame is shown, once INDEX has been read; 0 if that is unknown."""
 
     def __iter__(self) -> Iterator[Chunk]:
         return self.chunks()
@@ -270,27 +275,45 @@ class Reader:
         total, _ = read_varint(body, 0)
         if total > self._limits.frames:
             raise LimitError(f"{total} frames are over the limit of {self._limits.frames}")
-        entries = tuple(index_entries(body, self.header.gop))
+        index = Index.unpack(body, self.header.gop)
+        entries = index.entries
         if entries and not self._first <= entries[0].offset <= entries[-1].offset < offset:
             raise BitstreamError("INDEX names places outside of the chunks")
-        self.frame_count = total
+        self.frame_count, self.last_duration = total, index.last_duration
         return entries
 
 
-def index_entries(body: bytes, gop: int) -> Iterator[IndexEntry]:
-    """Entries in the payload of an INDEX. Raises BitstreamError if they contradict each other or `gop`."""
-    total, at = read_varint(body, 0)
-    count, at = read_varint(body, at)
-    entry = IndexEntry(0, 0, 0)
-    for number in range(count):
-        last = entry
-        step, at = read_varint(body, at)
-        frames, at = read_varint(body, at)
-        pts, at = read_zigzag(body, at)
-        entry = IndexEntry(last.offset + step, last.frame + frames, pts)
-        if not (1 <= frames <= gop and pts > last.pts if number else frames == 0):
-            raise BitstreamError("INDEX is out of order")
-        yield entry
-    tail = total - entry.frame
-    if at != len(body) or not min(count, 1) <= tail <= gop * min(count, 1):
-        raise BitstreamError("INDEX is damaged")
+@dataclass(frozen=True)
+class Index:
+    """What INDEX says."""
+
+    frames: int
+    """How many there are."""
+    entries: tuple[IndexEntry, ...]
+    """All KEY chunks."""
+    last_duration: int
+    """How long the last frame is shown, in units of the time base; 0 if that is unknown."""
+
+    @staticmethod
+    def unpack(body: bytes, gop: int) -> "Index":
+        """The payload of an INDEX of a file of this `gop`. BitstreamError if it contradicts itself."""
+        total, at = read_varint(body, 0)
+        count, at = read_varint(body, at)
+        entry, entries, duration = IndexEntry(0, 0, 0), list[IndexEntry](), 0
+        for number in range(count):
+            last = entry
+            step, at = read_varint(body, at)
+            frames, at = read_varint(body, at)
+            pts, at = read_zigzag(body, at)
+            entry = IndexEntry(last.offset + step, last.frame + frames, pts)
+            if not (1 <= frames <= gop and pts > last.pts if number else frames == 0):
+                raise BitstreamError("INDEX is out of order")
+            entries.append(entry)
+        if at < len(body):
+            duration, at = read_varint(body, at)
+            if not (total and 0 < duration < 1 << 63):
+                raise BitstreamError("INDEX has an impossible duration")
+        tail = total - entry.frame
+        if at != len(body) or not min(count, 1) <= tail <= gop * min(count, 1):
+            raise BitstreamError("INDEX is damaged")
+        return Index(total, tuple(entries), duration)

@@ -132,7 +132,9 @@ class BaseGopEncoder:
         payload = pack_frames(units, strengths)
         chunk: Chunk
         if group.key:
-            chunk = KeyChunk(group.frames[0].pts, bytes([stream.quantiser]) + payload)
+            first = group.frames[0]
+            chunk = KeyChunk(first.pts, bytes([stream.quantiser]) + payload, first.duration)
         else:
-            chunk = PredictedChunk(tuple(frame.pts for frame in group.frames), payload)
+            times = tuple(frame.pts for frame in group.frames)
+            chunk = PredictedChunk(times, payload, group.frames[-1].duration)
         return CodedGroup(chunk, shown, base_bytes=base_bytes, strength_bytes=len(strengths))

@@ -95,7 +95,7 @@ class GopEncoder:
         return iter(())
 
     def _key(self, frame: Frame, following: list[Frame]) -> tuple[KeyChunk, list[Frame]]:
-        self.state, self.searched = {}, {}
+        self.state, self.searched, duration = {}, {}, frame.duration
         offset, step = LIVE_KEY_OFFSET, step_of_quality(self.options.quality)
         if following:
             lost, living, least = KEY_OFFSETS
@@ -119,7 +119,7 @@ class GopEncoder:
             if self.key_known:
                 payload, planes = predicted
         self.state = {0: Reference(0, planes)}
-        return KeyChunk(frame.pts, payload), [self._shown(0, frame)]
+        return KeyChunk(frame.pts, payload, duration), [self._shown(0, frame)]
 
     def predict_key(self, picture: SourcePicture, step: int) -> tuple[bytes, Planes] | None:
         """Predict a keyframe from the library: payload and reconstruction. None if no picture fits."""
@@ -163,7 +163,8 @@ class GopEncoder:
             if item.level == LEVELS - 1:  # nothing refers to it, and large pictures take much memory
                 del self.state[item.time]
         self._forget()
-        chunk = PredictedChunk(tuple(f.pts for f in frames), head + pack_mini_gop(still, stream.finish()))
+        payload = head + pack_mini_gop(still, stream.finish())
+        chunk = PredictedChunk(tuple(f.pts for f in frames), payload, frames[-1].duration)
         return chunk, [shown[time] for time in sorted(shown)]
 
     def _shown(self, time: int, frame: Frame) -> Frame:

@@ -18,7 +18,7 @@ from typing import Literal, cast
 import av
 from av.video.codeccontext import VideoCodecContext
 
-from viddiff.config import MAX_HEIGHT, MAX_WIDTH
+from viddiff.config import MAX_PIXELS, MAX_SIDE
 from viddiff.errors import BitstreamError, LimitError, VideoError
 from viddiff.frame import Frame
 from viddiff.media.av1_obus import ObuType, iter_obus, without_delimiters
@@ -112,8 +112,10 @@ def _is_still(data: bytes) -> bool:
 
 
 def _check_limits(width: int, height: int) -> None:
-    if not (1 <= width <= MAX_WIDTH and 1 <= height <= MAX_HEIGHT):
-        raise LimitError(f"a keyframe of {width}x{height} is beyond {MAX_WIDTH}x{MAX_HEIGHT}")
+    if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE and width * height <= MAX_PIXELS):
+        raise LimitError(
+            f"a keyframe of {width}x{height} is beyond {MAX_SIDE} a side and {MAX_PIXELS} pixels"
+        )
 
 
 def _context(codec: str, mode: Literal["r", "w"]) -> VideoCodecContext:

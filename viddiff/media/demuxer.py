@@ -5,13 +5,16 @@
 Who asks makes the source be read on; what others will ask for waits for them.
 """
 
+import itertools
 import os
 import re
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, Self, TypeVar, cast
 
@@ -60,22 +63,28 @@ class Demuxer:
         self._feeds: dict[int, Feed] = {}
         self._unclaimed: list[tuple[Fraction, av.Packet[Any]]] | None = []
         self._reading = False
-        url, form, options = _url(self.source, self._form), self._form, dict(self._options)
-        if self.source == STDIN:
-            options["fd"] = "0"
-
-        def opened() -> InputContainer:
-            with with_logs():
-                return av.open(url, "r", format=form, options=options, metadata_errors="replace")
-
         try:
-            if isinstance(url, str) and not self.live and not os.path.exists(self.name):
+            if isinstance(self.source, str | os.PathLike) and not self.live and not os.path.exists(self.name):
                 raise VideoError(f"{self.name} does not exist")
-            self.container = interruptible(opened) if self.live else opened()
+            self.container = interruptible(self._opened) if self.live else self._opened()
         except FAILURES as error:
             raise VideoError(f"{self.name} cannot be read as a video: {reason_of(error)}") from error
         self._packets: Iterator[av.Packet[Any]] = self.container.demux()
         self.continuity = Continuity(self.container.format.flags)
+
+    def _opened(self) -> InputContainer:
+        options = self._options | ({"fd": "0"} if self.source == STDIN else {})
+        with with_logs():
+            url = _url(self.source, self._form)
+            return av.open(url, "r", format=self._form, options=options, metadata_errors="replace")
+
+    def again(self) -> InputContainer | None:
+        """The source once more, to look into it; None if it can be read only once."""
+        if self.live or not isinstance(self.source, str | os.PathLike):
+            return None
+        with suppress(*FAILURES):
+            return self._opened()
+        return None
 
     def __enter__(self) -> Self:
         return self
@@ -219,6 +228,15 @@ class Feed:
             if self._waiting:
                 self._waiting.popleft()
         return None
+
+    def rate(self, count: int) -> Fraction | None:
+        """Packets a second, by the times of the next ones, which wait to be taken; None if they tell none."""
+        while len(self._waiting) < count and self._demuxer.read():
+            pass
+        packets = [packet for _, packet in itertools.islice(self._waiting, count)]
+        times = [p.dts * p.time_base for p in packets if p.dts is not None and p.time_base is not None]
+        steps = sorted(later - time for time, later in pairwise(times) if later > time)
+        return 1 / steps[len(steps) // 2] if steps else None
 
     def clear(self) -> None:
         """Drop what waits."""

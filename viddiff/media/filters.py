@@ -8,7 +8,7 @@ from typing import cast
 
 import av
 
-from viddiff.config import MAX_HEIGHT, MAX_WIDTH, MIN_SIDE, Limits
+from viddiff.config import SIZES, Limits, allowed_size
 from viddiff.errors import LimitError, VideoError
 from viddiff.frame import Frame, VideoInfo
 from viddiff.media.libav_errors import FAILURES, NO_TIME
@@ -41,11 +41,8 @@ class Changes:
             width = max(round(Fraction(height * info.width, info.height)), 1)
         elif height == -1:
             height = max(round(Fraction(width * info.height, info.width)), 1)
-        if self.scale and not (MIN_SIDE <= width <= MAX_WIDTH and MIN_SIDE <= height <= MAX_HEIGHT):
-            raise LimitError(
-                f"--scale asks for {width}x{height}; sizes from {MIN_SIDE}x{MIN_SIDE} to "
-                f"{MAX_WIDTH}x{MAX_HEIGHT} are supported"
-            )
+        if self.scale and not allowed_size(width, height):
+            raise LimitError(f"--scale asks for {width}x{height}; sizes of {SIZES} are supported")
         return width, height
 
     def of(self, info: VideoInfo) -> VideoInfo:
@@ -80,6 +77,7 @@ class Formatter:
             (picture.width, picture.height) == (info.width, info.height)
             and same_depth
             and layout.stored_alike
+            and layout.full_range == info.full_range
         ):
             return picture
         arguments = source_arguments(picture, info.time_base)
@@ -87,7 +85,7 @@ class Formatter:
             self._form, self._graph = arguments, self._made(arguments, layout)
         self._graph.push(picture)
         done = cast(av.VideoFrame, self._graph.pull())
-        done.pts = pts
+        done.pts, done.duration = pts, picture.duration
         return done
 
     def _made(self, arguments: str, layout: Layout) -> av.filter.Graph:
@@ -129,6 +127,7 @@ def at_rate(
             except (av.BlockingIOError, av.EOFError):
                 return
             done.pts = round((start * info.time_base + (done.pts or 0) / changes.fps) / unit)
+            done.duration = round(1 / (changes.fps * unit))
             yield done
 
     for picture in pictures:
@@ -167,13 +166,14 @@ def change_frames(
                 raise OverflowError(f"a frame at {NO_TIME}")
             picture = picture_from_planes(frame.planes, info.bit_depth)
             picture.pts, picture.time_base = frame.pts, info.time_base
+            picture.duration = frame.duration
             picture.color_range = FULL if info.full_range else LIMITED
             yield formatter(picture)
 
     try:
         for picture in at_rate(pictures(), info, changes, most):
             planes = planes_from_picture(picture, after.bit_depth, after.width, after.height)
-            yield Frame(*planes, pts=picture.pts or 0)
+            yield Frame(*planes, pts=picture.pts or 0, duration=picture.duration or 0)
     except FAILURES as error:
         raise VideoError(f"the frames cannot be brought to another size or rate: {error}") from error
 

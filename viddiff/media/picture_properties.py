@@ -31,6 +31,8 @@ _LOST = {
     Type.AMBIENT_VIEWING_ENVIRONMENT: "ambient viewing environment",
     Type.S12M_TIMECODE: "time codes",
 }
+_KINDS = 48
+"""More than there are kinds of side data in libav, whose numbers begin with 0."""
 _MASTERING = struct.Struct("=20i2i")  # AVMasteringDisplayMetadata: ten fractions and what of them is there
 _ONE, _W = 1 << 16, 1 << 30  # 1 in a display matrix: of its first two columns, of its third
 
@@ -129,10 +131,24 @@ def side_data_lost(picture: av.VideoFrame) -> list[str]:
 
 
 def _side_data(picture: av.VideoFrame) -> dict[Type, bytes]:
-    with suppress(ValueError):  # of a kind that PyAV does not know, for which it shows none at all
-        sides = cast(Iterable[SideData], picture.side_data)  # PyAV's stubs say what one of them is
-        return {data.type: bytes(cast(Any, data)) for data in sides}
+    """By kind. PyAV shows none at all if it has no name for one of them: those are taken off then."""
+    for shown in (picture, None):
+        with suppress(*FAILURES):
+            known = shown or _without_unknown(picture)
+            sides = cast(Iterable[SideData], known.side_data)  # PyAV's stubs say what one of them is
+            return {data.type: bytes(cast(Any, data)) for data in sides}
     return {}
+
+
+def _without_unknown(picture: av.VideoFrame) -> av.VideoFrame:
+    """The picture without side data that PyAV has no name for. Raises what PyAV does."""
+    graph, known = av.filter.Graph(), {int(cast(Any, kind.value)) for kind in Type}
+    unknown = [number for number in range(_KINDS) if number not in known]
+    source = graph.add("buffer", source_arguments(picture, Fraction(1, 25)))
+    filters = [graph.add("sidedata", f"mode=delete:type={number}") for number in unknown]
+    graph.link_nodes(source, *filters, graph.add("buffersink")).configure()
+    graph.push(picture)
+    return cast(av.VideoFrame, graph.pull())
 
 
 def _pairs(numbers: list[int]) -> list[tuple[int, int]]:

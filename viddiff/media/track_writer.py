@@ -22,6 +22,10 @@ MP4_TAGS = re.compile(
     re.IGNORECASE,
 )
 """Tags of a file for which .mp4 has a place."""
+MP4_TICKS = (1 << 31) - 1
+"""Most units of a stream from one of its packets to the next."""
+_MP4_UNIT = Fraction(1, 1000)
+"""Of streams that are no sound, unless theirs is larger."""
 _PICTURES = {
     "image/jpeg": "jpeg_pipe",
     "image/png": "png_pipe",
@@ -64,6 +68,8 @@ class TrackWriter:
                 continue
             stream = add_copy(container, template)
             stream.time_base = track.time_base
+            if self._form == "mp4" and track.kind != "audio":  # finer units leave less time between packets
+                stream.time_base = max(track.time_base, _MP4_UNIT)
             stream.metadata.clear()
             stream.metadata.update(track.tags)
             stream.disposition = Disposition(track.disposition)
@@ -78,10 +84,18 @@ class TrackWriter:
         self._interleaver.begin(since)
         if self._container is None:
             return
-        chapters = self._interleaver.extras.chapters
+        chapters = [
+            c for c in self._interleaver.extras.chapters if c.end >= 0
+        ]  # others would end the writing
         self._container.set_chapters(
             [
-                {"id": i, "start": c.start, "end": c.end, "time_base": c.time_base, "metadata": c.tags}
+                {
+                    "id": i,
+                    "start": max(c.start, 0),
+                    "end": c.end,
+                    "time_base": c.time_base,
+                    "metadata": c.tags,
+                }
                 for i, c in enumerate(chapters, 1)
             ]
         )
@@ -107,13 +121,22 @@ class TrackWriter:
             if packet.track not in self._streams:
                 continue
             copy, stream = av.Packet(packet.data), self._streams[packet.track]
-            copy.time_base = self._interleaver.extras.tracks[packet.track].time_base
+            track = self._interleaver.extras.tracks[packet.track]
+            copy.time_base = track.time_base
             # libav takes no packet before the one that it got last, nor, in .mp4, at the same time, in units
             # of the stream, which may be larger
             step = ceil(cast(Fraction, stream.time_base) / copy.time_base) if self._form == "mp4" else 0
             time = max(packet.pts, self._last.get(packet.track, packet.pts - step) + step)
+            most = int(MP4_TICKS * cast(Fraction, stream.time_base) / copy.time_base)
+            if self._form == "mp4" and time - self._last.get(packet.track, time) > most:
+                del self._streams[packet.track]
+                title, seconds = _title(track), float(track.seconds(time))
+                self.notes.append(
+                    f".mp4 cannot hold the gap in {title} before {seconds:.0f} s, the rest is left out"
+                )
+                continue
             self._last[packet.track] = time
-            copy.pts, copy.dts, copy.duration = time, time, packet.duration
+            copy.pts, copy.dts, copy.duration = time, time, min(packet.duration, most)
             copy.is_keyframe, copy.stream = packet.key, stream
             self._container.mux(copy)
 

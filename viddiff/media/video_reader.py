@@ -14,9 +14,10 @@ import av
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
-from viddiff.config import MAX_HEIGHT, MAX_WIDTH, MIN_SIDE, Start
+from viddiff.config import MAX_PIXELS, MAX_SIDE, MIN_SIDE, SIZES, Start, allowed_size
 from viddiff.errors import LimitError, SourceChangeError, VideoError
 from viddiff.frame import Frame, VideoInfo
+from viddiff.media.appearance import Appearance, usual
 from viddiff.media.avi_times import Slots
 from viddiff.media.demuxer import Demuxer, Source, is_cover
 from viddiff.media.filters import Changes, Formatter, at_rate, least_alpha
@@ -32,6 +33,7 @@ from viddiff.media.picture_properties import (
     logged_properties,
     side_data_lost,
 )
+from viddiff.media.stream_choice import choose_stream
 
 _DECLARED = ("matroska", "mov", "avi")
 """Formats that declare how long they are before they are that long, by the first of libav's names."""
@@ -41,6 +43,10 @@ _EARLIER = (0, 4, 16)
 """Seconds before the time that is wanted at which a keyframe is looked for, one after the other."""
 _UNDATED, _UNDATED_BYTES = 8, 256 << 20
 """Frames at the beginning that are looked through for one with a time; more if they take no more memory."""
+_LOOKED_AT, _LOOKED_AT_BYTES = 50, 64 << 20
+"""Pictures at the beginning of which most say how the whole video is stored; how much memory they take."""
+_USUAL_RATE, _RATE_PACKETS = 240, 8
+"""Frames per second beyond which packets are asked, too, and how many."""
 _DURATION = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 """What a track of Matroska has as its tag of this name."""
 _MISSING = 0.5
@@ -82,11 +88,16 @@ class VideoReader:
         try:
             stream = self._claim_stream(threads)
             pictures = self._decode(stream)
-            first = next(pictures, None)
-            if first is None:
-                raise VideoError(f"{self._name} has no frame that can be decoded{self._hint()}")
-            self._original = self._describe(first, stream, start, frames)
-            pictures = self._dated(itertools.chain([first], pictures))
+            last = None if frames is None or isinstance(start, Fraction) else start + frames
+            early = self._first_ones(pictures, last)
+            first, pictures = early[0], itertools.chain(early, pictures)
+            looks = [cast(Appearance, picture.opaque) for picture in early]
+            place = usual(looks)
+            self._look, self._noted = looks[place], set[str]()
+            aspect = self._look.aspect if len({look.aspect for look in looks}) > 1 else None
+            self._original = self._describe(early[place], aspect or None, stream, start, frames)
+            self._date(early)
+            self._since = first.pts
             self.info = self._changes.of(self._original)
             self._formatter = Formatter(replace(self.info, time_base=self._original.time_base))
             if isinstance(start, Fraction):
@@ -106,7 +117,7 @@ class VideoReader:
         info = self.info
         for picture in self._pictures:
             planes = planes_from_picture(picture, info.bit_depth, info.width, info.height)
-            yield Frame(*planes, pts=picture.pts or 0)
+            yield Frame(*planes, pts=picture.pts or 0, duration=max(picture.duration or 0, 0))
 
     def __enter__(self) -> Self:
         return self
@@ -150,34 +161,34 @@ class VideoReader:
         return stream
 
     def _select_stream(self, threads: int) -> VideoStream:
-        """The first stream of moving pictures, ready to decode and of a size within the limits."""
-        streams = self._demuxer.videos
-        if not streams:
-            raise VideoError(f"{self._name} has no video in it")
-        if len(streams) > 1:
-            self._note(f"took the first of {len(streams)} video streams")
-        context = cast(VideoCodecContext | None, streams[0].codec_context)
+        """The stream of moving pictures that is taken, ready to decode and of a size within the limits."""
+        stream, note = choose_stream(self._demuxer)
+        if note is not None:
+            self._note(note)
+        context = cast(VideoCodecContext | None, stream.codec_context)
         if context is None:
             raise VideoError(f"{self._name} is of a video format without a decoder")
         if not context.width or not context.height:
             raise VideoError(f"{self._name} has no frame that can be decoded{self._hint()}")
-        larger = 1 if self._changes.scale is None else 4
-        self._check_size(context.width, context.height, larger)
-        if "1" in (streams[0].metadata.get(name) for name in ("alpha_mode", "ALPHA_MODE")):
+        self._check_size(context.width, context.height)
+        if "1" in (stream.metadata.get(name) for name in ("alpha_mode", "ALPHA_MODE")):
             self._refuse_alpha()  # libav's own decoders of VP8 and VP9 do not even show it
         context.thread_type = "AUTO"
         context.thread_count = threads
-        sides = larger * MAX_WIDTH + 128, larger * MAX_HEIGHT + 128
-        context.options = {"max_pixels": str(sides[0] * sides[1])}
-        return streams[0]
+        context.options = {"max_pixels": str(4 * (MAX_PIXELS + 128 * MAX_SIDE))}
+        return stream
 
-    def _check_size(self, width: int, height: int, larger: int) -> None:
-        """LimitError unless a picture may be of this size, which is limited to `larger` times the usual."""
-        least, most = MIN_SIDE // larger, (larger * MAX_WIDTH, larger * MAX_HEIGHT)
-        if not (least <= width <= most[0] and least <= height <= most[1]):
+    def _check_size(self, width: int, height: int) -> None:
+        """LimitError unless a picture may be of this size, which may be twice the usual if it is scaled."""
+        if self._changes.scale is None:
+            if not allowed_size(width, height):
+                raise LimitError(
+                    f"{self._name} is {width}x{height}; sizes of {SIZES} are supported; "
+                    "--scale makes it another one"
+                )
+        elif 4 * min(width, height) < MIN_SIDE or not allowed_size((width + 1) // 2, (height + 1) // 2):
             raise LimitError(
-                f"{self._name} is {width}x{height}; sizes from {least}x{least} to {most[0]}x{most[1]} are "
-                f"supported{'; --scale makes it another one' if larger == 1 else ''}"
+                f"{self._name} is {width}x{height}, which is too small or too large to be scaled"
             )
 
     def _refuse_alpha(self) -> None:
@@ -195,6 +206,7 @@ class VideoReader:
                 try:
                     for picture in packet.decode():
                         given += 1
+                        picture.opaque = Appearance.of(picture, stream.codec_context)
                         if slots is not None:
                             slots.leave(picture)
                         yield picture
@@ -211,7 +223,9 @@ class VideoReader:
             raise VideoError(f"{self._name} cannot be decoded: {self._demuxer.reason}{self._hint()}")
         self._note(f"the file breaks off within ({self._demuxer.reason}), what is there is taken")
         with suppress(*FAILURES):
-            yield from stream.decode(None)
+            for picture in stream.decode(None):
+                picture.opaque = Appearance.of(picture, stream.codec_context)
+                yield picture
 
     def _near(
         self,
@@ -268,10 +282,35 @@ class VideoReader:
         ends = [3600 * hours + 60 * minutes + seconds for hours, minutes, seconds in clocks]
         return max(ends) if len(ends) == len(found) else None
 
+    def _first_ones(self, pictures: Iterator[av.VideoFrame], last: int | None) -> list[av.VideoFrame]:
+        """Some pictures of the beginning, as a rule at most `last`; one if there is no time to wait for more.
+
+        VideoError if there is none.
+        """
+        early = list(itertools.islice(pictures, 1))
+        if not early:
+            raise VideoError(f"{self._name} has no frame that can be decoded{self._hint()}")
+        size = 3 * early[0].width * early[0].height  # of 10 bits and 4:2:0, or 8 and 4:4:4
+        most = 1 if self._demuxer.live else min(_LOOKED_AT, max(_UNDATED, _LOOKED_AT_BYTES // size))
+        early += itertools.islice(pictures, most - 1 if last is None else min(most, last) - 1)
+        most = 1 if self._demuxer.live else max(_UNDATED, _UNDATED_BYTES // size)
+        while early[-1].pts is None and len(early) < most and (found := next(pictures, None)):
+            early.append(found)
+        return early
+
     def _describe(
-        self, first: av.VideoFrame, stream: VideoStream, start: Start, frames: int | None
+        self,
+        first: av.VideoFrame,
+        stated_aspect: Fraction | None,
+        stream: VideoStream,
+        start: Start,
+        frames: int | None,
     ) -> VideoInfo:
-        """What is known of the video once it is 4:2:0, but before any change that was asked for."""
+        """What is known of the video once it is 4:2:0, but before any change that was asked for, if its
+        pictures are like `first`.
+
+        stated_aspect: the aspect ratio of a sample, where what the container states does not hold throughout.
+        """
         context, layout = stream.codec_context, Layout(first)
         location, aspect, fields = logged_properties(first)
         primaries = code_point(first.color_primaries, context.color_primaries)
@@ -281,7 +320,7 @@ class VideoReader:
         if not layout.subsampled_alike and not layout.gray:
             location = LEFT
         self._note_differences(first, layout, matrix, fields != "progressive")
-        rate = stream.average_rate or stream.guessed_rate or stream.base_rate or Fraction(25)
+        rate = self._rate(stream)
         seconds = stream.duration * stream.time_base if stream.duration and stream.time_base else None
         if seconds is None and self._demuxer.container.duration:
             seconds = Fraction(self._demuxer.container.duration, av.time_base)
@@ -289,6 +328,7 @@ class VideoReader:
         if count is not None:
             count = max(0, count - (start if isinstance(start, int) else round(start * rate)))
             count = count if frames is None else min(count, frames)
+        display = display_of(first, fields)
         return VideoInfo(
             width=first.width,
             height=first.height,
@@ -300,9 +340,9 @@ class VideoReader:
             matrix=matrix,
             full_range=layout.full_range,
             chroma_location=location,
-            sample_aspect_ratio=stream.sample_aspect_ratio or aspect,
-            rotation=round(-first.rotation / 90) * 90 % 360,
-            display=display_of(first, fields),
+            sample_aspect_ratio=stated_aspect or stream.sample_aspect_ratio or aspect,
+            rotation=0 if display.matrix else round(-first.rotation / 90) * 90 % 360,
+            display=display,
             frame_count=count,
         )
 
@@ -320,21 +360,27 @@ class VideoReader:
         if lost:
             self._note(f"left out of the pictures: {', '.join(lost)}")
 
-    def _dated(self, pictures: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
-        """`pictures`; if the first have no time, one by the first time that comes soon. libav, for one, loses
-        times before 0 of Matroska.
+    def _rate(self, stream: VideoStream) -> Fraction:
+        """Frames per second: what libav says, unless that is more than a camera gives and packets say
+        otherwise. It takes the ticks of a clock for frames where it knows no better.
         """
-        early = list[av.VideoFrame]()
-        size = 3 * self._original.width * self._original.height  # of 10 bits and 4:2:0, or 8 and 4:4:4
-        most = 0 if self._demuxer.live else max(_UNDATED, _UNDATED_BYTES // size)
-        while len(early) < most and (found := next(pictures, None)):
-            early.append(found)
-            if found.pts is not None:
-                for distance, picture in enumerate(reversed(early[:-1]), 1):
-                    picture.pts = found.pts - distance * self._step
-                    self._note(_GIVEN_TIME)
-                break
-        return itertools.chain(early, pictures)
+        stated = [rate for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate) if rate]
+        if stated and stated[0] <= _USUAL_RATE:
+            return stated[0]
+        seen = self._feed.rate(_RATE_PACKETS)
+        for rate in stated:
+            if rate <= _USUAL_RATE or (seen is not None and seen / 2 <= rate <= 2 * seen):
+                return rate
+        return seen or Fraction(25)
+
+    def _date(self, early: list[av.VideoFrame]) -> None:
+        """Give the first pictures a time by the first that has one. libav, for one, loses times before 0 of
+        Matroska.
+        """
+        place = next((number for number, picture in enumerate(early) if picture.pts is not None), 0)
+        for number in range(place):
+            early[number].pts = (early[place].pts or 0) - (place - number) * self._step
+            self._note(_GIVEN_TIME)
 
     @property
     def _step(self) -> int:
@@ -356,9 +402,20 @@ class VideoReader:
             picture.pts = pts
             yield picture
 
+    def _note_change(self, picture: av.VideoFrame) -> None:
+        """Say once of each property that it changes."""
+        look = cast(Appearance, picture.opaque)
+        for name in self._look.unlike(look):
+            if name not in self._noted:
+                self._noted.add(name)
+                seconds = ((picture.pts or 0) - (self._since or 0)) * self._original.time_base
+                self._note(self._look.change(name, look, f"at {float(seconds):.2f} s"))
+
     def _converted(self, picture: av.VideoFrame) -> av.VideoFrame:
         """The picture as 4:2:0 of the size that is wanted."""
         original, layout = self._original, Layout(picture)
+        if picture.opaque != self._look:
+            self._note_change(picture)
         if (picture.width, picture.height) != (original.width, original.height):
             raise SourceChangeError(
                 f"{self._name} changes size from {original.width}x{original.height} to "

@@ -5,6 +5,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO, Self, cast
 
@@ -22,7 +23,7 @@ from viddiff.media.libav_errors import FAILURES, NO_TIME, reason_of
 from viddiff.media.picture_planes import PIXEL_FORMATS, picture_from_planes
 from viddiff.media.picture_properties import CHROMA_LOCATIONS, FULL, LIMITED, UNSPECIFIED
 from viddiff.media.stream_header import template
-from viddiff.media.track_writer import TrackWriter
+from viddiff.media.track_writer import MP4_TICKS, TrackWriter
 from viddiff.pixels import plane_shapes, replicate
 
 CONTAINERS = {".mp4": "mp4", ".mkv": "matroska", ".y4m": "yuv4mpegpipe"}
@@ -40,6 +41,11 @@ _SETFIELD = {"top first": "tff", "bottom first": "bff"}
 _INTERLACED = 1 << 18 | 1 << 29  # libav's AV_CODEC_FLAG_INTERLACED_DCT and _ME
 _MATROSKA_LOCATIONS = 4  # the last of CHROMA_LOCATIONS for which Matroska has a place
 _GLOBAL_HEADER = 1 << 22
+_MP4_SCALE = 10_000  # units in a second that libav's muxer has at least
+_MP4_DELAY = 8  # frames, at most, from the decoding of one to its display
+_MOST_REPEATS = 4096
+"""Frames that the gaps in an .mp4 may be filled with."""
+_FRAME_DURATION = 1 << 8  # libav's AV_CODEC_FLAG_FRAME_DURATION
 
 
 class VideoWriter:
@@ -93,7 +99,10 @@ class VideoWriter:
     def __enter__(self) -> Self:
         self._stack = contextlib.ExitStack()
         self._marker: av.filter.Graph | None = None
-        self._frames, self._first_pts, self._last_pts = 0, 0, 0
+        self._last: Frame | None = None
+        self._repeats = 0
+        self._longest = _longest(self._info.time_base) if self._suffix == ".mp4" else 1 << 62
+        self._frames, self._first_pts, self._last_pts, self._last_duration = 0, 0, 0, 0
         with self._failures():
             if self._suffix == ".y4m":
                 self._raw = self._pipe or self._stack.enter_context(open(self._temporary, "xb"))
@@ -129,7 +138,7 @@ class VideoWriter:
                     self._others.begin(time)
                 self._others.upto(time)
         self._first_pts = self._first_pts if self._frames else frame.pts
-        self._last_pts = frame.pts
+        self._last_pts, self._last_duration = frame.pts, frame.duration
         self._frames += 1
         with self._failures():
             if self._suffix == ".y4m":
@@ -141,19 +150,59 @@ class VideoWriter:
                 return
             if frame.pts == NO_TIME:
                 raise OverflowError(f"a frame at {NO_TIME}")
-            shapes = plane_shapes(*self._size)
-            y, u, v = (replicate(plane, shape) for plane, shape in zip(frame.planes, shapes, strict=True))
-            picture = picture_from_planes((y, u, v), info.bit_depth)
-            picture.pts, picture.time_base = frame.pts, info.time_base
-            if self._marker is not None:
-                self._marker.push(picture)
-                picture = cast(av.VideoFrame, self._marker.pull())
-            self._container.mux(self._stream.encode(picture))
+            for repeated in self._over_gap(frame):
+                self._encode(repeated)
+            duration = frame.duration or max(round(1 / (info.frame_rate * info.time_base)), 1)
+            self._encode(replace(frame, duration=min(duration, self._longest)))
+            self._last = frame
+
+    def _over_gap(self, frame: Frame) -> Iterator[Frame]:
+        """The last frame again, as often as it needs for .mp4 to reach `frame`."""
+        last = self._last
+        repeats = 0 if last is None else (frame.pts - last.pts - 1) // self._longest
+        if last is None or not repeats:
+            return
+        self._repeats += repeats
+        if self._repeats > _MOST_REPEATS:
+            hours = float((frame.pts - last.pts) * self._info.time_base) / 3600
+            raise VideoError(f"{self._path} cannot hold gaps like that of {hours:.1f} hours; .mkv can")
+        note = ".mp4 holds no frame that is shown for so long: those before gaps are repeated"
+        if note not in self.notes:
+            self.notes.append(note)
+        for number in range(1, repeats + 1):
+            yield replace(last, pts=last.pts + number * self._longest, duration=self._longest)
+
+    def _encode(self, frame: Frame) -> None:
+        shapes = plane_shapes(*self._size)
+        y, u, v = (replicate(plane, shape) for plane, shape in zip(frame.planes, shapes, strict=True))
+        picture = picture_from_planes((y, u, v), self._info.bit_depth)
+        picture.pts, picture.time_base = frame.pts, self._info.time_base
+        picture.duration = frame.duration
+        if self._marker is not None:
+            self._marker.push(picture)
+            picture = cast(av.VideoFrame, self._marker.pull())
+            picture.duration = frame.duration
+        self._container.mux(self._stream.encode(picture))
+
+    def _flush(self) -> None:
+        """Write what the encoder still holds."""
+        packets = self._stream.encode(None)
+        long = self._last_duration * self._info.time_base * self._info.frame_rate > 2
+        if self._suffix == ".mp4" and packets and long:
+            # .mp4 has durations in the order of decoding: the last packet of all has to reach the end
+            last = packets[-1]
+            end = self._last_pts + min(self._last_duration, self._longest)
+            if last.dts is not None and last.time_base == self._info.time_base:
+                last.duration = max(end - last.dts, 1)
+        self._container.mux(packets)
 
     def _note_lost_times(self) -> None:
-        seconds = (self._last_pts - self._first_pts) * self._info.time_base
+        rate, base = self._info.frame_rate, self._info.time_base
+        seconds = (self._last_pts - self._first_pts) * base
+        late = abs(seconds * rate - (self._frames - 1)) > 0.5
+        long = self._last_duration and abs(self._last_duration * base * rate - 1) > 0.5
         note = ".y4m keeps a constant rate, not the times of these frames"
-        if abs(seconds * self._info.frame_rate - (self._frames - 1)) > 0.5 and note not in self.notes:
+        if (late or long) and note not in self.notes:
             self.notes.append(note)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -161,10 +210,11 @@ class VideoWriter:
             with self._failures():
                 with self._stack:
                     if kind is None and self._frames and self._suffix != ".y4m":
-                        self._container.mux(self._stream.encode(None))
+                        self._flush()
                         if self._others is not None:
-                            end = self._last_pts * self._info.time_base + 1 / self._info.frame_rate
-                            self._others.rest(end)
+                            lasts = self._last_duration * self._info.time_base or 1 / self._info.frame_rate
+                            self._others.rest(self._last_pts * self._info.time_base + lasts)
+                            self.notes += [n for n in self._others.notes if n not in self.notes]
                 if kind is None:
                     if not self._frames:
                         raise VideoError(f"{self._path} is not written, for there was no frame")
@@ -230,6 +280,7 @@ class VideoWriter:
         context.width, context.height = self._size
         context.pix_fmt = PIXEL_FORMATS[info.bit_depth]
         context.thread_count = 1
+        context.flags |= _FRAME_DURATION
         context.options = {**options, "chroma_sample_location": CHROMA_LOCATIONS[info.chroma_location]}
         stream.time_base = context.time_base = info.time_base
         context.color_primaries, context.color_trc = info.primaries, info.transfer
@@ -249,6 +300,16 @@ class VideoWriter:
             self._others.add_to(output, stream)
             self.notes += self._others.notes
         return output
+
+
+def _longest(time_base: Fraction) -> int:
+    """How long .mp4 can show a frame, in units of `time_base`: libav halves those that are larger than
+    1/10000 s, and a number of them has to fit 31 bits.
+    """
+    scale = time_base.denominator
+    while scale < _MP4_SCALE:
+        scale *= 2
+    return max(int(MP4_TICKS / (scale * time_base * _MP4_DELAY)), 1)
 
 
 def _marker(info: VideoInfo, size: tuple[int, int], lossless: bool) -> av.filter.Graph | None:

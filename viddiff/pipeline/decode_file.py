@@ -47,7 +47,9 @@ def decode_file(job: DecodeJob, observer: Observer = ignore) -> DecodeResult:
         count, ended_by = 0, None
         with writer:
             try:
-                for frame in change_frames(video.frames, video.info, changes, job.limits.frames):
+                # A frame that leaves through a pipe at once cannot wait for the next, which tells its duration.
+                shown = video.frames if job.live and job.output is None else video.lasting()
+                for frame in change_frames(shown, video.info, changes, job.limits.frames):
                     with uninterrupted():
                         writer.write(frame)
                         count += 1

@@ -7,14 +7,16 @@ Frames do not depend on the number of processes. What waits to be passed on has 
 
 import itertools
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from viddiff.codec.open_decoder import Weights
 from viddiff.config import Start, start_text
 from viddiff.container.format import Header, PredictedChunk
-from viddiff.container.gop_table import Gop, frame_number, schedule
+from viddiff.container.gop_table import Gop, frame_number, frame_time, schedule
 from viddiff.container.read_options import ReadOptions
 from viddiff.container.reader import Reader
 from viddiff.encoder.options import MINI_GOP
@@ -68,7 +70,20 @@ def decode_video(
     skipped = begin - first
     # A part ends after its frames; the whole ends where the file does, so that damage at its end is noticed.
     end = skipped + stop - begin if stop < total else None
-    return DecodedVideo(video, stop - begin, itertools.islice(frames, skipped, end), damage)
+    last_duration = partial(_last_duration, file, all_gops, stop, options)
+    return DecodedVideo(video, stop - begin, itertools.islice(frames, skipped, end), damage, last_duration)
+
+
+def _last_duration(file: BinaryIO, gops: list[Gop], stop: int, options: ReadOptions) -> int:
+    """Duration of frame `stop` - 1, by INDEX or by the time of the next frame. 0 if unknown."""
+    if stop < gops[-1].first + gops[-1].frames:
+        last, following = (frame_time(file, gops, number, options.limits) for number in (stop - 1, stop))
+        return 0 if last is None or following is None else following - last
+    file.seek(0)
+    reader = Reader(file, options.limits)
+    with suppress(BitstreamError, LimitError):
+        reader.stored_index()
+    return reader.last_duration
 
 
 def _header(file: BinaryIO, options: ReadOptions, gops: list[Gop]) -> Header:

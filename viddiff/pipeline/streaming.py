@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from viddiff.codec.open_decoder import Weights, open_decoder
 from viddiff.config import Start
-from viddiff.container.format import Chunk, IndexEntry, KeyChunk, read_varint
+from viddiff.container.format import Chunk, IndexEntry, KeyChunk
 from viddiff.container.gop_table import Found, Gop
 from viddiff.container.read_options import ReadOptions
-from viddiff.container.reader import index_entries
+from viddiff.container.reader import Index
 from viddiff.container.track_file import PassingTracks
 from viddiff.errors import BitstreamError, LimitError
 from viddiff.frame import Frame
@@ -58,7 +58,7 @@ def decode_stream(
     frames = _since(frames, start, header.video.time_base)
     if count is not None:
         frames = decoder.ending(islice(frames, count))
-    return DecodedVideo(header.video, count, frames, damage), tracks
+    return DecodedVideo(header.video, count, frames, damage, lambda: decoder.last_duration), tracks
 
 
 def _since(frames: Iterator[Frame], start: Start, time_base: Fraction) -> Iterator[Frame]:
@@ -87,6 +87,8 @@ class _StreamDecoder:
         self._key: tuple[int, Chunk] | None = None
         self._times: list[int] = []
         self._end = 0
+        self.last_duration = 0
+        """How long the last frame is shown, once all have come; 0 if that is unknown."""
 
     def parts(self) -> Iterator[Frame | GopEnd]:
         """The frames of each GOP and its end. Raises BitstreamError and LimitError where nothing can follow,
@@ -158,17 +160,20 @@ class _StreamDecoder:
         if body is None:
             return frames
         try:
-            *_, last = index_entries(body, self._reader.header.gop)
-            total, _ = read_varint(body, 0)
-        except (BitstreamError, ValueError):
+            index = Index.unpack(body, self._reader.header.gop)
+        except BitstreamError:
             return frames
+        if not index.entries:
+            return frames
+        total = index.frames
+        self.last_duration = index.last_duration
         if total == first + frames:
             return frames
         fault = f"{total} frames were written, but {first + frames} came"
         if self._strict:
             raise BitstreamError(fault)
         self._damage.faults.append(fault)
-        return max(frames, total - first) if last.frame == first else frames
+        return max(frames, total - first) if index.entries[-1].frame == first else frames
 
 
 class Follower(io.RawIOBase):

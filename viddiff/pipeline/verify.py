@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 
-from viddiff.config import Limits
+from viddiff.config import MAX_PIXELS, Limits
 from viddiff.container.read_options import ReadOptions
 from viddiff.digest import GopDigest, frame_digest
 from viddiff.errors import BitstreamError, LimitError, VerificationError
@@ -29,7 +29,7 @@ def verify(
     Raises VerificationError if the file does not decode or if any frame or time differs.
     """
     frames = sum(gop.frames for gop in gops)
-    options = ReadOptions(strict=True, limits=Limits(frames=max(frames, 1)), key=key)
+    options = ReadOptions(strict=True, limits=Limits(MAX_PIXELS, max(frames, 1)), key=key)
     try:
         with options.open(path) as file:
             video = decode_video(file, path, resources, options=options)
