@@ -10,22 +10,19 @@ benchmark asks for: the gradient of the scene's 6:1:1 PSNR, at every quality ali
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal, Self, cast
+from typing import Any, Self
 
-import av
 import numpy as np
 import torch
-from av.video.codeccontext import VideoCodecContext
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from viddiff.errors import ViddiffError, VideoError
+from viddiff.errors import ViddiffError
 from viddiff.frame import Frame
 from viddiff.media.av1_headers import Coding, HeaderReader
-from viddiff.media.av1_stills import PIXEL_FORMATS, _kept_scheduling, picture_from_planes, planes_from_picture
+from viddiff.media.av1_stream import Av1Decoder, Av1Encoder
 from viddiff.networks.enhancement import condition_of
 from viddiff.training.enhancement_scenes import STILL_SUFFIXES, scene
 
@@ -56,36 +53,11 @@ class Base:
 def code_base(frames: list[Frame], crf: int, bit_depth: int = 8, preset: int = PRESET) -> Base:
     """Code frames as one closed GOP, random access. VideoError."""
     height, width = frames[0].y.shape
-    encoder = _context("libsvtav1", "w")
-    encoder.width, encoder.height = width, height
-    encoder.pix_fmt = PIXEL_FORMATS[bit_depth]
-    encoder.time_base, encoder.framerate = Fraction(1, 25), Fraction(25)
-    encoder.options = {"preset": str(preset), "crf": str(crf), "svtav1-params": "lp=1:keyint=-1"}
-    decoder = _context("libdav1d", "r")
-    decoder.options = {"max_frame_delay": "1"}
-    packets = []
-    try:
-        with _kept_scheduling():
-            for pts, frame in enumerate(frames):
-                picture = picture_from_planes(frame.planes, bit_depth)
-                picture.pts, picture.time_base = pts, Fraction(1, 25)
-                packets += encoder.encode(picture)
-            packets += encoder.encode(None)
-        pictures = [p for packet in packets for p in decoder.decode(packet)] + decoder.decode(None)
-    except (av.FFmpegError, ValueError, RuntimeError) as error:
-        raise VideoError(f"AV1 coding of a {width}x{height} scene failed: {error}") from error
-    headers, units = HeaderReader(), [bytes(packet) for packet in packets]
-    decoded = [
-        Frame(*planes_from_picture(p, bit_depth, width, height), frame.pts)
-        for p, frame in zip(pictures, frames, strict=True)
-    ]
+    encoder = Av1Encoder(width, height, bit_depth, quantiser=4 * crf, preset=preset)
+    units = [unit for frame in frames for unit in encoder.send(frame)] + encoder.finish()
+    decoder, headers = Av1Decoder(width, height, bit_depth), HeaderReader()
+    decoded = [decoder.decode(unit) for unit in units]
     return Base(decoded, [headers.shown(unit) for unit in units], [len(unit) for unit in units])
-
-
-def _context(codec: str, mode: Literal["r", "w"]) -> VideoCodecContext:
-    context = cast(VideoCodecContext, av.CodecContext.create(codec, mode))
-    context.thread_count = 1
-    return context
 
 
 Tiles = NDArray[np.uint8]
@@ -95,8 +67,10 @@ Tiles = NDArray[np.uint8]
 def tiles_of(
     frames: list[Frame], base: Base, crf: int, rng: random.Random
 ) -> tuple[Tiles, dict[str, NDArray[np.generic]]]:
-    """Tiles of a scene and, for each, `quantiser`, `intra`, `gop_quantiser`, `norm` (3,): the scene's mean
-    squared errors by plane, and `weight`: the tile's error in units of the scene's.
+    """Tiles of a scene, and figures of each.
+
+    `quantiser`, `intra`, `gop_quantiser`; `norm` (3,): the scene's mean squared errors by plane; `weight`:
+    the tile's error in units of the scene's.
     """
     maps = [_error_maps(a, b) for a, b in zip(frames, base.frames, strict=True)]
     means = np.maximum(np.mean([[m.mean() for m in planes] for planes in maps], axis=0), 0.02)

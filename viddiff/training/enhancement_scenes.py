@@ -202,8 +202,9 @@ def fade(frames: list[Frame], rng: random.Random) -> list[Frame]:
 def with_noise(
     frames: list[Frame], rng: random.Random, strengths: tuple[float, float] = _NOISE
 ) -> list[Frame]:
-    """Sensor noise or grain: one strength (standard deviation of luma in levels, within a range) and spectrum
-    for the scene, other values in each frame.
+    """Sensor noise or grain: one strength and spectrum for the scene, other values in each frame.
+
+    strengths: range of the standard deviation of luma's noise, 8-bit levels.
     """
     generator = torch.Generator().manual_seed(rng.getrandbits(40))
     sigma = math.exp(rng.uniform(*map(math.log, strengths)))
