@@ -5,6 +5,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -125,7 +126,8 @@ def test_frames_of_any_size(size: tuple[int, int], bit_depth: int) -> None:
     width, height = size
     frame = moving_picture(width, height, 1)[0]
     if bit_depth == 10:
-        frame = Frame(*(plane.astype(np.uint16) * 4 + 1 for plane in frame.planes))
+        y, u, v = (plane.astype(np.uint16) * 4 + 1 for plane in frame.planes)
+        frame = Frame(y, u, v)
     packed = pack(planes_of(frame, bit_depth, torch.device("cpu")))
     correction = at_the_bound(TINY)(packed, numbers(1))
     rows, columns = (-(-2 * side // BLOCK) for side in packed.shape[2:])
@@ -286,7 +288,7 @@ def write_tiles(folder: Path, count: int) -> None:
     """A shard of blurred pictures beside sharp ones."""
     frames = moving_picture(TILE, TILE, count)
     tiles = np.empty((count, 2, TILE * TILE * 3 // 2), np.uint8)
-    figures = {
+    figures: dict[str, Any] = {
         "quantiser": np.full(count, 120, np.uint8),
         "intra": np.zeros(count, bool),
         "gop_quantiser": np.full(count, 160, np.uint8),

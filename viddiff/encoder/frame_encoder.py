@@ -257,8 +257,9 @@ def encode_frame(
     effort: Effort,
     sampled: bool = False,
 ) -> CodedFrame:
-    """Encode one frame into the mini-GOP's stream with the best of `motion`; sampled: whether to keep what
-    training needs.
+    """Encode one frame into the mini-GOP's stream with the best of `motion`.
+
+    sampled: keep what training needs.
     """
     attempts = (
         _attempt(codec, target, fields, stream.another(), effort.try_hyper, sampled) for fields in motion

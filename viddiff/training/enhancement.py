@@ -98,7 +98,7 @@ def train(options: EnhancementOptions, report: Report) -> EnhancementNetwork:
         batch = tiles.batch(options.batch, rng).to(options.device)
         with torch.autocast(options.device, torch.bfloat16, enabled=share < 1 - options.exact_share):
             loss = measured(state.network, batch).mean()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         state.move(options.learning_rate * schedule(share, state.step))
         losses.append(float(loss.detach()))
         if state.seconds >= next_line:
@@ -125,7 +125,8 @@ def tile_errors(network: EnhancementNetwork, batch: TileBatch) -> Tensor:
     """Error of each tile after enhancement at strength 1, (B,). About 1 before it."""
     correction = network(batch.decoded, batch.condition).float()
     squares = (batch.decoded + correction / CORRECTION_UNIT - batch.original).square().mean((2, 3))
-    return (squares * batch.share).sum(1)
+    error: Tensor = (squares * batch.share).sum(1)
+    return error
 
 
 def schedule(share: float, step: int) -> float:
@@ -137,7 +138,7 @@ def _start(options: EnhancementOptions, tiles: TileShards, rng: random.Random) -
     if options.init is not None:
         network, _ = enhancement_weights.load(options.init)
         return network.requires_grad_(True).to(options.device)
-    network = EnhancementNetwork(options.config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = EnhancementNetwork(options.config).to(memory_format=torch.channels_last)
     network.whiten_(tiles.batch(40, rng).decoded)
     solve_tail_(network, (tiles.batch(options.batch, rng) for _ in range(_START_BATCHES)))
     return network.to(options.device)
@@ -227,7 +228,7 @@ class TrainState:
         self.step += 1
         decay = min(0.999, self.step / (self.step + 20))
         with torch.no_grad():
-            torch._foreach_lerp_(list(self.average.values()), parameters, 1 - decay)
+            torch._foreach_lerp_(list(self.average.values()), list[Tensor](parameters), 1 - decay)
 
     def averaged(self) -> EnhancementNetwork:
         """A network with the averaged weights."""
