@@ -1,4 +1,4 @@
-"""What many tests need: tiny networks, small moving pictures, one coded file."""
+"""Shared helpers of tests: tiny networks, small moving pictures, one coded file."""
 
 import io
 from fractions import Fraction
@@ -34,7 +34,7 @@ TINY = ModelConfig("tiny", quarter=8, eighth=16)
 
 
 def moving_picture(width: int, height: int, count: int, bit_depth: int = 8, seed: int = 0) -> list[Frame]:
-    """Waves that travel over a fixed texture, with a little noise: motion and residual, both worth coding."""
+    """Waves that travel over a fixed texture, with a little noise: both motion and residual."""
     rng = np.random.default_rng(seed)
     peak = 2**bit_depth - 1
     kind = np.uint8 if bit_depth == 8 else np.uint16
@@ -58,7 +58,7 @@ def moving_picture(width: int, height: int, count: int, bit_depth: int = 8, seed
 def coded(
     codec: Codec, frames: list[Frame], bit_depth: int = 8, options: EncodeOptions | None = None
 ) -> tuple[bytes, list[Frame], EncodeSummary]:
-    """The file, the encoder's own reconstruction and the summary."""
+    """The file, the encoder's reconstruction and the summary."""
     height, width = frames[0].y.shape
     out, shown = io.BytesIO(), list[Frame]()
     info = VideoInfo(width, height, bit_depth)
@@ -69,7 +69,7 @@ def coded(
 
 
 def same(a: list[Frame], b: list[Frame]) -> bool:
-    """Whether both hold the same samples at the same times."""
+    """True if both hold the same samples at the same times."""
     return len(a) == len(b) and all(
         x.pts == y.pts and all(np.array_equal(p, q) for p, q in zip(x.planes, y.planes, strict=True))
         for x, y in zip(a, b, strict=True)
@@ -94,13 +94,13 @@ def shown_at(packet: "av.Packet[Any]") -> Fraction:
 
 @pytest.fixture(scope="session")
 def codec() -> Codec:
-    """Narrow networks with random weights: as exact as trained ones."""
+    """Narrow networks with random weights. They are as exact as trained ones."""
     return untrained(TINY)
 
 
 @pytest.fixture(scope="session")
 def weights(codec: Codec, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same as a file."""
+    """The same networks as a file."""
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     checkpoint.save(path, codec)
     return path
@@ -116,12 +116,12 @@ def released() -> Codec:
 
 @pytest.fixture(scope="session")
 def small_file(codec: Codec) -> bytes:
-    """A .vdf of two GOPs."""
+    """A .vdf with two GOPs."""
     return coded(codec, moving_picture(48, 32, 8), options=EncodeOptions(gop=5))[0]
 
 
 def exact_reach(layer: IntConv2d, inputs: tuple[Tensor], output: Tensor) -> float:
-    """For a forward hook: the layer's sums are those of float64. The largest, in units of its weights."""
+    """For a forward hook: check a layer's sums against float64. Returns the largest, in units of weights."""
     (x,) = inputs
     assert torch.equal(x, x.round())
     assert x.abs().max() <= layer.input_max

@@ -1,4 +1,4 @@
-"""The commands as a user meets them: results, exit codes, one-sentence errors, no partial files."""
+"""The commands as users meet them: results, exit codes, one-sentence errors, no partial files."""
 
 import io
 import itertools
@@ -28,7 +28,7 @@ FRAMES = 7
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A lossless video whose frames are not evenly spaced."""
+    """A lossless video with uneven frame times."""
     path = tmp_path_factory.mktemp("clip") / "clip.mkv"
     write(path, moving_picture(48, 34, FRAMES))
     return path
@@ -257,7 +257,7 @@ def test_damage_is_repaired_and_said(encoded: Path, weights: Path, tmp_path: Pat
 def test_want_of_memory_is_said(
     encoded: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    """Each library's own failure to allocate what no machine has."""
+    """Each library fails in its own way to allocate what no machine has."""
     greedy: dict[str, Callable[[], object]] = {
         "python": lambda: bytearray(1 << 60),
         "numpy": lambda: np.ones(1 << 58),
@@ -337,7 +337,7 @@ def test_help_does_not_load_pytorch() -> None:
 def test_progress_for_scripts(
     clip: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An object every second, here at every chance, then the result; docs/json.md describes them."""
+    """Progress objects (here at every chance), then the result. docs/json.md describes them."""
     seconds = itertools.count()
     monkeypatch.setattr("viddiff.cli.progress.time.monotonic", lambda: next(seconds))
     vdf, docs = tmp_path / "a.vdf", (Path(__file__).parent.parent / "docs" / "json.md").read_text()
@@ -360,7 +360,7 @@ def test_progress_for_scripts(
 
 
 def test_sizes_in_progress() -> None:
-    """So far and in the end, for people; nothing of the end if that is not known."""
+    """The size so far and the final size; no final size if it is unknown."""
     for total, expected in ((8, "2.0 kB of about 8.0 kB"), (None, "2.0 kB")):
         stream = io.StringIO()
         progress = Progress("encode", total, stream=stream)

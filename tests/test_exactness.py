@@ -27,7 +27,7 @@ from viddiff.pipeline.serial import decode
 
 @pytest.fixture(scope="module")
 def full() -> Codec:
-    """Networks of the width that is released, untrained."""
+    """Untrained networks with the released widths."""
     return untrained(ModelConfig())
 
 
@@ -78,7 +78,7 @@ def test_without_onednn(files: list[bytes], full: Codec, expected: list[str]) ->
 
 @pytest.mark.parametrize("order", [(1, 0), (0,), (1,), (0, 1, 0)])
 def test_gops_in_any_order(files: list[bytes], full: Codec, order: tuple[int, ...]) -> None:
-    """By one codec, which keeps nothing from one GOP to the next."""
+    """One codec decodes all of them and keeps nothing between GOPs."""
     whole = list(decode(io.BytesIO(files[0]), full))
     reader = Reader(io.BytesIO(files[0]))
     entries = reader.index()
@@ -102,7 +102,7 @@ def _chunks_of(data: bytes, gop: int) -> int:
 
 
 def test_vanishing_numbers_flushed_to_zero(files: list[bytes], full: Codec, expected: list[str]) -> None:
-    """Some processors and programs have no denormal numbers; there are none to lose."""
+    """Some processors and programs have no denormal numbers. There are none to lose."""
     if not torch.set_flush_denormal(True):
         pytest.skip("this processor cannot")
     try:
@@ -124,7 +124,7 @@ def test_gops_alone(files: list[bytes], full: Codec) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("allowed", [False, True])
 def test_gpu(files: list[bytes], expected: list[str], allowed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether matrix products may use TF32 or not; convolutions must not, and loading weights sees to it."""
+    """Matrix products may use TF32 or not. Convolutions must not, and loading weights turns it off."""
     monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", allowed)
     model, motion = fresh(ModelConfig())
     model.to("cuda")
@@ -218,7 +218,7 @@ def test_int8_minimum_is_refused() -> None:
 
 
 def wild() -> Codec:
-    """Weights as no training leaves them, so that every activation hits its limits."""
+    """Weights that training would not produce, so that every activation reaches its limits."""
     model, motion = fresh(TINY)
     with torch.no_grad():
         for network in (model.predictor, model.synthesis_transform, model.entropy_parameters, motion):
@@ -238,7 +238,7 @@ def test_wild_networks_stay_exact() -> None:
 @pytest.mark.parametrize("height", [144, 208, 272])
 @torch.inference_mode()
 def test_strips_of_large_pictures_are_what_the_whole_is(monkeypatch: pytest.MonkeyPatch, height: int) -> None:
-    """Two strips or more, the last one short or not, of networks in which all reaches as far as it can."""
+    """Two or more strips, the last one short or not, of networks that see as far as they can."""
     model, rng = wild().model, torch.Generator().manual_seed(height)
     first, second, z_hat = (
         torch.randint(low, high, (1, channels, height // scale, 64 // scale), generator=rng).float()

@@ -5,8 +5,10 @@ import io
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from conftest import moving_picture, same
 from test_cli import write
 
 import viddiff
+from viddiff.container.format import Chunk
 from viddiff.container.reader import Reader
 from viddiff.frame import Frame
 from viddiff.media.video_reader import VideoReader
@@ -100,7 +103,8 @@ def test_examples(tmp_path: Path, released: object, monkeypatch: pytest.MonkeyPa
 def test_frames_by_number(encoded: Path, frames: list[Frame], weights: Path) -> None:
     with viddiff.open(encoded, weights=weights) as video:
         assert len(video) == len(frames) == video.info.frame_count == FRAMES
-        for number in (19, 0, 13, 7, 6, 5, -1, -20, 12, np.int64(3)):
+        numbers: list[Any] = [19, 0, 13, 7, 6, 5, -1, -20, 12, np.int64(3)]
+        for number in numbers:
             assert same([video[number]], [frames[number]]), number
         assert same(list(video), frames)
         assert same(list(reversed([video[n] for n in reversed(range(FRAMES))])), frames)
@@ -128,9 +132,12 @@ def test_only_what_is_needed_is_decoded(
 
     decoded = list[object]()
     decode = GopDecoder.decode
-    monkeypatch.setattr(
-        GopDecoder, "decode", lambda self, chunk: decoded.append(chunk) or decode(self, chunk)
-    )
+
+    def counted(self: GopDecoder, chunk: Chunk) -> Iterator[Frame]:
+        decoded.append(chunk)
+        return decode(self, chunk)
+
+    monkeypatch.setattr(GopDecoder, "decode", counted)
     with viddiff.open(encoded, weights=weights) as video:
         video[14]
         assert len(decoded) == 1, "the third keyframe alone"
@@ -206,7 +213,8 @@ def test_results_and_progress(clip: Path, weights: Path, tmp_path: Path) -> None
     assert seen[-1].frames == seen[-1].total == FRAMES
     shown = viddiff.decode(out, weights=weights, fps=12.5, workers=1)
     assert shown.target == tmp_path / "a.mp4"
-    assert shown.lost_frames == shown.faults == ()
+    assert not shown.lost_frames
+    assert not shown.faults
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Files of the past decode to the frames of the past. Made by scripts/make_golden.py."""
+"""Golden files decode to the known frames. scripts/make_golden.py makes them."""
 
 import io
 import json
@@ -27,7 +27,7 @@ def test_a_file_finds_the_released_weights_that_it_was_made_with(name: str) -> N
 
 
 def weights_of(digest: str) -> Codec:
-    """Released weights, new or old, with this hash."""
+    """The released weights with this hash."""
     for path in sorted(released_weights().parent.glob("*.safetensors")):
         codec = checkpoint.load(path)
         if codec.hash.hex() == digest:

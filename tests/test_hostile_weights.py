@@ -1,5 +1,4 @@
-"""Weights that an attacker made: refused in one sentence, within bounded memory, without running anything; or
-exact like all others, whatever they hold."""
+"""Hostile weights are refused in one sentence, in bounded memory, without running code, or decode exactly."""
 
 import json
 import os
@@ -34,7 +33,7 @@ from viddiff.networks.planes import planes_of
 from viddiff.pipeline.weights_search import released_weights
 
 MARGIN, FACTOR = 256 << 20, 4
-"""What `checkpoint.load` promises: bytes, and times the size of the file."""
+"""Promise of `checkpoint.load`: bytes, and times the size of the file."""
 Header = dict[str, Any]
 
 
@@ -68,7 +67,7 @@ class Bomb:
 
 
 def hostile(sound: bytes, mark: Path) -> Iterator[tuple[str, bytes]]:
-    """Files by name; unpickling one of them would make the file `mark`."""
+    """Files by name. Unpickling one of them would create the file `mark`."""
     header, body = split(sound)
 
     def copy() -> Header:
@@ -185,7 +184,7 @@ def test_hostile_files_are_refused_within_bounded_memory(weights: Path, tmp_path
 
 
 def rewritten(source: Path, target: Path, change: Callable[[dict[str, Tensor]], None]) -> Path:
-    """The same weights, changed, under a hash that is true of them."""
+    """The same weights with a change, and a correct hash."""
     header, _ = split(source.read_bytes())
     tensors = load_file(source)
     change(tensors)
@@ -236,7 +235,7 @@ TABLES: dict[str, Callable[[Tensor], Tensor]] = {
 @pytest.mark.parametrize("name", TABLES)
 @pytest.mark.parametrize("field", ["y", "z", "flags", "changes", "modes", "merges"])
 def test_tables_are_checked(weights: Path, tmp_path: Path, field: str, name: str) -> None:
-    """Under a hash that is true of them."""
+    """The hash is correct."""
 
     def change(tensors: dict[str, Tensor]) -> None:
         tensors[f"tables.{field}"] = TABLES[name](tensors[f"tables.{field}"])
@@ -255,7 +254,7 @@ def test_the_card_of_the_released_weights_names_their_hash(released: Codec) -> N
 
 
 def extreme(tensors: dict[str, Tensor], layers: dict[str, IntConv2d], rng: np.random.Generator) -> None:
-    """All that the decoder holds at the ends of what is accepted: sums reach 2^24 - 1."""
+    """All tensors of the decoder at the limits: sums reach 2^24 - 1."""
     for name, layer in layers.items():
         weight = tensors[f"{name}.weight"]
         fan_in = weight[0].numel()
@@ -276,7 +275,7 @@ def extreme(tensors: dict[str, Tensor], layers: dict[str, IntConv2d], rng: np.ra
 
 
 def noise(rng: np.random.Generator) -> bytes:
-    """A stream that begins as a frame does, with templates that exist, and goes on with noise."""
+    """A stream that starts like a frame, with valid templates, and continues with noise."""
     stream = SymbolEncoder()
     begin = [rng.integers(STEP_COUNT), ZERO + MODES_FOLLOW * rng.integers(2), rng.choice([ZERO, MIRRORED]), 0]
     stream.put_bits(np.array(begin, np.int64), HEADER_WIDTHS)
@@ -289,7 +288,7 @@ def noise(rng: np.random.Generator) -> bytes:
 def test_extreme_weights_are_exact_on_hostile_streams(
     seed: int, weights: Path, codec: Codec, tmp_path: Path
 ) -> None:
-    """Every sum of every layer is that of float64, and no activation is beyond what the proof assumes."""
+    """Every sum of every layer equals that in float64, and no activation exceeds the proof's assumption."""
     rng = np.random.default_rng(seed)
     layers = decoder_layers(codec.model, codec.motion)
     path = tmp_path / "extreme.safetensors"

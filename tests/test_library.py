@@ -1,4 +1,4 @@
-"""Keyframes predicted from pictures of the weights: exact, cheaper, checked; which pictures are chosen."""
+"""Keyframes predicted from library pictures: exact, cheaper, checked. Choice of pictures."""
 
 import io
 import json
@@ -44,12 +44,12 @@ GOLDEN: dict[str, dict[str, str]] = json.loads((FOLDER / "hashes.json").read_tex
 
 
 def room(number: int = 0, bit_depth: int = 8) -> Frame:
-    """What a fixed camera sees where nothing happens."""
+    """View of a fixed camera without events."""
     return replace(moving_picture(*SIZE, 1, bit_depth, seed=100 + number)[0], pts=0)
 
 
 def with_visitor(background: Frame, time: int) -> Frame:
-    """The same with something dark that passes by."""
+    """The same view with something dark that passes."""
     y = background.y.copy()
     y[16:32, 6 * time % 48 : 6 * time % 48 + 12] = 20
     return replace(background, y=y, pts=time)
@@ -70,7 +70,7 @@ def knowing(codec: Codec, *pictures: LibraryPicture) -> Codec:
 
 @pytest.fixture(scope="module")
 def learned(released: Codec) -> Codec:
-    """A codec that knows two rooms, and a picture of another size."""
+    """A codec with a library of two rooms, and a picture of another size."""
     return knowing(released, picture(room(1)), picture(room(0)), picture(moving_picture(32, 32, 1)[0]))
 
 
@@ -131,7 +131,7 @@ def mini_gops(data: bytes) -> list[bytes]:
 
 
 def test_anchors_are_predicted_from_the_library(learned: Codec) -> None:
-    """Who stood there all the time goes away, and what is uncovered the keyframe has never shown."""
+    """A visitor who was there from the start leaves, and uncovers background that is new."""
     frames = [with_visitor(room(), 0), *[with_visitor(room(), 0)] * 8, *[room()] * 8]
     frames = [replace(frame, pts=time) for time, frame in enumerate(frames)]
     data, shown, _ = coded(learned, frames)
@@ -181,7 +181,7 @@ def test_processes_share_such_files(learned: Codec, tmp_path: Path) -> None:
 
 
 def rewritten(data: bytes, change: Callable[[bytes], bytes]) -> bytes:
-    """The file with other payloads of keyframes, and sound checksums."""
+    """The file with other keyframe payloads and correct checksums."""
     reader, out = Reader(io.BytesIO(data)), io.BytesIO()
     writer = Writer(out, reader.header)
     for chunk in reader:
@@ -301,7 +301,7 @@ def clip(path: Path, frames: list[Frame]) -> Path:
 
 
 def test_backgrounds_are_chosen(tmp_path: Path) -> None:
-    """Of two fixed cameras: one picture each at first, without the visitor, who was there all the time."""
+    """Two fixed cameras: one picture each at first, without the visitor, who was there all the time."""
     videos = [clip(tmp_path / f"{number}.y4m", visited(40, number)) for number in (0, 1)]
     library = choose_library(videos, 2, random.Random(0))
     assert len(library.pictures) == 2

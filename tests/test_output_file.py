@@ -16,7 +16,6 @@ from test_cli import refused, run, write
 from viddiff.errors import OutputError
 from viddiff.file_names import hidden_beside
 from viddiff.media.authorship import written_by_viddiff
-from viddiff.pipeline import output_file
 from viddiff.pipeline.output_file import OutputFile, complete_file, is_vdf
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -115,7 +114,7 @@ def test_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     def link(*_: object) -> None:
         raise OSError(errno.EPERM, "not permitted")
 
-    monkeypatch.setattr(output_file.os, "link", link)
+    monkeypatch.setattr("viddiff.pipeline.output_file.os.link", link)
     output = OutputFile(tmp_path / "a.vdf", False, is_vdf, "a .vdf file")
     fill(output)
     assert output.path.read_bytes() == b"frames"

@@ -1,4 +1,4 @@
-"""Pipes, files that grow and live sources, in and out: the same files, as soon as they can be there."""
+"""Pipes, growing files and live sources give the same files, as early as possible."""
 
 import http.server
 import io
@@ -44,9 +44,9 @@ from viddiff.pipeline.streaming import decode_stream
 
 FRAMES = 12
 PICTURE = 48 * 48 * 3 // 2
-"""Bytes of a frame of clip.y4m; libav looks at 2048 before it knows what it reads."""
+"""Bytes of a frame of clip.y4m. libav probes the first 2048 bytes."""
 PATIENCE = 120
-"""Seconds after which a test that hangs fails."""
+"""Seconds after which a hanging test fails."""
 
 
 def run(*arguments: object) -> Result:
@@ -67,7 +67,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def of_file(clips: Path, weights: Path) -> Callable[[str], bytes]:
-    """What `encode` makes of one of the clips as a file."""
+    """Result of `encode` for one of the clips as a file."""
 
     def encoded(name: str) -> bytes:
         out = clips / f"{name}.vdf"
@@ -80,7 +80,7 @@ def of_file(clips: Path, weights: Path) -> Callable[[str], bytes]:
 
 @contextmanager
 def fed(path: Path, pieces: Iterable[bytes]) -> Iterator[None]:
-    """A named pipe into which another thread writes."""
+    """A named pipe that another thread writes to."""
     os.mkfifo(path)
 
     def feed() -> None:
@@ -95,7 +95,7 @@ def fed(path: Path, pieces: Iterable[bytes]) -> Iterator[None]:
 
 
 class Pipe(io.RawIOBase):
-    """Bytes that can be read only once; counts them."""
+    """Bytes that can be read only once. Counts them."""
 
     def __init__(self, data: bytes) -> None:
         self._data, self.read_bytes = io.BytesIO(data), 0
@@ -113,7 +113,7 @@ class Pipe(io.RawIOBase):
 
 
 def test_from_pipe_to_pipe(clips: Path, weights: Path, of_file: Any, tmp_path: Path) -> None:
-    """.ts in, .vdf, .mkv out, in two processes that only pipes connect."""
+    """.ts to .vdf to .mkv, in two processes that are connected only by pipes."""
     viddiff = [sys.executable, "-m", "viddiff"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     back = tmp_path / "back.mkv"
@@ -149,7 +149,7 @@ def test_from_pipe_to_pipe(clips: Path, weights: Path, of_file: Any, tmp_path: P
 def test_a_reader_who_has_had_enough(
     clips: Path, weights: Path, of_file: Any, tmp_path: Path, command: list[str]
 ) -> None:
-    """As of `head`: nothing is said of it, least of all by Python."""
+    """As with `head`: no message, and no traceback."""
     of_file("clip.mkv")
     command = ["clip.mkv.vdf" if word == "v" else word for word in command]
     process = subprocess.Popen(
@@ -183,13 +183,13 @@ def test_a_pipe_gives_what_a_file_gives(
 
 
 def parts_of(vdf: bytes) -> tuple[Any, ...]:
-    """All that a file holds. Sound out of a pipe may come a chunk later."""
+    """Content of a file. Sound from a pipe may come a chunk later."""
     reader, others = Reader(io.BytesIO(vdf)), TrackFile(io.BytesIO(vdf))
     return reader.header, list(reader), others.extras, list(others.packets())
 
 
 def test_to_stdout(clips: Path, weights: Path, of_file: Any) -> None:
-    """Only data goes to stdout; what --json has to say goes to stderr."""
+    """Only data goes to stdout. JSON goes to stderr."""
     arguments = ("encode", clips / "clip.mkv", "-", "--weights", weights, "--workers", 1, "--json", "-q")
     result = run(*arguments)
     assert result.exit_code == 0, result.output
@@ -199,7 +199,7 @@ def test_to_stdout(clips: Path, weights: Path, of_file: Any) -> None:
 
 
 def test_low_delay_waits_for_no_frame(clips: Path, weights: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    """Each frame enters the pipe when the one before has left as a chunk."""
+    """Each frame enters the pipe after the chunk of the frame before has left."""
     data = (clips / "clip.y4m").read_bytes()
     start, size = data.index(b"\n") + 1, 6 + PICTURE
     turn, frames = threading.Semaphore(1), list[int]()
@@ -229,7 +229,7 @@ def test_low_delay_waits_for_no_frame(clips: Path, weights: Path, tmp_path: Path
 
 @pytest.mark.parametrize("low_delay", [True, False])
 def test_latency_is_as_stated(codec: Codec, low_delay: bool) -> None:
-    """How many frames are taken before the chunk of an earlier one is written."""
+    """Number of frames that are read before the chunk of an earlier one is written."""
     options, taken, late = EncodeOptions(low_delay=low_delay, gop=16), list[int](), list[int]()
 
     def frames() -> Iterator[Frame]:
@@ -246,7 +246,7 @@ def test_latency_is_as_stated(codec: Codec, low_delay: bool) -> None:
 
 
 def interrupt_once(begun: threading.Event) -> None:
-    """Ctrl-C, from another thread, once `begun` is set."""
+    """Ctrl-C from another thread, after `begun` is set."""
 
     def send() -> None:
         assert begun.wait(PATIENCE)
@@ -267,7 +267,7 @@ def interruptible() -> Iterator[None]:
 def test_ctrl_c_while_nothing_comes(
     clips: Path, weights: Path, tmp_path: Path, monkeypatch: Any, target: str
 ) -> None:
-    """The source stalls, as cameras do: what was coded becomes a complete file."""
+    """The source stalls, as cameras do. The frames coded so far become a complete file."""
     data = (clips / "clip.y4m").read_bytes()
     stalled, done = threading.Event(), threading.Event()
     interrupt_once(stalled)
@@ -297,7 +297,7 @@ def test_ctrl_c_while_nothing_comes(
 
 
 def test_what_cannot_be(clips: Path, tmp_path: Path) -> None:
-    """Wrong use is said before anything is read."""
+    """Wrong use is reported before anything is read."""
     clip, out = clips / "clip.mkv", tmp_path / "out.vdf"
     for arguments in (
         ("encode", "-"),
@@ -341,7 +341,7 @@ def test_a_file_over_http(clips: Path, weights: Path, of_file: Any, tmp_path: Pa
 
 
 def test_a_broadcast_over_tcp(clips: Path, weights: Path, tmp_path: Path) -> None:
-    """With sound, as it is sent, cut after five frames."""
+    """A stream with sound, sent over TCP, cut after five frames."""
     server = socket.create_server(("127.0.0.1", 0))
 
     def send() -> None:
@@ -364,7 +364,7 @@ def test_a_broadcast_over_tcp(clips: Path, weights: Path, tmp_path: Path) -> Non
 
 
 def test_a_device(weights: Path, tmp_path: Path) -> None:
-    """libav's virtual one."""
+    """libav's virtual device."""
     result = run(
         *("encode", "testsrc=size=32x32:rate=10:duration=0.5", tmp_path / "out.vdf"),
         *("--input-format", "lavfi", "--input-option", "probesize=32", "--weights", weights),
@@ -387,7 +387,7 @@ def vdf_of(folder: Path) -> list[Any]:
 
 
 def test_decode_out_of_a_pipe(clips: Path, weights: Path, of_file: Any, tmp_path: Path) -> None:
-    """The frames of the file, y4m and with sound; parts of it, too."""
+    """The same frames as from the file, as y4m and with sound; also parts."""
     vdf = of_file("clip.mkv")
     for options in ([], ["--start", 3, "--frames", 4]):
         again = ["--weights", weights, "--workers", 1, "-q", *options]
@@ -404,7 +404,7 @@ def test_decode_out_of_a_pipe(clips: Path, weights: Path, of_file: Any, tmp_path
 
 @pytest.mark.parametrize("low_delay", [True, False])
 def test_frames_leave_with_their_chunk(codec: Codec, weights: Path, low_delay: bool) -> None:
-    """No byte is read after the chunk that a frame is in before the frame is there."""
+    """No byte after a frame's chunk is read before the frame is there."""
     data, shown, _ = coded(
         codec, moving_picture(32, 32, 12), options=EncodeOptions(gop=8, low_delay=low_delay)
     )
@@ -422,7 +422,7 @@ def test_frames_leave_with_their_chunk(codec: Codec, weights: Path, low_delay: b
 
 
 def test_a_file_that_grows(codec: Codec, weights: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    """Each chunk is written when the frames of the one before have been decoded."""
+    """Each chunk is written after the frames of the chunk before were decoded."""
     data, _, _ = coded(codec, moving_picture(32, 32, 9), options=EncodeOptions(gop=4))
     reader, offsets = Reader(io.BytesIO(data)), list[int]()
     for _ in reader:
@@ -469,7 +469,7 @@ def test_ctrl_c_ends_following(codec: Codec, weights: Path, tmp_path: Path, monk
 
 
 def damages(data: bytes) -> dict[str, bytes]:
-    """What may happen to a file of four GOPs of three frames, two chunks each."""
+    """Damage of a file with four GOPs of three frames, two chunks each."""
     reader = Reader(io.BytesIO(data))
     starts = [start for start, _ in reader.scan(None)] + [len(data) - 14]
     flipped = {}
@@ -495,7 +495,7 @@ def damages(data: bytes) -> dict[str, bytes]:
 def test_damage_costs_what_it_costs_a_file(
     codec: Codec, weights: Path, name: str, shown: slice | None
 ) -> None:
-    """But for what only the index tells: what is lost at the beginning, at the end or without a trace."""
+    """The same damage, except what only the index shows."""
     frames = [replace(frame, pts=number) for number, frame in enumerate(moving_picture(32, 32, 12))]
     damaged = damages(coded(codec, frames, options=EncodeOptions(gop=3))[0])[name]
     machine, strict = Resources(weights, workers=1), ReadOptions(strict=True)

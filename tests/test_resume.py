@@ -1,4 +1,4 @@
-"""An encode that was cut off anywhere goes on, and ends with the file that an uninterrupted one gives."""
+"""An encode that was cut off anywhere resumes, and gives the same file as without the interruption."""
 
 import io
 import os
@@ -46,14 +46,14 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(clip: Path, weights: Path) -> bytes:
-    """What an uninterrupted encode gives."""
+    """Result of an uninterrupted encode."""
     out = clip.with_name("whole.vdf")
     assert run("encode", clip, out, "--gop", 3, "--weights", weights, "-q").exit_code == 0
     return out.read_bytes()
 
 
 def killed(command: list[str], folder: Path, size: int) -> Path:
-    """Run viddiff in `folder` and kill it as soon as its part file has `size` bytes; the part file."""
+    """Run viddiff in `folder`, and kill it when its part file has `size` bytes. Returns the part file."""
     process = subprocess.Popen([sys.executable, "-m", "viddiff", *command], env=ENVIRONMENT)
     deadline = time.monotonic() + 120
     while not any(part.stat().st_size >= size for part in parts(folder)):
@@ -68,7 +68,7 @@ def killed(command: list[str], folder: Path, size: int) -> Path:
 
 @pytest.fixture(scope="module")
 def part_name(clip: Path, weights: Path, whole: bytes, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What the part file of such an encode to out.vdf is called, from one that was killed."""
+    """Name of the part file of such an encode to out.vdf, from a killed one."""
     folder = tmp_path_factory.mktemp("killed")
     out = folder / "out.vdf"
     command = ["encode", str(clip), str(out), "--gop", "3", "--weights", str(weights), "--workers", "1"]
@@ -117,7 +117,7 @@ def test_what_is_done_is_not_done_again(
 
 
 def test_every_byte(small_file: bytes, tmp_path: Path) -> None:
-    """Of a file without sound, written again chunk by chunk."""
+    """A file without sound, written again chunk by chunk."""
     reader = Reader(io.BytesIO(small_file))
     chunks = list(reader)
     for size in range(len(small_file) + 1):
@@ -195,7 +195,7 @@ def test_full_disk(clip: Path, weights: Path, whole: bytes, tmp_path: Path, work
 
 
 def test_terminated(clip: Path, weights: Path, tmp_path: Path) -> None:
-    """SIGTERM of a machine that shuts down: what is coded waits for --resume."""
+    """SIGTERM of a machine that shuts down: the coded GOPs wait for --resume."""
     source, out = tmp_path / "long.mkv", tmp_path / "out.vdf"
     write(source, moving_picture(160, 96, 40))
     command = ["encode", str(source), str(out), "--gop", "4", "--weights", str(weights), "--workers", "1"]

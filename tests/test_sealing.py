@@ -1,4 +1,4 @@
-"""Encrypted files: the format to the byte, what attackers do, and the commands."""
+"""Encrypted files: the exact format, attacks, and the commands."""
 
 import hashlib
 import hmac
@@ -32,7 +32,7 @@ KEY = Secret(bytes(range(32)), passphrase=False)
 WORDS = Secret("grüne Wiese".encode(), passphrase=True)
 SALT = bytes(range(100, 132))
 START, RECORD = 64, 4112
-"""Bytes before the first record, and of a record."""
+"""Bytes before the first record, and bytes of a record."""
 
 
 def sealed(data: bytes, secret: Secret = KEY, salt: bytes | None = SALT) -> bytes:
@@ -356,7 +356,7 @@ def test_passphrase_from_the_terminal(
             def isatty() -> bool:
                 return True
 
-    monkeypatch.setattr(secrets.click, "prompt", prompt)
+    monkeypatch.setattr("click.prompt", prompt)
     monkeypatch.setattr(secrets, "sys", Terminal)
     assert secrets.read_secret(None, None, confirm=True) == Secret(b"typed", passphrase=True)
     assert secrets.read_secret(None, None, confirm=False) == Secret(b"typed", passphrase=True)

@@ -1,4 +1,4 @@
-"""Time: exact presentation times, files that break off, parts by time, other rates and sizes."""
+"""Time: exact presentation times, truncated files, parts by time, other rates and sizes."""
 
 import io
 import itertools
@@ -90,7 +90,7 @@ def test_a_still_picture_is_a_video_of_one_frame(tmp_path: Path, weights: Path, 
 
 
 def test_missing_times_are_given_by_the_rate_and_said(tmp_path: Path) -> None:
-    """A raw stream has none."""
+    """A raw stream has no times."""
     store(tmp_path / "a.h264", [coloured("yuv420p") for _ in range(8)], "libx264")
     with av.open(str(tmp_path / "a.h264")) as container:
         assert all(p.pts is None for p in container.demux(video=0)), "the source is as meant"
@@ -112,7 +112,7 @@ def test_missing_times_are_given_by_the_rate_and_said(tmp_path: Path) -> None:
 def test_b_frames_of_avi_are_shown_one_by_one_from_the_first_slot_on(
     tmp_path: Path, codec: str, options: dict[str, str]
 ) -> None:
-    """It states a rate and an order of decoding, but no times."""
+    """AVI states a rate and a decoding order, but no times."""
     info = VideoInfo(64, 48)
     with av.open(str(tmp_path / "a.avi"), "w") as container:
         stream = container.add_stream(codec, rate=25, options=options)
@@ -186,7 +186,7 @@ def test_times_before_0_that_libav_loses_are_found_again(tmp_path: Path, before:
 def test_what_is_there_of_a_file_that_breaks_off_is_coded(
     tmp_path: Path, weights: Path, name: str, options: dict[str, str], said: bool
 ) -> None:
-    """A broadcast has no end to miss."""
+    """A broadcast has no declared end."""
     whole = Source([Sound("libmp3lame")], frames=75, options=options).write(tmp_path / f"whole{name}")
     cut = tmp_path / name
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
@@ -273,7 +273,7 @@ def test_sizes_out_of_range_are_refused() -> None:
 
 @pytest.mark.parametrize("where", ["encode", "decode"])
 def test_rate_and_size_on_both_sides(tmp_path: Path, weights: Path, where: str) -> None:
-    """The sound stays what and where it is; any number of processes gives the same."""
+    """The sound stays the same and in place. Any number of processes gives the same result."""
     source = Source([Sound("libopus")], frames=25).write(tmp_path / "a.mkv")
     extra = {where: ["--fps", "10", "--scale", "-1x48"]}
     vdf, out = tmp_path / "a.vdf", tmp_path / "b.mkv"
@@ -311,8 +311,10 @@ def test_wrong_use(arguments: str) -> None:
 
 @pytest.mark.parametrize(("gap", "rate"), [(1 << 62, 25), (1 << 40, 25), (40, 1 << 60)])
 def test_times_cannot_ask_for_frames_without_end(gap: int, rate: int) -> None:
-    """Two frames that lie far apart, or a last one that is shown for ever, are refused before the first is
-    repeated more often than `--max-frames` allows."""
+    """Two frames far apart, or an endless last one, are refused.
+
+    No frame is repeated more often than `--max-frames` allows.
+    """
     info = VideoInfo(16, 16, time_base=Fraction(1, 1000), frame_rate=Fraction(25, rate))
     frames = [replace(frame, pts=gap * n) for n, frame in enumerate(moving_picture(16, 16, 2))]
     shown = change_frames(frames, info, Changes(fps=Fraction(25)), 100)
@@ -322,7 +324,7 @@ def test_times_cannot_ask_for_frames_without_end(gap: int, rate: int) -> None:
 
 @pytest.mark.parametrize("base", [Fraction((1 << 32) - 1), Fraction(1, (1 << 32) - 1)])
 def test_time_bases_that_libav_does_not_hold(base: Fraction) -> None:
-    """No encoder of ours writes them."""
+    """None of our encoders writes them."""
     info = VideoInfo(16, 16, time_base=base)
     with pytest.raises((VideoError, LimitError)):
         list(change_frames(moving_picture(16, 16, 2), info, Changes(fps=Fraction(25))))
@@ -331,7 +333,7 @@ def test_time_bases_that_libav_does_not_hold(base: Fraction) -> None:
 
 
 def test_the_time_that_libav_does_not_hold(tmp_path: Path) -> None:
-    """To libav it is no time at all, and it would make one up."""
+    """For libav it is no time at all, and libav would invent one."""
     frames = [replace(frame, pts=frame.pts - (1 << 63)) for frame in moving_picture(16, 16, 2)]
     with pytest.raises(VideoError):
         list(change_frames(frames, VideoInfo(16, 16), Changes(scale=(32, 32))))
@@ -358,7 +360,7 @@ def test_ntsc_rates_are_meant() -> None:
     [("0", 0), ("0.5", 4), ("0.501", 5), ("0.49", 4), ("1.999", 8), ("2", 8), ("2.017", 9), ("2.02", 10)],
 )
 def test_a_time_is_the_first_frame_that_is_not_earlier(tmp_path: Path, start: str, number: int) -> None:
-    """Counted from the first frame, wherever that is."""
+    """Times count from the first frame, wherever that is."""
     info = VideoInfo(64, 48, time_base=Fraction(1, 1000))
     frames = clip(info, [t + 700 for t in VARIABLE])
     write(tmp_path / "a.mkv", info, frames, lossless=True)
@@ -382,7 +384,7 @@ GOPS, GOP_FRAMES, STEP = 60, 4, 8
 
 @pytest.fixture(scope="module")
 def long(codec: Codec, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two minutes in GOPs of 2 s of large pictures, with sound; every GOP has the pictures of the first."""
+    """Two minutes in GOPs of 2 s of large pictures, with sound. Every GOP has the pictures of the first."""
     path = tmp_path_factory.mktemp("long") / "long.vdf"
     data, *_ = coded(codec, moving_picture(64, 48, GOP_FRAMES), options=EncodeOptions(quality=63, gop=4))
     first = list(Reader(io.BytesIO(data)))

@@ -11,8 +11,8 @@
     >>> viddiff.decode("holiday.vdf", "copy.mkv", lossless=True).frames
     12
 
-Nothing has to be prepared: frames are exact whatever PyTorch is set to, and its settings stay as they are.
-Importing this costs next to nothing: PyTorch is loaded by the first call that needs it.
+Decoding is exact without any preparation, whatever PyTorch's settings are, and it does not change them. The
+import is quick: PyTorch is loaded by the first call that needs it.
 """
 
 import importlib
@@ -53,7 +53,7 @@ _LATER = {
     "VideoInfo": "viddiff.frame",
     "Weights": "viddiff.codec.open_decoder",
 }
-"""Classes that are loaded when they are first asked for."""
+"""Classes that are loaded when they are first used."""
 
 __all__ = [
     "BitstreamError", "CheckpointError", "DecodeResult", "EncodeResult", "Frame", "LimitError",
@@ -88,32 +88,45 @@ def encode(  # noqa: PLR0913
     force: bool = False,
     progress: "Callable[[Status], None] | None" = None,
 ) -> "EncodeResult":
-    """Encode a video of any kind to a `.vdf`, with its sound, subtitles, chapters and tags.
+    """Encode a video to a `.vdf`, with its sound, subtitles, chapters and tags.
 
-    source: a path, an address (rtsp://, http://), "-" for stdin, or an open file.
-    target: a path or an open file; None: the source's path with the extension .vdf.
-    quality: 0 (smallest file) to 63 (best picture).
-    gop: most frames from one keyframe to the next, 1 to 1024.
-    preset: what encoding may cost: "fast", "default" or "slow".
-    low_delay: predict from the past alone, so that no frame waits for a later one.
-    entropy: "ans" or, for larger files, "huffman".
-    audio: "copy", "none", or "opus:N" for N kbit/s, 6 to 510.
-    start: the first frame: its number as an int, or seconds as a float or Fraction. frames: how many.
-    fps, scale: another rate, another size (width, height; -1 for one of them keeps the shape).
-    drop_alpha: lose an alpha channel rather than raise VideoError.
-    input_format, input_options: libav's name and options of the source, for devices and raw video.
-    weights: a file of weights or the first digits of their hash; None: the released ones.
-    device: "auto", "cpu" or "cuda". workers: processes; None: as many as pay. Neither changes the file.
-    key: encrypts the file: 32 bytes, or a passphrase as str.
-    resume: go on with what an earlier call with the same arguments left when it was cut off.
-    verify: decode the file before it gets its name. VerificationError if it is not as it should be.
-    force: replace the target if it is a `.vdf`. Other files are never replaced.
-    progress: is called again and again.
+    Ctrl-C completes the file with the frames coded so far, and then raises KeyboardInterrupt. For a live
+    source, so does anything that ends the recording.
 
-    ValueError for choices out of range, ViddiffError or OSError for all that can go wrong; the target is not
-    there then. Ctrl-C completes the target with the frames that are coded, and so does whatever ends the
-    recording of a live source; it is raised again after that.
+    Args:
+        source: A path, a network address (rtsp://, http://), "-" for stdin, or an open file.
+        target: A path or an open file. None: the source's path with the extension .vdf.
+        quality: 0 (smallest file) to 63 (best picture).
+        gop: Longest distance between keyframes in frames, 1 to 1024.
+        preset: How much work to do: "fast", "default" or "slow".
+        low_delay: Predict from past frames only, so that no frame waits for a later one.
+        entropy: "ans", or "huffman" for larger files.
+        audio: "copy", "none", or "opus:N" for N kbit/s, 6 to 510.
+        start: First frame: its number (int), or seconds (float or Fraction).
+        frames: Largest number of source frames. None: all.
+        fps: New frame rate.
+        scale: New size (width, height). -1 for one of them keeps the shape.
+        drop_alpha: Remove an alpha channel instead of raising VideoError.
+        input_format: libav's name of the source's format, for devices and raw video.
+        input_options: libav's options for the source.
+        weights: A weights file, or the first digits of a hash. None: the released weights.
+        device: "auto", "cpu" or "cuda". The file is the same.
+        workers: Number of processes. None: automatic. The file is the same.
+        key: Encrypt the file with 32 bytes, or with a passphrase (str).
+        resume: Continue an interrupted call with the same arguments.
+        verify: Decode the file before it gets its name. Raises VerificationError if a frame differs.
+        force: Replace the target if it is a `.vdf`. Other files are never replaced.
+        progress: Called again and again with the status.
 
+    Returns:
+        What was written.
+
+    Raises:
+        ValueError: An argument is out of range.
+        ViddiffError: Anything else failed. There is no target then.
+        OSError: A file could not be read or written. There is no target then.
+
+    Examples:
         >>> viddiff.encode("holiday.mp4", "part.vdf", start=4, frames=3, preset="fast").frames
         3
     """
@@ -176,24 +189,33 @@ def decode(  # noqa: PLR0913
 ) -> "DecodeResult":
     """Decode a `.vdf` to .mp4 or .mkv (H.264), .mkv (FFV1, lossless) or .y4m (raw).
 
-    source: a path, or an open file, which is read front to back.
-    target: a path, or an open file with a descriptor; None: the source's path with another extension.
-    lossless: store the frames exactly, as FFV1 in .mkv.
-    strict: raise BitstreamError at the first fault instead of showing the frame before for a lost one.
-    form: "mkv", "mp4" or "y4m"; None: what the target's name says.
-    start: the first frame: its number as an int, or seconds as a float or Fraction. frames: how many.
-    fps, scale: another rate, another size (width, height; -1 for one of them keeps the shape).
-    weights: a file or a folder of weights, or the first digits of their hash; None: those that the source was
-    made with, as far as they are found.
-    device: "auto", "cpu" or "cuda". workers: processes; None: as many as pay. Neither changes the frames.
-    limits: the largest video that is decoded.
-    key: of an encrypted file: 32 bytes, or a passphrase as str.
-    force: replace the target if viddiff has written it. Other files are never replaced.
-    progress: is called again and again.
+    Args:
+        source: A path, or an open file, which is read from front to back.
+        target: A path, or an open file with a descriptor. None: the source's path with another extension.
+        lossless: Store the exact frames: FFV1 in .mkv.
+        strict: Raise BitstreamError at the first fault, instead of showing the frame before for a lost one.
+        form: "mkv", "mp4" or "y4m". None: by the target's name.
+        start: First frame: its number (int), or seconds (float or Fraction).
+        frames: Largest number of frames. None: all.
+        fps: New frame rate.
+        scale: New size (width, height). -1 for one of them keeps the shape.
+        weights: A weights file or folder, or the first digits of a hash. None: those that the file names.
+        device: "auto", "cpu" or "cuda". The frames are the same.
+        workers: Number of processes. None: automatic. The frames are the same.
+        limits: Largest video to decode.
+        key: Key of an encrypted file: 32 bytes, or a passphrase (str).
+        force: Replace the target if viddiff has written it. Other files are never replaced.
+        progress: Called again and again with the status.
 
-    ValueError for choices out of range, ViddiffError or OSError for all that can go wrong; the target is not
-    there then.
+    Returns:
+        What was written, and what was lost.
 
+    Raises:
+        ValueError: An argument is out of range.
+        ViddiffError: Anything else failed. There is no target then.
+        OSError: A file could not be read or written. There is no target then.
+
+    Examples:
         >>> viddiff.decode("holiday.vdf", "small.mp4", scale=(24, -1), start=0.2).lost_frames
         ()
     """
@@ -235,10 +257,25 @@ def open(
     limits: Limits | None = None,
     device: str = "auto",
 ) -> "Video":
-    """Open a `.vdf` as a sequence of frames, any of which is decoded from the keyframe before it.
+    """Open a `.vdf` as a sequence of frames.
 
-    weights, key, limits, device: as of `decode`. ViddiffError, OSError.
+    Any frame can be read. It is decoded from the keyframe before it.
 
+    Args:
+        path: The file.
+        weights: A weights file or folder, or the first digits of a hash. None: those that the file names.
+        key: Key of an encrypted file: 32 bytes, or a passphrase (str).
+        limits: Largest video to open.
+        device: "auto", "cpu" or "cuda". The frames are the same.
+
+    Returns:
+        The frames. Use it in a `with` statement, or close it.
+
+    Raises:
+        ViddiffError: The file is damaged, or its weights or key are missing.
+        OSError: The file cannot be read.
+
+    Examples:
         >>> with viddiff.open("holiday.vdf") as video:
         ...     print(len(video), video.info.width, video.info.height)
         ...     times = [frame.pts for frame in video]
@@ -254,10 +291,19 @@ def open(
 
 
 def load_weights(name: Path, device: str = "auto") -> "Weights":
-    """Load weights: the networks and tables of a file.
+    """Load weights.
 
-    name: a path, or the first eight or more digits of the hash. Raises CheckpointError.
+    Args:
+        name: A weights file, or at least eight digits of a hash.
+        device: "auto", "cpu" or "cuda".
 
+    Returns:
+        The networks and tables.
+
+    Raises:
+        CheckpointError: The weights are missing or damaged.
+
+    Examples:
         >>> viddiff.load_weights("weights.safetensors").name
         'small'
     """

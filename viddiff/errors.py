@@ -18,11 +18,11 @@ class VideoError(ViddiffError):
 
 
 class SourceChangeError(VideoError):
-    """A video changes in the middle of its frames into one that a single file cannot hold."""
+    """A video changes between frames to one that a single file cannot hold."""
 
 
 class OutputError(ViddiffError):
-    """A file cannot be written under the name that was asked for."""
+    """A file cannot be written under the requested name."""
 
 
 class ResumeError(ViddiffError):

@@ -1,19 +1,19 @@
-"""Names of temporary files: hidden, beside the file that they are to become, and never too long."""
+"""Names of temporary files: hidden, beside their target, and never too long."""
 
 import hashlib
 import os
 from pathlib import Path
 
 _USUAL_LIMIT = 255
-"""Bytes of a file name, on nearly all file systems."""
+"""Bytes of a file name on almost all file systems."""
 _MARK = 16
-"""Hexadecimal digits that stand for a name that does not fit."""
+"""Hexadecimal digits that replace a name that does not fit."""
 
 
 def hidden_beside(target: Path, tail: str) -> Path:
-    """`.NAME` and `tail` in the folder of `target`, whose name is NAME.
+    """`.NAME` and `tail` in the folder of `target`, where NAME is the target's name.
 
-    Where that is too long, NAME is cut and a hash of it added: no two targets share a temporary file.
+    If that is too long, NAME is cut and gets a hash, so that no two targets share a temporary file.
     """
     name, most = target.name, _longest_name(target.parent)
     if len(os.fsencode(f".{name}{tail}")) > most:
@@ -24,7 +24,7 @@ def hidden_beside(target: Path, tail: str) -> Path:
 
 
 def _cut(name: str, size: int) -> str:
-    """The beginning of a name, of whole characters that take at most `size` bytes."""
+    """The start of a name: whole characters in at most `size` bytes."""
     kept = 0
     for count, character in enumerate(name):
         kept += len(os.fsencode(character))
@@ -34,7 +34,7 @@ def _cut(name: str, size: int) -> str:
 
 
 def _longest_name(folder: Path) -> int:
-    """Bytes that a name in `folder` may have."""
+    """Largest number of bytes of a name in `folder`."""
     try:
         return os.pathconf(folder, "PC_NAME_MAX")
     except (OSError, ValueError, AttributeError):

@@ -1,7 +1,7 @@
-"""Less of Python's search for cycles of garbage, in processes that are viddiff's own.
+"""Tune Python's garbage collector in processes that belong to viddiff.
 
-PyTorch brings a million objects. To look through them again and again while they are loaded, and once more
-when the process ends, takes a third of the time in which a short clip is decoded.
+PyTorch creates a million objects. Searching them for cycles again and again takes a third of the time that a
+short clip needs to decode.
 """
 
 import atexit
@@ -9,6 +9,6 @@ import gc
 
 
 def collect_rarely() -> None:
-    """Search seldom from now on, and never through what is there when the process ends."""
+    """Search rarely from now on, and not at all when the process ends."""
     gc.set_threshold(100_000, 20, 50)
     atexit.register(gc.freeze)

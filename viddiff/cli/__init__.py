@@ -1,8 +1,8 @@
-"""The command line: `viddiff encode`, `decode`, `info`, `train` and `selftest`, a file for each.
+"""The command line: `viddiff encode`, `decode`, `info`, `train` and `selftest`, one file each.
 
 Exit codes: 0 done, 1 `Error: one sentence` on stderr, 2 wrong use, 3 decoded around damage, 130 interrupted,
-129 and 143 ended by SIGHUP and SIGTERM.
-Heavy imports wait inside the commands, so that `--help` is quick.
+129 and 143 ended by SIGHUP and SIGTERM. Commands import heavy modules only when they run, so that `--help` is
+quick.
 """
 
 import re
@@ -53,15 +53,16 @@ class _Commands(click.Group):
 
 
 def _lacks_memory(error: Exception) -> bool:
-    """Whether an error means that memory ran out.
+    """True if an error means that memory ran out.
 
-    PyTorch has no MemoryError on the CPU, libraries may find no room to be loaded, and Python may be lost.
+    PyTorch has no MemoryError on the CPU. Libraries may find no memory to be loaded, and Python itself may
+    fail.
     """
     return isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)) is not None
 
 
 def _end_orderly(number: signal.Signals | None) -> None:
-    """Let a signal end the command by way of every `finally`, unless it is ignored, as nohup does."""
+    """Let a signal end the command through every `finally`, unless it is ignored (as by nohup)."""
     if number is not None and signal.getsignal(number) == signal.SIG_DFL:
         signal.signal(number, _leave)
 
@@ -77,7 +78,7 @@ def main() -> None:
 
 
 def run() -> None:
-    """What the installed command calls."""
+    """Entry point of the installed command."""
     collect_rarely()
     make_usable()
     try:

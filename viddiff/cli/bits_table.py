@@ -1,4 +1,4 @@
-"""Where the bits of a `.vdf` are: its GOPs and chunks, as a table and as a plot."""
+"""Table and plot of where the bits of a `.vdf` are: its GOPs and chunks."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,34 +11,34 @@ from viddiff.container.reader import Reader
 from viddiff.plots import new_figure, save_figure
 
 PLOT_WIDTH, PLOT_HEIGHT = 64, 8
-"""Of the plot in a terminal, in characters."""
+"""Size of the plot in a terminal, in characters."""
 
 
 @dataclass
 class GopRow:
-    """A GOP: what INDEX says of it, and what its chunks are."""
+    """A GOP: its place in INDEX, and its chunks."""
 
     frame: int
     """Number of its keyframe, from 0."""
     start: float
     """Seconds after the first frame."""
     end: float = 0.0
-    """Where the next begins, or the last frame ends."""
+    """Start of the next GOP, or end of the last frame."""
     chunks: list[tuple[int, int]] = field(default_factory=list)
     """Frames and bytes of each chunk, the keyframe first."""
 
     @property
     def frames(self) -> int:
-        """How many there are."""
+        """Number of frames."""
         return sum(frames for frames, _ in self.chunks)
 
     @property
     def size(self) -> int:
-        """Bytes of the pictures, with what frames their chunks."""
+        """Bytes of the pictures, with the framing of their chunks."""
         return sum(size for _, size in self.chunks)
 
     def plain(self) -> dict[str, Any]:
-        """To be printed."""
+        """Plain data for JSON."""
         seconds = self.end - self.start
         return {
             "start": round(self.start, 3),
@@ -51,7 +51,7 @@ class GopRow:
 
 
 def gop_table(file: BinaryIO, limits: Limits) -> list[GopRow]:
-    """The GOPs of a file, as far as it is whole; all of it is read. BitstreamError, LimitError."""
+    """GOPs of a file, as far as it is intact. Reads the whole file. Raises BitstreamError, LimitError."""
     file.seek(0)
     reader, rows = Reader(file, limits), list[GopRow]()
     video, number, first, last = reader.header.video, 0, 0, 0
@@ -72,7 +72,7 @@ def gop_table(file: BinaryIO, limits: Limits) -> list[GopRow]:
 
 
 def _steps(rows: list[GopRow]) -> tuple[list[float], list[float]]:
-    """Corners of a line that shows kilobits per frame over the number of the frame."""
+    """Corners of a line of kilobits per frame over the frame number."""
     across, up, frame = list[float](), list[float](), 0
     for frames, size in (chunk for row in rows for chunk in row.chunks):
         across += [frame, frame + frames]
@@ -82,7 +82,7 @@ def _steps(rows: list[GopRow]) -> tuple[list[float], list[float]]:
 
 
 def plot_text(rows: list[GopRow]) -> str:
-    """Kilobits per frame, chunk by chunk, in characters."""
+    """Plot of kilobits per frame for each chunk, in characters."""
     import plotille
 
     across, up = _steps(rows)
@@ -99,13 +99,13 @@ def plot_text(rows: list[GopRow]) -> str:
 
 
 def _label(number: float, chars: int, delta: float, left: bool = False) -> str:
-    """As plotille asks for it."""
+    """Label in the form that plotille asks for."""
     text = f"{number:.4g}"
     return text.ljust(chars) if left else text.rjust(chars)
 
 
 def plot_png(rows: list[GopRow], target: Path) -> None:
-    """The same as a picture. ViddiffError if matplotlib is not there, or `target` cannot be written."""
+    """The same plot as a PNG. Raises ViddiffError if matplotlib is missing or `target` cannot be written."""
     across, up = _steps(rows)
     figure = new_figure(9, 3)
     axes = figure.add_subplot()

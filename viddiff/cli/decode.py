@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 @click.argument("source", metavar="IN.vdf", type=options.PATH)
 @click.argument("target", metavar="[OUT]", type=options.PATH, required=False)
 @click.option("--lossless", is_flag=True, help="Store the frames exactly: FFV1 in .mkv.")
-@click.option("--strict", is_flag=True, help="Stop at the first fault, without output, instead of repairing.")
+@click.option("--strict", is_flag=True, help="Stop at the first fault, without output.")
 @click.option(
     "--format",
     "form",
     type=click.Choice(["mkv", "mp4", "y4m"]),
-    help="What OUT is to be.  [default: what its name says; mkv for -]",
+    help="Format of OUT.  [default: by its name; mkv for -]",
 )
 @click.option(
-    "--follow", is_flag=True, help="Decode a file that is still being written, up to its end when that comes."
+    "--follow", is_flag=True, help="Decode a file that is still being written, until it is complete."
 )
 @options.combined(
     options.start_option,
@@ -63,10 +63,10 @@ def decode_command(
 ) -> None:
     """Decode a .vdf to .mp4 or .mkv (H.264), .mkv (FFV1, --lossless) or .y4m (raw).
 
-    Frames that damage has cost are shown as the one before; the exit code is 3 then.
+    Frames lost to damage are shown as the frame before. The exit code is 3 then.
 
-    OUT is IN with the extension .mp4 (.mkv with --lossless) unless it is given. IN and OUT may be -, stdin
-    and stdout.
+    IN may be - for stdin, OUT - for stdout. Without OUT, the file has the name of IN with the extension .mp4
+    (.mkv with --lossless).
 
     \b
     Examples:
@@ -104,7 +104,7 @@ def decode_command(
     if result.damage:
         say(f"Warning: {printable(result.damage)}")
     if result.ended_by is not None:
-        outcome = f"{name} is complete, with what had come"
+        outcome = f"{name} is complete up to this point"
         click.get_current_context().exit(say_ended(result.ended_by, outcome))
     if result.damage:
         click.get_current_context().exit(3)

@@ -26,14 +26,14 @@ def _audio(context: click.Context, option: click.Parameter, value: str) -> str:
         return value
     found = re.fullmatch(r"opus:(\d{1,3})k?", value)
     if found is None or not 6 <= int(found[1]) <= 510:
-        raise click.BadParameter("it is copy, none, or opus:6k to opus:510k")
+        raise click.BadParameter("use copy, none, or opus:6k to opus:510k")
     return f"opus:{int(found[1])}"
 
 
 def _named_values(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
     """Values by name."""
     if not all("=" in value for value in values):
-        raise click.BadParameter("it is a name, = and a value")
+        raise click.BadParameter("use NAME=VALUE")
     return dict(value.split("=", 1) for value in values)
 
 
@@ -52,10 +52,10 @@ def _named_values(context: click.Context, option: click.Parameter, values: tuple
     type=click.IntRange(1, 1024),
     default=128,
     show_default=True,
-    help="Most frames from one keyframe to the next.",
+    help="Longest distance between keyframes, in frames.",
 )
 @click.option(
-    "--low-delay", is_flag=True, help="Predict from the past alone: no frame waits for a later one."
+    "--low-delay", is_flag=True, help="Predict from past frames only: no frame waits for a later one."
 )
 @click.option(
     "--entropy",
@@ -69,7 +69,7 @@ def _named_values(context: click.Context, option: click.Parameter, values: tuple
     type=click.Choice(list(PRESETS)),
     default="default",
     show_default=True,
-    help="What encoding may cost; slower gives smaller files.",
+    help="How much work to do. Slower presets give smaller files.",
 )
 @click.option(
     "--audio",
@@ -77,26 +77,24 @@ def _named_values(context: click.Context, option: click.Parameter, values: tuple
     default="copy",
     show_default=True,
     metavar="copy|opus:N|none",
-    help="Copy the sound, encode it with N kbit/s (opus:64k; 6 to 510) or leave it out.",
+    help="Copy the sound, encode it as Opus with N kbit/s (opus:64k; 6 to 510), or omit it.",
 )
 @click.option(
     "--encrypt",
     is_flag=True,
-    help="Encrypt, with a passphrase that is asked for unless a file or VIDDIFF_PASSPHRASE holds it.",
+    help="Encrypt with a passphrase, from --passphrase-file, VIDDIFF_PASSPHRASE or a prompt.",
 )
-@click.option(
-    "--resume", is_flag=True, help="Go on with what is there of the same encode after a crash or a full disk."
-)
+@click.option("--resume", is_flag=True, help="Continue the same encode after a crash or a full disk.")
 @click.option(
     "--verify",
     is_flag=True,
-    help="Decode what was written and compare every frame with the encoder's reconstruction before the file "
-    "gets its name. Not with --resume: what an earlier run coded has no reconstruction in this one.",
+    help="Decode the new file and compare every frame with the encoder's reconstruction, before the file "
+    "gets its name. Not with --resume.",
 )
 @click.option(
     "--input-format",
     metavar="NAME",
-    help="What IN is, by libav's name of it (v4l2, x11grab, lavfi, rawvideo); IN need not be a file then.",
+    help="libav's name of the input format or device: v4l2, x11grab, rawvideo. IN need not be a file.",
 )
 @click.option(
     "--input-option",
@@ -104,11 +102,9 @@ def _named_values(context: click.Context, option: click.Parameter, values: tuple
     multiple=True,
     callback=_named_values,
     metavar="NAME=VALUE",
-    help="An option of libav for IN (framerate=30); may be given several times.",
+    help="Option for libav's input (framerate=30). Repeat it for more.",
 )
-@click.option(
-    "--drop-alpha", is_flag=True, help="Lose an alpha channel, which is not coded, rather than end."
-)
+@click.option("--drop-alpha", is_flag=True, help="Remove an alpha channel instead of ending with an error.")
 @options.combined(
     options.key_file_option,
     options.passphrase_file_option,
@@ -135,8 +131,8 @@ def encode_command(
 ) -> None:
     """Encode a video to .vdf.
 
-    OUT is IN with the extension .vdf unless it is given. IN and OUT may be -, stdin and stdout. IN may be an
-    address (rtsp://, udp://, http://), too, or a device.
+    IN is a file, - for stdin, a network address (rtsp://, udp://, http://) or a device. OUT is a file, or -
+    for stdout. Without OUT, the file has the name of IN with the extension .vdf.
 
     \b
     Examples:
@@ -185,7 +181,7 @@ def encode_command(
 
 
 def _values(job: "EncodeJob", result: "EncodeResult") -> dict[str, Any]:
-    """The result as JSON."""
+    """The result as JSON values."""
     return {
         "input": str(job.source),
         "output": str(result.target or "-"),

@@ -11,28 +11,28 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 PIPE = "-"
-"""IN or OUT that is stdin or stdout."""
+"""IN or OUT for stdin or stdout."""
 
 
 class Stdout(io.RawIOBase):
-    """stdout for data: what is written leaves at once."""
+    """Data on stdout. Every write is passed on at once."""
 
     def __init__(self) -> None:
-        """OutputError if stdout is closed or a terminal."""
+        """Raises OutputError if stdout is closed or a terminal."""
         if sys.stdout is None:
             raise OutputError("stdout is closed")
         if sys.stdout.isatty():
-            raise OutputError("stdout is a terminal, which is no place for video")
+            raise OutputError("stdout is a terminal; redirect it to a file or a pipe")
         buffer = sys.stdout.buffer
         self._raw = getattr(buffer, "raw", buffer)  # whose buffer could fail again when the program ends
         self.size_bytes = 0
 
     def writable(self) -> bool:
-        """Always."""
+        """Return True."""
         return True
 
     def fileno(self) -> int:
-        """The descriptor, for libav."""
+        """File descriptor, for libav."""
         return sys.stdout.buffer.fileno()
 
     def write(self, data: "ReadableBuffer", /) -> int:
@@ -46,5 +46,5 @@ class Stdout(io.RawIOBase):
 
 
 def opened_target(target: Path | None) -> Path | BinaryIO | None:
-    """The target of a job: stdout for "-". OutputError."""
+    """The target of a job: stdout for "-". Raises OutputError."""
     return cast(BinaryIO, Stdout()) if target is not None and str(target) == PIPE else target

@@ -25,7 +25,7 @@ _ROWS = 20
     "--plot",
     type=options.PATH,
     metavar="FILE.png",
-    help="Write a plot of the bits per frame there, not to the terminal; needs matplotlib.",
+    help="Write the plot of the bits per frame to this file, not to the terminal. Needs matplotlib.",
 )
 @options.combined(
     options.weights_option,

@@ -1,4 +1,4 @@
-"""Options that several commands have, and how their values are read."""
+"""Options of several commands, and how their values are parsed."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ def _start(context: click.Context, option: click.Parameter, value: str) -> Start
         return int(value)
     found = re.fullmatch(r"(?:(\d{1,3}):)?([0-5]?\d):([0-5]\d(?:\.\d{1,9})?)", value, re.ASCII)
     if found is None:
-        raise click.BadParameter("it is the number of a frame, or a time as MM:SS or HH:MM:SS.mmm")
+        raise click.BadParameter("use a frame number, or a time as MM:SS or HH:MM:SS.mmm")
     hours, minutes, seconds = found.groups(default="0")
     return 3600 * int(hours) + 60 * int(minutes) + Fraction(seconds)
 
@@ -33,7 +33,7 @@ def _fps(context: click.Context, option: click.Parameter, value: str | None) -> 
         rate = nominal_rate(Fraction(value)) if "." in value else Fraction(value)
         if 0 < rate <= 1000:
             return rate
-    raise click.BadParameter("it is a number up to 1000, such as 25, 29.97 or 30000/1001")
+    raise click.BadParameter("use a number up to 1000, such as 25, 29.97 or 30000/1001")
 
 
 def _scale(context: click.Context, option: click.Parameter, value: str | None) -> tuple[int, int] | None:
@@ -41,7 +41,7 @@ def _scale(context: click.Context, option: click.Parameter, value: str | None) -
         return None
     found = re.fullmatch(r"(-1|\d{1,4})x(-1|\d{1,4})", value, re.ASCII)
     if found is None or found[1] == found[2] == "-1":
-        raise click.BadParameter("it is a width and a height such as 640x360, 640x-1 or -1x360")
+        raise click.BadParameter("use a width and a height, such as 640x360, 640x-1 or -1x360")
     return int(found[1]), int(found[2])
 
 
@@ -53,24 +53,24 @@ device_option = click.option(
     type=click.Choice(["auto", "cpu", "cuda"]),
     default="auto",
     show_default=True,
-    help="Where the networks run; the result is the same.",
+    help="Where the networks run. The result is the same.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 progress_json_option = click.option(
     "--json",
     "as_json",
     is_flag=True,
-    help="Print JSON objects on stdout: progress every second, unless --quiet, and at the end the result.",
+    help="Print JSON on stdout: progress every second (unless --quiet), then the result.",
 )
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="No progress and no notes.")
 key_file_option = click.option(
-    "--key-file", type=PATH, metavar="FILE", help="Key that encrypts or decrypts the .vdf: 32 random bytes."
+    "--key-file", type=PATH, metavar="FILE", help="Key file of an encrypted .vdf: 32 random bytes."
 )
 passphrase_file_option = click.option(
     "--passphrase-file",
     type=PATH,
     metavar="FILE",
-    help="Passphrase that does so.  [default: VIDDIFF_PASSPHRASE, or a prompt]",
+    help="File with the passphrase of an encrypted .vdf.  [default: VIDDIFF_PASSPHRASE, or a prompt]",
 )
 force_option = click.option("--force", "-f", is_flag=True, help="Overwrite the output if it exists.")
 start_option = click.option(
@@ -79,19 +79,19 @@ start_option = click.option(
     default="0",
     show_default=True,
     metavar="N|TIME",
-    help="First frame: its number from 0, or a time after the first frame, as [HH:]MM:SS[.mmm].",
+    help="First frame: a number from 0, or a time [HH:]MM:SS[.mmm] after the first frame.",
 )
 fps_option = click.option(
     "--fps",
     callback=_fps,
     metavar="N",
-    help="Leave out or repeat frames for N in a second, such as 25, 30000/1001 or 29.97, which means that.",
+    help="Change the frame rate (25, 30000/1001) by leaving out or repeating frames. 29.97 means 30000/1001.",
 )
 scale_option = click.option(
     "--scale",
     callback=_scale,
     metavar="WxH",
-    help="Scale to this size, before rotation; -1 for one side keeps the shape.",
+    help="Scale to this size (before rotation). 640x-1 and -1x360 keep the shape.",
 )
 frames_option = click.option(
     "--frames", type=click.IntRange(1), metavar="N", help="Number of frames.  [default: all]"
@@ -100,7 +100,7 @@ max_pixels_option = click.option(
     "--max-pixels",
     type=click.IntRange(1),
     metavar="N",
-    help="Refuse files of larger frames, in luma samples.  [default: 9437184, 4096x2304]",
+    help="Refuse files with larger frames, in luma samples.  [default: 9437184, 4096x2304]",
 )
 max_frames_option = click.option(
     "--max-frames", type=click.IntRange(1), metavar="N", help="Refuse longer files.  [default: 10000000]"
@@ -109,12 +109,12 @@ workers_option = click.option(
     "--workers",
     type=click.IntRange(1, 64),
     metavar="N",
-    help="Processes; the result is the same for any number.  [default: as many as pay]",
+    help="Number of processes. The result is the same.  [default: automatic]",
 )
 
 
 def combined(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    """Several options as one decorator, in this order in the help."""
+    """Several options as one decorator, in the order of the help."""
 
     def decorate(command: Command) -> Command:
         for option in reversed(options):
@@ -125,13 +125,13 @@ def combined(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
 
 
 def complete_file(context: click.Context, option: click.Parameter, begun: str) -> list[CompletionItem]:
-    """Let the shell complete the name of a file."""
+    """Let the shell complete file names."""
     return [CompletionItem(begun, type="file")]
 
 
 @contextmanager
 def usage_errors() -> Iterator[None]:
-    """Show a ValueError about what the user chose as wrong use."""
+    """Show a ValueError about the user's choices as wrong use."""
     try:
         yield
     except ValueError as error:
@@ -139,6 +139,6 @@ def usage_errors() -> Iterator[None]:
 
 
 def limits_of(pixels: int | None, frames: int | None) -> Limits:
-    """What --max-pixels and --max-frames ask for."""
+    """Limits from --max-pixels and --max-frames."""
     default = Limits()
     return Limits(pixels or default.pixels, frames or default.frames)

@@ -1,6 +1,6 @@
-"""What commands print: JSON, notes, sizes; nothing that a hostile file could command a terminal with.
+"""Output of commands: JSON, notes, sizes, without control codes from hostile files.
 
-A stderr that cannot be written never ends a command: its work is worth more than its words.
+If stderr cannot be written, the command continues: its work is worth more than its messages.
 """
 
 import json
@@ -13,40 +13,40 @@ from typing import Any, TextIO
 import click
 
 _JOINERS = "\u200c\u200d"
-"""Not printable by themselves, but scripts and emoji need them."""
+"""Characters that are not printable by themselves, but that scripts and emoji need."""
 
 
 def print_json(values: dict[str, Any], err: bool = False) -> None:
-    """One JSON object on a line of stdout; of stderr where data goes to stdout."""
+    """Print one JSON object on a line of stdout, or of stderr if data goes to stdout."""
     click.echo(json.dumps(values), err=err)
 
 
 def objects(as_json: bool, stdout: bool) -> TextIO | None:
-    """Where JSON goes, if it is asked for; stdout: whether data goes there."""
+    """Stream for JSON, if it is asked for. stdout: data goes there."""
     return (sys.stderr if stdout else sys.stdout) if as_json else None
 
 
 def say(line: str) -> None:
-    """A line on stderr, if that can be written."""
+    """Print a line on stderr, if possible."""
     with suppress(OSError):
         click.echo(line, err=True)
 
 
 def printable(text: str) -> str:
-    """`text`, which may come from a hostile file, on one line and without what commands a terminal."""
+    """`text` on one line and without control codes. It may come from a hostile file."""
     line = " ".join(text.split())
     return "".join(c if c.isprintable() or c in _JOINERS else "\N{REPLACEMENT CHARACTER}" for c in line)
 
 
 def print_notes(notes: Iterable[str], quiet: bool) -> None:
-    """What the user should know of, on stderr."""
+    """Print notes for the user on stderr."""
     for note in () if quiet else notes:
         say(f"Note: {printable(note)}")
 
 
 @contextmanager
 def notes_of_errors(quiet: bool) -> Iterator[None]:
-    """Print what an error that ends the block adds to its message."""
+    """Print the notes of an error that ends the block."""
     try:
         yield
     except BaseException as error:
@@ -55,7 +55,7 @@ def notes_of_errors(quiet: bool) -> Iterator[None]:
 
 
 def size_text(size: float) -> str:
-    """1234567 as "1.23 MB"."""
+    """Text for a size: 1234567 is "1.23 MB"."""
     for unit in ("bytes", "kB", "MB"):
         if size < 1000:
             return f"{size:.0f} bytes" if unit == "bytes" else f"{size:.3g} {unit}"
@@ -64,7 +64,7 @@ def size_text(size: float) -> str:
 
 
 def sentence(error: BaseException) -> str:
-    """What went wrong, on one line."""
+    """The message of an error on one line."""
     text = str(error)
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
@@ -72,7 +72,7 @@ def sentence(error: BaseException) -> str:
 
 
 def say_ended(error: BaseException, outcome: str) -> int:
-    """Say what ended a job whose file is complete all the same; the exit code."""
+    """Say what ended a job whose file is complete, and return the exit code."""
     if isinstance(error, KeyboardInterrupt):
         say(f"Interrupted: {printable(outcome)}")
         return 130
@@ -85,7 +85,7 @@ def say_ended(error: BaseException, outcome: str) -> int:
 
 
 def _by_signal(code: int) -> str:
-    """The words " by SIGTERM" for the exit code 143, and so on."""
+    """Text for an exit code: " by SIGTERM" for 143, and so on."""
     with suppress(ValueError):
         return f" by {signal.Signals(code - 128).name}"
     return ""

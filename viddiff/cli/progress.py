@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Progress:
-    """Counts frames of a known or unknown total. `label` says what goes on; a quiet one prints nothing."""
+    """Counts frames, with or without a known total. `label` names the work. A quiet one prints nothing."""
 
     def __init__(
         self,
@@ -21,7 +21,7 @@ class Progress:
         stream: TextIO | None = None,
         objects: TextIO | None = None,
     ) -> None:
-        """stream: where text goes, stderr by default; objects: where a JSON object goes every second."""
+        """stream: for text, stderr by default. objects: for a JSON object every second."""
         self._label, self._total, self._quiet = label, total, quiet
         self._stream, self._objects = sys.stderr if stream is None else stream, objects
         self._started = time.monotonic()
@@ -48,7 +48,7 @@ class Progress:
         return time.monotonic() - self._started
 
     def update(self, frames: int, size_bytes: int | None = None) -> None:
-        """`frames` are done so far, and `size_bytes` written."""
+        """`frames` are done so far, and `size_bytes` are written."""
         added, self.frames = frames - self.frames, frames
         if self._objects is not None and not self._quiet and self.seconds >= self._next_object:
             self._next_object = self.seconds + 1
@@ -88,23 +88,23 @@ class Progress:
         }
 
     def _left(self, rate: float) -> float | None:
-        """Seconds to go, if that is known."""
+        """Seconds left, if known."""
         if not self._total or not rate:
             return None
         return round(max(self._total - self.frames, 0) / rate, 3)
 
     def _predicted(self, size_bytes: int | None) -> int | None:
-        """What the size will be if the frames to come take as much as those that were."""
+        """Final size, if later frames take as many bytes as those so far."""
         if size_bytes is None or not self._total or not self.frames:
             return None
         return round(size_bytes * max(self._total / self.frames, 1))
 
 
 class Watcher:
-    """Shows how far a job is, stage by stage. Where stderr cannot be written, nothing is shown."""
+    """Shows the progress of a job, stage by stage. Shows nothing if stderr cannot be written."""
 
     def __init__(self, quiet: bool, objects: TextIO | None) -> None:
-        """objects: where JSON goes, if anywhere."""
+        """objects: stream for JSON, or None."""
         self._quiet, self._objects = quiet, objects
         self._stage, self._shown = "", Progress("", None, quiet=True)
 
@@ -116,7 +116,7 @@ class Watcher:
             self._shown.__exit__()
 
     def __call__(self, status: "Status") -> None:
-        """Take what a job tells of itself."""
+        """Show a job's status."""
         with suppress(OSError):
             if status.stage != self._stage:
                 self._shown.__exit__()

@@ -1,4 +1,4 @@
-"""Keys and passphrases: from files, the environment or the terminal."""
+"""Keys and passphrases from files, the environment or the terminal."""
 
 import os
 import sys
@@ -21,7 +21,7 @@ def read_secret(key_file: Path | None, passphrase_file: Path | None, confirm: bo
         with open(key_file, "rb") as file:
             key = file.read(KEY_BYTES + 1)
         if len(key) != KEY_BYTES:
-            raise SecretError(f"{key_file} is no key, which has {KEY_BYTES} bytes")
+            raise SecretError(f"{key_file} is not a key file, which has {KEY_BYTES} bytes")
         return Secret(key, passphrase=False)
     if passphrase_file is not None:
         with open(passphrase_file, "rb") as file:
@@ -40,7 +40,7 @@ def read_secret(key_file: Path | None, passphrase_file: Path | None, confirm: bo
 
 
 def secret_for(source: Path, key_file: Path | None, passphrase_file: Path | None) -> "Secret | None":
-    """What decrypts a file; None if it is not encrypted and none is given. SecretError, BitstreamError."""
+    """Secret of a file; None if it is not encrypted and none is given. Raises SecretError, BitstreamError."""
     from viddiff.container.sealing import wants
 
     with open(source, "rb") as file:
@@ -53,7 +53,7 @@ def secret_for(source: Path, key_file: Path | None, passphrase_file: Path | None
 
 
 def key_for(source: Path, key_file: Path | None, passphrase_file: Path | None) -> bytes | None:
-    """The same as the key of this one file. SecretError, BitstreamError."""
+    """Key of this file, from the user's secret. Raises SecretError, BitstreamError."""
     from viddiff.container.sealing import unlock
 
     secret = secret_for(source, key_file, passphrase_file)

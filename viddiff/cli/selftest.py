@@ -12,7 +12,7 @@ from viddiff.errors import ViddiffError
 @click.command("selftest")
 @options.json_option
 def selftest_command(as_json: bool) -> None:
-    """Check that this machine decodes to the very frames that all others do.
+    """Check that this machine decodes exactly.
 
     \b
     Example:

@@ -16,7 +16,7 @@ from viddiff.errors import OutputError, ViddiffError
     type=options.PATH,
     required=True,
     metavar="DIR",
-    help="Videos to train on: any folder, any format.",
+    help="Folder of videos to train on, in any format.",
 )
 @click.option(
     "--out",
@@ -26,13 +26,13 @@ from viddiff.errors import OutputError, ViddiffError
     help="Weights to write.",
 )
 @click.option(
-    "--valid", type=options.PATH, metavar="DIR", help="Videos to judge by.  [default: no validation]"
+    "--valid", type=options.PATH, metavar="DIR", help="Folder of videos for validation.  [default: none]"
 )
 @click.option(
     "--plot",
     type=options.PATH,
     metavar="PNG",
-    help="Draw every validation there: curves and BD-rates; needs --valid and matplotlib.",
+    help="Draw curves and BD-rates of the validations to this file. Needs --valid and matplotlib.",
 )
 @click.option(
     "--init", type=options.PATH, metavar="FILE", help="Weights to start from.  [default: the released ones]"
@@ -46,21 +46,21 @@ from viddiff.errors import OutputError, ViddiffError
     type=click.FloatRange(0, min_open=True),
     default=60.0,
     show_default=True,
-    help="Time to take.",
+    help="Duration of the training in minutes.",
 )
 @click.option(
     "--steps",
     type=click.IntRange(0),
     metavar="N",
-    help="Stop after N steps at the latest; 0: only choose pictures for --library.",
+    help="Stop after at most N steps. 0: only choose pictures for --library.",
 )
-@click.option("--batch", type=click.IntRange(1), default=12, show_default=True, help="Crops in a step.")
+@click.option("--batch", type=click.IntRange(1), default=12, show_default=True, help="Crops per step.")
 @click.option(
     "--learning-rate",
     type=click.FloatRange(0, min_open=True),
     default=1e-3,
     show_default=True,
-    help="At its peak.",
+    help="Highest learning rate.",
 )
 @click.option(
     "--library",
@@ -68,11 +68,11 @@ from viddiff.errors import OutputError, ViddiffError
     default=8,
     show_default=True,
     metavar="N",
-    help="Most pictures of the footage to keep with the weights, for keyframes to be predicted from; none "
-    "are kept where nothing comes back, as with moving cameras.",
+    help="Largest number of pictures of the footage to store with the weights. Keyframes are predicted from "
+    "them. Footage of moving cameras gets none.",
 )
-@click.option("--resume", is_flag=True, help="Go on where the last run to the same --out stopped.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--resume", is_flag=True, help="Continue the last run with the same --out.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random numbers.")
 @click.option(
     "--log", type=options.PATH, metavar="FILE", help="Append every line of the log to FILE, as JSON."
 )
@@ -89,17 +89,17 @@ def train_command(
 ) -> None:
     """Train the networks on a folder of videos and write weights for --weights.
 
-    A line a minute goes to stderr, or to stdout as JSON with --json. Weights keep pictures of what comes back
-    in the footage (see --library): treat them as you treat the footage.
+    Prints a line a minute to stderr, or to stdout as JSON with --json. The weights store pictures of the
+    footage (see --library): protect them like the footage.
 
     \b
     Example:
       viddiff train --data footage --out mine.safetensors --max-minutes 600
     """
     if fresh and init:
-        raise click.UsageError("--fresh and --init exclude each other")
+        raise click.UsageError("use either --fresh or --init")
     if choices["plot"] and not choices["valid"]:
-        raise click.UsageError("--plot shows validations: name videos to judge by with --valid")
+        raise click.UsageError("--plot needs validation videos: add --valid")
     if not data.is_dir():
         raise ViddiffError(f"{data} is not a folder")
 

@@ -66,7 +66,7 @@ class BaseStream:
     """The AV1 stream of one GOP: frames, and what its headers say of them."""
 
     def __init__(self, decoder: Av1Decoder, quantiser: int) -> None:
-        """quantiser: the index that the GOP was asked for, 0..255."""
+        """quantiser: index that the encoder requested for the GOP, 0..255."""
         self._decoder, self._headers = decoder, HeaderReader()
         self.quantiser = quantiser
 

@@ -98,7 +98,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> Codec:
             raise CheckpointError(f"{path} is larger than {MAX_BYTES >> 20} MiB")
         with open(path, "rb") as raw:
             if int.from_bytes(raw.read(8), "little") > MAX_HEADER_BYTES:
-                raise CheckpointError(f"cannot read weights from {path}: its header is absurdly large")
+                raise CheckpointError(f"cannot read weights from {path}: its header is too large")
         with safe_open(path, framework="pt") as file:
             config = _config(file.metadata())
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

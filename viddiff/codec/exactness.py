@@ -1,7 +1,7 @@
-"""Settings of PyTorch under which the decoder's integers are exact, whatever the program has set.
+"""PyTorch settings for exact arithmetic, whatever the program has set.
 
-They hold inside of a block, and the program's own settings are back after it. The number of threads changes
-no result; one is the fastest, for GOPs are shared out among processes.
+They hold inside a block. Afterwards, the program's own settings are restored. The number of threads does not
+change results. One thread is fastest, because processes share the GOPs.
 """
 
 import os
@@ -16,21 +16,21 @@ Item = TypeVar("Item")
 _FAST_MATH = ("ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE")
 """Environment variables that let oneDNN round to bfloat16 or TF32. It reads them once, perhaps before us."""
 _OPERATIONS = (("mkldnn", "conv"), ("mkldnn", "matmul"), ("cuda", "conv"), ("cuda", "matmul"))
-"""What can be of reduced precision, as PyTorch names it."""
+"""Operations that may use reduced precision, by PyTorch's names."""
 
 
 @contextmanager
 def exact_arithmetic(threads: int = 1) -> Iterator[None]:
-    """Compute exactly in this block. Blocks may be nested, and run in several threads at a time.
+    """Compute exactly in this block. Blocks may be nested, and may run in several threads.
 
-    threads: those of PyTorch, if no other block is under way.
+    threads: PyTorch's threads, if no other block is active.
     """
     with _PROCESS.held(threads), _thread_settings():
         yield
 
 
 def exactly(items: Iterator[Item]) -> Iterator[Item]:
-    """Make each item under exact arithmetic; while the caller has it, the caller's settings hold."""
+    """Make each item under exact arithmetic. Between items, the caller's settings hold."""
     end = object()
     while True:
         with exact_arithmetic():
@@ -42,7 +42,7 @@ def exactly(items: Iterator[Item]) -> Iterator[Item]:
 
 @contextmanager
 def _thread_settings() -> Iterator[None]:
-    """What PyTorch keeps for each thread."""
+    """Settings that PyTorch keeps for each thread."""
     with ExitStack() as stack:
         for device in ("cpu", "cuda"):
             if torch.is_autocast_enabled(device):
@@ -54,7 +54,7 @@ def _thread_settings() -> Iterator[None]:
 
 
 class _ProcessSettings:
-    """What PyTorch keeps for the whole process: changed by the first block, restored by the last."""
+    """Settings that PyTorch keeps for the process: the first block changes them, the last restores them."""
 
     def __init__(self) -> None:
         self._lock, self._blocks, self._restore = threading.Lock(), 0, list[Callable[[], None]]()
@@ -92,7 +92,7 @@ class _ProcessSettings:
         self._set(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "highest")
 
     def _set(self, get: Callable[[], Any], put: Callable[[Any], None], value: Any) -> None:
-        """Change a setting unless it is so already."""
+        """Change a setting, unless it has that value already."""
         if (before := get()) != value:
             put(value)
             self._restore.append(_later(put, before))

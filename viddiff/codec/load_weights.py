@@ -1,4 +1,4 @@
-"""Weights of any kind, from their file."""
+"""Load weights of either kind."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from viddiff.codec.open_decoder import Weights
 def load_weights(path: Path, device: torch.device | str = "cpu") -> Weights:
     """Networks that predict frames, or that enhance them.
 
-    Raises CheckpointError on anything but sound weights.
+    Raises CheckpointError if anything is wrong with the file.
     """
     if checkpoint.stated(path, "format") == enhancement_weights.FORMAT:
         return Enhancer(*enhancement_weights.load(path, device))

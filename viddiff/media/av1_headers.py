@@ -1,6 +1,6 @@
-"""What the headers of a base layer's stream say of each frame: its quantiser, and whether it is intra.
+"""Headers of base frames: quantiser, and whether a frame is intra-coded.
 
-Read as in the AV1 specification, section 5.9 (frame header), as far as the quantiser. Streams of our own
+Follows the AV1 specification, section 5.9 (frame header), up to the quantiser. Only streams of our own
 encoder are read: features that it does not use (tiles of unequal size, references of another size) raise
 BitstreamError.
 """
@@ -17,23 +17,23 @@ _REFERENCES = 7
 
 @dataclass(frozen=True)
 class Coding:
-    """How a shown frame was coded."""
+    """How a displayed frame was coded."""
 
     quantiser: int
-    """base_q_idx, 0..255: an index into AV1's table of steps; larger is coarser."""
+    """base_q_idx, 0..255: an index into AV1's table of steps. Larger is coarser."""
     intra: bool
-    """Predicted from no other frame."""
+    """Not predicted from other frames."""
 
 
 @dataclass
 class HeaderReader:
-    """Follows the headers of one stream from its start; what frames were coded into is its state."""
+    """Reads the headers of one stream from its start. The frames decoded so far are its state."""
 
     _sequence: SequenceHeader | None = None
     _slots: list[Coding | None] = field(default_factory=lambda: [None] * 8)
 
     def shown(self, unit: bytes) -> Coding:
-        """The coding of the frame that a unit shows. BitstreamError if its headers cannot be read."""
+        """Coding of the frame that a unit shows. Raises BitstreamError if its headers cannot be read."""
         shown = None
         for obu in iter_obus(unit):
             if obu.type == ObuType.SEQUENCE_HEADER:
@@ -45,7 +45,7 @@ class HeaderReader:
         return shown
 
     def _frame(self, bits: Bits) -> Coding | None:
-        """Read a frame header; the coding of what it shows, if it shows anything."""
+        """Read a frame header. Returns the coding of the frame that it shows, if it shows one."""
         if self._sequence is None or self._sequence.tools is None:
             raise BitstreamError("an AV1 frame comes before any sequence header")
         if bits.read():  # show_existing_frame
@@ -59,16 +59,16 @@ class HeaderReader:
 
 @dataclass(frozen=True)
 class _FrameHeader:
-    """A frame header as far as the quantiser."""
+    """A frame header up to the quantiser."""
 
     coding: Coding
     shown: bool
     refreshed: int
-    """A bit for each slot that the frame goes into."""
+    """One bit for each slot that the frame is stored in."""
 
     @classmethod
     def read(cls, bits: Bits, sequence: SequenceHeader, tools: SequenceTools) -> "_FrameHeader":
-        """Read what follows show_existing_frame."""
+        """Read the part after show_existing_frame."""
         kind, shown = bits.read(2), bool(bits.read())
         if kind == _SWITCH:
             raise BitstreamError("an AV1 frame is of a kind that no base layer has")
@@ -102,7 +102,7 @@ class _FrameHeader:
 
 
 def _chosen(bits: Bits, tool: int) -> int:
-    """Whether a tool is on, as the sequence or this frame says."""
+    """Whether a tool is on, by the sequence or by this frame."""
     return bits.read() if tool == CHOSEN_BY_FRAME else tool
 
 
@@ -122,7 +122,7 @@ def _skip_motion_tools(bits: Bits, tools: SequenceTools, integer_motion: bool, r
 
 
 def _skip_tiles(bits: Bits, sequence: SequenceHeader, tools: SequenceTools) -> None:
-    """tile_info(), section 5.9.15."""
+    """Skip tile_info(), section 5.9.15."""
     shift = 5 if tools.large_superblocks else 4
     columns, rows = (
         (2 * (side + 7 >> 3) + (1 << shift) - 1) >> shift for side in (sequence.width, sequence.height)

@@ -1,8 +1,8 @@
-"""The outer structure of AV1 streams: OBUs, sequence headers, and where a shown frame ends.
+"""Outer structure of AV1 streams: OBUs, sequence headers, and where a displayed frame ends.
 
 From the AV1 Bitstream and Decoding Process Specification (low-overhead format, sections 5.3 to 5.9): an OBU
-is a header byte, a size (leb128) and a payload. Nothing here decodes a picture; what is read decides whether
-a stream is one that `av1_stream` accepts, before dav1d sees it.
+is a header byte, a size (leb128) and a payload. Nothing here decodes a picture. It decides whether
+`av1_stream` accepts a stream, before dav1d sees it.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from viddiff.errors import BitstreamError
 
 
 class ObuType(IntEnum):
-    """The types of OBUs that we write or read; all others are refused."""
+    """Types of OBUs that we write or read. All others are refused."""
 
     SEQUENCE_HEADER = 1
     TEMPORAL_DELIMITER = 2
@@ -27,12 +27,12 @@ class Obu:
 
     type: int
     data: bytes
-    """All of it, header and size included."""
+    """The whole OBU with header and size."""
     payload: bytes
 
 
 def iter_obus(data: bytes) -> Iterator[Obu]:
-    """The OBUs of a stream in turn; BitstreamError at one that is not sized, plain and complete."""
+    """OBUs of a stream. Raises BitstreamError for one that is not sized, plain and complete."""
     start = 0
     while start < len(data):
         header = data[start]
@@ -52,7 +52,7 @@ def without_delimiters(data: bytes) -> bytes:
 
 
 def _leb128(data: bytes, position: int) -> tuple[int, int]:
-    """A number of up to 32 bits and the position behind it."""
+    """A number of up to 32 bits, and the position after it."""
     value = 0
     for shift in range(0, 35, 7):
         if position == len(data):
@@ -99,7 +99,7 @@ def _described(payload: bytes, colour: tuple[int, int, int]) -> bytes:
 
 
 class Bits:
-    """Reads numbers from the most significant bit on."""
+    """Reads numbers, most significant bit first."""
 
     def __init__(self, data: bytes) -> None:
         self._value = int.from_bytes(data, "big")
@@ -118,7 +118,7 @@ class Bits:
         return self._size - self._left
 
     def expect(self, value: int, count: int) -> None:
-        """Read `count` bits that have to be `value`."""
+        """Read `count` bits that must equal `value`."""
         if self.read(count) != value:
             raise BitstreamError("an AV1 header asks for features that no base layer has")
 
@@ -128,7 +128,7 @@ class SequenceTools:
     """Fields of the sequence header that its frame headers depend on."""
 
     large_superblocks: bool
-    """Superblocks of 128x128, not 64x64."""
+    """Superblocks have 128x128 samples instead of 64x64."""
     order_hint_bits: int
     reference_motion: bool
     """enable_ref_frame_mvs."""
@@ -139,21 +139,21 @@ class SequenceTools:
 
 
 CHOSEN_BY_FRAME = 2
-"""A tool that each frame header switches on or off."""
+"""Each frame header switches the tool on or off."""
 
 
 @dataclass(frozen=True)
 class SequenceHeader:
-    """What a sequence header says of all its frames (section 5.5), as far as a stream may differ in it."""
+    """Properties of all frames in a sequence header (section 5.5), as far as streams may differ in them."""
 
     width: int
-    """Greatest width of a frame."""
+    """Largest width of a frame."""
     height: int
-    """Greatest height of a frame."""
+    """Largest height of a frame."""
     bit_depth: int
     """8 or 10."""
     tools: SequenceTools | None = field(default=None, compare=False, repr=False)
-    """If it was read from a stream."""
+    """Set if the header was read from a stream."""
     colour_bit: int = field(default=0, compare=False, repr=False)
     """Number of bits before color_description_present_flag, which is 0."""
 
@@ -162,7 +162,7 @@ class SequenceHeader:
 
     @classmethod
     def parse(cls, payload: bytes) -> "SequenceHeader":
-        """Read a header of 4:2:0 pictures in one layer without film grain; BitstreamError for others."""
+        """Read a header of 4:2:0 pictures, one layer, no film grain. Raises BitstreamError for others."""
         bits = Bits(payload)
         bits.expect(0, 3)  # seq_profile: main
         bits.expect(0, 2)  # still_picture, reduced_still_picture_header
@@ -204,13 +204,13 @@ class FrameStart:
     """The first bits of a frame header (section 5.9.2)."""
 
     shown: bool
-    """A frame that is shown, now decoded or decoded before."""
+    """A displayed frame, decoded now or earlier."""
     key: bool
     """A keyframe."""
 
     @classmethod
     def parse(cls, obu: Obu) -> "FrameStart":
-        """Read a whole frame, or a header that shows a frame decoded before; BitstreamError for others."""
+        """Read a whole frame, or a header that shows an earlier frame. Raises BitstreamError for others."""
         if not obu.payload:
             raise BitstreamError("an AV1 frame is empty")
         first = obu.payload[0]

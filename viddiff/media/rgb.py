@@ -1,4 +1,4 @@
-"""Frames as RGB, by the matrix and range that the video states."""
+"""Convert frames to RGB, by the matrix and range of the video."""
 
 from dataclasses import replace
 from typing import cast
@@ -15,17 +15,17 @@ from viddiff.media.picture_planes import picture_from_planes
 from viddiff.media.picture_properties import CHROMA_LOCATIONS, FULL, LIMITED, UNSPECIFIED, source_arguments
 
 _MATRICES = {1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020"}
-"""libav's names of H.273's matrices that are linear in R, G and B."""
+"""libav's names of H.273's linear matrices."""
 _HD_HEIGHT, _HD_WIDTH = 576, 1024
-"""Where no matrix is stated, larger pictures are taken for BT.709, others for BT.601, as players do."""
+"""Without a stated matrix, larger pictures count as BT.709, others as BT.601, as in players."""
 RgbImage = NDArray[np.uint8] | NDArray[np.uint16]
 
 
 class RgbConverter:
-    """Turns the frames of one video into RGB. Transfer and primaries stay: HDR is not mapped to SDR."""
+    """Converts the frames of one video to RGB. Transfer and primaries stay: HDR is not mapped to SDR."""
 
     def __init__(self, info: VideoInfo) -> None:
-        """VideoError if the video's matrix is one that libav cannot undo."""
+        """Raises VideoError if libav cannot invert the video's matrix."""
         matrix = info.matrix
         if matrix == UNSPECIFIED:
             matrix = 1 if info.width > _HD_WIDTH or info.height > _HD_HEIGHT else 6
@@ -35,7 +35,7 @@ class RgbConverter:
         self._graph: av.filter.Graph | None = None
 
     def __call__(self, frame: Frame) -> RgbImage:
-        """(H, W, 3): uint8 of 8-bit video, uint16 with 0..65535 of 10-bit video. VideoError."""
+        """(H, W, 3): uint8 for 8-bit video, uint16 with 0..65535 for 10-bit video. Raises VideoError."""
         info, picture = self._info, picture_from_planes(frame.planes, self._info.bit_depth)
         picture.pts, picture.time_base = 0, info.time_base
         picture.colorspace, picture.color_range = info.matrix, FULL if info.full_range else LIMITED

@@ -1,6 +1,6 @@
-"""A decode from a `.vdf` to a file of media, with all that goes beside the video.
+"""Decode a `.vdf` to a media file, with everything beside the video.
 
-file, or what comes through a pipe -> frames, packets -> (another size or rate) -> H.264, FFV1 or raw video
+file or pipe -> frames, packets -> (another size or rate) -> H.264, FFV1 or raw video
 """
 
 import os
@@ -30,9 +30,9 @@ Opened = tuple[DecodedVideo, TrackFile]
 
 
 def decode_file(job: DecodeJob, observer: Observer = ignore) -> DecodeResult:
-    """Do `job`. If a signal ends the decoding of what comes live, the result says so.
+    """Run `job`. If a signal ends a live decode, the result says so.
 
-    ViddiffError, OSError: there is no file then.
+    Raises ViddiffError, OSError; there is no file then.
     """
     started = time.monotonic()
     job.check_files()
@@ -76,7 +76,7 @@ def decode_file(job: DecodeJob, observer: Observer = ignore) -> DecodeResult:
 
 @contextmanager
 def _opened(job: DecodeJob) -> Iterator[Opened]:
-    """The video, and what goes beside it."""
+    """Open the video and everything beside it."""
     resources = Resources(job.weights, choose_device(job.device), job.workers)
     if job.live:
         with _stream(job) as file:
@@ -92,7 +92,7 @@ def _opened(job: DecodeJob) -> Iterator[Opened]:
 
 @contextmanager
 def _stream(job: DecodeJob) -> Iterator[BinaryIO]:
-    """A `.vdf` as it comes, decrypted if there is a secret. SecretError."""
+    """A `.vdf` as a stream, decrypted if there is a secret. Raises SecretError."""
     if job.named is not None:
         with closing(cast(BinaryIO, Follower(job.named))) as file:
             yield file
@@ -112,7 +112,7 @@ def _raw(job: DecodeJob) -> AbstractContextManager[BinaryIO]:
 
 
 def _key(job: DecodeJob) -> bytes | None:
-    """What decrypts a file; None if nothing has to."""
+    """Key of the file; None if it is not encrypted."""
     assert job.named is not None
     with open(job.named, "rb") as file:
         if job.secret is not None:

@@ -1,4 +1,4 @@
-"""What a user can choose about a decode, and what comes of it."""
+"""Options of a decode, and its result."""
 
 import os
 from dataclasses import dataclass, field
@@ -20,39 +20,38 @@ _FORMATS = ("mkv", "mp4", "y4m")
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeJob:
-    """All choices of a decode. ValueError if one is out of range or two of them exclude each other."""
+    """Options of a decode. Raises ValueError if one is out of range or two exclude each other."""
 
     source: str | os.PathLike[str] | BinaryIO
-    """A path, or an open file, which is read front to back."""
+    """A path, or an open file, which is read from front to back."""
     target: str | os.PathLike[str] | BinaryIO | None = None
-    """A path, or an open file with a descriptor; None: the source's path with the extension of `form`."""
+    """A path, or an open file with a descriptor. None: the source's path with the extension of `form`."""
     lossless: bool = False
-    """Store the frames exactly: as FFV1 in .mkv; .y4m does so anyway."""
+    """Store the exact frames: FFV1 in .mkv. .y4m is always exact."""
     strict: bool = False
-    """Stop at the first fault, without output, instead of showing frames that damage has cost as others."""
+    """Stop at the first fault, without output, instead of replacing lost frames."""
     form: str | None = None
-    """"mkv", "mp4" or "y4m"; None: what the target's name says, or mkv."""
+    """"mkv", "mp4" or "y4m". None: by the target's name, or mkv."""
     follow: bool = False
-    """Decode a file that is still being written, up to its end when that comes."""
+    """Decode a file that is still being written, until it is complete."""
     start: Start = 0
-    """The first frame: its number, or seconds after the first as a Fraction."""
+    """First frame: its number, or seconds after the first frame as a Fraction."""
     frames: int | None = None
-    """How many frames at most; None: all."""
+    """Largest number of frames. None: all."""
     fps: Fraction | None = None
-    """Frames per second to change to."""
+    """New frame rate."""
     scale: tuple[int, int] | None = None
-    """Width and height to change to; -1 for one of them keeps the shape."""
+    """New width and height. -1 for one of them keeps the shape."""
     weights: str | os.PathLike[str] | None = None
-    """A file of weights, a folder of them, or the first digits of their hash; None: those that the source was
-    made with, if they are found."""
+    """A weights file or folder, or the first digits of a hash. None: the weights that the source names."""
     device: str = "auto"
     """"auto", "cpu" or "cuda"."""
     workers: int | None = None
-    """Processes; None: as many as pay. The frames are the same for any number."""
+    """Number of processes. None: automatic. The frames are the same for any number."""
     limits: Limits = field(default_factory=Limits)
-    """The largest video that is decoded."""
+    """Largest video to decode."""
     secret: "Secret | None" = field(default=None, repr=False)
-    """What decrypts the source."""
+    """Secret of an encrypted source."""
     force: bool = False
     """Replace the target if viddiff has written it."""
 
@@ -61,9 +60,9 @@ class DecodeJob:
         if self.form is not None:
             among("format", self.form, _FORMATS)
         if self.target is None and not self.named:
-            raise ValueError(f"name OUT, for {self.source_name} has no name to make one of")
+            raise ValueError(f"name OUT: {self.source_name} has no file name to derive it from")
         if self.follow and (not self.named or self.secret is not None):
-            raise ValueError("--follow is for a file, and one that is not encrypted")
+            raise ValueError("--follow needs a file that is not encrypted")
         if self.lossless and self.form == "mp4":
             raise ValueError("an .mp4 cannot be lossless; mkv and y4m can")
 
@@ -76,24 +75,24 @@ class DecodeJob:
 
     @property
     def source_name(self) -> str:
-        """What messages call the source."""
+        """Name of the source for messages."""
         return os.fspath(self.source) if isinstance(self.source, str | os.PathLike) else "stdin"
 
     @property
     def live(self) -> bool:
-        """Whether frames are decoded as they come."""
+        """Whether frames are decoded as they arrive."""
         return self.named is None or self.follow
 
     @property
     def suffix(self) -> str | None:
-        """What `form` means as an extension; None: what the target's name says."""
+        """Extension for `form`. None: by the target's name."""
         if self.form is not None:
             return f".{self.form}"
         return None if self.output else ".mkv"
 
     @cached_property
     def output(self) -> OutputFile | None:
-        """The file to write; None if the target is one that is open."""
+        """The file to write. None if the target is an open file."""
         if isinstance(self.target, str | os.PathLike):
             path = Path(self.target)
         elif self.target is None and self.named is not None:
@@ -104,7 +103,7 @@ class DecodeJob:
         return OutputFile(where(path), self.force, written_by_viddiff, "a video that viddiff has written")
 
     def check_files(self) -> None:
-        """ViddiffError if there is no such source, or if writing the target would lose a file."""
+        """Raises ViddiffError if the source does not exist, or if writing the target would lose a file."""
         if self.named is not None:
             check_source(self.named, os.fspath(self.source))  # type: ignore[arg-type]
         if self.output is not None:
@@ -113,26 +112,26 @@ class DecodeJob:
 
 @dataclass(frozen=True)
 class DecodeResult:
-    """What a decode has written."""
+    """Result of a decode."""
 
     target: Path | None
-    """The file; None if it was open."""
+    """The file. None for an open file."""
     width: int
-    """Luma columns."""
+    """Width in luma samples."""
     height: int
-    """Luma rows."""
+    """Height in luma samples."""
     frames: int
     size_bytes: int | None
-    """Of the file; None of an open one that libav writes into."""
+    """Size of the file. None for an open file that libav writes to."""
     seconds: float
-    """What it took."""
+    """Wall clock time."""
     lost_frames: tuple[tuple[int, int], ...] = ()
-    """Frames that damage has cost, shown as the one before: first and last number of each stretch."""
+    """Lost frames, shown as the frame before: first and last number of each stretch."""
     faults: tuple[str, ...] = ()
-    """What is wrong with the source."""
+    """Faults of the source, one sentence each."""
     damage: str = ""
-    """The same for people, in a line; empty if nothing is wrong."""
+    """The damage in one line for people. Empty if there is none."""
     notes: tuple[str, ...] = ()
-    """Lines that the user should see."""
+    """Notes for the user."""
     ended_by: BaseException | None = None
-    """The signal that ended it early, where frames came live. The file is complete all the same."""
+    """The signal that ended a live decode early. The file is complete."""

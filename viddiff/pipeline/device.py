@@ -1,4 +1,4 @@
-"""Where the networks run."""
+"""Device of the networks."""
 
 import torch
 
@@ -6,7 +6,10 @@ from viddiff.errors import ViddiffError
 
 
 def choose_device(name: str) -> str:
-    """The device "cpu" or "cuda", which "auto" takes if it is there. Raises ViddiffError if it is not."""
+    """Name of the device: "cpu" or "cuda".
+
+    "auto" is CUDA if that is available. Raises ViddiffError for "cuda" if it is not.
+    """
     found = torch.cuda.is_available()
     if name == "cuda" and not found:
         raise ViddiffError("no CUDA device is available")

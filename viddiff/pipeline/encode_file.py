@@ -1,8 +1,9 @@
-"""An encode from a source of media to a `.vdf`, with all that goes beside the video.
+"""Encode a media source to a `.vdf`, with everything beside the video.
 
     source -> frames, packets -> encoder -> chunks -> (encryption) -> a file that appears when it is complete
 
-A live source cannot be read again. So whatever ends its recording, the file is completed with what is coded.
+A live source cannot be read again. Whatever ends the recording, the file is completed with the frames coded
+so far.
 """
 
 import os
@@ -35,13 +36,13 @@ from viddiff.pipeline.verify import verify
 from viddiff.pipeline.weights_search import weights_to_encode
 
 Opened = tuple[BinaryIO, Iterable[Chunk]]
-"""A file to write, and the chunks that an earlier run left in it."""
+"""A file to write, and the chunks of an earlier run in it."""
 
 
 def encode_file(job: EncodeJob, observer: Observer = ignore) -> EncodeResult:
-    """Do `job`. If Ctrl-C ends it early, or anything the recording of a live source, the result says so.
+    """Run `job`. If Ctrl-C, or anything for a live source, ends it early, the result says so.
 
-    ViddiffError, OSError: there is no file then.
+    Raises ViddiffError, OSError; there is no file then.
     """
     job.check_files()
     with job.output.claim() if job.output else nullcontext():
@@ -49,7 +50,7 @@ def encode_file(job: EncodeJob, observer: Observer = ignore) -> EncodeResult:
 
 
 class _Encode:
-    """One encode under way."""
+    """A running encode."""
 
     def __init__(self, job: EncodeJob, observer: Observer) -> None:
         self._job, self._observer = job, observer
@@ -123,9 +124,9 @@ class _Encode:
 
     @contextmanager
     def _resumable(self, part: PartFile, output: OutputFile) -> Iterator[None]:
-        """Let `part` become `output` if neither the block nor the check raises.
+        """Rename `part` to `output`, unless the block or the check raises.
 
-        Otherwise its whole GOPs stay for another run, unless that would fail in the same place.
+        In that case its whole GOPs stay for another run, unless that run would fail in the same place.
         """
         try:
             yield
@@ -138,12 +139,12 @@ class _Encode:
         except BaseException as error:
             if part.leave():
                 command = "with --resume, not --verify," if self._job.verify else "command with --resume"
-                error.add_note(f"what is coded is kept; the same {command} goes on with it")
+                error.add_note(f"what is coded is kept; the same {command} continues it")
             raise
         part.remove_others()
 
     def _check(self, written: Path) -> None:
-        """Decode what was written and compare it with the reconstruction, if that is asked for."""
+        """Decode the new file and compare it with the reconstruction, if asked for."""
         if not self._job.verify:
             return
         key, total = None, self._summary.frames
@@ -162,7 +163,7 @@ class _Encode:
 
 @contextmanager
 def _sealed(file: BinaryIO, secret: Secret | None) -> Iterator[BinaryIO]:
-    """`file`, with all that is written to it encrypted if there is a secret."""
+    """`file`, with encryption if there is a secret."""
     if secret is None:
         yield file
         return

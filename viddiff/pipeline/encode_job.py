@@ -1,4 +1,4 @@
-"""What a user can choose about an encode, and what comes of it."""
+"""Options of an encode, and its result."""
 
 import os
 import re
@@ -25,48 +25,48 @@ _OPUS_RATES = range(6, 511)
 
 @dataclass(frozen=True, kw_only=True)
 class EncodeJob:
-    """All choices of an encode. ValueError if one is out of range or two of them exclude each other."""
+    """Options of an encode. Raises ValueError if one is out of range or two exclude each other."""
 
     source: str | os.PathLike[str] | BinaryIO
-    """A path, an address, "-" for stdin, or an open file."""
+    """A path, a network address, "-" for stdin, or an open file."""
     target: str | os.PathLike[str] | BinaryIO | None = None
-    """A path or an open file, which need not be seekable; None: the source's path with the extension .vdf."""
+    """A path, or an open file, seekable or not. None: the source's path with the extension .vdf."""
     quality: int = 32
     """0 (smallest file) to 63 (best picture)."""
     gop: int = 128
-    """Most frames from one keyframe to the next, 1 to 1024."""
+    """Longest distance between keyframes in frames, 1 to 1024."""
     low_delay: bool = False
-    """Predict from the past alone: no frame waits for a later one."""
+    """Predict from past frames only: no frame waits for a later one."""
     entropy: str = "ans"
     """"ans" or "huffman"."""
     preset: str = "default"
-    """What encoding may cost, a name of `PRESETS`."""
+    """A name of `PRESETS`: how much work the encoder does."""
     audio: str = "copy"
     """"copy", "none", or "opus:N" for N kbit/s, 6 to 510."""
     start: Start = 0
-    """The first frame: its number, or seconds after the first of the source as a Fraction."""
+    """First frame: its number, or seconds after the source's first frame as a Fraction."""
     frames: int | None = None
-    """How many frames of the source at most; None: all."""
+    """Largest number of source frames. None: all."""
     fps: Fraction | None = None
-    """Frames per second to change to."""
+    """New frame rate."""
     scale: tuple[int, int] | None = None
-    """Width and height to change to; -1 for one of them keeps the shape."""
+    """New width and height. -1 for one of them keeps the shape."""
     drop_alpha: bool = False
-    """Lose an alpha channel rather than refuse the source."""
+    """Remove an alpha channel instead of refusing the source."""
     input_format: str | None = None
-    """libav's name of the source's format, for a device or for raw video."""
+    """libav's name of the source's format, for devices and raw video."""
     input_options: Mapping[str, str] = field(default_factory=dict)
     """libav's options for the source."""
     weights: str | os.PathLike[str] | None = None
-    """A file of weights, or the first digits of their hash; None: the released ones."""
+    """A weights file, or the first digits of a hash. None: the released weights."""
     device: str = "auto"
     """"auto", "cpu" or "cuda"."""
     workers: int | None = None
-    """Processes; None: as many as pay. The file is the same for any number."""
+    """Number of processes. None: automatic. The file is the same for any number."""
     secret: "Secret | None" = field(default=None, repr=False)
-    """What the file is encrypted with."""
+    """Secret for encryption."""
     resume: bool = False
-    """Go on with what an earlier run of the same job left."""
+    """Continue an interrupted run of the same job."""
     verify: bool = False
     """Before the file gets its name, decode it and compare it with the encoder's reconstruction."""
     force: bool = False
@@ -86,15 +86,15 @@ class EncodeJob:
         if self.resume and self.secret is not None:
             raise ValueError("an encrypted file cannot be resumed")
         if self.target is None and not self.named:
-            raise ValueError(f"name OUT, for {self.source_name} has no name to make one of")
+            raise ValueError(f"name OUT: {self.source_name} has no file name to derive it from")
         if self.resume and (not self.named or self.output is None):
-            raise ValueError("--resume is for a file out of a file: a pipe or a device cannot begin again")
+            raise ValueError("--resume needs files: a pipe or a device cannot start again")
         if self.verify and self.output is None:
-            raise ValueError("--verify is for a file: what went through a pipe cannot be read again")
+            raise ValueError("--verify needs a file: what went through a pipe cannot be read again")
 
     @property
     def options(self) -> EncodeOptions:
-        """The choices that are the encoder's."""
+        """Options of the encoder."""
         return EncodeOptions(self.quality, self.gop, self.low_delay, self.entropy, self.preset)
 
     @cached_property
@@ -106,12 +106,12 @@ class EncodeJob:
 
     @property
     def source_name(self) -> str:
-        """What messages call the source."""
+        """Name of the source for messages."""
         return name_of(self.source)
 
     @cached_property
     def output(self) -> OutputFile | None:
-        """The file to write; None if the target is one that is open."""
+        """The file to write. None if the target is an open file."""
         if isinstance(self.target, str | os.PathLike):
             path = Path(self.target)
         elif self.target is None and self.named is not None:
@@ -121,14 +121,14 @@ class EncodeJob:
         return OutputFile(where(path), self.force, is_vdf, "a .vdf file")
 
     def check_files(self) -> None:
-        """ViddiffError if there is no such source, or if writing the target would lose a file."""
+        """Raises ViddiffError if the source does not exist, or if writing the target would lose a file."""
         if self.named is not None:
             check_source(self.named, os.fspath(self.source))  # type: ignore[arg-type]
         if self.output is not None:
             self.output.check(self.named)
 
     def fingerprint(self) -> dict[str, Any]:
-        """All that the file depends on, of a job whose source is a file, to be written as JSON."""
+        """Everything that the file depends on, for a job whose source is a file, as plain data."""
         assert self.named is not None
         seen = self.named.stat()
         return {
@@ -146,29 +146,29 @@ class EncodeJob:
 
 @dataclass(frozen=True)
 class EncodeResult:
-    """What an encode has written."""
+    """Result of an encode."""
 
     target: Path | None
-    """The file; None if it was open."""
+    """The file. None for an open file."""
     width: int
-    """Luma columns."""
+    """Width in luma samples."""
     height: int
-    """Luma rows."""
+    """Height in luma samples."""
     frames: int
     keyframes: int
     size_bytes: int
-    """Of the file, all told."""
+    """Size of the whole file."""
     key_bytes: int
-    """Of it, those of the keyframes' pictures."""
+    """Bytes of the keyframes' pictures."""
     seconds: float
-    """What it took."""
+    """Wall clock time."""
     verified: bool
     notes: tuple[str, ...] = ()
-    """Lines that the user should see."""
+    """Notes for the user."""
     ended_by: BaseException | None = None
-    """What ended it early: a signal or, of a live source, an error. The file is complete all the same."""
+    """What ended it early: a signal, or an error of a live source. The file is complete."""
 
     @property
     def bits_per_pixel(self) -> float:
-        """Bits of the file for each luma sample."""
+        """Bits of the file per luma sample."""
         return 8 * self.size_bytes / (self.frames * self.width * self.height)

@@ -1,4 +1,4 @@
-"""Signals that ask a program to end, kept waiting while something must not be left half done."""
+"""Delay signals that end a program, while something must not be left half done."""
 
 import signal
 import threading

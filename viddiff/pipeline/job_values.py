@@ -1,4 +1,4 @@
-"""Checks of what users choose for encodes and decodes alike."""
+"""Checks of options that encodes and decodes share."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -8,7 +8,7 @@ from viddiff.errors import VideoError
 
 
 def check_common(job: Any) -> None:
-    """ValueError unless the choices that all jobs have are in range."""
+    """Raises ValueError unless the common options are in range."""
     among("device", job.device, ("auto", "cpu", "cuda"))
     for name in ("frames", "workers"):
         value = getattr(job, name)
@@ -21,13 +21,13 @@ def check_common(job: Any) -> None:
 
 
 def check_source(path: Path, name: str) -> None:
-    """VideoError unless a file is there; name: as the user wrote it."""
+    """Raises VideoError unless the file exists. name: as the user wrote it."""
     if not path.is_file():
         raise VideoError(f"{name!r} is not a file" if not name or path.exists() else f"{name} does not exist")
 
 
 def with_suffix(path: Path, suffix: str) -> Path:
-    """`path` with another extension. VideoError if it has no name, as / and .. have none."""
+    """`path` with another extension. Raises VideoError if it has no name, like / and .."""
     try:
         return path.with_suffix(suffix)
     except ValueError as error:
@@ -35,12 +35,12 @@ def with_suffix(path: Path, suffix: str) -> Path:
 
 
 def within(name: str, value: int, allowed: range) -> None:
-    """ValueError unless a number is allowed."""
+    """Raises ValueError unless a number is allowed."""
     if value not in allowed:
         raise ValueError(f"{name} is {value}, not {allowed[0]} to {allowed[-1]}")
 
 
 def among(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    """ValueError unless a word is allowed."""
+    """Raises ValueError unless a word is allowed."""
     if value not in allowed:
         raise ValueError(f"{name} is {value!r}, not one of {', '.join(allowed)}")

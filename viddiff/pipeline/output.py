@@ -1,4 +1,4 @@
-"""Where coded groups go: into the file, into the totals, and to whoever watches."""
+"""Output of coded groups: to the file, to the totals, and to an observer."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -20,18 +20,18 @@ Observer = Callable[[EncodeSummary], None]
 
 @dataclass(frozen=True)
 class CodedChunk:
-    """A coded group without its pictures, which is what a process hands over."""
+    """A coded group without its pictures, to be sent between processes."""
 
     chunk: Chunk
     digests: tuple[bytes, ...] = ()
-    """Of the frames that it decodes to, in display order."""
+    """Digests of its decoded frames, in display order."""
     stats: tuple[FrameStats, ...] = ()
     base_bytes: int = 0
     strength_bytes: int = 0
 
     @classmethod
     def of(cls, group: CodedGroup) -> Self:
-        """Keep digests of the group's frames."""
+        """Replace the group's frames by their digests."""
         digests = tuple(map(frame_digest, group.frames))
         return cls(group.chunk, digests, tuple(group.stats), group.base_bytes, group.strength_bytes)
 
@@ -40,18 +40,18 @@ class Output:
     """Writes chunks and counts them."""
 
     def __init__(self, writer: Writer, progress: Observer | None = None, recording: bool = False) -> None:
-        """recording: whether what comes cannot come again, so that what there is of it is always kept."""
+        """recording: the source cannot be read again, so everything coded is kept."""
         self._writer, self._progress, self.recording = writer, progress, recording
         self.summary = EncodeSummary()
 
     def repeat(self, done: Iterable[Chunk]) -> int:
-        """Take the chunks of an earlier run, which are whole GOPs; the number of these."""
+        """Write the chunks of an earlier run, which are whole GOPs. Returns the number of GOPs."""
         for chunk in done:
             self._write(CodedChunk(chunk))
         return self.summary.keyframes
 
     def take(self, coded: CodedChunk) -> None:
-        """Take the next chunk."""
+        """Write the next chunk."""
         self._write(coded)
         if self._progress is not None:
             self._progress(self.summary)
@@ -78,9 +78,9 @@ class Output:
 
     @contextmanager
     def until_interrupted(self) -> Iterator[None]:
-        """Let Ctrl-C end the block; of a recording, any signal or error.
+        """Let Ctrl-C end the block; for a recording, any signal or error.
 
-        What was taken before can be finished. If there is nothing, the exception goes on.
+        What was written before can be finished. If there is nothing, the exception continues.
         """
         try:
             yield
@@ -94,7 +94,7 @@ class Output:
         self._writer.cut_short()
 
     def finish(self) -> EncodeSummary:
-        """Complete the file; the totals."""
+        """Complete the file, and return the totals."""
         with uninterrupted():
             try:
                 if isinstance(self.summary.ended_by, OSError):

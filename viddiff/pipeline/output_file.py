@@ -1,7 +1,7 @@
-"""The file that an encode or a decode writes: whether it may be written, by whom, and when it gets its name.
+"""Output files: whether they may be written, by whom, and when they get their names.
 
-A file that exists is replaced only if that is asked for, and only if viddiff writes such files: others may be
-somebody's only copy. A file that appears during the work is not replaced.
+An existing file is replaced only on request, and only if viddiff writes such files: others may be somebody's
+only copy. A file that appears during the work is not replaced.
 """
 
 import errno
@@ -28,7 +28,7 @@ except ImportError:  # Windows refuses to rename or remove a file that is open, 
     fcntl = None  # type: ignore[assignment]
 
 Check = Callable[[Path], None]
-"""Looks at a file that is complete but has no name yet; VerificationError keeps it from getting one."""
+"""Checks a complete file that has no name yet. VerificationError keeps it from getting one."""
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS, errno.EACCES)
 """Errors of file systems that have no hard links."""
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
@@ -37,19 +37,19 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 @dataclass(frozen=True)
 class OutputFile:
-    """A file to be written, and what may be replaced for it."""
+    """A file to write, and what may be replaced for it."""
 
     path: Path
-    """Not a link: see `where`."""
+    """Path without links, see `where`."""
     force: bool
-    """Whether the user lets a file of the same kind be replaced."""
+    """The user allows replacing a file of the same kind."""
     replaceable: Callable[[Path], bool]
-    """Whether a file that exists is of the kind that is written here."""
+    """Whether an existing file is of the kind that is written here."""
     kind: str
-    """What such a file is, after "it is not": "a .vdf file"."""
+    """Name of the kind, after "it is not": "a .vdf file"."""
 
     def check(self, source: Path | None) -> None:
-        """OutputError if writing would lose a file, or fail after much work; source: the input, if a file."""
+        """Raises OutputError if writing would lose a file or fail later. source: the input file, if any."""
         path = self.path
         if not path.exists():
             if not path.parent.is_dir():
@@ -73,7 +73,7 @@ class OutputFile:
 
     @contextmanager
     def claim(self) -> Iterator[None]:
-        """Let nobody else write the file during the block. OutputError if someone does already."""
+        """Lock the name during the block. Raises OutputError if another process has locked it."""
         path = hidden_beside(self.path, ".lock")
         try:
             lock = _lock(path)
@@ -91,7 +91,7 @@ class OutputFile:
     def publish(self, temporary: Path) -> None:
         """Give a complete file its name.
 
-        Raises OutputError if another file has come meanwhile. The new one stays where it is then.
+        Raises OutputError if another file has appeared there. The new one stays where it is.
         """
         try:
             if self.force:
@@ -111,21 +111,21 @@ class OutputFile:
 
 
 def is_vdf(path: Path) -> bool:
-    """Whether a file is a `.vdf`, encrypted or not, or empty."""
+    """True for a `.vdf`, encrypted or not, and for an empty file."""
     with suppress(OSError), open(path, "rb") as file:
         return file.read(len(MAGIC)) in (b"", MAGIC)
     return False
 
 
 def where(path: Path) -> Path:
-    """The file that is written for `path`: what a link points to."""
+    """The file to write for `path`: a link's target."""
     leads_to_file = path.is_symlink() and (path.is_file() or not path.exists())
     return Path(os.path.realpath(path)) if leads_to_file else path
 
 
 @contextmanager
 def complete_file(output: OutputFile, check: Check) -> Iterator[BinaryIO]:
-    """A file that appears under its name if neither the block nor `check` raises, or not at all."""
+    """A file that appears under its name only if neither the block nor `check` raises."""
     temporary = output.temporary()
     try:
         with open(temporary, "xb") as file:
@@ -139,10 +139,10 @@ def complete_file(output: OutputFile, check: Check) -> Iterator[BinaryIO]:
 
 @contextmanager
 def recording_file(output: OutputFile, check: Check, worth_keeping: Callable[[], bool]) -> Iterator[BinaryIO]:
-    """A file that appears under its name however the block ends, if it is worth keeping then.
+    """A file that appears under its name however the block ends, if it is worth keeping.
 
-    What fails `check` keeps its temporary name, for it cannot be recorded again. The file is not buffered: a
-    write that fails leaves nothing that fails again later.
+    A file that fails `check` keeps its temporary name, because it cannot be recorded again. The file is not
+    buffered, so that a failed write leaves nothing that fails again later.
     """
     temporary = output.temporary()
     verified = True
@@ -166,7 +166,7 @@ def recording_file(output: OutputFile, check: Check, worth_keeping: Callable[[],
 
 
 class _WholeWrites(io.RawIOBase):
-    """An unbuffered file that takes all of what it is given, or raises OSError."""
+    """An unbuffered file that writes everything or raises OSError."""
 
     def __init__(self, raw: io.FileIO) -> None:
         self._raw = raw
@@ -192,7 +192,7 @@ class _WholeWrites(io.RawIOBase):
 
 
 def _lock(path: Path) -> BinaryIO:
-    """Make `path` and hold it for this process until it is closed. BlockingIOError if another one does."""
+    """Create and lock `path` until it is closed. Raises BlockingIOError if it is locked already."""
     while True:
         file = open(path, "ab")  # noqa: SIM115
         try:
@@ -211,7 +211,7 @@ def _lock(path: Path) -> BinaryIO:
 
 
 def _rename_to_new(temporary: Path, target: Path) -> None:
-    """Give a file its name. FileExistsError if there is a file of this name."""
+    """Give a file its name. Raises FileExistsError if there is a file with this name."""
     try:
         os.link(temporary, target)
     except FileExistsError:

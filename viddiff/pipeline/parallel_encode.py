@@ -1,7 +1,7 @@
-"""Encoding on as many cores as there are.
+"""Encode in several processes.
 
-Every process reads the video and codes its share of the jobs; the parent writes the chunks in order. The file
-does not depend on the number of processes. Each of them runs PyTorch and OpenCV on one thread.
+Every process reads the video and codes its share of the jobs. The parent writes the chunks in order. The file
+does not depend on the number of processes. Each process runs PyTorch and OpenCV on one thread.
 """
 
 from collections.abc import Callable, Iterable
@@ -23,10 +23,10 @@ from viddiff.pipeline.summary import EncodeSummary
 from viddiff.pipeline.worker_pool import Give, Mark, WorkerPool
 
 _LEAST_PIXELS = 500_000
-"""Luma samples that keep a process busy for about as long as it takes to start."""
+"""Luma samples that keep a process busy for about the time of its start."""
 _CHUNKS_WAITING = 4096
 _UNKNOWN_GOPS = 64
-"""GOPs that are expected of a video whose length is not known."""
+"""Assumed number of GOPs of a video of unknown length."""
 
 
 def encode_video(
@@ -36,11 +36,13 @@ def encode_video(
     open_output: Callable[[Header], Output],
     done: Iterable[Chunk] = (),
 ) -> EncodeSummary:
-    """Encode the frames of `reader`.
+    """Encode the frames of `reader`. Returns the totals; there may be no frame at all.
 
     open_output: called once. done: chunks of the first GOPs, which are not coded again. Ctrl-C completes the
-    file with what is coded. If one process is not enough, `reader` is not read: each process opens the source
-    itself. Raises VideoError, LimitError and CheckpointError. Returns totals; there may be no frame at all.
+    file with the frames coded so far. If one process is not enough, `reader` is not read: each process opens
+    the source itself.
+
+    Raises VideoError, LimitError and CheckpointError.
     """
     encoder = open_encoder(resources.load(), reader.info, options, resources.cores)
     output = open_output(encoder.header)
@@ -70,14 +72,14 @@ def _division(info: VideoInfo, resources: Resources, encoder: GroupEncoder) -> D
 
 @dataclass(frozen=True)
 class _EncodeWork:
-    """What each process does: gives the chunks of its jobs, and in the end the reader's notes."""
+    """Work of each process: code the chunks of its jobs, then return the reader's notes."""
 
     open_reader: Callable[[], VideoReader]
     resources: Resources
     options: EncodeOptions
     division: Division
     done: int
-    """GOPs that are coded already."""
+    """Number of GOPs that are already coded."""
 
     @reproducible()
     def __call__(self, give: Give, number: int) -> None:

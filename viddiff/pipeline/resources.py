@@ -1,4 +1,4 @@
-"""What to compute with: weights, device, processes."""
+"""Resources: weights, device, number of processes."""
 
 import os
 from dataclasses import dataclass, replace
@@ -11,28 +11,28 @@ from viddiff.pipeline.jobs import Division, Unit
 from viddiff.pipeline.weights_search import WeightsName, weights_to_decode, weights_to_encode
 
 _MOST_PER_GOP = 6
-"""Processes that may share a GOP."""
+"""Largest number of processes that share a GOP."""
 _ANCHORS = 0.2
-"""Share of the work that each of them has to do for itself."""
+"""Share of the work that each process must do for itself."""
 _WORTH_SHARING = 0.9
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What to compute with."""
+    """Weights, device and number of processes."""
 
     weights: WeightsName = None
-    """To encode: a file, or None for the released ones. To decode: where to look first."""
+    """For encoding: a file, or None for the released weights. For decoding: where to search first."""
     device: str = "cpu"
     workers: int | None = None
-    """Processes, at most; 1 means this process alone, None as many as pay."""
+    """Largest number of processes. 1: this process alone. None: as many as pay off."""
 
     def load(self) -> Weights:
         """Load the weights for encoding, or those that `to_decode` has found. CheckpointError."""
         return load_weights(weights_to_encode(self.weights), self.device)
 
     def to_decode(self, header: Header) -> Self:
-        """The same with the weights that a file was made with. CheckpointError if they are not found."""
+        """The same with the weights that a file names. Raises CheckpointError if they are not found."""
         return replace(self, weights=weights_to_decode(header.model_hash, self.weights))
 
     @property
@@ -42,8 +42,9 @@ class Resources:
         return found if self.workers is None else min(found, self.workers)
 
     def divide(self, work: "Work", may_share_gops: bool) -> Division:
-        """How processes share out the work, one for each `work.least` luma samples as far as there are
-        cores; may_share_gops: whether they may share each GOP if there are few.
+        """Divide work between processes: one for each `work.least` luma samples, up to the number of cores.
+
+        may_share_gops: processes may share each GOP if there are few GOPs.
         """
         if self.device != "cpu":
             return Division()  # a GPU is served by one process
@@ -58,11 +59,11 @@ class Resources:
 
 @dataclass(frozen=True)
 class Work:
-    """How much there is to do."""
+    """Amount of work."""
 
     gops: int
-    """1 or more."""
+    """Number of GOPs, at least 1."""
     pixels: int
     """Luma samples of all frames."""
     least: int
-    """Luma samples that keep a process busy for about as long as it takes to start."""
+    """Luma samples that keep a process busy for about the time of its start."""

@@ -1,4 +1,4 @@
-"""Whether this machine decodes as all others do: files of the past against the hashes of their frames."""
+"""Self test: decode golden files, and compare the hashes of their frames."""
 
 import hashlib
 import io
@@ -20,22 +20,22 @@ from viddiff.pipeline.weights_search import released_with
 
 @dataclass(frozen=True)
 class Check:
-    """One golden file, decoded on one device."""
+    """Result for one golden file on one device."""
 
     device: str
     threads: int
     file: str
     result: str
-    """"same", or what went wrong."""
+    """"same", or what is wrong."""
 
 
 def golden_folder() -> Path:
-    """Where the golden files are."""
+    """Folder of the golden files."""
     return Path(str(resources.files("viddiff.golden").joinpath("hashes.json"))).parent
 
 
 def frames_hash(data: bytes, codec: Codec) -> str:
-    """SHA-256 of the samples of all frames, Y, U, V, as stored little-endian."""
+    """SHA-256 of the samples of all frames (Y, U, V, little-endian)."""
     digest = hashlib.sha256()
     for frame in decode(io.BytesIO(data), codec):
         for plane in frame.planes:
@@ -44,9 +44,9 @@ def frames_hash(data: bytes, codec: Codec) -> str:
 
 
 def checks(folder: Path) -> Iterator[Check]:
-    """Decode the golden files in `folder` with the released weights that each was made with.
+    """Decode the golden files in `folder`, each with the released weights that it was made with.
 
-    On every device, and on the CPU with 1 and 2 threads. Raises ViddiffError if there is no file.
+    Uses every device, and on the CPU 1 and 2 threads. Raises ViddiffError if there is no file.
     """
     ledger = folder / "hashes.json"
     known: dict[str, dict[str, str]] = json.loads(ledger.read_text()) if ledger.exists() else {}

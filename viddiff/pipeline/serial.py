@@ -1,9 +1,9 @@
-"""Frames in, a `.vdf` file out, and back, in this process. Start reading here.
+"""Encode and decode in this process. Start reading here.
 
     encode:  frames -> groups -> [keyframe | mini-GOP of predicted frames] -> chunks -> file
     decode:  file -> chunks -> [keyframe | mini-GOP of predicted frames] -> frames
 
-A group is a keyframe or a mini-GOP. It becomes one chunk, with one entropy-coded stream. The encoder's
+A group is a keyframe or a mini-GOP. It becomes one chunk with one entropy-coded stream. The encoder's
 reconstruction comes from the functions that the decoder runs.
 """
 
@@ -55,14 +55,14 @@ def encode(
 
 
 def groups_after(frames: Iterable[Frame], encoder: GroupEncoder, gops: int) -> Iterator[Group]:
-    """The groups of a video without its first `gops` GOPs."""
+    """Groups of a video without its first `gops` GOPs."""
     return after_gops(encoder.groups(frames), gops)
 
 
 def decode(file: BinaryIO, weights: Weights) -> Iterator[Frame]:
     """Decode all frames of a `.vdf` file in presentation order.
 
-    Raises CheckpointError if the file was made with other weights, BitstreamError or LimitError if it is
+    Raises CheckpointError if the file was encoded with other weights, BitstreamError or LimitError if it is
     damaged.
     """
     reader = Reader(file)

@@ -1,4 +1,4 @@
-"""How far a job is, for whoever watches it."""
+"""Status of a job, for observers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,23 +6,23 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Status:
-    """How far a job is."""
+    """Status of a job."""
 
     stage: str
     """"encode", "decode" or "verify"."""
     frames: int
-    """How many are done."""
+    """Number of frames done."""
     total: int | None
-    """How many there will be, if that is known."""
+    """Number of frames in total, if known."""
     size_bytes: int | None = None
-    """What is written so far, if anything is."""
+    """Bytes written so far, if any."""
     latency: int | None = None
     """Before the first frame of an encode: how many later frames a frame waits for, at most."""
 
 
 Observer = Callable[[Status], None]
-"""Is told how far a job is: once before the first frame of a stage, and then again and again."""
+"""Gets a job's status: once before the first frame of a stage, then again and again."""
 
 
 def ignore(_: Status) -> None:
-    """Watch nothing."""
+    """Ignore the status."""

@@ -1,4 +1,4 @@
-"""What came of an encode, in numbers."""
+"""Result of an encode in numbers."""
 
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from viddiff.encoder.frame_encoder import FrameStats
 
 @dataclass
 class LevelTotals:
-    """Sums over the predicted frames of one level of the hierarchy; the fields are those of `FrameStats`."""
+    """Sums over the predicted frames of one level. The fields are those of `FrameStats`."""
 
     frames: int = 0
     bits_motion: float = 0.0
@@ -25,7 +25,7 @@ class LevelTotals:
         return self.bits_motion + self.bits_z + self.bits_y + self.bits_still
 
     def add(self, stats: FrameStats) -> None:
-        """Count a frame."""
+        """Add a frame."""
         self.frames += 1
         self.bits_motion += stats.bits_motion
         self.bits_z += stats.bits_z
@@ -37,7 +37,7 @@ class LevelTotals:
 
 @dataclass
 class EncodeSummary:
-    """What came of an encode. Its size does not grow with the frames, but for the digest of each GOP."""
+    """Result of an encode. Its size does not grow with the frames, except for one digest per GOP."""
 
     frames: int = 0
     keyframes: int = 0
@@ -48,8 +48,8 @@ class EncodeSummary:
     strength_bytes: int = 0
     """Of the strengths at which frames of the base are enhanced."""
     levels: dict[int, LevelTotals] = field(default_factory=lambda: defaultdict(LevelTotals))
-    """What the predicted frames cost, by level; without those that an earlier run coded."""
+    """Cost of the predicted frames by level, without those that an earlier run coded."""
     ended_by: BaseException | None = None
-    """What ended it before the video did: Ctrl-C or, of a recording, another signal or an error."""
+    """What ended it before the video did: Ctrl-C; for a recording, also another signal or an error."""
     gops: list[GopDigest] = field(default_factory=list)
-    """Digests of the reconstruction, but for GOPs that an earlier run coded."""
+    """Digests of the reconstruction, without GOPs that an earlier run coded."""

@@ -1,4 +1,4 @@
-"""A `.vdf` as a sequence of frames: any of them by its number, decoded from the keyframe before it."""
+"""A `.vdf` as a sequence of frames, each decoded from the keyframe before it."""
 
 import operator
 import os
@@ -26,16 +26,16 @@ from viddiff.pipeline.gop_decoding import decode_gop
 from viddiff.pipeline.weights_search import weights_to_decode
 
 CACHE_BYTES = 256 << 20
-"""Decoded frames that are kept, those used last."""
+"""Memory for recently used decoded frames, in bytes."""
 _FEWEST = 16
-"""Frames that are kept whatever their size: more than a mini-GOP."""
+"""Number of frames to keep whatever their size: more than a mini-GOP."""
 
 
 class Video:
-    """The frames of a `.vdf`: `len`, iteration, `[i]` and `[i:j:k]`. To be closed, or used in a `with`.
+    """Frames of a `.vdf`: `len`, iteration, `[i]` and `[i:j:k]`. Close it, or use it in a `with` statement.
 
-    Every frame is what any decoder shows. One that damage has cost raises BitstreamError; all others can be
-    had. Not for several threads at a time.
+    Every frame is exact. A frame lost to damage raises BitstreamError; all others can be read. Do not share
+    it between threads.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Video:
         limits: Limits | None = None,
         device: str = "auto",
     ) -> None:
-        """Read headers and index. ViddiffError, OSError."""
+        """Read header and index. Raises ViddiffError, OSError."""
         self._device, self._weights = device, weights
         self._limits = limits or Limits()
         self._stack = ExitStack()
@@ -81,7 +81,7 @@ class Video:
         self.close()
 
     def close(self) -> None:
-        """Close the file and drop what is kept."""
+        """Close the file and free the memory."""
         self._running = None
         self._kept = OrderedDict()
         self._stack.close()
@@ -99,7 +99,10 @@ class Video:
     def __getitem__(self, which: slice) -> list[Frame]: ...
 
     def __getitem__(self, which: int | slice) -> Frame | list[Frame]:
-        """A frame by its number, from 0 or from the end if negative, or several. IndexError."""
+        """One frame by its number, or a list of frames for a slice. Raises IndexError.
+
+        Negative numbers count from the end.
+        """
         if isinstance(which, slice):
             numbers = range(self._count)[which]
             frames = {number: self._frame(number) for number in sorted(numbers)}  # each GOP is decoded once
@@ -110,10 +113,10 @@ class Video:
         return self._frame(number % self._count)
 
     def rgb(self, which: int) -> RgbImage:
-        """A frame as RGB, (H, W, 3): uint8 of 8-bit video, uint16 with 0..65535 of 10-bit video.
+        """A frame as RGB, (H, W, 3): uint8 for 8-bit video, uint16 with 0..65535 for 10-bit video.
 
-        By the matrix and range of the video. Primaries and transfer stay: HDR is not mapped to SDR; rotation
-        is not applied. IndexError; VideoError if the matrix cannot be undone.
+        Uses the video's matrix and range. Primaries and transfer do not change: HDR is not mapped to SDR.
+        Rotation is not applied. Raises IndexError, and VideoError if the matrix cannot be inverted.
         """
         frame = self[which]
         if self._rgb is None:
@@ -135,7 +138,7 @@ class Video:
         raise BitstreamError(f"frame {number} is missing")
 
     def _run_up_to(self, number: int) -> tuple[Gop, Iterator[Frame], int]:
-        """A decoder that comes to frame `number`: its GOP, the frames to come and the number of the next."""
+        """A decoder before frame `number`: its GOP, the frames to come, and the number of the next frame."""
         running, self._running = self._running, None
         gop = self._gops[bisect_right(self._gops, number, key=operator.attrgetter("first")) - 1]
         if running is not None and running[0] is gop and running[2] <= number:

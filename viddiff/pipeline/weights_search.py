@@ -1,7 +1,7 @@
-"""Finding weights: the file that a user names, or the one that states the hash that a `.vdf` asks for.
+"""Find weights: the file that a user names, or the one with the hash that a `.vdf` names.
 
-Looked through are, in this order, the folder that the user names, the released weights, what the environment
-variable VIDDIFF_WEIGHTS names (a file or a folder), and the user's own folder, where training leaves a copy.
+Searched in this order: the folder that the user names, the released weights, the file or folder in the
+environment variable VIDDIFF_WEIGHTS, and the user's own folder, where training leaves a copy.
 """
 
 import os
@@ -17,20 +17,20 @@ from viddiff.errors import CheckpointError
 from viddiff.file_names import hidden_beside
 
 WeightsName = str | os.PathLike[str] | None
-"""A file, a folder or the first digits of a hash, as a user names weights."""
+"""A file, a folder, or the first digits of a hash."""
 _VARIABLE = "VIDDIFF_WEIGHTS"
 _HASH = re.compile(r"[0-9a-f]{8,64}")
 _SHOWN = 16
-"""Digits of a hash that messages show."""
+"""Digits of a hash in messages."""
 
 
 def released_weights() -> Path:
-    """The released weights that are used unless others are named."""
+    """The released weights, which are the default."""
     return Path(str(resources.files("viddiff.checkpoints"))) / checkpoint.DEFAULT
 
 
 def released_with(digest: str) -> Path:
-    """The released weights that have this hash, hexadecimal. CheckpointError if there are none."""
+    """The released weights with this hash (hex). Raises CheckpointError if there are none."""
     for path in sorted(released_weights().parent.glob("*.safetensors")):
         if checkpoint.stated_hash(path) == digest:
             return path
@@ -38,7 +38,7 @@ def released_with(digest: str) -> Path:
 
 
 def user_folder() -> Path | None:
-    """The folder for weights of the user's own, there or not; None if the user has no home directory."""
+    """The user's folder for weights, which may not exist. None if the user has no home directory."""
     data = os.environ.get("XDG_DATA_HOME", "")
     if not os.path.isabs(data):  # the specification says to ignore it then
         data = os.path.expanduser(os.path.join("~", ".local", "share"))
@@ -46,9 +46,9 @@ def user_folder() -> Path | None:
 
 
 def weights_to_encode(named: WeightsName) -> Path:
-    """The weights that the user names: a file, or the first digits of a hash, at least eight.
+    """The weights that the user names: a file, or at least eight digits of a hash.
 
-    None: what VIDDIFF_WEIGHTS names, if that is a file, and otherwise the released ones. CheckpointError.
+    None: the file in VIDDIFF_WEIGHTS, otherwise the released weights. Raises CheckpointError.
     """
     if named is None:
         variable = os.environ.get(_VARIABLE)
@@ -62,9 +62,9 @@ def weights_to_encode(named: WeightsName) -> Path:
 
 
 def weights_to_decode(model_hash: bytes, named: WeightsName) -> Path:
-    """The weights with this hash; `named`: where to look first, or a file or hash that is taken unseen.
+    """The weights with this hash. `named`: a folder to search first, or a file or hash to use as it is.
 
-    CheckpointError, which says where was looked.
+    Raises CheckpointError, which says where it looked.
     """
     if named is not None and not Path(named).is_dir():
         return weights_to_encode(named)
@@ -73,7 +73,10 @@ def weights_to_decode(model_hash: bytes, named: WeightsName) -> Path:
 
 
 def keep_copy(weights: Path, model_hash: bytes) -> Path | None:
-    """Copy weights into the user's folder, so that `decode` finds them; the copy, or None if it cannot be."""
+    """Copy weights to the user's folder, so that `decode` finds them.
+
+    Returns the copy, or None if that fails.
+    """
     folder = user_folder()
     if folder is None:
         return None
@@ -104,7 +107,7 @@ def _of_hash(digits: str, what: str, folder: WeightsName) -> Path:
 
 
 def _places(folder: WeightsName) -> Iterator[tuple[Path, str]]:
-    """Where to look, and how a message names it."""
+    """Places to search, with their names for messages."""
     if folder is not None:
         yield Path(folder), f"in {folder}"
     yield released_weights().parent, "among the released ones"

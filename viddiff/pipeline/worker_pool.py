@@ -1,6 +1,6 @@
-"""Processes that work side by side and give their results back in order.
+"""Processes that work side by side and return their results in order.
 
-Job 0 goes to process 0, job 1 to process 1 and so on, round and round; a job here is a GOP or a mini-GOP.
+Job 0 goes to process 0, job 1 to process 1, and so on in turn. A job is a GOP or a mini-GOP.
 """
 
 import itertools
@@ -22,26 +22,26 @@ from viddiff.garbage_collection import collect_rarely
 
 
 class Mark(Enum):
-    """What a process gives besides results."""
+    """What a process sends besides results."""
 
     END_OF_JOB = 0
     END_OF_GOP = 1
-    """Where mini-GOPs are the jobs."""
+    """The end of a GOP, if mini-GOPs are the jobs."""
     FAULT = 2
-    """The GOP under way cannot be gone on with."""
+    """The current GOP cannot be continued."""
     END = 3
 
 
 _METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 Give = Callable[[Any], None]
-"""Hands something over to the parent; waits while too much is waiting there."""
+"""Sends something to the parent. Waits while too much is waiting there."""
 
 
 class WorkerPool:
-    """Processes that each run `work(give, number)`; ends them when the block is left."""
+    """Processes that each run `work(give, number)`. They end when the block is left."""
 
     def __init__(self, work: Callable[[Give, int], None], workers: int, waiting: int) -> None:
-        """work: can be pickled; waiting: things that may lie ready from each process."""
+        """work: must be picklable. waiting: number of results that may wait for each process."""
         prepare(work.__module__)
         context = multiprocessing.get_context(_METHOD)
         self._queues = [context.Queue(waiting) for _ in range(workers)]
@@ -66,7 +66,7 @@ class WorkerPool:
             process.join()
 
     def in_order(self) -> Iterator[Any]:
-        """What the processes gave: job 0 of process 0, job 1 of process 1 and so on, round and round."""
+        """Results in order: job 0 of process 0, job 1 of process 1, and so on in turn."""
         for number in itertools.cycle(range(len(self._queues))):
             while (thing := self.take(number)) is not Mark.END_OF_JOB:
                 if thing is Mark.END:
@@ -74,7 +74,7 @@ class WorkerPool:
                 yield thing
 
     def take(self, number: int) -> Any:
-        """The next thing that process `number` gives. Raises what it raised."""
+        """The next result of process `number`. Raises what the process raised."""
         while True:
             alive = self._processes[number].is_alive()
             try:
@@ -82,7 +82,7 @@ class WorkerPool:
             except queue.Empty:
                 if not alive:
                     raise ViddiffError(
-                        "a working process was ended from outside, perhaps for want of memory"
+                        "a worker process was killed, perhaps because memory ran out"
                     ) from None
                 continue
             if isinstance(thing, BaseException):
@@ -91,13 +91,13 @@ class WorkerPool:
 
 
 def prepare_processes(workers: int | None) -> None:
-    """Begin to load what other processes will need for an encode or decode, before this one loads it."""
+    """Start loading what other processes will need, before this process loads it."""
     if workers != 1 and (os.cpu_count() or 1) > 1:
         prepare("viddiff.pipeline.parallel_encode", "viddiff.pipeline.parallel_decode")
 
 
 def prepare(*modules: str) -> None:
-    """Begin to load `modules`, which do the work, for processes to come, while this one goes on."""
+    """Start loading `modules` for later processes, while this process goes on."""
     if _METHOD == "forkserver":
         multiprocessing.set_forkserver_preload(list(modules))
         with _ctrl_c_ignored():  # by its processes, too
@@ -118,8 +118,9 @@ def _ctrl_c_ignored() -> Iterator[None]:
 
 @contextmanager
 def _main_module_hidden() -> Iterator[None]:
-    """Let processes begin without the program's main module. They need nothing of it, and to import it once
-    more would run it once more, where it is a script without a guard.
+    """Hide the program's main module from new processes.
+
+    They do not need it. Importing it would run it again if it is a script without a guard.
     """
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
@@ -130,7 +131,7 @@ def _main_module_hidden() -> Iterator[None]:
 
 
 def _run(results: "multiprocessing.Queue[Any]", work: Callable[[Give, int], None], number: int) -> None:
-    """The whole life of a process."""
+    """Life of a process."""
     collect_rarely()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # where that is not inherited
     threading.Thread(target=_follow_parent, daemon=True).start()
