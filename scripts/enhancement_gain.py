@@ -22,7 +22,7 @@ from viddiff.encoder.base_gop_encoder import BaseGopEncoder
 from viddiff.encoder.options import EncodeOptions
 from viddiff.frame import Frame, VideoInfo
 from viddiff.media.video_reader import VideoReader
-from viddiff.pipeline.resources import released_weights
+from viddiff.pipeline.weights_search import released_weights
 from viddiff.training.enhancement_scenes import with_noise
 from viddiff.training.metrics import Distortion, bd_rate
 

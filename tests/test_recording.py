@@ -231,18 +231,19 @@ def test_a_disk_of_any_size(header_time: Fraction) -> None:
         writer.write(chunk)
         sizes.append(writer.size_bytes)
     for room in range(sizes[1], len(whole.getvalue()) + 200):
-        disk, written, writer = Disk(room), 0, None
+        disk, written = Disk(room), 0
+        attempt: Writer | None = None
         try:
-            writer = Writer(disk, header)
+            attempt = Writer(disk, header)
             for chunk in chunks():
-                writer.write(chunk)
+                attempt.write(chunk)
                 written += 1
-            writer.finish()
+            attempt.finish()
         except OSError:
-            assert writer is not None
+            assert attempt is not None
             if written < 3:
                 continue  # too little for an index, or just enough
-            writer.finish_in_place()
+            attempt.finish_in_place()
         reader = Reader(io.BytesIO(disk.getvalue()))
         assert reader.stored_index()
         found = list(reader)

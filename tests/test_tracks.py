@@ -80,6 +80,7 @@ class Source:
     chapters: list[tuple[int, int, str]] = field(default_factory=list)
     attachments: list[Attachment] = field(default_factory=list)
     options: dict[str, str] = field(default_factory=dict)
+    size: tuple[int, int] = (32, 32)
 
     def write(self, path: Path) -> Path:
         with av.open(str(path), "w", container_options=self.options) as output:
@@ -89,7 +90,7 @@ class Source:
                 for i, (a, b, name) in enumerate(self.chapters, 1)
             ]
             video = output.add_stream("mpeg4", rate=25)
-            video.width, video.height, video.pix_fmt = 32, 32, "yuv420p"
+            video.width, video.height, video.pix_fmt = *self.size, "yuv420p"
             video.codec_context.max_b_frames = 0
             packets = []
             sounds = []
@@ -110,7 +111,8 @@ class Source:
             output.set_chapters(chapters)
             output.start_encoding()
             for index in range(self.frames):
-                picture = av.VideoFrame.from_ndarray(np.full((48, 32), 4 * index % 256, np.uint8), "yuv420p")
+                samples = np.full((self.size[1] * 3 // 2, self.size[0]), 4 * index % 256, np.uint8)
+                picture = av.VideoFrame.from_ndarray(samples, "yuv420p")
                 picture.pts, picture.time_base = index + round(25 * self.video_start), Fraction(1, 25)
                 packets += video.encode(picture)
             packets += video.encode(None)

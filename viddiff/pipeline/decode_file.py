@@ -47,7 +47,7 @@ def decode_file(job: DecodeJob, observer: Observer = ignore) -> DecodeResult:
         count, ended_by = 0, None
         with writer:
             try:
-                # A frame that leaves through a pipe at once cannot wait for the next, which tells its duration.
+                # What leaves through a pipe at once cannot wait for the next frame, which tells durations.
                 shown = video.frames if job.live and job.output is None else video.lasting()
                 for frame in change_frames(shown, video.info, changes, job.limits.frames):
                     with uninterrupted():
