@@ -99,7 +99,7 @@ def main() -> None:
     parser.add_argument("--preset", default="default")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    enhancer = load_weights(arguments.weights or released_weights())
+    enhancer = load_weights(arguments.weights or released_weights("av1"))
     if not isinstance(enhancer, Enhancer):
         parser.error("these weights do not enhance")
     lines = []

@@ -109,9 +109,9 @@ def weights(codec: Codec, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def released() -> Codec:
     """The weights that come with the package."""
-    if not released_weights().exists():
+    if not released_weights("none").exists():
         pytest.skip("no released weights in this checkout")
-    return checkpoint.load(released_weights())
+    return checkpoint.load(released_weights("none"))
 
 
 @pytest.fixture(scope="session")

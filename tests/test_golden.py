@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from viddiff.codec import checkpoint
-from viddiff.codec.weights import Codec
+from viddiff.codec.load_weights import load_weights
+from viddiff.codec.open_decoder import Weights
 from viddiff.container.reader import Reader
 from viddiff.pipeline.parallel_decode import decode_video
 from viddiff.pipeline.resources import Resources
@@ -26,10 +26,10 @@ def test_a_file_finds_the_released_weights_that_it_was_made_with(name: str) -> N
         assert len(list(video.frames)) == video.frame_count
 
 
-def weights_of(digest: str) -> Codec:
+def weights_of(digest: str) -> Weights:
     """The released weights with this hash."""
-    for path in sorted(released_weights().parent.glob("*.safetensors")):
-        codec = checkpoint.load(path)
+    for path in sorted(released_weights("none").parent.glob("*.safetensors")):
+        codec = load_weights(path)
         if codec.hash.hex() == digest:
             return codec
     pytest.fail(f"the weights {digest[:16]} are no longer released")

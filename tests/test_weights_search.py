@@ -76,7 +76,7 @@ def test_a_file_or_a_folder_that_is_named(
 ) -> None:
     place = tmp_path / "place"
     place.mkdir()
-    shutil.copy(released_weights(), place / "a.safetensors")
+    shutil.copy(released_weights("none"), place / "a.safetensors")
     shutil.copy(weights, place / "b.safetensors")
     named = place if folder else place / "b.safetensors"
     if how == "variable":
@@ -88,17 +88,19 @@ def test_a_file_or_a_folder_that_is_named(
 def test_the_variable_says_what_to_encode_with(
     own: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert weights_to_encode(None) == released_weights()
+    assert weights_to_encode(None) == released_weights("av1")
+    assert weights_to_encode(None, "none") == released_weights("none")
     monkeypatch.setenv("VIDDIFF_WEIGHTS", str(weights))
     assert weights_to_encode(None) == weights
     monkeypatch.setenv("VIDDIFF_WEIGHTS", str(tmp_path))
-    assert weights_to_encode(None) == released_weights()
+    assert weights_to_encode(None) == released_weights("av1")
+    assert weights_to_encode(None, "none") == released_weights("none")
     with pytest.raises(CheckpointError, match="is a folder"):
         weights_to_encode(tmp_path)
 
 
 def test_by_hash(own: Path, weights: Path, codec: Codec, released: Codec) -> None:
-    assert weights_to_encode(released.hash.hex()[:8]) == released_weights()
+    assert weights_to_encode(released.hash.hex()[:8]) == released_weights("none")
     assert viddiff.load_weights(released.hash.hex(), "cpu").hash == released.hash
     with pytest.raises(CheckpointError, match="are not here"):
         weights_to_encode(codec.hash.hex()[:12])

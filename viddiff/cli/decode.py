@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 @click.option("--lossless", is_flag=True, help="Store the frames exactly: FFV1 in .mkv.")
 @click.option("--strict", is_flag=True, help="Stop at the first fault, without output.")
 @click.option(
+    "--base-only", is_flag=True, help="Show the frames of an AV1 base as they are, without networks."
+)
+@click.option(
     "--format",
     "form",
     type=click.Choice(["mkv", "mp4", "y4m"]),

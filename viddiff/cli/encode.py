@@ -58,6 +58,12 @@ def _named_values(context: click.Context, option: click.Parameter, values: tuple
     "--low-delay", is_flag=True, help="Predict from past frames only: no frame waits for a later one."
 )
 @click.option(
+    "--base",
+    type=click.Choice(["av1", "none"]),
+    help="What carries the frames: an AV1 stream, which networks enhance, or networks that predict them.  "
+    "[default: av1, or what --weights are for]",
+)
+@click.option(
     "--entropy",
     type=click.Choice(["ans", "huffman"]),
     default="ans",

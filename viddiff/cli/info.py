@@ -136,7 +136,7 @@ def describe_file(source: Path, options: "ReadOptions") -> dict[str, Any]:
         "file": str(source), "format_version": VERSION, "bytes": size, "encrypted": options.key is not None,
         "width": video.width, "height": video.height, "bit_depth": video.bit_depth,
         "frames": frames, "keyframes": len(keyframes), "gop": header.gop,
-        "low_delay": header.low_delay, "entropy": header.entropy,
+        "low_delay": header.low_delay, "entropy": header.entropy, "base": "av1" if header.base else "none",
         "frame_rate": str(video.frame_rate), "time_base": str(video.time_base), "seconds": round(seconds, 3),
         "bpp": 8 * size / (frames * video.width * video.height) if frames else 0.0,
         "kbps": size / 125 / seconds if frames else 0.0,
@@ -168,17 +168,25 @@ def _display(display: "Display") -> dict[str, Any]:
 
 def describe_model(weights: Path | None) -> dict[str, Any]:
     """Name, hash, size and cost of weights."""
-    from viddiff.codec import checkpoint
+    from viddiff.codec.enhancer import Enhancer
+    from viddiff.codec.load_weights import load_weights
     from viddiff.pipeline.weights_search import weights_to_encode
 
     path = weights_to_encode(weights)
-    codec = checkpoint.load(path)
+    codec = load_weights(path)
+    if isinstance(codec, Enhancer):
+        return {
+            "file": str(path), "bytes": path.stat().st_size,
+            "name": codec.name, "hash": codec.hash.hex(), "base": "av1",
+            "parameters": sum(p.numel() for p in codec.network.parameters()),
+            "decoder_kmac_per_pixel": round(codec.network.macs() / 1000, 3),
+        }  # fmt: skip
     layers = codec.model.decoder_layers()
     macs = codec.model.decoder_macs()
     decoder = sum(p.numel() for layer in layers.values() for p in layer.parameters())
     return {
         "file": str(path), "bytes": path.stat().st_size,
-        "name": codec.name, "hash": codec.hash.hex(),
+        "name": codec.name, "hash": codec.hash.hex(), "base": "none",
         "parameters": sum(p.numel() for part in (codec.model, codec.motion) for p in part.parameters()),
         "decoder_parameters": decoder + sum(p.numel() for p in codec.motion.parameters()),
         "library_pictures": len(codec.library.pictures),

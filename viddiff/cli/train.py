@@ -121,8 +121,8 @@ def train_command(
         new_figure(1, 1)  # matplotlib is missed now, not at the first validation
     torch.set_num_threads(1)  # one thread is the fastest beside other processes
     cv2.setNumThreads(1)
-    if init is None and not fresh and released_weights().exists():
-        init = released_weights()
+    if init is None and not fresh and released_weights("none").exists():
+        init = released_weights("none")
 
     def report(line: dict[str, Any]) -> None:
         text = json.dumps(line)

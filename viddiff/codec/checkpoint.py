@@ -25,8 +25,6 @@ from viddiff.codec.weights import Codec, assemble, content_hash, decoder_tensors
 from viddiff.config import ModelConfig
 from viddiff.errors import CheckpointError
 
-DEFAULT = "small.safetensors"
-"""Released weights, in the package's `checkpoints`."""
 MAX_BYTES = 64 << 20
 MAX_HEADER_BYTES = 1 << 20
 """Largest JSON header of safetensors, in bytes. Once parsed, it takes 20 times as much memory."""

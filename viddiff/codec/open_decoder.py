@@ -27,8 +27,15 @@ class ChunkDecoder(Protocol):
         ...
 
 
-def open_decoder(header: Header, weights: Weights) -> ChunkDecoder:
-    """A decoder for one GOP. Raises CheckpointError if the file was encoded with other weights."""
+def open_decoder(header: Header, weights: Weights | None) -> ChunkDecoder:
+    """A decoder for one GOP. Without weights, it shows the frames of an AV1 base as they are.
+
+    Raises CheckpointError if the file was encoded with other weights, or needs some.
+    """
+    if weights is None:
+        if not header.base:
+            raise CheckpointError("the file has no AV1 base: networks predict its frames")
+        return BaseGopDecoder(header, None)
     if header.model_hash != weights.hash:
         raise CheckpointError(
             f"this file was made with the weights {header.model_name!r} {header.model_hash.hex()[:16]}, "

@@ -27,6 +27,7 @@ from viddiff.pipeline.status import Observer, Status, ignore
 from viddiff.pipeline.streaming import Follower, decode_stream
 
 Opened = tuple[DecodedVideo, TrackFile]
+_BASE_NOTE = "the frames are those of the AV1 base, without enhancement"
 
 
 def decode_file(job: DecodeJob, observer: Observer = ignore) -> DecodeResult:
@@ -69,7 +70,7 @@ def decode_file(job: DecodeJob, observer: Observer = ignore) -> DecodeResult:
             lost_frames=tuple(video.damage.lost),
             faults=tuple(video.damage.faults),
             damage=str(video.damage) if video.damage else "",
-            notes=tuple(writer.notes),
+            notes=(*writer.notes, *[_BASE_NOTE] * job.base_only),
             ended_by=ended_by,
         )
 
@@ -77,7 +78,7 @@ def decode_file(job: DecodeJob, observer: Observer = ignore) -> DecodeResult:
 @contextmanager
 def _opened(job: DecodeJob) -> Iterator[Opened]:
     """Open the video and everything beside it."""
-    resources = Resources(job.weights, choose_device(job.device), job.workers)
+    resources = Resources(job.weights, choose_device(job.device), job.workers, job.base_only)
     if job.live:
         with _stream(job) as file:
             yield decode_stream(file, resources, job.start, job.frames, ReadOptions(job.strict, job.limits))

@@ -30,6 +30,8 @@ class DecodeJob:
     """Store the exact frames: FFV1 in .mkv. .y4m is always exact."""
     strict: bool = False
     """Stop at the first fault, without output, instead of replacing lost frames."""
+    base_only: bool = False
+    """Show the frames of an AV1 base as they are, without networks."""
     form: str | None = None
     """"mkv", "mp4" or "y4m". None: by the target's name, or mkv."""
     follow: bool = False

@@ -15,6 +15,7 @@ from viddiff.encoder.presets import PRESETS
 from viddiff.media.demuxer import is_live, name_of
 from viddiff.pipeline.job_values import among, check_common, check_source, with_suffix, within
 from viddiff.pipeline.output_file import OutputFile, is_vdf, where
+from viddiff.pipeline.weights_search import BASES
 
 if TYPE_CHECKING:
     from viddiff.container.sealing import Secret
@@ -37,6 +38,8 @@ class EncodeJob:
     """Longest distance between keyframes in frames, 1 to 1024."""
     low_delay: bool = False
     """Predict from past frames only: no frame waits for a later one."""
+    base: str | None = None
+    """"av1": an AV1 stream carries the frames. "none": networks predict them. None: as the weights want it."""
     entropy: str = "ans"
     """"ans" or "huffman"."""
     preset: str = "default"
@@ -77,6 +80,8 @@ class EncodeJob:
         within("gop", self.gop, range(1, MAX_GOP + 1))
         among("preset", self.preset, tuple(PRESETS))
         among("entropy", self.entropy, ("ans", "huffman"))
+        if self.base is not None:
+            among("base", self.base, tuple(BASES))
         check_common(self)
         found = _AUDIO.fullmatch(self.audio)
         if found is None or (found[1] and int(found[1]) not in _OPUS_RATES):

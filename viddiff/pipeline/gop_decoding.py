@@ -55,7 +55,9 @@ def decode_until_fault(
     return shown
 
 
-def decode_gop(file: BinaryIO, gop: Gop, weights: Weights, options: ReadOptions) -> Iterator[Frame | GopEnd]:
+def decode_gop(
+    file: BinaryIO, gop: Gop, weights: Weights | None, options: ReadOptions
+) -> Iterator[Frame | GopEnd]:
     """Decode one GOP of a seekable file: its frames up to the first fault, then a GopEnd.
 
     Raises CheckpointError if other weights are needed. Raises BitstreamError and LimitError only in strict
@@ -79,7 +81,7 @@ def decode_gop(file: BinaryIO, gop: Gop, weights: Weights, options: ReadOptions)
 
 
 def mini_gops(
-    file: BinaryIO, gop: Gop, weights: Weights, options: ReadOptions
+    file: BinaryIO, gop: Gop, weights: Weights | None, options: ReadOptions
 ) -> Iterator[tuple[int, Chunk, ChunkDecoder]]:
     """Chunks of one GOP, each with its mini-GOP's number and the decoder that must get all of them.
 

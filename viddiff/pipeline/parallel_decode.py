@@ -124,7 +124,7 @@ class _DecodeWork:
     division: Division
 
     def __call__(self, give: Give, number: int) -> None:
-        weights, share = self.resources.load(), Share(self.division, number)
+        weights, share = self.resources.load_to_decode(), Share(self.division, number)
         with self.options.open(self.source) as file:
             for job, gop in enumerate(self.gops):
                 if self.division.unit is Unit.MINI_GOP:
@@ -134,7 +134,9 @@ class _DecodeWork:
                         give(part)
                     give(Mark.END_OF_JOB)
 
-    def _decode_mini_gops(self, file: BinaryIO, gop: Gop, weights: Weights, share: Share, give: Give) -> None:
+    def _decode_mini_gops(
+        self, file: BinaryIO, gop: Gop, weights: Weights | None, share: Share, give: Give
+    ) -> None:
         """Of the mini-GOPs of a GOP, decode those of `share`, and of the others what these need."""
         try:
             for job, chunk, decoder in mini_gops(file, gop, weights, self.options):
@@ -154,7 +156,7 @@ def _parts(file: BinaryIO, work: _DecodeWork, video: VideoInfo) -> Iterator[Fram
     """The frames of all GOPs, each with its end."""
     workers = work.division.workers
     if workers == 1:
-        weights = work.resources.load()
+        weights = work.resources.load_to_decode()
         for gop in work.gops:
             yield from decode_gop(file, gop, weights, work.options)
         return
@@ -166,7 +168,7 @@ def _parts(file: BinaryIO, work: _DecodeWork, video: VideoInfo) -> Iterator[Fram
         for gop in work.gops:
             before_fault = yield from _shared_gop(pool, gop, workers)
             if before_fault is not None:  # one process alone can tell what is damaged
-                parts = decode_gop(file, gop, work.resources.load(), work.options)
+                parts = decode_gop(file, gop, work.resources.load_to_decode(), work.options)
                 yield from itertools.islice(parts, before_fault, None)
 
 

@@ -26,13 +26,21 @@ class Resources:
     device: str = "cpu"
     workers: int | None = None
     """Largest number of processes. 1: this process alone. None: as many as pay off."""
+    base_only: bool = False
+    """Decode AV1 bases without networks."""
 
     def load(self) -> Weights:
         """Load the weights for encoding, or those that `to_decode` has found. CheckpointError."""
         return load_weights(weights_to_encode(self.weights), self.device)
 
+    def load_to_decode(self) -> Weights | None:
+        """The same for decoding. None: no networks."""
+        return None if self.base_only else self.load()
+
     def to_decode(self, header: Header) -> Self:
         """The same with the weights that a file names. Raises CheckpointError if they are not found."""
+        if self.base_only:
+            return self
         return replace(self, weights=weights_to_decode(header.model_hash, self.weights))
 
     @property

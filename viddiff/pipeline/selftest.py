@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 
-from viddiff.codec import checkpoint
 from viddiff.codec.exactness import exact_arithmetic
-from viddiff.codec.weights import Codec
+from viddiff.codec.load_weights import load_weights
+from viddiff.codec.open_decoder import Weights
 from viddiff.errors import ViddiffError
 from viddiff.pipeline.serial import decode
 from viddiff.pipeline.weights_search import released_with
@@ -34,10 +34,10 @@ def golden_folder() -> Path:
     return Path(str(resources.files("viddiff.golden").joinpath("hashes.json"))).parent
 
 
-def frames_hash(data: bytes, codec: Codec) -> str:
+def frames_hash(data: bytes, weights: Weights) -> str:
     """SHA-256 of the samples of all frames (Y, U, V, little-endian)."""
     digest = hashlib.sha256()
-    for frame in decode(io.BytesIO(data), codec):
+    for frame in decode(io.BytesIO(data), weights):
         for plane in frame.planes:
             digest.update(plane.astype(plane.dtype.newbyteorder("<")).tobytes())
     return digest.hexdigest()
@@ -53,12 +53,12 @@ def checks(folder: Path) -> Iterator[Check]:
     if not known:
         raise ViddiffError(f"{folder} holds no golden files")
     for device, threads in [("cpu", 1), ("cpu", 2)] + [("cuda", 1)] * torch.cuda.is_available():
-        codecs: dict[str, Codec] = {}
+        codecs: dict[str, Weights] = {}
         for name, entry in sorted(known.items()):
             try:
                 digest = entry["weights"]
                 if digest not in codecs:
-                    codecs[digest] = checkpoint.load(released_with(digest), device)
+                    codecs[digest] = load_weights(released_with(digest), device)
                 with exact_arithmetic(threads):
                     found = frames_hash((folder / name).read_bytes(), codecs[digest])
                 result = "same" if found == entry["frames"] else "different frames"

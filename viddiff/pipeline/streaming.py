@@ -53,7 +53,7 @@ def decode_stream(
     tracks = PassingTracks(file, on_fault, options.limits)
     header = tracks.reader.header
     resources = resources.to_decode(header)
-    decoder = _StreamDecoder(tracks, resources.load(), damage, options.strict)
+    decoder = _StreamDecoder(tracks, resources.load_to_decode(), damage, options.strict)
     frames = conceal(decoder.parts(), 0, header.video, damage, options.strict)
     frames = _since(frames, start, header.video.time_base)
     if count is not None:
@@ -81,7 +81,7 @@ class _Unreadable(Exception):
 
 
 class _StreamDecoder:
-    def __init__(self, tracks: PassingTracks, weights: Weights, damage: Damage, strict: bool) -> None:
+    def __init__(self, tracks: PassingTracks, weights: Weights | None, damage: Damage, strict: bool) -> None:
         self._reader, self._scan = tracks.reader, tracks.scan()
         self._weights, self._damage, self._strict = weights, damage, strict
         self._key: tuple[int, Chunk] | None = None

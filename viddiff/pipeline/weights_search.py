@@ -12,26 +12,32 @@ from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 
-from viddiff.codec import checkpoint
+from viddiff.codec import checkpoint, enhancement_weights
 from viddiff.errors import CheckpointError
 from viddiff.file_names import hidden_beside
 
 WeightsName = str | os.PathLike[str] | None
 """A file, a folder, or the first digits of a hash."""
+BASES = {"av1": "enhancement-small.safetensors", "none": "small.safetensors"}
+"""What can carry the frames of a file, and the released weights for it. The first is the default."""
 _VARIABLE = "VIDDIFF_WEIGHTS"
 _HASH = re.compile(r"[0-9a-f]{8,64}")
 _SHOWN = 16
 """Digits of a hash in messages."""
 
 
-def released_weights() -> Path:
-    """The released weights, which are the default."""
-    return Path(str(resources.files("viddiff.checkpoints"))) / checkpoint.DEFAULT
+def released_weights(base: str) -> Path:
+    """The released weights for files with this base, one of `BASES`."""
+    return _released() / BASES[base]
+
+
+def _released() -> Path:
+    return Path(str(resources.files("viddiff.checkpoints")))
 
 
 def released_with(digest: str) -> Path:
     """The released weights with this hash (hex). Raises CheckpointError if there are none."""
-    for path in sorted(released_weights().parent.glob("*.safetensors")):
+    for path in sorted(_released().glob("*.safetensors")):
         if checkpoint.stated_hash(path) == digest:
             return path
     raise CheckpointError(f"the weights {digest[:_SHOWN]} are not released")
@@ -45,14 +51,29 @@ def user_folder() -> Path | None:
     return Path(data, "viddiff", "weights") if os.path.isabs(data) else None
 
 
-def weights_to_encode(named: WeightsName) -> Path:
+def weights_to_encode(named: WeightsName, base: str | None = None) -> Path:
     """The weights that the user names: a file, or at least eight digits of a hash.
 
-    None: the file in VIDDIFF_WEIGHTS, otherwise the released weights. Raises CheckpointError.
+    None: the file in VIDDIFF_WEIGHTS, otherwise the released weights for `base`, by default an AV1 base.
+    Raises CheckpointError if there are none, or if they are for another base than `base`.
     """
+    path = _named(named) or released_weights(base or next(iter(BASES)))
+    if base is not None and path.is_file() and base_of(path) != base:
+        raise CheckpointError(f"the weights {path} are for --base {base_of(path)}")
+    return path
+
+
+def base_of(weights: Path) -> str:
+    """The base of files that are coded with these weights."""
+    enhance = checkpoint.stated(weights, "format") == enhancement_weights.FORMAT
+    return "av1" if enhance else "none"
+
+
+def _named(named: WeightsName) -> Path | None:
+    """The weights that the user or VIDDIFF_WEIGHTS names. None if neither does."""
     if named is None:
         variable = os.environ.get(_VARIABLE)
-        return Path(variable) if variable and Path(variable).is_file() else released_weights()
+        return Path(variable) if variable and Path(variable).is_file() else None
     path = Path(named)
     if not path.exists() and _HASH.fullmatch(str(named)):
         return _of_hash(str(named), f"the weights {str(named)[:_SHOWN]}", None)
@@ -110,7 +131,7 @@ def _places(folder: WeightsName) -> Iterator[tuple[Path, str]]:
     """Places to search, with their names for messages."""
     if folder is not None:
         yield Path(folder), f"in {folder}"
-    yield released_weights().parent, "among the released ones"
+    yield _released(), "among the released ones"
     if variable := os.environ.get(_VARIABLE):
         yield Path(variable), f"in {variable} ({_VARIABLE})"
     if (own := user_folder()) is not None:
