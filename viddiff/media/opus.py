@@ -32,6 +32,7 @@ class OpusTranscoder:
         self._kbps, self._stream = kbps, stream
         self._graph: av.filter.Graph | None = None
         self._form: tuple[int, str, str] | None = None
+        self._ended = False
         self._encoder = av.CodecContext.create("libopus", "w")
         self._configure(self._encoder)
         self._encoder.open()
@@ -48,7 +49,8 @@ class OpusTranscoder:
             frames = []
         for frame in frames:
             yield from self._encoded(self._filtered(frame))
-        if not packet.size:
+        if not packet.size and packet.dts is None and not self._ended:
+            self._ended = True
             yield from self._encoded(self._drained())
             yield from _timed(self._encoder.encode(None))
 

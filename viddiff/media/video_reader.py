@@ -201,6 +201,8 @@ class VideoReader:
         given, slots = 0, Slots() if self._kind == "avi" else None
         try:
             for packet in self._feed:
+                if not packet.size and packet.dts is not None:
+                    continue  # Theora and AVI say so that the picture before stays
                 if slots is not None:
                     slots.enter(packet)
                 try:
@@ -210,7 +212,7 @@ class VideoReader:
                         if slots is not None:
                             slots.leave(picture)
                         yield picture
-                except av.InvalidDataError:
+                except (av.InvalidDataError, av.PatchWelcomeError):
                     self._note("damaged frames were left out")
         except FAILURES as error:
             raise VideoError(f"{self._name} cannot be decoded to its end: {reason_of(error)}") from error
