@@ -31,7 +31,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 SIZE = 48
 FRAME = 6 + SIZE * SIZE * 3 // 2
 """Bytes of a frame of clip.y4m."""
-PATIENCE = 120
+PATIENCE = 300
 """Seconds after which a test that hangs fails."""
 
 

@@ -130,12 +130,9 @@ def encode(  # noqa: PLR0913
         >>> viddiff.encode("holiday.mp4", "part.vdf", start=4, frames=3, preset="fast").frames
         3
     """
-    from viddiff.pipeline.worker_pool import prepare_processes
-
-    prepare_processes(workers)
-    from viddiff.pipeline.encode_file import encode_file
     from viddiff.pipeline.encode_job import EncodeJob
     from viddiff.pipeline.status import ignore
+    from viddiff.pipeline.worker_pool import prepare_processes
 
     job = EncodeJob(
         source=source,
@@ -161,6 +158,10 @@ def encode(  # noqa: PLR0913
         verify=verify,
         force=force,
     )
+    if job.named is not None:
+        prepare_processes(workers)
+    from viddiff.pipeline.encode_file import encode_file
+
     result = encode_file(job, progress or ignore)
     if result.ended_by is not None:
         result.ended_by.add_note(f"{result.target} is complete, with the first {result.frames} frames")
@@ -219,12 +220,9 @@ def decode(  # noqa: PLR0913
         >>> viddiff.decode("holiday.vdf", "small.mp4", scale=(24, -1), start=0.2).lost_frames
         ()
     """
-    from viddiff.pipeline.worker_pool import prepare_processes
-
-    prepare_processes(workers)
-    from viddiff.pipeline.decode_file import decode_file
     from viddiff.pipeline.decode_job import DecodeJob
     from viddiff.pipeline.status import ignore
+    from viddiff.pipeline.worker_pool import prepare_processes
 
     job = DecodeJob(
         source=source,
@@ -243,6 +241,10 @@ def decode(  # noqa: PLR0913
         secret=_secret(key),
         force=force,
     )
+    if not job.live:
+        prepare_processes(workers)
+    from viddiff.pipeline.decode_file import decode_file
+
     result = decode_file(job, progress or ignore)
     if result.ended_by is not None:
         raise result.ended_by

@@ -6,19 +6,18 @@ quick.
 """
 
 import re
-import signal
 import sys
-import threading
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
 from viddiff.cli.decode import decode_command
 from viddiff.cli.encode import encode_command
 from viddiff.cli.info import info_command
-from viddiff.cli.printing import sentence
+from viddiff.cli.printing import say, sentence
 from viddiff.cli.selftest import selftest_command
-from viddiff.cli.standard_streams import flush_stdout, make_usable
+from viddiff.cli.standard_streams import flush, make_usable
+from viddiff.cli.termination import end_orderly
 from viddiff.cli.train import train_command
 from viddiff.errors import ViddiffError
 from viddiff.garbage_collection import collect_rarely
@@ -33,9 +32,7 @@ class _Commands(click.Group):
     """A group whose commands end in a result or in one sentence."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        if threading.current_thread() is threading.main_thread():
-            for name in ("SIGTERM", "SIGHUP"):
-                _end_orderly(getattr(signal, name, None))
+        end_orderly()
         try:
             return super().invoke(ctx)
         except ViddiffError as error:
@@ -61,16 +58,6 @@ def _lacks_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)) is not None
 
 
-def _end_orderly(number: signal.Signals | None) -> None:
-    """Let a signal end the command through every `finally`, unless it is ignored (as by nohup)."""
-    if number is not None and signal.getsignal(number) == signal.SIG_DFL:
-        signal.signal(number, _leave)
-
-
-def _leave(number: int, _: object) -> NoReturn:
-    sys.exit(128 + number)
-
-
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="viddiff")
 def main() -> None:
@@ -83,8 +70,11 @@ def run() -> None:
     make_usable()
     try:
         main(prog_name="viddiff")
+    except OSError as error:  # of --help, say, on a full disk
+        say(f"Error: {sentence(error)}")
+        sys.exit(1)
     finally:
-        flush_stdout()
+        flush()
 
 
 for _command in (encode_command, decode_command, info_command, train_command, selftest_command):

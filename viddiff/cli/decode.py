@@ -12,6 +12,7 @@ from viddiff.cli.files import PIPE, opened_target
 from viddiff.cli.printing import objects, print_json, print_notes, printable, say, say_ended
 from viddiff.cli.progress import Watcher
 from viddiff.cli.secrets import read_secret, secret_for
+from viddiff.cli.termination import check as check_termination
 from viddiff.errors import ViddiffError
 from viddiff.pipeline.worker_pool import prepare_processes
 
@@ -78,8 +79,6 @@ def decode_command(
       viddiff decode holiday.vdf - | ffplay -
       viddiff decode holiday.vdf part.mp4 --start 00:10 --frames 50 --scale 640x-1
     """
-    if not (choices["follow"] or str(source) == PIPE):
-        prepare_processes(choices["workers"])
     from viddiff.pipeline.decode_job import DecodeJob
 
     with options.usage_errors():
@@ -93,8 +92,11 @@ def decode_command(
         )
     job.check_files()
     job = replace(job, secret=_secret(job, key_file, passphrase_file))
+    if not job.live:
+        prepare_processes(job.workers)
     from viddiff.pipeline.decode_file import decode_file
 
+    check_termination()
     stdout = job.output is None
     with Watcher(quiet, objects(as_json, stdout)) as watcher:
         result = decode_file(job, watcher)

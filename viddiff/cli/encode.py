@@ -12,6 +12,7 @@ from viddiff.cli.files import opened_target
 from viddiff.cli.printing import notes_of_errors, objects, print_json, print_notes, say, say_ended, size_text
 from viddiff.cli.progress import Watcher
 from viddiff.cli.secrets import read_secret
+from viddiff.cli.termination import check as check_termination
 from viddiff.encoder.presets import PRESETS
 from viddiff.pipeline.worker_pool import prepare_processes
 
@@ -147,7 +148,6 @@ def encode_command(
       viddiff encode rtsp://camera/1 - --low-delay | ssh host 'cat > 1.vdf'
       viddiff encode :0 screen.vdf --input-format x11grab
     """
-    prepare_processes(choices["workers"])
     from viddiff.pipeline.encode_job import EncodeJob
 
     with options.usage_errors():
@@ -160,8 +160,11 @@ def encode_command(
     job.check_files()
     if sealed:
         job = replace(job, secret=read_secret(key_file, passphrase_file, confirm=True))
+    if job.named is not None:
+        prepare_processes(job.workers)
     from viddiff.pipeline.encode_file import encode_file
 
+    check_termination()
     stdout = job.output is None
     with Watcher(quiet, objects(as_json, stdout)) as watcher, notes_of_errors(quiet):
 

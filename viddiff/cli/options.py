@@ -46,7 +46,11 @@ def _scale(context: click.Context, option: click.Parameter, value: str | None) -
 
 
 weights_option = click.option(
-    "--weights", type=PATH, metavar="FILE", help="Weights to use.  [default: the released ones]"
+    "--weights",
+    type=PATH,
+    metavar="FILE",
+    help="Weights: a file, the first digits of their hash or, to decode, a folder to look in.  "
+    "[default: VIDDIFF_WEIGHTS, or the released ones]",
 )
 device_option = click.option(
     "--device",
@@ -72,7 +76,7 @@ passphrase_file_option = click.option(
     metavar="FILE",
     help="File with the passphrase of an encrypted .vdf.  [default: VIDDIFF_PASSPHRASE, or a prompt]",
 )
-force_option = click.option("--force", "-f", is_flag=True, help="Overwrite the output if it exists.")
+force_option = click.option("--force", "-f", is_flag=True, help="Overwrite an output that viddiff has made.")
 start_option = click.option(
     "--start",
     callback=_start,

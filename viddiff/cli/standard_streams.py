@@ -1,4 +1,4 @@
-"""Repair stdin, stdout and stderr: closed, broken, or with an encoding that lacks most letters."""
+"""stdin, stdout and stderr as they are found: closed, broken, or of an encoding that lacks most letters."""
 
 import io
 import os
@@ -7,7 +7,7 @@ from contextlib import suppress
 
 
 def make_usable() -> None:
-    """Ensure that none of our files becomes a standard stream, and that any text can be printed."""
+    """See to it that no file of ours becomes a standard stream, and that any text can be printed."""
     for descriptor, flags in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
         try:
             os.fstat(descriptor)
@@ -20,13 +20,14 @@ def make_usable() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def flush_stdout() -> None:
-    """Flush stdout. Drop what cannot be written, or Python would complain at exit."""
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except OSError:
-        with suppress(OSError, ValueError):
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, sys.stdout.fileno())
-            os.close(null)
+def flush() -> None:
+    """Write what waits. What cannot be written is dropped, or Python would complain of it at the very end."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            with suppress(OSError, ValueError):
+                null = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null, stream.fileno())
+                os.close(null)
