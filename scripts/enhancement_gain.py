@@ -2,9 +2,9 @@
 
     scripts/enhancement_gain.py CLIP... [--weights FILE] [--frames N] [--noise SIGMA] [--preset NAME]
 
-A line of JSON for each clip and one for their mean: BD-rates in percent by the 6:1:1 PSNR and by that of each
-A line of JSON for each clip, one for their mean: BD-rates in percent by the 6:1:1 PSNR and by that of each
-rate is that of the base and the strengths, without the container.
+A line of JSON for each clip and one for their mean: BD-rates in percent by the 6:1:1 PSNR and by that of
+each plane, and for each quality the decibels gained (6:1:1) and the bytes of strengths in percent of the
+base's. The rate is that of the base and the strengths, without the container.
 """
 
 import argparse

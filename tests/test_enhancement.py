@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from viddiff.codec import enhancement_weights
-from viddiff.errors import CheckpointError
-from viddiff.frame import Frame
+from viddiff.errors import CheckpointError, ViddiffError, VideoError
+from viddiff.frame import Frame, VideoInfo
+from viddiff.media.video_writer import VideoWriter
 from viddiff.networks.enhancement import (
     BLOCK,
     CONDITIONS,
@@ -31,8 +32,10 @@ from viddiff.networks.enhancement import (
 )
 from viddiff.networks.layers import ACTIVATION_MAX, EXACT_LIMIT, IntConv2d
 from viddiff.networks.planes import frame_of, pack, planes_of, unpack
+from viddiff.training import enhancement_samples
 from viddiff.training.enhancement import EnhancementOptions, train
-from viddiff.training.enhancement_samples import TILE
+from viddiff.training.enhancement_samples import TILE, TileShards, collect
+from viddiff.training.enhancement_scenes import AS_THEY_ARE, SceneMix
 
 TINY = EnhancementConfig("tiny", half=8, quarter=12, half_blocks=1, quarter_blocks=2)
 
@@ -282,6 +285,55 @@ def test_a_resumed_run_goes_on(tmp_path: Path) -> None:
     assert not torch.equal(first["parameter.tail.weight"], second["parameter.tail.weight"])
     with pytest.raises(CheckpointError, match="resume"):
         train(replace(again, config=replace(TINY, half=16)), lines.append)
+
+
+@pytest.mark.parametrize("mix", [SceneMix(), AS_THEY_ARE, SceneMix(stills=0, screens=1, noisy=1, faded=1)])
+def test_tiles_are_what_was_coded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mix: SceneMix) -> None:
+    """Even frames; errors that are 1 before enhancement; equal arguments, equal shards."""
+    monkeypatch.setattr(enhancement_samples, "_SHARD", 32)
+    data = tmp_path / "data"
+    data.mkdir()
+    with VideoWriter(data / "a.mkv", VideoInfo(190, 172)) as writer:
+        for frame in moving_picture(190, 172, 5):
+            writer.write(frame)
+    shards = []
+    for folder in (tmp_path / "first", tmp_path / "second"):
+        assert list(collect(data, folder, 1, mix, seed=1)) == [1]
+        shards.append((folder / "tiles-0000.npy").read_bytes())
+    assert shards[0] == shards[1]
+    tiles = TileShards(tmp_path / "first")
+    assert len(tiles) == 32
+    for batch in tiles.batches(8, 32):
+        errors = (batch.decoded - batch.original).square().mean((2, 3)) * batch.share
+        assert torch.allclose(errors.sum(1), torch.ones(8), atol=1e-3)
+        assert (batch.decoded % 4 == 0).all()
+
+
+def test_turned_tiles_are_turned_pictures(tmp_path: Path) -> None:
+    write_tiles(tmp_path / "tiles", 4)
+    tiles = TileShards(tmp_path / "tiles")
+    (plain,) = tiles.batches(4, 4)
+    luma = [functional.pixel_shuffle(tile[:4], 2)[0] for tile in plain.original]
+    rng = random.Random(0)
+    for tile in tiles.batch(24, rng).original:
+        found = functional.pixel_shuffle(tile[:4], 2)[0]
+        turned = [
+            torch.rot90(x, k).flip(1) if m else torch.rot90(x, k)
+            for x in luma
+            for k in range(4)
+            for m in (0, 1)
+        ]
+        assert any(torch.equal(found, candidate) for candidate in turned)
+
+
+def test_nothing_to_learn_from(tmp_path: Path) -> None:
+    with pytest.raises(VideoError, match="neither"):
+        list(collect(tmp_path, tmp_path / "tiles", 1, SceneMix(), seed=0))
+    with pytest.raises(ViddiffError, match="no shards"):
+        TileShards(tmp_path)
+    (tmp_path / "broken.mp4").write_bytes(b"not a video")
+    with pytest.raises(VideoError):
+        list(collect(tmp_path, tmp_path / "tiles", 1, AS_THEY_ARE, seed=0))
 
 
 def write_tiles(folder: Path, count: int) -> None:

@@ -262,7 +262,9 @@ class TrainState:
                     self.average[name].copy_(tensors[f"average.{name}"])
                     if f"exp_avg.{name}" in tensors:
                         keys = ("step", "exp_avg", "exp_avg_sq")
-                        self.optimizer.state[parameter] = {key: tensors[f"{key}.{name}"] for key in keys}
+                        self.optimizer.state[parameter] = {
+                            key: tensors[f"{key}.{name}"].to(parameter.device) for key in keys
+                        }
             self.step, self.seconds = int(about["step"]), float(about["seconds"])
         except (OSError, KeyError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
             raise CheckpointError(f"cannot resume from {path}: {error}") from error

@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from viddiff.errors import ViddiffError
+from viddiff.errors import ViddiffError, VideoError
 from viddiff.frame import Frame
 from viddiff.media.av1_headers import Coding, HeaderReader
 from viddiff.media.av1_stream import Av1Decoder, Av1Encoder
 from viddiff.networks.enhancement import condition_of
-from viddiff.training.enhancement_scenes import STILL_SUFFIXES, scene
+from viddiff.training.enhancement_scenes import STILL_SUFFIXES, SceneMix, scene
+from viddiff.training.samples import SUFFIXES
 
 TILE = 160
 """Side of a tile, luma samples."""
@@ -36,6 +37,8 @@ CRFS = (16, 63)
 _GRID = 16
 _PER_SCENE = 32
 _SHARD = 1024
+_FAILURES = 20
+"""Clips that may fail before the first one that can be read."""
 _BYTES = TILE * TILE * 3 // 2
 
 
@@ -121,24 +124,37 @@ def _cut(frame: Frame, top: int, left: int) -> NDArray[np.uint8]:
     return np.concatenate([part.ravel() for part in parts])
 
 
-def collect(data: list[Path], folder: Path, shards: int, seed: int) -> Iterator[int]:
-    """Fill `folder` up with shards of tiles from videos and stills; yields their number after each."""
+def collect(data: Path, folder: Path, shards: int, mix: SceneMix, seed: int) -> Iterator[int]:
+    """Fill `folder` up to so many shards of tiles from videos and stills; yields their number after each.
+
+    Equal arguments give equal shards. Raises VideoError if `data` holds nothing that can be read.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    files = sorted(p for root in data for p in root.rglob("*") if p.is_file())
+    files = sorted(p for p in data.rglob("*") if p.is_file())
     stills = [p for p in files if p.suffix.lower() in STILL_SUFFIXES]
-    videos = [p for p in files if p.suffix.lower() not in STILL_SUFFIXES]
+    videos = [p for p in files if p.suffix.lower() in SUFFIXES]
+    if not videos and not stills:
+        raise VideoError(f"{data} holds neither videos nor stills")
     for number in range(shards):
         path = folder / f"tiles-{number:04}.npy"
         if not path.exists():
-            _write_shard(path, videos, stills, random.Random(f"{seed} {number}"))
+            _write_shard(path, videos, stills, mix, random.Random(f"{seed} {number}"))
         yield number + 1
 
 
-def _write_shard(path: Path, videos: list[Path], stills: list[Path], rng: random.Random) -> None:
+def _write_shard(
+    path: Path, videos: list[Path], stills: list[Path], mix: SceneMix, rng: random.Random
+) -> None:
     parts: list[tuple[Tiles, dict[str, NDArray[np.generic]]]] = []
+    failures = 0
     while sum(len(tiles) for tiles, _ in parts) < _SHARD:
-        frames, crf = scene(videos, stills, rng), rng.randint(*CRFS)
-        parts.append(tiles_of(frames, code_base(frames, crf), crf, rng))
+        try:
+            frames, crf = scene(videos, stills, mix, rng), rng.randint(*CRFS)
+            parts.append(tiles_of(frames, code_base(frames, crf), crf, rng))
+        except VideoError:
+            failures += 1
+            if failures > _FAILURES + len(parts):
+                raise
     figures = {name: np.concatenate([f[name] for _, f in parts])[:_SHARD] for name in parts[0][1]}
     np.savez(path.with_suffix(".npz"), **figures)
     temporary = path.with_suffix(".part.npy")

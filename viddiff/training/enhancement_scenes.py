@@ -8,6 +8,7 @@ and get noise of several strengths and spectra, before they are coded.
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import av
@@ -48,34 +49,58 @@ _WORDS = (
 )
 
 
-def scene(videos: Sequence[Path], stills: Sequence[Path], rng: random.Random) -> list[Frame]:
+@dataclass(frozen=True)
+class SceneMix:
+    """How scenes are made: shares of all scenes, 0 to 1."""
+
+    stills: float = 0.2
+    """Moving stills, if there are stills."""
+    screens: float = 0.07
+    """Text and boxes."""
+    reduced: float = 0.6
+    """Of the stretches of clips: reduced in size."""
+    faded: float = 0.1
+    noisy: float = 0.55
+
+
+AS_THEY_ARE = SceneMix(stills=0, screens=0, reduced=0, faded=0, noisy=0)
+"""For networks that will only see footage like the clips."""
+
+
+def scene(videos: Sequence[Path], stills: Sequence[Path], mix: SceneMix, rng: random.Random) -> list[Frame]:
     """A random scene of 8-bit frames of one even size, at least 160 luma samples in both directions.
 
     Raises VideoError if a clip cannot be read.
     """
     kind = rng.random()
-    if stills and kind < 0.2:
-        frames = moving_still(rng.choice(stills), rng)
-    elif kind > 0.93:
+    if kind < mix.screens:
         frames = screen(rng)
+    elif stills and (kind < mix.screens + mix.stills or not videos):
+        frames = moving_still(rng.choice(stills), rng)
     else:
-        frames = stretch(rng.choice(videos), rng)
-    if rng.random() < 0.1:
+        frames = stretch(rng.choice(videos), mix.reduced, rng)
+    if rng.random() < mix.faded:
         frames = fade(frames, rng)
-    if rng.random() < 0.55:
+    if rng.random() < mix.noisy:
         frames = with_noise(frames, rng)
     return frames
 
 
-def stretch(video: Path, rng: random.Random) -> list[Frame]:
-    """Consecutive frames of a clip, often reduced in size, so that they are sharp again."""
-    with VideoReader(video, frames=SCENE_FRAMES) as reader:
+def stretch(video: Path, reduced: float, rng: random.Random) -> list[Frame]:
+    """Consecutive frames from a random place of a clip.
+
+    With this probability they are reduced in size, so that they are sharp again.
+    """
+    with VideoReader(video) as reader:
+        count = reader.info.frame_count or SCENE_FRAMES
+    start = rng.randint(0, max(count - SCENE_FRAMES, 0))
+    with VideoReader(video, start=start, frames=SCENE_FRAMES) as reader:
         frames = list(reader)
         if reader.info.bit_depth != 8:
             frames = [_rounded(frame) for frame in frames]
     height, width = frames[0].y.shape
     largest = min(height, width) / _MIN_SIDE
-    factor = rng.uniform(1, min(2.0, largest)) if largest > 1 and rng.random() < 0.6 else 1.0
+    factor = rng.uniform(1, min(2.0, largest)) if largest > 1 and rng.random() < reduced else 1.0
     size = (even(width / factor), even(height / factor))
     if size == (width, height):
         return frames
