@@ -35,7 +35,12 @@ OWNERS = {
     "tqdm": {"cli.progress"},
     "plotille": {"cli.bits_table"},
     "matplotlib": {"plots"},
-    "safetensors": {"codec.checkpoint", "training.state"},
+    "safetensors": {
+        "codec.checkpoint",
+        "codec.enhancement_weights",
+        "training.state",
+        "training.enhancement",
+    },
     "torchvision": {"training.samples"},
     "cryptography": {"container.sealing"},
     "numba": {"compiled", "encoder.hadamard"},

@@ -12,7 +12,7 @@ import pytest
 from conftest import moving_picture
 
 from viddiff.errors import BitstreamError
-from viddiff.frame import Frame
+from viddiff.frame import VideoInfo
 from viddiff.media.av1_headers import Coding, HeaderReader
 from viddiff.media.av1_stream import Av1Encoder, delimited
 
@@ -22,10 +22,10 @@ _FIELD = re.compile(r"(show_existing_frame|frame_to_show_map_idx|refresh_frame_f
 def units_of(
     width: int, height: int, count: int, bit_depth: int = 8, low_delay: bool = False, preset: int = 8
 ) -> list[bytes]:
-    frames = moving_picture(width, height, count)
-    if bit_depth == 10:
-        frames = [Frame(*(plane.astype(np.uint16) * 4 for plane in frame.planes)) for frame in frames]
-    encoder = Av1Encoder(width, height, bit_depth, quantiser=140, preset=preset, low_delay=low_delay)
+    frames = moving_picture(width, height, count, bit_depth)
+    encoder = Av1Encoder(
+        VideoInfo(width, height, bit_depth), quantiser=140, preset=preset, low_delay=low_delay
+    )
     return [unit for frame in frames for unit in encoder.send(frame)] + encoder.finish()
 
 
@@ -43,7 +43,7 @@ def traced(units: list[bytes]) -> list[int]:
     with av.open(io.BytesIO(delimited(units)), format="obu") as container:
         stream = container.streams.video[0]
         headers = av.bitstream.BitStreamFilterContext("trace_headers", stream)
-        for packet in container.demux(stream):
+        for packet in container.demux(stream):  # type: ignore[union-attr]
             if not packet.size:
                 continue
             with av.logging.Capture() as lines:

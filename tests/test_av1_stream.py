@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from viddiff.errors import BitstreamError, LimitError, VideoError
-from viddiff.frame import Frame
+from viddiff.frame import Frame, VideoInfo
 from viddiff.media.av1_obus import ObuType, SequenceHeader, iter_obus
 from viddiff.media.av1_stills import padded_size
 from viddiff.media.av1_stream import Av1Decoder, Av1Encoder, delimited, split_units
@@ -39,10 +39,9 @@ def moving(width: int, height: int, count: int, bit_depth: int = 8, seed: int = 
 
 def encode(frames: list[Frame], bit_depth: int = 8, quantiser: int = 120, **options: object) -> list[bytes]:
     height, width = frames[0].y.shape
+    of_video = {name: options.pop(name) for name in ("frame_rate", "full_range") if name in options}
     encoder = Av1Encoder(
-        width,
-        height,
-        bit_depth,
+        VideoInfo(width, height, bit_depth, **of_video),  # type: ignore[arg-type]
         **{"quantiser": quantiser, "preset": 8, **options},  # type: ignore[arg-type]
     )
     return [unit for frame in frames for unit in encoder.send(frame)] + encoder.finish()
@@ -118,7 +117,7 @@ def test_a_gop_of_one_frame() -> None:
 
 @pytest.mark.parametrize("preset", [4, 8])
 def test_low_delay_gives_each_unit_at_once(preset: int) -> None:
-    encoder = Av1Encoder(WIDTH, HEIGHT, 8, quantiser=120, preset=preset, low_delay=True)
+    encoder = Av1Encoder(VideoInfo(WIDTH, HEIGHT), quantiser=120, preset=preset, low_delay=True)
     decoder = Av1Decoder(WIDTH, HEIGHT, 8)
     decoded = []
     for frame in FRAMES:
@@ -147,7 +146,7 @@ def test_frame_rates_beyond_what_the_encoder_takes() -> None:
 
 
 def test_an_encoder_may_be_given_up() -> None:
-    encoder = Av1Encoder(WIDTH, HEIGHT, 8, quantiser=120, preset=8)
+    encoder = Av1Encoder(VideoInfo(WIDTH, HEIGHT), quantiser=120, preset=8)
     encoder.send(FRAMES[0])
     del encoder
     assert encode(FRAMES) == UNITS
@@ -158,18 +157,20 @@ def test_an_encoder_may_be_given_up() -> None:
     [{"bit_depth": 9}, {"quantiser": 3}, {"quantiser": 281}, {"preset": -1}, {"preset": 11}],
 )
 def test_encoder_refuses_arguments_out_of_range(options: dict[str, int]) -> None:
+    info = VideoInfo(64, 64, options.get("bit_depth", 8))
+    options = {name: value for name, value in options.items() if name != "bit_depth"}
     with pytest.raises(ValueError, match=r"not 9|out of range"):
-        Av1Encoder(64, 64, **{"bit_depth": 8, "quantiser": 120, "preset": 8, **options})  # type: ignore[arg-type]
+        Av1Encoder(info, **{"quantiser": 120, "preset": 8, **options})  # type: ignore[arg-type]
 
 
 def test_a_frame_of_another_size_is_refused() -> None:
-    encoder = Av1Encoder(64, 64, 8, quantiser=120, preset=8)
+    encoder = Av1Encoder(VideoInfo(64, 64), quantiser=120, preset=8)
     with pytest.raises(ValueError, match="announced"):
         encoder.send(FRAMES[0])
 
 
 def test_nothing_can_follow_the_end() -> None:
-    encoder = Av1Encoder(WIDTH, HEIGHT, 8, quantiser=120, preset=8)
+    encoder = Av1Encoder(VideoInfo(WIDTH, HEIGHT), quantiser=120, preset=8)
     encoder.send(FRAMES[0])
     encoder.finish()
     with pytest.raises(VideoError, match="failed"):
@@ -181,7 +182,7 @@ def test_beyond_the_limits(size: tuple[int, int]) -> None:
     with pytest.raises(LimitError):
         Av1Decoder(*size, 8)
     with pytest.raises(LimitError):
-        Av1Encoder(*size, 8, quantiser=120, preset=8)
+        Av1Encoder(VideoInfo(*size), quantiser=120, preset=8)
 
 
 def test_units_are_cut_where_they_were_joined() -> None:
@@ -327,7 +328,7 @@ def test_flipped_bits_give_frames_or_an_error_and_always_the_same() -> None:
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are not listed here")
 def test_no_thread_becomes_real_time() -> None:
     before = os.sched_getscheduler(0)
-    encoder = Av1Encoder(WIDTH, HEIGHT, 8, quantiser=120, preset=8)
+    encoder = Av1Encoder(VideoInfo(WIDTH, HEIGHT), quantiser=120, preset=8)
     encoder.send(FRAMES[0])
     threads = [int(thread.name) for thread in Path("/proc/self/task").iterdir()]
     assert len(threads) > 4

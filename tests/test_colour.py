@@ -233,7 +233,7 @@ def test_interlaced_frames_stay_interlaced(
     source, vdf, back = tmp_path / f"a{suffix}", tmp_path / "a.vdf", tmp_path / f"b{suffix}"
     assert write(source, info, clip(info, range(3)), lossless) == []
     result = run("encode", source, vdf, "--weights", weights)
-    assert "Note: interlaced video is coded as frames, which keep the order of their fields" in result.stderr
+    assert "Note: interlaced video is coded as frames; the field order is kept" in result.stderr
     assert json.loads(run("info", vdf, "--json").stdout)["field_order"] == order
     options = ["--lossless"] if lossless else []
     assert run("decode", vdf, back, "--weights", weights, *options).exit_code == 0
@@ -254,7 +254,7 @@ def test_y4m_says_what_it_cannot_hold(tmp_path: Path) -> None:
         ]
     ):
         (note,) = write(tmp_path / f"{number}.y4m", info, clip(info, [0]))
-        assert note == ".y4m keeps neither rotation nor colour description nor HDR10 figures"
+        assert note == ".y4m cannot hold rotation, colour description or HDR10 metadata"
 
 
 # --- converted -------------------------------------------------------------------------------------
@@ -361,7 +361,7 @@ def test_alpha_is_an_error_unless_dropped(tmp_path: Path, weights: Path, encoder
     result = run(*command, "--workers", 1)
     assert result.exit_code == 1
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("Error")]
-    assert "has an alpha channel, which would be lost; --drop-alpha does so" in line
+    assert "has an alpha channel, which viddiff cannot encode; --drop-alpha removes it" in line
     assert [p.name for p in tmp_path.iterdir() if p.is_file()] == [f"a{SUFFIX[encoder]}"]
     result = run(*command, "--drop-alpha")
     assert result.exit_code == 0, result.output

@@ -178,7 +178,7 @@ def test_data_of_broadcasts(tmp_path: Path, codec: str, payload: bytes) -> None:
     assert any("no file that decode writes can hold data stream 1" in note for note in notes)
     for suffix in (".mp4", ".mkv"):
         notes = written(tmp_path / f"b{suffix}", extras, packets, list(range(10)))
-        assert any(f"{suffix} cannot hold these, they are left out: data" in note for note in notes)
+        assert any(f"{suffix} cannot hold these; they are left out: data" in note for note in notes)
         with opened(str(tmp_path / f"b{suffix}")) as container:
             assert len(list(container.decode(video=0))) == 10
 

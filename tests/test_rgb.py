@@ -1,6 +1,7 @@
 """Frames as RGB are what the matrix and range of the video make of them."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ def flat(colour: tuple[int, int, int], depth: int, width: int, height: int) -> F
     return Frame(y, u, v)
 
 
-def expected(colour: tuple[int, int, int], matrix: int, full: bool) -> list[float]:
+def expected(colour: tuple[float, float, float], matrix: int, full: bool) -> list[float]:
     """R, G, B from 0 to 1."""
     y, u, v = colour
     luma = y / 255 if full else (y - 16) / 219
@@ -39,9 +40,10 @@ def test_matrices_and_ranges(matrix: int, depth: int, full: bool) -> None:
     convert = RgbConverter(VideoInfo(32, 16, depth, matrix=matrix, full_range=full))
     for colour in COLOURS:
         picture = convert(flat(colour, depth, 32, 16))
-        assert (picture.shape, picture.dtype) == ((16, 32, 3), np.uint8 if depth == 8 else np.uint16)
+        assert picture.shape == (16, 32, 3)
+        assert picture.dtype == (np.uint8 if depth == 8 else np.uint16)
         assert np.ptp(picture.reshape(-1, 3).astype(int), axis=0).max() <= (1 if depth == 8 else 256)
-        wanted = np.array(expected(colour if depth == 8 or not full else _at_full(colour), matrix, full))
+        wanted: Any = np.array(expected(colour if depth == 8 or not full else _at_full(colour), matrix, full))
         found = picture[8, 16] / (255 if depth == 8 else 65535)
         assert np.abs(found - wanted).max() < 0.008, (colour, found, wanted)
 
@@ -67,5 +69,5 @@ def test_other_matrices_are_refused(matrix: int) -> None:
 
 def test_odd_sizes() -> None:
     rng = np.random.default_rng(0)
-    planes = (rng.integers(16, 236, shape, np.uint8) for shape in ((17, 33), (9, 17), (9, 17)))
-    assert RgbConverter(VideoInfo(33, 17))(Frame(*planes)).shape == (17, 33, 3)
+    y, u, v = (rng.integers(16, 236, shape, np.uint8) for shape in ((17, 33), (9, 17), (9, 17)))
+    assert RgbConverter(VideoInfo(33, 17))(Frame(y, u, v)).shape == (17, 33, 3)

@@ -97,7 +97,7 @@ def test_missing_times_are_given_by_the_rate_and_said(tmp_path: Path) -> None:
     with VideoReader(tmp_path / "a.h264") as reader:
         found = [f.pts * reader.info.time_base * reader.info.frame_rate for f in reader]
         assert found == list(range(8))
-        assert reader.notes == ["frames without a time were given one by the frame rate"]
+        assert reader.notes == ["frames without a time got one from the frame rate"]
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_times_before_0_that_libav_loses_are_found_again(tmp_path: Path, before:
     with VideoReader(tmp_path / "a.mkv") as reader:
         found = [frame.pts * reader.info.time_base for frame in reader]
         assert found == [Fraction(number, 10) for number in range(-before, 10)]
-        assert reader.notes == ["frames without a time were given one by the frame rate"]
+        assert reader.notes == ["frames without a time got one from the frame rate"]
     with VideoReader(tmp_path / "a.mkv", Fraction(3, 10)) as reader:
         assert next(iter(reader)).pts * reader.info.time_base == Fraction(3 - before, 10)
 

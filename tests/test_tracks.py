@@ -243,7 +243,7 @@ def test_sound_is_copied_packet_for_packet(
     for target in (".mkv", ".mp4"):
         after, said = back(vdf, target)
         if target == ".mp4" and "tta" in codecs:
-            assert "Note: .mp4 cannot hold these, they are left out: audio tta (deu)" in said
+            assert "Note: .mp4 cannot hold these; they are left out: audio tta (deu)" in said
             before = Contents(**{**vars(before), "hashes": before.hashes[:1], "times": before.times[:1]})
         else:
             assert said.count("Note") == 0
@@ -328,7 +328,7 @@ def test_broadcasts_that_are_joined_stay_in_sync(tmp_path: Path, there: Any, bac
         assert float(times[50] - times[49]) == pytest.approx(0.04, abs=0.05)
         assert [float(b - a) for a, b in pairwise(times[50:])] == pytest.approx([0.04] * 24)
         assert reader.notes == [
-            "times begin anew within the source: each part goes on where all before it ends"
+            "times start again within the source: each part continues after the one before"
         ]
     whole, second = contents(joined), contents(parts[1])
     vdf = there(joined)
@@ -410,7 +410,7 @@ def test_subtitles(tmp_path: Path, there: Any, back: Any) -> None:
     assert close(after.times[1], [0.1, 0.5], 0.001)
     after, said = back(vdf, ".mp4")
     assert after.hashes == before.hashes[:1]
-    assert said.count("Note: .mp4 cannot hold these, they are left out: subtitle ") == 1
+    assert said.count("Note: .mp4 cannot hold these; they are left out: subtitle ") == 1
     assert "ass" in said or "ssa" in said
     assert "subrip (fra)" in said
 
@@ -438,7 +438,7 @@ def test_subtitles_of_mp4(tmp_path: Path, there: Any, back: Any) -> None:
     assert 0.12 in [pytest.approx(time, abs=0.001) for time in after.times[0]]
     after, said = back(vdf, ".mkv")
     assert after.kinds == []
-    assert "Note: .mkv cannot hold these, they are left out: subtitle mov_text" in said
+    assert "Note: .mkv cannot hold these; they are left out: subtitle mov_text" in said
 
 
 def test_a_second_video_is_left_out(tmp_path: Path, there: Any, weights: Path) -> None:
@@ -532,7 +532,7 @@ def test_mp4_has_a_place_for_tags_however_they_are_spelt(tmp_path: Path) -> None
         with TrackReader(Source().write(tmp_path / "a.mkv")) as nothing:
             writer = TrackWriter(Interleaver(extras, nothing), "mp4")
         writer.add_to(output, output.add_stream("mpeg4", rate=25))
-        assert writer.notes == [".mp4 cannot hold these, they are left out: tag RIPPER"]
+        assert writer.notes == [".mp4 cannot hold these; they are left out: tag RIPPER"]
 
 
 def test_sound_that_mp4_refuses_only_when_it_is_written(tmp_path: Path, there: Any, weights: Path) -> None:
@@ -545,14 +545,14 @@ def test_sound_that_mp4_refuses_only_when_it_is_written(tmp_path: Path, there: A
         output.mux(sound.encode(None) + video.encode(None))
     result = run("decode", there(tmp_path / "a.mkv"), tmp_path / "b.mp4", "--weights", weights)
     assert result.exit_code == 0
-    assert ".mp4 cannot hold these, they are left out: audio pcm_s24le" in result.stderr
+    assert ".mp4 cannot hold these; they are left out: audio pcm_s24le" in result.stderr
 
 
 def test_y4m_says_what_it_leaves_out(tmp_path: Path, there: Any, weights: Path) -> None:
     vdf = there(Source([Sound()], tags={"title": "x"}).write(tmp_path / "a.mp4"))
     result = run("decode", vdf, tmp_path / "a.y4m", "--weights", weights)
     assert result.exit_code == 0
-    assert "Note: .y4m cannot hold these, they are left out: audio aac (eng)" in result.stderr
+    assert "Note: .y4m cannot hold these; they are left out: audio aac (eng)" in result.stderr
 
 
 def test_parts_keep_their_sound(tmp_path: Path, there: Any, back: Any) -> None:

@@ -340,7 +340,7 @@ def test_inputs_that_are_no_video(tmp_path: Path) -> None:
         ("missing.mp4", "does not exist"),
         ("text.mp4", "cannot be read as a video"),
         ("empty.mkv", "cannot be read as a video"),
-        ("sound.wav", "has no video in it"),
+        ("sound.wav", "has no video"),
         (".", "cannot be read as a video"),
     ):
         with pytest.raises(VideoError, match=message):

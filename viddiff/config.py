@@ -14,7 +14,7 @@ def start_text(start: Start) -> str:
 
 
 def nominal_rate(rate: Fraction) -> Fraction:
-    """The exact rate that a rounded one stands for: 24000/1001 for 23.976, 30000/1001 for 29.97 and so on."""
+    """Exact rate for a rounded one: 24000/1001 for 23.976, 30000/1001 for 29.97, and so on."""
     exact = Fraction(ceil(rate) * 1000, 1001)
     return exact if rate.denominator > 1 and abs(rate - exact) < Fraction(1, 200) else rate
 

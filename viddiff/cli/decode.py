@@ -116,7 +116,7 @@ def decode_command(
 
 
 def _opened_source(source: Path) -> Path | BinaryIO:
-    """stdin for "-"."""
+    """The source to open; stdin for "-"."""
     if str(source) != PIPE:
         return source
     if sys.stdin is None:
@@ -125,7 +125,7 @@ def _opened_source(source: Path) -> Path | BinaryIO:
 
 
 def _secret(job: "DecodeJob", key_file: Path | None, passphrase_file: Path | None) -> "Secret | None":
-    """What decrypts the source; it is asked for only where the source tells that it is encrypted."""
+    """Secret of the source. The user is asked only if the source is encrypted."""
     if job.named is not None and not job.follow:
         return secret_for(job.named, key_file, passphrase_file)
     if key_file is None and passphrase_file is None:
@@ -134,7 +134,7 @@ def _secret(job: "DecodeJob", key_file: Path | None, passphrase_file: Path | Non
 
 
 def _values(result: "DecodeResult") -> dict[str, Any]:
-    """The result as JSON."""
+    """The result as JSON values."""
     return {
         "output": str(result.target or "-"),
         "width": result.width,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from viddiff.display import Display
 
 _ROWS = 20
-"""Most GOPs that the table shows."""
+"""Largest number of GOPs in the table."""
 
 
 @click.command("info")
@@ -89,7 +89,7 @@ def info_command(
 
 
 def _print_gops(rows: "list[GopRow]") -> None:
-    """The table of GOPs, as far as it is short."""
+    """Print the first rows of the table of GOPs."""
     click.echo(f"\n{'gops':>8} {'frame':>9} {'frames':>7} {'bytes':>11} {'kbit/s':>9}")
     for row in rows[:_ROWS]:
         values = row.plain()
@@ -99,7 +99,7 @@ def _print_gops(rows: "list[GopRow]") -> None:
 
 
 def _clock(seconds: float) -> str:
-    """As --start takes it."""
+    """A time in the form of --start."""
     minutes, rest = divmod(round(seconds, 2), 60)
     return (
         f"{int(minutes) // 60}:{int(minutes) % 60:02}:{rest:05.2f}"
@@ -120,7 +120,7 @@ def _text(value: object) -> str:
 
 
 def describe_file(source: Path, options: "ReadOptions") -> dict[str, Any]:
-    """What a `.vdf` says of itself, without decoding a frame."""
+    """Properties of a `.vdf`, without decoding a frame."""
     from viddiff.container.format import VERSION
     from viddiff.container.reader import Reader
     from viddiff.container.track_file import summary
@@ -150,7 +150,7 @@ def describe_file(source: Path, options: "ReadOptions") -> dict[str, Any]:
 
 
 def _display(display: "Display") -> dict[str, Any]:
-    """The same of `Display`, in units for people."""
+    """Values of `Display` in units for people."""
     mastering: dict[str, list[float]] = {}
     if (colours := display.mastering_colours) is not None:
         names = ("red", "green", "blue", "white")

@@ -1,4 +1,4 @@
-"""stdin, stdout and stderr as they are found: closed, broken, or of an encoding that lacks most letters."""
+"""Repair stdin, stdout and stderr: closed, broken, or with an encoding that lacks most letters."""
 
 import io
 import os
@@ -7,7 +7,7 @@ from contextlib import suppress
 
 
 def make_usable() -> None:
-    """See to it that no file of ours becomes a standard stream, and that any text can be printed."""
+    """Ensure that none of our files becomes a standard stream, and that any text can be printed."""
     for descriptor, flags in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
         try:
             os.fstat(descriptor)
@@ -21,7 +21,7 @@ def make_usable() -> None:
 
 
 def flush() -> None:
-    """Write what waits. What cannot be written is dropped, or Python would complain of it at the very end."""
+    """Flush stdout. Drop what cannot be written, or Python would complain at exit."""
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:

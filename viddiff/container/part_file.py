@@ -1,8 +1,8 @@
-"""The unfinished output of an encode: found again after a crash, cut to its whole GOPs, and gone on with.
+"""The unfinished output of an encode: found after a crash, cut to its whole GOPs, and continued.
 
-Its name holds a fingerprint of the job: input, options and version. So one that is there under the right name
-can be gone on with, and nothing else has to be stored. What is kept is not just believed: the encoder repeats
-all its output, but for the pictures, and every byte of it has to be the one that is there.
+Its name holds a fingerprint of the job: input, options and version. So a file with the right name can be
+continued, and nothing else must be stored. Its content is verified: the encoder repeats all its output except
+the pictures, and every byte must match.
 """
 
 import hashlib
@@ -25,12 +25,13 @@ _DIGITS, _TAIL = 16, ".part"
 
 
 class PartFile:
-    """A file that is written front to back. Where it holds something already, that has to be the same."""
+    """A file that is written front to back. Existing content must be the same."""
 
     def __init__(self, target: Path, job: dict[str, Any], resume: bool) -> None:
-        """What is to become `target`, which nobody else writes now; `job`, JSON, is what it depends on.
+        """job: JSON values that the file depends on. Nobody else may write `target` now.
 
-        Without `resume`, it begins anew. ResumeError if what is there is of another job.
+        Without `resume`, the file begins empty. Raises ResumeError if the existing part belongs to another
+        job.
         """
         self._target, self._path = target, _path(target, _fingerprint(job))
         if resume and not self._path.exists() and self._others():
@@ -48,13 +49,13 @@ class PartFile:
             raise
 
     def done(self) -> Iterator[Chunk]:
-        """The chunks that it holds. They have to be written again, before any others."""
+        """Chunks in the file. They must be written again first."""
         if self._kept:
             with open(self._path, "rb") as file:
                 yield from Reader(file, Limits(MAX_PIXELS)).chunks(stop=self._kept)
 
     def write(self, data: bytes) -> int:
-        """Append `data`, or compare it with what is there. ResumeError if that is something else."""
+        """Append `data`, or compare it with existing content. Raises ResumeError if it differs."""
         if self._at < self._kept:
             if self._file.read(len(data)) != data:
                 raise ResumeError(f"what was coded of {self._target} differs; encode without --resume")
@@ -66,21 +67,21 @@ class PartFile:
 
     @property
     def path(self) -> Path:
-        """Where it is until it is complete."""
+        """Path of the unfinished file."""
         return self._path
 
     def finish(self) -> None:
-        """All is written: let the disk have it."""
+        """Everything is written: flush it to the disk."""
         os.fsync(self._file.fileno())
         self._file.close()
 
     def remove_others(self) -> None:
-        """The unfinished files of other jobs for the same target are of no use once that is there."""
+        """Remove unfinished files of other jobs for the same target."""
         for other in self._others():
             other.unlink(missing_ok=True)
 
     def leave(self) -> bool:
-        """Give up. Whether it stays there to be resumed: if it holds a whole GOP."""
+        """Stop. Returns True if the file holds a whole GOP and stays for a resume."""
         with suppress(OSError):  # of a full disk
             self._file.close()
         if not self._path.exists():
@@ -92,7 +93,7 @@ class PartFile:
         return worth
 
     def discard(self) -> None:
-        """Give up, and leave nothing that could be gone on with."""
+        """Stop, and remove the file."""
         with suppress(OSError):
             self._file.close()
         self._path.unlink(missing_ok=True)
@@ -104,9 +105,9 @@ class PartFile:
 
 
 def whole_gops(file: BinaryIO) -> tuple[int, int]:
-    """Where the last GOP of an unfinished `.vdf` begins, and how many are before it. 0, 0 if there is none.
+    """Start of the last GOP of an unfinished `.vdf`, and number of GOPs before it. 0, 0 if there is none.
 
-    Only what follows a GOP tells that it is whole, so the last one does not count.
+    Only data after a GOP shows that it is whole, so the last one does not count.
     """
     file.seek(0)
     end = keys = 0

@@ -95,14 +95,10 @@ class BaseGopEncoder:
         info, options = self.info, self.options
         quantiser = options.base_quantiser
         encoder = Av1Encoder(
-            info.width,
-            info.height,
-            info.bit_depth,
+            info,
             quantiser=quantiser,
             preset=options.effort.base_preset,
-            frame_rate=info.frame_rate,
             low_delay=options.low_delay,
-            full_range=info.full_range,
             threads=self.threads,
         )
         decoder = Av1Decoder(info.width, info.height, info.bit_depth)

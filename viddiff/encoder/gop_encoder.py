@@ -52,7 +52,7 @@ class GopEncoder:
     """Encodes groups in order and keeps the references of the current GOP."""
 
     def __init__(self, codec: Codec, info: VideoInfo, options: EncodeOptions, sampled: bool = False) -> None:
-        """sampled: whether groups come with what training needs of their frames."""
+        """sampled: groups come with what training needs of their frames."""
         self.codec, self.info, self.options = codec, info, options
         self.sampled = sampled
         self._stats: list[FrameStats] = []
@@ -65,7 +65,7 @@ class GopEncoder:
 
     @property
     def header(self) -> Header:
-        """What the file begins with."""
+        """Header of the file."""
         options = self.options
         return Header(
             self.info, self.codec.hash, self.codec.name, options.gop, options.entropy, options.low_delay
@@ -81,7 +81,7 @@ class GopEncoder:
         return group_frames(frames, self.options.gop, self.options.mini_gop)
 
     def encode(self, group: Group) -> Iterator[CodedGroup]:
-        """Code the next group."""
+        """Encode the next group."""
         self._stats, self._samples = [], []
         chunk: Chunk
         if group.key:

@@ -1,13 +1,13 @@
-"""Keyframes: one AV1 still picture each, written by SVT-AV1 and read bit-exactly by dav1d.
+"""AV1 stills: one picture each, encoded by SVT-AV1 and decoded bit-exactly by dav1d.
 
-A still is the smallest valid AV1 stream of one picture, two OBUs of the low-overhead format (AV1
-specification, section 5.3) and nothing else:
+A still is the smallest valid AV1 stream of one picture: two OBUs in the low-overhead format (AV1
+specification, section 5.3), and nothing else.
 
     sequence header OBU (type 1) | frame OBU (type 6)
 
-Both carry a size field and no extension; there is no temporal delimiter. The header costs about 12 bytes.
-The picture is coded at `padded_size(width, height)`, filled up by repeating the last column and row, and
-cropped back by the decoder. Film grain, if a stream asks for it, is not applied.
+Both have a size field and no extension. There is no temporal delimiter. The header costs about 12 bytes. The
+picture is coded at `padded_size(width, height)`, padded by repeating the last column and row; the decoder
+crops it. Film grain is not applied, even if a stream asks for it.
 """
 
 import itertools
@@ -30,20 +30,20 @@ from viddiff.pixels import plane_shapes, replicate
 os.environ.setdefault("SVT_LOG", "0")  # SVT-AV1 writes to stderr by itself: let it report fatal errors only
 
 QUANTISER_RANGE = range(1, 64)
-"""SVT-AV1's fixed quantiser; 63 gives the smallest picture."""
+"""SVT-AV1's fixed quantiser. 63 gives the smallest picture."""
 PRESET = 4
-"""SVT-AV1's effort, 0 (slowest) to 10; 4 is where further effort stops being cheap."""
+"""SVT-AV1's preset, 0 (slowest) to 10. Below 4, small gains cost much time."""
 
 _MIN_SIDE = 64  # some releases of SVT-AV1 refuse less, and odd sizes
 
 
 def padded_size(width: int, height: int) -> tuple[int, int]:
-    """Size at which a picture is coded: even, and at least 64 each way."""
+    """Coded size of a picture: even, and at least 64 in both directions."""
     return max(_MIN_SIDE, width + width % 2), max(_MIN_SIDE, height + height % 2)
 
 
 def encode_still(frame: Frame, bit_depth: int, quantiser: int, preset: int = PRESET) -> bytes:
-    """Code one picture; equal arguments give equal bytes."""
+    """Encode one picture. Equal arguments give equal bytes."""
     if bit_depth not in PIXEL_FORMATS:
         raise ValueError(f"a still has 8 or 10 bits per sample, not {bit_depth}")
     if quantiser not in QUANTISER_RANGE:
@@ -72,7 +72,7 @@ def encode_still(frame: Frame, bit_depth: int, quantiser: int, preset: int = PRE
 
 
 def decode_still(data: bytes, width: int, height: int, bit_depth: int, threads: int = 1) -> Frame:
-    """Decode one picture of exactly this size and depth; the result does not depend on `threads`."""
+    """Decode one picture of exactly this size and depth. The result does not depend on `threads`."""
     if bit_depth not in PIXEL_FORMATS:
         raise BitstreamError(f"a still has 8 or 10 bits per sample, not {bit_depth}")
     _check_limits(width, height)

@@ -24,7 +24,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.reformatter import ColorRange
 
 from viddiff.errors import BitstreamError, LimitError, VideoError
-from viddiff.frame import Frame
+from viddiff.frame import Frame, VideoInfo
 from viddiff.media.av1_obus import FrameStart, ObuType, SequenceHeader, iter_obus, without_delimiters
 from viddiff.media.av1_stills import padded_size
 from viddiff.media.libav_errors import FAILURES
@@ -51,24 +51,21 @@ class Av1Encoder:
 
     def __init__(
         self,
-        width: int,
-        height: int,
-        bit_depth: int,
+        info: VideoInfo,
         *,
         quantiser: int,
         preset: int,
-        frame_rate: Fraction = Fraction(25),
         low_delay: bool = False,
-        full_range: bool = False,
         threads: int = 1,
     ) -> None:
-        """Open an encoder of pictures of one size.
+        """Open an encoder for a video of this size, depth, range and rate.
 
         `quantiser` lies in QUANTISERS, `preset` in PRESETS. With `low_delay` every frame refers to the past
         alone and its unit comes at once; otherwise frames are ordered in a hierarchy and units come late, the
         last ones from `finish`. `threads` is SVT-AV1's level of parallelism, 1 to 6. Raises ValueError for
         arguments out of range, LimitError for a size beyond the limits, VideoError if SVT-AV1 fails.
         """
+        width, height, bit_depth = info.width, info.height, info.bit_depth
         if bit_depth not in PIXEL_FORMATS:
             raise ValueError(f"a picture has 8 or 10 bits per sample, not {bit_depth}")
         if quantiser not in QUANTISERS or preset not in PRESETS:
@@ -81,8 +78,8 @@ class Av1Encoder:
         context.thread_count = 1
         context.width, context.height = self._coded.width, self._coded.height
         context.pix_fmt = PIXEL_FORMATS[bit_depth]
-        context.color_range = ColorRange.JPEG if full_range else ColorRange.MPEG
-        rate = min(frame_rate, Fraction(_MAX_FRAME_RATE))
+        context.color_range = ColorRange.JPEG if info.full_range else ColorRange.MPEG
+        rate = min(info.frame_rate, Fraction(_MAX_FRAME_RATE))
         context.time_base, context.framerate = 1 / rate, rate
         parameters = {
             "crf": quantiser / 4,

@@ -97,7 +97,7 @@ class BaseWriter:
         container, self._container = self._container, None
         if container is None:
             if kind is None:
-                raise VideoError(f"{self._path} is not written, for there was no frame")
+                raise VideoError(f"{self._path} is not written, because there is no frame")
             return
         try:
             with container:

@@ -1,4 +1,4 @@
-"""A track's codec parameters as a small media file, a form that any libav reads and writes."""
+"""A track's codec parameters as a small media file, which every libav can read and write."""
 
 import io
 from collections.abc import Callable
@@ -20,9 +20,9 @@ _BITEXACT = 0x400  # libav's AVFMT_FLAG_BITEXACT: nothing random, no versions
 
 
 def file_of(form: str, add: Callable[[OutputContainer], Stream], sample: bytes | None = None) -> bytes:
-    """The bytes of a media file in libav's format `form`: the stream that `add` adds, with a packet if given.
+    """Bytes of a media file in libav's format `form`, with the stream that `add` adds.
 
-    Raises what PyAV does where the format cannot hold the stream.
+    sample: a packet to write. Raises PyAV's errors if the format cannot hold the stream.
     """
     out = io.BytesIO()
     with av.open(out, "w", format=form) as container:
@@ -58,9 +58,9 @@ def add_copy(container: OutputContainer, template: Stream) -> Stream:
 
 
 def describe(stream: Stream, sample: bytes) -> tuple[str, bytes] | None:
-    """A format, and a file of it with this stream and this packet; None if no format can.
+    """A format and a file in it with this stream and this packet. None if no format can hold it.
 
-    libav takes what it still misses from the packet, and some formats need one to be whole.
+    libav takes missing parameters from the packet, and some formats need a packet to be complete.
     """
     for form in FORMATS:
         try:
@@ -103,6 +103,6 @@ def holds(form: str, template: Stream, sample: bytes) -> bool:
 
 
 def codec_name(stream: Stream) -> str:
-    """libav's name of a stream's codec; empty if it has none."""
+    """Name of a stream's codec in libav. Empty if it has none."""
     context = stream.codec_context
     return str(context.codec.canonical_name if context else getattr(stream, "name", None) or "")

@@ -1,8 +1,8 @@
-"""A source of media, read in one pass for all who take packets of its streams.
+"""A media source that is read once, for several consumers of its streams.
 
-    source -> packets in stored order -> a feed for the video, a feed for all that goes beside it
+    source -> packets in stored order -> a feed for the video, a feed for everything beside it
 
-Who asks makes the source be read on; what others will ask for waits for them.
+A consumer that needs a packet reads the source on. Packets for other consumers wait.
 """
 
 import itertools
@@ -30,21 +30,22 @@ from viddiff.media.timeline import Continuity
 
 Result = TypeVar("Result")
 Source = str | os.PathLike[str] | BinaryIO
-"""A path, an address, "-" for stdin, or an open file."""
+"""A path, a network address, "-" for stdin, or an open file."""
 STDIN = "-"
 _LONG_AGO = Fraction(-(1 << 62))
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 
 class Demuxer:
-    """Opens a source. Those that are `live` can be read but once, and only as fast as they come."""
+    """Opens a source. A `live` source can be read only once, and only as fast as data arrives."""
 
     def __init__(
         self, source: Source, form: str | None = None, options: dict[str, str] | None = None
     ) -> None:
-        """form: libav's name of the demuxer, needed for devices, whose names are no paths; options: its own.
+        """Open a source. Raises VideoError.
 
-        VideoError.
+        form: libav's name of the demuxer; needed for devices, whose names are not paths. options: options of
+        the demuxer.
         """
         self.source, self.name = source, name_of(source)
         self._form, self._options = form, dict(options or {})
@@ -55,11 +56,11 @@ class Demuxer:
 
     def _begin(self) -> None:
         self.broken, self.end = False, 0.0
-        """Whether it ended in the middle of something; when pictures and sound end, in seconds, so far."""
+        """Whether the source ended unexpectedly; the end of pictures and sound so far, in seconds."""
         self.reason = ""
         """Why it is broken, in libav's words."""
         self.clock = _LONG_AGO
-        """The latest time of the packets of video that were read, in seconds."""
+        """Latest time of the video packets read so far, in seconds."""
         self._feeds: dict[int, Feed] = {}
         self._unclaimed: list[tuple[Fraction, av.Packet[Any]]] | None = []
         self._reading = False
@@ -93,13 +94,13 @@ class Demuxer:
         self.close()
 
     def close(self) -> None:
-        """Release the source."""
+        """Close the source."""
         if not self._reading:  # or else a thread still waits for a packet, and ends with the process
             self.container.close()
 
     @property
     def videos(self) -> list[VideoStream]:
-        """The streams of moving pictures: those that are no covers."""
+        """Video streams, without cover pictures."""
         return [stream for stream in self.container.streams.video if not is_cover(stream)]
 
     @property
@@ -110,8 +111,10 @@ class Demuxer:
         return next(iter(self.videos), None)
 
     def seek(self, stream: VideoStream, time: int) -> int | None:
-        """Go on at a keyframe of `stream`, as a rule one not after `time`, in units of its time base; its own
-        time, or None if none was found. What waits for anyone is dropped. `stream` has to be claimed alone.
+        """Seek to a keyframe of `stream`, usually one at or before `time` (units of its time base).
+
+        Returns the keyframe's time, or None if no keyframe was found. Packets that wait are dropped. No other
+        stream may be claimed.
         """
         try:
             self.container.seek(time, stream=stream)
@@ -125,12 +128,12 @@ class Demuxer:
         return self._feeds[stream.index].keyframe()
 
     def rewind(self) -> None:
-        """Begin anew: with other streams, of which none is claimed. VideoError."""
+        """Start again, with new streams, none of them claimed. Raises VideoError."""
         self.container.close()
         self._begin()
 
     def claim(self, streams: Iterable[Stream]) -> "Feed":
-        """The packets of `streams`, none of which anyone else takes, from the beginning on."""
+        """All packets of `streams`, which nobody else may claim."""
         feed = Feed(self)
         self._feeds |= {stream.index: feed for stream in streams}
         for entry in self._unclaimed or ():
@@ -140,11 +143,11 @@ class Demuxer:
         return feed
 
     def drop_others(self) -> None:
-        """Packets that nobody has claimed are not wanted."""
+        """Drop packets that nobody has claimed."""
         self._unclaimed = None
 
     def read(self) -> bool:
-        """Read the next packet, wherever it belongs; False at the end, `broken` or not. VideoError."""
+        """Read the next packet for its consumer. False at the end, `broken` or not. Raises VideoError."""
         before = self.clock
         try:
             packet = self._next()
@@ -170,7 +173,7 @@ class Demuxer:
         return True
 
     def stop_waiting(self) -> None:
-        """Give only what has been read, if it may take long for more to come."""
+        """From now on, return only packets that are already read."""
         if self.live:
             self._packets = iter(())
 
@@ -188,7 +191,7 @@ class Demuxer:
 
 
 class Feed:
-    """Packets of some streams in stored order; an empty one ends each stream. Iterating reads on for each."""
+    """Packets of some streams in stored order. An empty packet ends each stream. Iteration reads on."""
 
     def __init__(self, demuxer: Demuxer) -> None:
         self._demuxer = demuxer
@@ -199,11 +202,11 @@ class Feed:
         return iter(lambda: self.take(None), None)
 
     def take(self, time: Fraction | None) -> "av.Packet[Any] | None":
-        """The next packet. None at the end, or, with `time`, if it is stored too far behind the video of that
-        time, in seconds, to belong there; it is given at a later time, then.
+        """The next packet, or None at the end.
 
-        What is given depends on the order in the source alone, if that is not live; if it is, nothing is
-        waited for that is stored behind the video of that time.
+        With `time` (seconds): also None if the packet is stored too far behind the video of that time. A
+        later call returns it. For a file, the result depends on the order of packets only. For a live source,
+        nothing that is stored behind the video of that time is waited for.
         """
         ahead = Fraction(0) if self._demuxer.live else Fraction(DISORDER)
         while not self._waiting:
@@ -214,13 +217,14 @@ class Feed:
         return self._waiting.popleft()[1]
 
     def put(self, entry: "tuple[Fraction, av.Packet[Any]]") -> None:
-        """For `Demuxer`: the next packet, and its clock before that."""
+        """Called by `Demuxer`: the next packet, and the clock before it."""
         if self._wanted:
             self._waiting.append(entry)
 
     def keyframe(self) -> int | None:
-        """Time of the next packet where decoding may begin; those before it are dropped. None at the end, or
-        if it has none.
+        """Time of the next packet where decoding can begin. Packets before it are dropped.
+
+        None at the end, or if the packet has no time.
         """
         while self._waiting or self._demuxer.read():
             if self._waiting and self._waiting[0][1].size and self._waiting[0][1].is_keyframe:
@@ -239,22 +243,22 @@ class Feed:
         return 1 / steps[len(steps) // 2] if steps else None
 
     def clear(self) -> None:
-        """Drop what waits."""
+        """Drop all waiting packets."""
         self._waiting.clear()
 
     def leave(self) -> None:
-        """No more packets are wanted of it, so that none have to wait."""
+        """Stop collecting packets."""
         self._wanted = False
         self._waiting.clear()
 
 
 def is_cover(stream: Stream) -> bool:
-    """Whether it is a picture that goes with the media."""
+    """True for a cover picture."""
     return stream.type == "video" and Disposition.attached_pic in stream.disposition
 
 
 def is_live(source: Source, form: str | None = None) -> bool:
-    """Whether it can be read only once, as it comes: a pipe, an address, a device."""
+    """True if the source can be read only once: a pipe, a network address, a device."""
     if not isinstance(source, str | os.PathLike):
         return False
     name = os.fspath(source)
@@ -262,14 +266,14 @@ def is_live(source: Source, form: str | None = None) -> bool:
 
 
 def name_of(source: Source) -> str:
-    """What messages call it."""
+    """Name of the source for messages."""
     if not isinstance(source, str | os.PathLike):
         return "the input"
     return "stdin" if source == STDIN else os.fspath(source)
 
 
 def interruptible(call: Callable[[], Result]) -> Result:
-    """The result of `call`, made in a thread of its own: so Ctrl-C ends the waiting for it."""
+    """Result of `call`, which runs in its own thread, so that Ctrl-C can end the wait."""
     future: Future[Result] = Future()
 
     def run() -> None:
@@ -283,7 +287,7 @@ def interruptible(call: Callable[[], Result]) -> Result:
 
 
 def _url(source: Source, form: str | None) -> str | BinaryIO:
-    """What libav opens."""
+    """Argument for libav's open."""
     if not isinstance(source, str | os.PathLike):
         return source
     name = os.fspath(source)

@@ -1,4 +1,4 @@
-"""Pictures through libavfilter: another size, another pixel format, another rate."""
+"""Filters for pictures: size, pixel format, frame rate."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -28,12 +28,12 @@ _MATRICES = {BT709: "bt709", BT2020: "bt2020"}
 
 @dataclass(frozen=True)
 class Changes:
-    """What a user can ask for."""
+    """Changes that a user can ask for."""
 
     fps: Fraction | None = None
-    """Frames per second: frames are left out or repeated, each stays within half a frame of its time."""
+    """Frames per second. Frames are left out or repeated, each within half a frame of its time."""
     scale: tuple[int, int] | None = None
-    """Width and height in luma samples; -1 for one of them keeps the shape."""
+    """Width and height in luma samples. -1 for one of them keeps the shape."""
 
     def _size(self, info: VideoInfo) -> tuple[int, int]:
         width, height = self.scale or (info.width, info.height)
@@ -46,9 +46,10 @@ class Changes:
         return width, height
 
     def of(self, info: VideoInfo) -> VideoInfo:
-        """`info` after the changes. What is shown keeps its shape: samples become wide where it must be.
+        """`info` after the changes.
 
-        LimitError if a picture would be too small or too large.
+        The shape on the screen stays: the sample aspect ratio changes if necessary. Raises LimitError if the
+        size is outside the limits.
         """
         width, height = self._size(info)
         aspect, count = info.sample_aspect_ratio, info.frame_count
@@ -64,13 +65,13 @@ class Changes:
 
 
 class Formatter:
-    """Brings pictures to `info`'s size and to its 4:2:0; the colour stays, but that of RGB becomes YUV."""
+    """Converts pictures to `info`'s size and 4:2:0. The colour description stays; RGB becomes YUV."""
 
     def __init__(self, info: VideoInfo) -> None:
         self._info, self._graph, self._form = info, av.filter.Graph(), ""
 
     def __call__(self, picture: av.VideoFrame) -> av.VideoFrame:
-        """The picture, itself if nothing is to be done. Raises what PyAV does."""
+        """The converted picture, or the picture itself if nothing changes. Raises PyAV's errors."""
         info, layout, pts = self._info, Layout(picture), picture.pts
         same_depth = layout.bit_depth == info.bit_depth
         if (
@@ -108,10 +109,10 @@ class Formatter:
 def at_rate(
     pictures: Iterable[av.VideoFrame], info: VideoInfo, changes: Changes, most: int = Limits().frames
 ) -> Iterator[av.VideoFrame]:
-    """The pictures of a video of `info` at another rate, with times in units of `changes.of(info).time_base`.
+    """Pictures of a video of `info` at another rate, with times in units of `changes.of(info).time_base`.
 
-    The first keeps its time, and the others follow it evenly. LimitError if they would be more than `most`:
-    two times are enough to ask for any number.
+    The first picture keeps its time, and the others follow evenly. Raises LimitError if there would be more
+    than `most`: two times far apart are enough to ask for any number.
     """
     if changes.fps is None:
         yield from pictures
@@ -151,8 +152,9 @@ def at_rate(
 def change_frames(
     frames: Iterable[Frame], info: VideoInfo, changes: Changes, most: int = Limits().frames
 ) -> Iterator[Frame]:
-    """Frames of a video of `info` as `changes` ask for. VideoError, and LimitError if they would be more than
-    `most`.
+    """Apply `changes` to the frames of a video with properties `info`.
+
+    Raises VideoError, and LimitError for more than `most` frames.
     """
     if changes == Changes():
         yield from frames
@@ -179,7 +181,7 @@ def change_frames(
 
 
 def least_alpha(picture: av.VideoFrame) -> float:
-    """The least opacity in a picture that has an alpha channel, 0 to 1. Raises what PyAV does."""
+    """Smallest opacity in a picture with an alpha channel, 0 to 1. Raises PyAV's errors."""
     arguments = source_arguments(picture, Fraction(1, 25))
     steps = [("format", "rgba")] if picture.format.has_palette else []
     graph = linked(("buffer", arguments), *steps, ("alphaextract", ""), ("buffersink", ""))
@@ -197,7 +199,7 @@ def linked(*filters: tuple[str, str]) -> av.filter.Graph:
 
 
 def _common(a: Fraction, b: Fraction) -> Fraction:
-    """The largest time base in which both are whole numbers; `b` if that is too fine for a header."""
+    """Largest time base in which both are whole numbers, or `b` if that is too fine for a header."""
     both = Fraction(
         gcd(a.numerator * b.denominator, b.numerator * a.denominator), a.denominator * b.denominator
     )

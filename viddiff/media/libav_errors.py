@@ -1,4 +1,4 @@
-"""What PyAV raises when a file or its content is to blame."""
+"""Errors that PyAV raises for bad files and content."""
 
 import errno
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ FAILURES = (
     TypeError,
 )
 NO_TIME = -(1 << 63)
-"""The one time of our format that libav does not hold: it means none there."""
+"""The only time of our format that libav cannot hold: it means "no time"."""
 
 
 _VAGUE = (errno.EIO, errno.EINVAL)

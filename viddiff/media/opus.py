@@ -1,4 +1,4 @@
-"""Sound encoded anew, as Opus."""
+"""Transcode sound to Opus."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -16,18 +16,18 @@ from viddiff.media.libav_errors import FAILURES
 
 RATE = 48000
 SILENCE = b"\xf8\xff\xfe"
-"""A packet of 20 ms."""
+"""An Opus packet of 20 ms of silence."""
 LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 8: "7.1"}
-"""By number of channels; other numbers become stereo."""
+"""Layouts by number of channels. Other numbers become stereo."""
 BITRATES = range(6, 511)
-"""kbit/s that Opus knows."""
+"""Bitrates of Opus, in kbit/s."""
 
 
 class OpusTranscoder:
-    """Decodes the packets of a stream and encodes what they hold; gaps become silence, so times hold."""
+    """Decodes the packets of a stream and encodes them as Opus. Gaps become silence, so times stay right."""
 
     def __init__(self, stream: AudioStream, kbps: int) -> None:
-        """Raises what PyAV does if the stream cannot be decoded."""
+        """Raises PyAV's errors if the stream cannot be decoded."""
         self._layout = LAYOUTS.get(stream.codec_context.channels, "stereo")
         self._kbps, self._stream = kbps, stream
         self._graph: av.filter.Graph | None = None
@@ -37,12 +37,15 @@ class OpusTranscoder:
         self._configure(self._encoder)
         self._encoder.open()
         self.time_base = Fraction(1, RATE)
-        """Of the packets."""
+        """Time base of the packets."""
         self.description = self._describe()
         """A Matroska file with a stream of this kind."""
 
     def feed(self, packet: "av.Packet[Any]") -> Iterator[tuple[int, int, bytes]]:
-        """pts, duration and bytes of the packets ready after `packet`; an empty one ends it."""
+        """pts, duration and bytes of the packets that are ready after `packet`.
+
+        An empty packet ends the stream.
+        """
         try:
             frames = cast(list[av.AudioFrame], packet.decode())
         except FAILURES:  # damage becomes silence

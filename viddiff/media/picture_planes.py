@@ -5,6 +5,7 @@ from typing import cast
 import av
 import numpy as np
 from av.video.plane import VideoPlane
+from numpy.typing import NDArray
 
 from viddiff.frame import Plane
 from viddiff.pixels import plane_shapes
@@ -33,6 +34,14 @@ def planes_from_picture(
         _view(plane, bit_depth)[:h, :w].copy() for plane, (h, w) in zip(picture.planes, shapes, strict=True)
     )
     return y, u, v
+
+
+def planes_from_rgb(samples: NDArray[np.uint8], width: int, height: int) -> tuple[Plane, Plane, Plane]:
+    """Convert an RGB picture (H, W, 3) to 8-bit 4:2:0 planes of this size, both sides even."""
+    picture = av.VideoFrame.from_ndarray(samples, "rgb24")
+    return planes_from_picture(
+        picture.reformat(width, height, "yuv420p", interpolation="BICUBIC"), 8, width, height
+    )
 
 
 def _view(plane: VideoPlane, bit_depth: int) -> Plane:

@@ -1,4 +1,4 @@
-"""What a decoded libav picture says of itself: its layout, colour, fields and side data."""
+"""Properties of a decoded libav picture: layout, colour, fields and side data."""
 
 import re
 import struct
@@ -38,7 +38,7 @@ _ONE, _W = 1 << 16, 1 << 30  # 1 in a display matrix: of its first two columns, 
 
 
 class Layout:
-    """What a picture's pixel format says."""
+    """Properties of a picture's pixel format."""
 
     def __init__(self, picture: av.VideoFrame) -> None:
         form = picture.format
@@ -46,31 +46,32 @@ class Layout:
         self.palette = form.has_palette
         colours = [c for c in form.components if not c.is_alpha]
         self.alpha = self.palette or len(colours) < len(form.components)
-        """Whether there is an alpha channel; a palette has one, too."""
+        """Whether there is an alpha channel. A palette has one, too."""
         self.rgb = form.is_rgb or self.palette
         bits = 8 if self.palette else max(c.bits for c in colours)
         self.bit_depth = 8 if bits <= 8 else 10
-        """Of the video that it becomes."""
+        """Bit depth of the video after conversion."""
         self.gray = len(colours) == 1 and not self.palette
         self.range_assumed = self.gray and picture.color_range not in (LIMITED, FULL)
-        """Whether the format lets one expect the full range, but nothing states it."""
+        """Whether the range is not stated, but the format suggests full range."""
         is_full = picture.color_range == FULL or form.name.startswith("yuvj") or self.range_assumed
         self.full_range = is_full and not self.rgb
         self.subsampled_alike = re.match(r"yuvj?a?420|nv12|nv21|p01", form.name) is not None
-        """Whether its chroma is that of 4:2:0."""
+        """Whether its chroma is subsampled as 4:2:0."""
         self.stored_alike = form.name in (
             ("yuv420p", "yuvj420p") if self.bit_depth == 8 else ("yuv420p10le",)
         )
 
 
 def code_point(*values: int) -> int:
-    """The first H.273 code point of YUV video among `values`; "unspecified" if there is none."""
+    """The first H.273 code point of YUV video among `values`, or "unspecified"."""
     return next((value for value in values if 1 <= value <= 255 and value != UNSPECIFIED), UNSPECIFIED)
 
 
 def logged_properties(picture: av.VideoFrame) -> tuple[int, Fraction, FieldOrder]:
-    """Chroma location, sample aspect ratio and order of fields, which PyAV does not show, from what libav's
-    showinfo logs.
+    """Chroma location, sample aspect ratio and field order, read from the log of libav's showinfo filter.
+
+    PyAV does not show them.
     """
     graph = av.filter.Graph()
     source = graph.add("buffer", source_arguments(picture, Fraction(1, 25)))
@@ -100,7 +101,7 @@ def logged_properties(picture: av.VideoFrame) -> tuple[int, Fraction, FieldOrder
 
 
 def source_arguments(picture: av.VideoFrame, time_base: Fraction) -> str:
-    """Arguments of libav's "buffer" for pictures like this one."""
+    """Arguments of libav's "buffer" filter for pictures like this one."""
     return (
         f"video_size={picture.width}x{picture.height}:pix_fmt={picture.format.name}"
         f":time_base={time_base.numerator}/{time_base.denominator}"
@@ -109,7 +110,7 @@ def source_arguments(picture: av.VideoFrame, time_base: Fraction) -> str:
 
 
 def display_of(picture: av.VideoFrame, field_order: FieldOrder) -> Display:
-    """HDR10 figures and display matrix in a picture's side data."""
+    """HDR10 metadata and display matrix from a picture's side data."""
     side = _side_data(picture)
     colours = luminance = light = None
     mastering = side.get(Type.MASTERING_DISPLAY_METADATA, b"")
@@ -126,7 +127,7 @@ def display_of(picture: av.VideoFrame, field_order: FieldOrder) -> Display:
 
 
 def side_data_lost(picture: av.VideoFrame) -> list[str]:
-    """Names of what is in a picture's side data and has no place in a `.vdf`."""
+    """Names of side data that a `.vdf` cannot hold."""
     return list(dict.fromkeys(_LOST[kind] for kind in _side_data(picture) if kind in _LOST))
 
 
@@ -161,7 +162,7 @@ def _within(values: list[Fraction], units: int, end: int) -> tuple[int, ...] | N
 
 
 def _unusual(data: bytes) -> tuple[int, ...] | None:
-    """A display matrix that is no plain rotation by a multiple of 90 degrees."""
+    """A display matrix that is no plain rotation by a multiple of 90 degrees, or None."""
     if len(data) < 36:
         return None
     matrix = struct.unpack_from("=9i", data)

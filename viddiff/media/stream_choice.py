@@ -25,7 +25,7 @@ def choose_stream(demuxer: Demuxer) -> tuple[VideoStream, str | None]:
     """
     streams = demuxer.videos
     if not streams:
-        raise VideoError(f"{demuxer.name} has no video in it")
+        raise VideoError(f"{demuxer.name} has no video")
     if len(streams) == 1:
         return streams[0], None
     if demuxer.chosen is None:
@@ -41,8 +41,9 @@ def choose_stream(demuxer: Demuxer) -> tuple[VideoStream, str | None]:
 
 
 def _pictures_shown(demuxer: Demuxer, streams: list[VideoStream]) -> dict[int, int]:
-    """Pictures of each stream by its index, up to _MOVING; what the header promises if the source can be read
-    only once.
+    """Number of pictures of each stream, by its index, up to _MOVING.
+
+    For a source that can be read only once, this is what the header promises.
     """
     again = demuxer.again()
     if again is None:

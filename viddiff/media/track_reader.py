@@ -1,4 +1,4 @@
-"""Reads what a media file holds beside the video: packets as stored, tags, chapters, attachments."""
+"""Read everything beside the video from a media file: packets as stored, tags, chapters, attachments."""
 
 import json
 import re
@@ -27,21 +27,20 @@ TECHNICAL = re.compile(
     r"_statistics_\w+|source_id)(-\w+)?",
     re.IGNORECASE,
 )
-"""Tags that speak of the source file, not of what is in it: the next muxer writes its own."""
+"""Tags that describe the source file, not its content. The next muxer writes its own."""
 _LANGUAGE = re.compile(r"-[a-z]{3}$")
-"""Of a tag that .mp4 is read to have twice, with its language and without."""
+"""Suffix of tags that libav reads twice from .mp4: with their language and without."""
 HANDLERS = ("VideoHandler", "SoundHandler", "SubtitleHandler", "DataHandler")
 COVERS = {"mjpeg": "jpeg", "png": "png", "gif": "gif", "bmp": "bmp", "webp": "webp"}
-"""Kinds of image/... by libav's codec."""
+"""Media types (image/...) of covers, by libav's codec."""
 ATTACHMENT_BYTES = MAX_PAYLOAD - (8 << 20)
 """Most bytes of one attachment or packet: with its name, or the packets before it, it is one chunk."""
 ATTACHMENTS_BYTES = 256 << 20
-"""Most bytes of all attachments; they are held in memory."""
+"""Largest sum of all attachments in bytes. They are held in memory."""
 PREROLL = Fraction(-1, 10)
-"""Of what an edit list hides, packets that reach into the time just before 0 are kept: decoders of sound need
-them to settle."""
+"""Packets hidden by an edit list are kept if they reach into this time before 0: sound decoders need them."""
 TAG_LETTERS = 1 << 16
-"""Longest text of a tag: what is longer is no text for people, and all tags have to fit one chunk."""
+"""Longest tag in bytes. All tags must fit into one chunk."""
 TEXT_BYTES = 3 << 20
 """Most bytes of the tags and chapters of a file, or of the tags of a track: they have to fit one chunk."""
 _CHAPTER_BYTES = 100
@@ -53,17 +52,18 @@ _DISPOSITION = 0x1FFFFF & ~(1 << 10)  # not attached_pic: that is an attachment 
 
 
 class TrackReader:
-    """Extras and packets of a source of media. `notes` says what could not be taken along.
+    """Tracks, packets, tags, chapters and attachments of a media source. `notes` says what was left out.
 
-    Sound is copied, encoded as Opus or left out; all else is copied, but for further videos.
+    Sound is copied, encoded as Opus or left out. Everything else is copied, except further videos.
     """
 
     def __init__(self, source: Source | Demuxer, audio: str = "copy") -> None:
-        """source: with a Demuxer, another one has claimed the video; it is not closed here.
-        audio: copy, none, or opus:N, with N kbit/s for each stream. VideoError.
+        """Open the tracks of `source`. A Demuxer is not closed here; its video belongs to another reader.
+
+        audio: copy, none, or opus:N with N kbit/s for each stream. Raises VideoError.
         """
         self.notes: list[str] = []
-        """Lines that the user should see."""
+        """Notes for the user."""
         self.extras = Extras()
         self._own = None if isinstance(source, Demuxer) else Demuxer(source)
         self._demuxer = source if isinstance(source, Demuxer) else cast(Demuxer, self._own)
@@ -90,13 +90,14 @@ class TrackReader:
         self.close()
 
     def close(self) -> None:
-        """Release the source, unless others read it, too."""
+        """Close the source, unless others read it, too."""
         if self._own is not None:
             self._own.close()
 
     def take(self, time: Fraction | None) -> TrackPacket | None:
-        """The next packet of the tracks, in the order of the source; None at the end, or if `Feed.take` has
-        none for this time. VideoError.
+        """The next packet of the tracks, in the order of the source.
+
+        None at the end, or if `Feed.take` has none for this time. Raises VideoError.
         """
         if not self._tracks:
             return None  # without reading on for what cannot come
@@ -158,7 +159,7 @@ class TrackReader:
         return found
 
     def _attachments(self, covers: "dict[int, av.Packet[Any]]") -> None:
-        """covers: their packets by index of the stream."""
+        """covers: their packets by stream index."""
         total, found = 0, list[Attachment]()
         for stream in self._demuxer.container.streams:
             if isinstance(stream, AttachmentStream):
@@ -179,7 +180,7 @@ class TrackReader:
         self.extras.attachments = found
 
     def _find_tracks(self, audio: str) -> None:
-        """Describe every stream that can be taken, by its first packet where libav wants to see one."""
+        """Describe every stream that can be kept, with its first packet if libav needs one."""
         streams = self._demuxer.container.streams
         kinds = ("audio", "subtitle", "data") if audio != "none" else ("subtitle", "data")
         # an .mp4 has its chapters as a track, too, of which libav gives no packets

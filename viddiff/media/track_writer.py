@@ -1,4 +1,4 @@
-"""Puts tracks, tags, chapters and attachments beside the video of a file that PyAV writes."""
+"""Write tracks, tags, chapters and attachments beside the video of a file that PyAV writes."""
 
 import re
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ MP4_TAGS = re.compile(
     r"show|episode_id|network|keywords|media_type|hd_video|track|disc|location|creation_time|encoding_tool",
     re.IGNORECASE,
 )
-"""Tags of a file for which .mp4 has a place."""
+"""Tags of a file that .mp4 can hold."""
 MP4_TICKS = (1 << 31) - 1
 """Most units of a stream from one of its packets to the next."""
 _MP4_UNIT = Fraction(1, 1000)
@@ -33,12 +33,12 @@ _PICTURES = {
 
 
 class TrackWriter:
-    """What goes beside the video into one output file. `notes` names what that kind of file cannot hold."""
+    """Everything beside the video of one output file. `notes` names what the format cannot hold."""
 
     def __init__(self, interleaver: Interleaver, form: str) -> None:
-        """form: "mp4" or "matroska", or another one, which holds nothing but video."""
+        """form: "mp4" or "matroska". Any other format holds nothing but video."""
         self.notes: list[str] = []
-        """Lines that the user should see; complete once the tracks have been added."""
+        """Notes for the user, complete after the tracks were added."""
         self._interleaver, self._form = interleaver, form
         self._streams: dict[int, Stream] = {}
         self._templates: list[Stream] = []  # keeps them alive
@@ -54,7 +54,7 @@ class TrackWriter:
                 self._leave_out(["tags and chapters"])
 
     def add_to(self, container: OutputContainer, video: VideoStream) -> None:
-        """Add streams, tags and attachments; before anything is written to `container`."""
+        """Add streams, tags and attachments, before anything is written to `container`."""
         self._container, extras = container, self._interleaver.extras
         container.metadata.update(extras.tags)
         video.metadata.update(extras.video_tags)
@@ -80,7 +80,7 @@ class TrackWriter:
         self._leave_out(missing)
 
     def begin(self, since: Fraction) -> None:
-        """The video begins at `since` seconds; before the first frame is written."""
+        """Start the video at `since` seconds, before the first frame is written."""
         self._interleaver.begin(since)
         if self._container is None:
             return
@@ -101,11 +101,11 @@ class TrackWriter:
         )
 
     def upto(self, time: Fraction) -> None:
-        """Write the packets that begin at `time` seconds or before."""
+        """Write the packets that begin at or before `time` (in seconds)."""
         self._mux(self._interleaver.upto(time))
 
     def rest(self, end: Fraction) -> None:
-        """Write what is left; the video ends at `end` seconds."""
+        """Write the remaining packets. The video ends at `end` seconds."""
         self._mux(self._interleaver.rest(end))
 
     def _mux(self, packets: Iterator[TrackPacket]) -> None:
@@ -143,7 +143,7 @@ class TrackWriter:
     def _leave_out(self, names: list[str]) -> None:
         if names:
             suffix = {"mp4": ".mp4", "matroska": ".mkv"}.get(self._form, ".y4m")
-            self.notes.append(f"{suffix} cannot hold these, they are left out: {', '.join(names)}")
+            self.notes.append(f"{suffix} cannot hold these; they are left out: {', '.join(names)}")
 
     def _template(self, form: str, description: bytes) -> Stream | None:
         """The stream of this small file; None if the output cannot hold such a one."""
@@ -174,6 +174,6 @@ class TrackWriter:
 
 
 def _title(track: Track) -> str:
-    """How a note names a track."""
+    """Name of a track for notes."""
     language = track.tags.get("language")
     return f"{track.kind} {track.codec}" + (f" ({language})" if language else "")

@@ -1,4 +1,4 @@
-"""Video in: any source that libav reads, as `Frame`s with exact times. (Out: `videowriter`.)"""
+"""Read the video of any source that libav reads, as frames with exact times."""
 
 import itertools
 import re
@@ -36,29 +36,29 @@ from viddiff.media.picture_properties import (
 from viddiff.media.stream_choice import choose_stream
 
 _DECLARED = ("matroska", "mov", "avi")
-"""Formats that declare how long they are before they are that long, by the first of libav's names."""
+"""Formats that declare their length in advance, by libav's first name."""
 _SEEKABLE = ("matroska", "mov", "mpegts")
-"""Formats that can be entered at any keyframe, and state times."""
+"""Formats that have times and can be entered at any keyframe."""
 _EARLIER = (0, 4, 16)
-"""Seconds before the time that is wanted at which a keyframe is looked for, one after the other."""
+"""Seconds before the wanted time at which to look for a keyframe, one after the other."""
 _UNDATED, _UNDATED_BYTES = 8, 256 << 20
-"""Frames at the beginning that are looked through for one with a time; more if they take no more memory."""
+"""Frames at the start in which to look for one with a time; more, if they need no more memory."""
 _LOOKED_AT, _LOOKED_AT_BYTES = 50, 64 << 20
 """Pictures at the beginning of which most say how the whole video is stored; how much memory they take."""
 _USUAL_RATE, _RATE_PACKETS = 240, 8
 """Frames per second beyond which packets are asked, too, and how many."""
 _DURATION = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
-"""What a track of Matroska has as its tag of this name."""
+"""Value of Matroska's tag DURATION."""
 _MISSING = 0.5
-"""Seconds that have to be missing of a file before it counts as cut off."""
-_GIVEN_TIME = "frames without a time were given one by the frame rate"
+"""Seconds that must be missing before a file counts as truncated."""
+_GIVEN_TIME = "frames without a time got one from the frame rate"
 
 
 class VideoReader:
-    """Gives the frames of a file's first video stream in presentation order, once.
+    """Frames of a file's first video stream in presentation order, once.
 
-    8- and 10-bit 4:2:0 come as stored, byte for byte; anything else is converted, and `notes` says so.
-    Times are those of the stream, in units of `info.time_base`, made strictly increasing.
+    8- and 10-bit 4:2:0 are unchanged, byte for byte. Anything else is converted, and `notes` says so. Times
+    are those of the stream, in units of `info.time_base`, made strictly increasing.
     """
 
     def __init__(
@@ -70,20 +70,20 @@ class VideoReader:
         changes: Changes | None = None,
         drop_alpha: bool = False,
     ) -> None:
-        """source: with a Demuxer, others can take what goes beside the video; it is not closed here. frames:
-        how many of the source. drop_alpha: lose an alpha channel rather than refuse the file.
+        """Open the video of `source`. A Demuxer is not closed here: others may read its other streams.
 
-        VideoError, LimitError.
+        frames: number of source frames. drop_alpha: remove an alpha channel instead of refusing the file.
+        Raises VideoError, LimitError.
         """
         self.notes: list[str] = []
-        """Lines that the user should see; complete when the last frame has been read."""
+        """Notes for the user, complete after the last frame was read."""
         self._own = None if isinstance(source, Demuxer) else Demuxer(source)
         self._demuxer = source if isinstance(source, Demuxer) else cast(Demuxer, self._own)
         self._name = self._demuxer.name
         self.again: Callable[[], VideoReader] = partial(
             VideoReader, self._demuxer.source, start, frames, threads, changes, drop_alpha
         )
-        """Opens the same once more, in another process if need be."""
+        """Opens the same source again, also in another process."""
         self._changes, self._drop_alpha = changes or Changes(), drop_alpha
         try:
             stream = self._claim_stream(threads)
@@ -126,17 +126,17 @@ class VideoReader:
         self.close()
 
     def close(self) -> None:
-        """Release the source, unless others read it, too."""
+        """Close the source, unless others read it, too."""
         if self._own is not None:
             self._own.close()
 
     @property
     def live(self) -> bool:
-        """Whether the source cannot be read twice."""
+        """Whether the source can be read only once."""
         return self._demuxer.live
 
     def leave(self) -> None:
-        """The frames are not wanted, and need not wait while others read the source."""
+        """Stop collecting frames, so that they need not wait while others read the source."""
         self._feed.leave()
 
     def _note(self, line: str) -> None:
@@ -145,15 +145,15 @@ class VideoReader:
 
     def _hint(self) -> str:
         late = self._demuxer.live and self._kind == "mov"
-        return "; through a pipe, an .mp4 needs its index in front (faststart)" if late else ""
+        return "; in a pipe, an .mp4 needs its index in front (faststart)" if late else ""
 
     @property
     def _kind(self) -> str:
-        """The first of libav's names of the format."""
+        """libav's first name of the format."""
         return self._demuxer.container.format.name.split(",")[0]
 
     def _claim_stream(self, threads: int) -> VideoStream:
-        """The stream that `_select_stream` chooses, with nobody else to take its packets."""
+        """The stream from `_select_stream`, claimed for this reader."""
         stream = self._select_stream(threads)
         self._feed = self._demuxer.claim([stream])
         if self._own is not None:
@@ -167,7 +167,7 @@ class VideoReader:
             self._note(note)
         context = cast(VideoCodecContext | None, stream.codec_context)
         if context is None:
-            raise VideoError(f"{self._name} is of a video format without a decoder")
+            raise VideoError(f"{self._name} has a video format that libav cannot decode")
         if not context.width or not context.height:
             raise VideoError(f"{self._name} has no frame that can be decoded{self._hint()}")
         self._check_size(context.width, context.height)
@@ -193,11 +193,13 @@ class VideoReader:
 
     def _refuse_alpha(self) -> None:
         if not self._drop_alpha:
-            raise VideoError(f"{self._name} has an alpha channel, which would be lost; --drop-alpha does so")
+            raise VideoError(
+                f"{self._name} has an alpha channel, which viddiff cannot encode; --drop-alpha removes it"
+            )
         self._note("left the alpha channel out")
 
     def _decode(self, stream: VideoStream) -> Iterator[av.VideoFrame]:
-        """The pictures from the beginning. A source that breaks off gives those that are there."""
+        """Pictures from the beginning. A source that breaks off gives those that exist."""
         given, slots = 0, Slots() if self._kind == "avi" else None
         try:
             for packet in self._feed:
@@ -217,7 +219,7 @@ class VideoReader:
         except FAILURES as error:
             raise VideoError(f"{self._name} cannot be decoded to its end: {reason_of(error)}") from error
         if self._demuxer.continuity.moved:
-            self._note("times begin anew within the source: each part goes on where all before it ends")
+            self._note("times start again within the source: each part continues after the one before")
         if not self._demuxer.broken:
             self._note_missing_end(self._demuxer.end, stream)
             return
@@ -237,10 +239,10 @@ class VideoReader:
         since: int,
         threads: int,
     ) -> Iterator[av.VideoFrame]:
-        """Of `pictures`, which are all, those from a keyframe on that is shown before `since`, and early
-        enough for what goes beside the video; all of them if the source cannot be entered there.
+        """Pictures from a keyframe that is shown before `since`, early enough for sound and subtitles.
 
-        What is shown after a keyframe can be decoded from there, even if what is shown before it cannot.
+        All of `pictures` if the source cannot be entered there. Pictures shown after a keyframe can be
+        decoded from there, even if pictures shown before it cannot.
         """
         if self._demuxer.live or first.pts is None or self._kind not in _SEEKABLE:
             return pictures
@@ -263,7 +265,7 @@ class VideoReader:
         return self._decode(self._claim_stream(threads))
 
     def _note_missing_end(self, end: float, stream: VideoStream) -> None:
-        """Say so if the file, read until `end` seconds, was to be longer."""
+        """Add a note if the file was read to `end` seconds, but declares to be longer."""
         container = self._demuxer.container
         if self._kind in _DECLARED and container.duration:
             declared = (container.duration + (container.start_time or 0)) / av.time_base
@@ -272,12 +274,13 @@ class VideoReader:
             if self._kind == "matroska":
                 declared = min(declared, self._stated_end() or declared)
             if end < declared - _MISSING:
-                self._note(
-                    f"the file is cut off: {end:.1f} of {declared:.1f} seconds are there, and those are taken"
-                )
+                self._note(f"the file is cut off: {end:.1f} of {declared:.1f} seconds exist and are encoded")
 
     def _stated_end(self) -> float | None:
-        """When pictures and sound are to end, if all tracks of Matroska say so: subtitles may last longer."""
+        """Declared end of pictures and sound, if all tracks of Matroska state it.
+
+        Subtitles may last longer.
+        """
         streams = [s for s in self._demuxer.container.streams if s.type in ("video", "audio")]
         found = [_DURATION.fullmatch(s.metadata.get("DURATION", "")) for s in streams if not is_cover(s)]
         clocks = [[float(part) for part in match.groups()] for match in found if match is not None]
@@ -308,10 +311,10 @@ class VideoReader:
         start: Start,
         frames: int | None,
     ) -> VideoInfo:
-        """What is known of the video once it is 4:2:0, but before any change that was asked for, if its
-        pictures are like `first`.
+        """Properties of the video as 4:2:0, before any change that the user asked for.
 
-        stated_aspect: the aspect ratio of a sample, where what the container states does not hold throughout.
+        first: a picture that stands for all. stated_aspect: sample aspect ratio to use where the container's
+        does not hold throughout.
         """
         context, layout = stream.codec_context, Layout(first)
         location, aspect, fields = logged_properties(first)
@@ -354,17 +357,18 @@ class VideoReader:
             if layout.rgb:
                 how = f", by the matrix of BT.{709 if matrix == BT709 else 2020} to limited range"
             elif layout.range_assumed:
-                how = ", whose range is not stated and taken as full"
+                how = ", assuming full range, which is not stated"
             self._note(f"converted {layout.name} to {PIXEL_FORMATS[layout.bit_depth]}{how}")
         if interlaced:
-            self._note("interlaced video is coded as frames, which keep the order of their fields")
+            self._note("interlaced video is coded as frames; the field order is kept")
         lost = side_data_lost(first)
         if lost:
             self._note(f"left out of the pictures: {', '.join(lost)}")
 
     def _rate(self, stream: VideoStream) -> Fraction:
-        """Frames per second: what libav says, unless that is more than a camera gives and packets say
-        otherwise. It takes the ticks of a clock for frames where it knows no better.
+        """Frames per second, as libav says, unless no camera has such a rate and packets contradict it.
+
+        Without better knowledge, libav takes the ticks of a clock for frames.
         """
         stated = [rate for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate) if rate]
         if stated and stated[0] <= _USUAL_RATE:
@@ -376,8 +380,9 @@ class VideoReader:
         return seen or Fraction(25)
 
     def _date(self, early: list[av.VideoFrame]) -> None:
-        """Give the first pictures a time by the first that has one. libav, for one, loses times before 0 of
-        Matroska.
+        """Give the first pictures times, counted back from the first picture that has one.
+
+        For example, libav loses the times of Matroska before 0.
         """
         place = next((number for number, picture in enumerate(early) if picture.pts is not None), 0)
         for number in range(place):
@@ -386,11 +391,11 @@ class VideoReader:
 
     @property
     def _step(self) -> int:
-        """Between frames, in the source's time base, as far as that tells."""
+        """Time between frames, in the source's time base, as far as it is known."""
         return max(1, round(1 / (self._original.frame_rate * self._original.time_base)))
 
     def _timed(self, pictures: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
-        """Every picture with a time; missing times are filled in, others moved where they must be."""
+        """Every picture with a time. Missing times are filled in; others move if necessary."""
         step, expected, earliest = self._step, 0, None
         for picture in pictures:
             pts = picture.pts
@@ -414,7 +419,7 @@ class VideoReader:
                 self._note(self._look.change(name, look, f"at {float(seconds):.2f} s"))
 
     def _converted(self, picture: av.VideoFrame) -> av.VideoFrame:
-        """The picture as 4:2:0 of the size that is wanted."""
+        """The picture as 4:2:0 in the wanted size."""
         original, layout = self._original, Layout(picture)
         if picture.opaque != self._look:
             self._note_change(picture)

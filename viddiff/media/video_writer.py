@@ -1,4 +1,4 @@
-"""Video out, into a file or a pipe: frames with exact times as H.264, FFV1 or raw video."""
+"""Write video to a file or a pipe: frames with exact times, as H.264, FFV1 or raw video."""
 
 import contextlib
 import os
@@ -27,13 +27,13 @@ from viddiff.media.track_writer import MP4_TICKS, TrackWriter
 from viddiff.pixels import plane_shapes, replicate
 
 CONTAINERS = {".mp4": "mp4", ".mkv": "matroska", ".y4m": "yuv4mpegpipe"}
-"""Files that `VideoWriter` writes, by extension, with libav's names of them."""
+"""libav's formats of the files that `VideoWriter` writes, by extension."""
 
 STREAMED = {
     ".mp4": {"movflags": "frag_keyframe+delay_moov+default_base_moof", "frag_duration": "500000"},
     ".mkv": {"cluster_time_limit": "500"},
 }
-"""What makes these files go through a pipe, and soon: options of libav's muxers."""
+"""Muxer options that make these formats work in a pipe, with little delay."""
 
 _Y4M_CHROMA = ("420", "420mpeg2", "420jpeg", "420paldv")  # index: VideoInfo.chroma_location
 _Y4M_FIELDS = {"progressive": "p", "top first": "t", "bottom first": "b"}
@@ -49,10 +49,10 @@ _FRAME_DURATION = 1 << 8  # libav's AV_CODEC_FLAG_FRAME_DURATION
 
 
 class VideoWriter:
-    """Writes `.mp4` or `.mkv` (H.264, or FFV1 in `.mkv` if lossless) or `.y4m` (raw, constant rate).
+    """Writes `.mp4` or `.mkv` (H.264; or FFV1 in `.mkv` if lossless) or `.y4m` (raw, constant rate).
 
-    The file appears under its name only when all is written; after an exception nothing is left. What goes
-    into a pipe is made for it, and leaves as soon as the format lets it.
+    The file appears under its name when it is complete; after an exception, nothing is left. Pipes get a
+    streamable form of the format, with little delay.
     """
 
     def __init__(
@@ -64,10 +64,11 @@ class VideoWriter:
         form: str | None = None,
         publish: Callable[[Path], None] | None = None,
     ) -> None:
-        """target: a path, or an open pipe or file, which is not closed. others: what goes beside the video,
-        as far as the file can hold it. form: ".mp4", ".mkv" or ".y4m"; by default what the path ends with.
-        publish: gives the complete file its name, OutputError if it cannot; by default, what is there is
-        replaced.
+        """Prepare to write to `target`: a path, or an open pipe or file, which is not closed.
+
+        others: sound, subtitles and so on, as far as the file can hold them. form: ".mp4", ".mkv" or ".y4m";
+        by default the extension of the path. publish: gives the complete file its name, or raises
+        OutputError; by default, an existing file is replaced.
         """
         self._pipe = None if isinstance(target, str | os.PathLike) else target
         self._path = Path("stdout" if self._pipe is not None else cast(str, target))
@@ -80,7 +81,7 @@ class VideoWriter:
         self._temporary = hidden_beside(self._path, f".{secrets.token_hex(4)}.part")
         self._publish = publish or (lambda complete: os.replace(complete, self._path))
         self.notes: list[str] = []
-        """Lines that the user should see: what this kind of file cannot hold."""
+        """Notes for the user: what this kind of file cannot hold."""
         self._others: TrackWriter | None = None
         if others is not None:
             self._others = TrackWriter(others, CONTAINERS[self._suffix])
@@ -94,7 +95,7 @@ class VideoWriter:
         if self._suffix == ".mkv" and lossless and info.chroma_location > _MATROSKA_LOCATIONS:
             self.notes.append(f"FFV1 in .mkv cannot hold chroma at {CHROMA_LOCATIONS[info.chroma_location]}")
         if self._suffix == ".y4m" and _beyond_y4m(info):
-            self.notes.append(".y4m keeps neither rotation nor colour description nor HDR10 figures")
+            self.notes.append(".y4m cannot hold rotation, colour description or HDR10 metadata")
 
     def __enter__(self) -> Self:
         self._stack = contextlib.ExitStack()
@@ -115,13 +116,13 @@ class VideoWriter:
 
     @property
     def size_bytes(self) -> int | None:
-        """What has been written so far; None of a pipe that libav writes into."""
+        """Bytes written so far. None for a pipe that libav writes to."""
         if self._suffix == ".y4m":
             return self._raw_bytes
         return self._temporary.stat().st_size if self._pipe is None else None
 
     def write(self, frame: Frame) -> None:
-        """Append a frame; times must increase."""
+        """Append a frame. Times must increase."""
         info, form = self._info, (frame.y.shape, str(frame.y.dtype))
         if form != ((info.height, info.width), "uint8" if info.bit_depth == 8 else "uint16"):
             raise ValueError(
@@ -201,7 +202,7 @@ class VideoWriter:
         seconds = (self._last_pts - self._first_pts) * base
         late = abs(seconds * rate - (self._frames - 1)) > 0.5
         long = self._last_duration and abs(self._last_duration * base * rate - 1) > 0.5
-        note = ".y4m keeps a constant rate, not the times of these frames"
+        note = ".y4m has a constant rate and cannot hold the times of these frames"
         if (late or long) and note not in self.notes:
             self.notes.append(note)
 
@@ -217,7 +218,7 @@ class VideoWriter:
                             self.notes += [n for n in self._others.notes if n not in self.notes]
                 if kind is None:
                     if not self._frames:
-                        raise VideoError(f"{self._path} is not written, for there was no frame")
+                        raise VideoError(f"{self._path} is not written, because there is no frame")
                     if self._pipe is None:
                         if self._suffix != ".y4m":
                             self._check_readable()
@@ -252,7 +253,7 @@ class VideoWriter:
             raise VideoError(f"{self._path} cannot be written: {reason_of(error)}") from error
 
     def _add_stream(self, output: OutputContainer, codec: str) -> VideoStream:
-        """The video's stream, with what PyAV has no other way to set."""
+        """The video's stream, with properties that PyAV has no setting for."""
         info = self._info
         if replace(info.display, matrix=None) == Display():
             return cast(VideoStream, output.add_stream(codec, rate=info.frame_rate))
@@ -303,8 +304,9 @@ class VideoWriter:
 
 
 def _longest(time_base: Fraction) -> int:
-    """How long .mp4 can show a frame, in units of `time_base`: libav halves those that are larger than
-    1/10000 s, and a number of them has to fit 31 bits.
+    """Longest duration of a frame in .mp4, in units of `time_base`.
+
+    libav halves units larger than 1/10000 s, and a duration must fit in 31 bits.
     """
     scale = time_base.denominator
     while scale < _MP4_SCALE:
@@ -313,8 +315,9 @@ def _longest(time_base: Fraction) -> int:
 
 
 def _marker(info: VideoInfo, size: tuple[int, int], lossless: bool) -> av.filter.Graph | None:
-    """A filter that sets in each picture what encoders look for there and PyAV cannot set: the order of
-    fields and, for FFV1, the aspect ratio. None if there is nothing to set.
+    """A filter that sets the field order of pictures and, for FFV1, their aspect ratio.
+
+    Encoders read them there, and PyAV cannot set them. None if there is nothing to set.
     """
     steps, aspect, order = [], info.sample_aspect_ratio, _SETFIELD.get(info.display.field_order)
     if lossless and aspect != 1:
@@ -331,7 +334,7 @@ def _marker(info: VideoInfo, size: tuple[int, int], lossless: bool) -> av.filter
 
 
 def _beyond_y4m(info: VideoInfo) -> bool:
-    """Whether something is known of the video that .y4m has no place for."""
+    """Whether the video has properties that .y4m cannot hold."""
     colour = (info.primaries, info.transfer, info.matrix) != (UNSPECIFIED,) * 3
     location = info.chroma_location >= (len(_Y4M_CHROMA) if info.bit_depth == 8 else 1)
     display = replace(info.display, field_order="progressive") != Display()

@@ -166,7 +166,7 @@ class ConditionedConv2d(IntConv2d):
         return functional.conv2d(x, weight[:, : self.inputs]) + offset[:, :, None, None]
 
     def macs(self) -> int:
-        """Multiply-accumulates for each output position."""
+        """Multiply-accumulate operations for each output position."""
         return self.inputs * self.weight.shape[0]
 
 

@@ -63,8 +63,10 @@ def conceal(
 
 
 def _times(gop: Gop, shown: int, known: tuple[int, ...], time: int, step: int) -> Iterator[int]:
-    """Times of the frames of `gop` after those shown: `known` ones first, the others evenly up to the next
-    keyframe. `time` is that of the frame before.
+    """Times of the frames of `gop` after the first `shown`.
+
+    `known` times come first. The others are spaced evenly up to the next keyframe. time: that of the frame
+    before.
     """
     if not shown and not known:
         known = (gop.pts,)

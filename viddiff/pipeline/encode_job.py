@@ -39,7 +39,7 @@ class EncodeJob:
     low_delay: bool = False
     """Predict from past frames only: no frame waits for a later one."""
     base: str | None = None
-    """"av1": an AV1 stream carries the frames. "none": networks predict them. None: as the weights want it."""
+    """"av1": an AV1 stream carries the frames. "none": networks predict them. None: by the weights."""
     entropy: str = "ans"
     """"ans" or "huffman"."""
     preset: str = "default"

@@ -1,8 +1,8 @@
-"""Decoding on as many cores as there are.
+"""Decode in several processes.
 
-Every process reads the file and decodes its share of the GOPs; the parent passes the frames on in order.
-Where there are fewer GOPs than processes, these share out the mini-GOPs of each GOP instead (see `jobs`).
-Frames do not depend on the number of processes. What waits to be passed on has a budget (`BUFFER_BYTES`).
+Every process reads the file and decodes its share of the GOPs. The parent returns the frames in order. If
+there are fewer GOPs than processes, these share the mini-GOPs of each GOP (see `jobs`). The frames do not
+depend on the number of processes. Frames that wait for their turn have a limit (`BUFFER_BYTES`).
 """
 
 import itertools
@@ -35,7 +35,7 @@ BUFFER_BYTES = 384 << 20
 """Decoded frames that may wait for their turn, in all processes together."""
 _MIN_BUFFERED = 8
 _LEAST_PIXELS = 2_000_000
-"""Luma samples that keep a process busy for about as long as it takes to start."""
+"""Luma samples that keep a process busy for about the time of its start."""
 
 
 def decode_video(
@@ -46,9 +46,9 @@ def decode_video(
     count: int | None = None,
     options: ReadOptions | None = None,
 ) -> DecodedVideo:
-    """Decode `count` frames from `start` on, from the GOPs that hold them; `file` is `source` opened.
+    """Decode `count` frames from `start`, reading only the GOPs that hold them. `file` is `source`, opened.
 
-    Raises ViddiffError here or while frames are taken.
+    Raises ViddiffError here, or while frames are taken.
     """
     options = options or ReadOptions()
     all_gops = schedule(file, options.limits, start, count)
@@ -87,8 +87,9 @@ def _last_duration(file: BinaryIO, gops: list[Gop], stop: int, options: ReadOpti
 
 
 def _header(file: BinaryIO, options: ReadOptions, gops: list[Gop]) -> Header:
-    """The file's header. Raises LimitError if there are too many frames, and what a file without any frame
-    suffers from.
+    """The file's header.
+
+    Raises LimitError for too many frames, and the first fault of a file in which no frame was found.
     """
     file.seek(0)
     reader = Reader(file, options.limits)
@@ -102,7 +103,7 @@ def _header(file: BinaryIO, options: ReadOptions, gops: list[Gop]) -> Header:
 
 
 def _within_memory(division: Division, resources: Resources, video: VideoInfo, gops: list[Gop]) -> Division:
-    """The same with no more processes than the memory has room for."""
+    """The same division, with no more processes than fit into memory."""
     workers = division.workers
     if division.unit is Unit.GOP:
         # The buffers have room for the frames of all but one, which may have to keep a whole GOP.
@@ -115,7 +116,7 @@ def _within_memory(division: Division, resources: Resources, video: VideoInfo, g
 
 @dataclass(frozen=True)
 class _DecodeWork:
-    """What each process does: gives the frames of its jobs."""
+    """Work of each process: decode the frames of its jobs."""
 
     source: Path
     gops: list[Gop]
@@ -137,7 +138,7 @@ class _DecodeWork:
     def _decode_mini_gops(
         self, file: BinaryIO, gop: Gop, weights: Weights | None, share: Share, give: Give
     ) -> None:
-        """Of the mini-GOPs of a GOP, decode those of `share`, and of the others what these need."""
+        """Decode the mini-GOPs of a GOP that belong to `share`, and what they need of the others."""
         try:
             for job, chunk, decoder in mini_gops(file, gop, weights, self.options):
                 if not share.has(job):
@@ -153,7 +154,7 @@ class _DecodeWork:
 
 
 def _parts(file: BinaryIO, work: _DecodeWork, video: VideoInfo) -> Iterator[Frame | GopEnd]:
-    """The frames of all GOPs, each with its end."""
+    """Frames of all GOPs, each GOP with its end."""
     workers = work.division.workers
     if workers == 1:
         weights = work.resources.load_to_decode()
@@ -173,9 +174,7 @@ def _parts(file: BinaryIO, work: _DecodeWork, video: VideoInfo) -> Iterator[Fram
 
 
 def _shared_gop(pool: WorkerPool, gop: Gop, workers: int) -> Generator[Frame | GopEnd, None, int | None]:
-    """The frames of `gop` and its end; where something is wrong with it no end, and their number is
-    returned.
-    """
+    """The frames of `gop` and its end. After a fault, their number is returned instead."""
     shown, faulty = 0, False
     for number in itertools.cycle(range(workers)):
         while isinstance(thing := pool.take(number), Frame):

@@ -1,6 +1,6 @@
-"""Decoding a `.vdf` as it comes, through a pipe or out of a file that grows: frames leave with their chunk.
+"""Decode a `.vdf` as it arrives, from a pipe or a growing file. Frames are returned with their chunk.
 
-What follows a GOP tells what was lost at its end, so only then are lost frames known and shown.
+Only the chunk after a GOP shows what was lost at the GOP's end. Lost frames are shown then.
 """
 
 import io
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 POLL_SECONDS = 0.05
-"""How often a file that grows is looked at."""
+"""Interval at which a growing file is checked."""
 
 
 def decode_stream(
@@ -41,10 +41,10 @@ def decode_stream(
     count: int | None = None,
     options: ReadOptions | None = None,
 ) -> tuple[DecodedVideo, PassingTracks]:
-    """Decode `count` frames from number `start` on of what `file` gives, in this process; and what goes
-    beside them, which is there as the frames are taken.
+    """Decode `count` frames of a stream from number `start` on, in this process.
 
-    Raises ViddiffError here or while frames are taken.
+    Returns the frames and the tracks, whose packets are there as the frames are taken. Raises ViddiffError
+    here or while frames are taken.
     """
     options = options or ReadOptions()
     first = start if isinstance(start, int) else 0
@@ -62,7 +62,7 @@ def decode_stream(
 
 
 def _since(frames: Iterator[Frame], start: Start, time_base: Fraction) -> Iterator[Frame]:
-    """Those from number `start` on, or from so many seconds after the first."""
+    """Frames from number `start`, or from so many seconds after the first."""
     if isinstance(start, int):
         yield from islice(frames, start, None)
         return
@@ -74,7 +74,7 @@ def _since(frames: Iterator[Frame], start: Start, time_base: Fraction) -> Iterat
 
 
 class _Unreadable(Exception):
-    """A stream that cannot be read on, whatever is done about damage."""
+    """A stream that cannot be read any further."""
 
     def __init__(self, error: LimitError) -> None:
         self.error = error
@@ -91,8 +91,9 @@ class _StreamDecoder:
         """How long the last frame is shown, once all have come; 0 if that is unknown."""
 
     def parts(self) -> Iterator[Frame | GopEnd]:
-        """The frames of each GOP and its end. Raises BitstreamError and LimitError where nothing can follow,
-        or at the first fault if strict.
+        """Frames of each GOP and its end.
+
+        Raises BitstreamError and LimitError if nothing can follow, or at the first fault in strict mode.
         """
         try:
             yield from self._parts()
@@ -115,9 +116,7 @@ class _StreamDecoder:
             raise BitstreamError(f"no frame can be decoded: {self._damage.faults[0]}")
 
     def _extent(self, entry: IndexEntry, faulty: bool) -> tuple[int, int | None]:
-        """How many frames the GOP that just ended should have, and the time of the next one if there is
-        one.
-        """
+        """Expected number of frames of the GOP that just ended, and the time of the next GOP or None."""
         found = Found(entry, len(self._times), self._times[-1], self._end, faulty)
         following = None
         if self._key is not None:
@@ -128,13 +127,13 @@ class _StreamDecoder:
         return frames, following.pts
 
     def ending(self, frames: Iterator[Frame]) -> Iterator[Frame]:
-        """`frames`, and then one more chunk read, for what belongs beside the last of them is ahead of it."""
+        """`frames`, and then read one more chunk, because packets of the last frame come before it."""
         yield from frames
         with suppress(BitstreamError, LimitError):
             next(self._scan, None)
 
     def _gop(self, key: Chunk) -> Iterator[Chunk]:
-        """Chunks up to the next KEY chunk, which becomes `_key`; notes their times."""
+        """Chunks up to the next KEY chunk, which becomes `_key`. Stores their times."""
         chunk: Chunk | None = key
         while chunk is not None:
             self._times += self._times_of(chunk)
@@ -153,8 +152,9 @@ class _StreamDecoder:
         return (chunk.pts,) if isinstance(chunk, KeyChunk) else chunk.pts
 
     def _checked_by_index(self, first: int, frames: int) -> int:
-        """How many frames the last GOP, which begins with frame `first`, should have; INDEX may know of more
-        than came.
+        """Expected number of frames of the last GOP, which begins with frame `first`.
+
+        INDEX may know of more frames than came.
         """
         body = self._reader.index_body
         if body is None:
@@ -177,19 +177,22 @@ class _StreamDecoder:
 
 
 class Follower(io.RawIOBase):
-    """A file that another process still writes: its end is waited for, as the END chunk tells it."""
+    """A file that another process still writes. Reading waits for more, until the END chunk."""
 
     def __init__(self, path: Path) -> None:
         self._file = open(path, "rb", buffering=0)  # noqa: SIM115
 
     def readable(self) -> bool:
+        """True."""
         return True
 
     def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        """Read bytes, and wait until there are some."""
         while not (size := self._file.readinto(buffer) or 0) and len(memoryview(buffer)):
             time.sleep(POLL_SECONDS)
         return size
 
     def close(self) -> None:
+        """Close the file."""
         self._file.close()
         super().close()

@@ -1,6 +1,6 @@
-"""Whether a file that was just written decodes to what its encoder saw, before anyone relies on it.
+"""Verify that a new file decodes to the encoder's reconstruction.
 
-The encoder leaves a digest of its reconstruction for each GOP; the frames come from the decoder of everyone.
+The encoder stores a digest of its reconstruction for each GOP. The frames come from the normal decoder.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,10 +23,10 @@ def verify(
     key: bytes | None,
     progress: Callable[[int], None],
 ) -> None:
-    """Decode all of the file at `path` and compare it with `gops`, the digests of the reconstruction.
+    """Decode the whole file at `path` and compare it with `gops`, the digests of the reconstruction.
 
-    key: of an encrypted file. progress: called after every frame with the number of those decoded.
-    Raises VerificationError if the file does not decode or if any frame or time differs.
+    key: of an encrypted file. progress: called after every frame with the number of frames decoded. Raises
+    VerificationError if the file does not decode, or if a frame or time differs.
     """
     frames = sum(gop.frames for gop in gops)
     options = ReadOptions(strict=True, limits=Limits(MAX_PIXELS, max(frames, 1)), key=key)
@@ -37,7 +37,7 @@ def verify(
                 raise VerificationError(f"{video.frame_count} frames were written, but {frames} were coded")
             _compare(video, gops, progress)
     except (BitstreamError, LimitError) as error:
-        raise VerificationError(f"what was written does not decode: {error}") from error
+        raise VerificationError(f"the new file does not decode: {error}") from error
 
 
 def _compare(video: DecodedVideo, gops: Sequence[GopDigest], progress: Callable[[int], None]) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from viddiff.errors import ViddiffError, VideoError
-from viddiff.frame import Frame
+from viddiff.frame import Frame, VideoInfo
 from viddiff.media.av1_headers import Coding, HeaderReader
 from viddiff.media.av1_stream import Av1Decoder, Av1Encoder
 from viddiff.networks.enhancement import condition_of
@@ -56,7 +56,7 @@ class Base:
 def code_base(frames: list[Frame], crf: int, bit_depth: int = 8, preset: int = PRESET) -> Base:
     """Code frames as one closed GOP, random access. VideoError."""
     height, width = frames[0].y.shape
-    encoder = Av1Encoder(width, height, bit_depth, quantiser=4 * crf, preset=preset)
+    encoder = Av1Encoder(VideoInfo(width, height, bit_depth), quantiser=4 * crf, preset=preset)
     units = [unit for frame in frames for unit in encoder.send(frame)] + encoder.finish()
     decoder, headers = Av1Decoder(width, height, bit_depth), HeaderReader()
     decoded = [decoder.decode(unit) for unit in units]
@@ -114,7 +114,8 @@ def _tile_errors(maps: list[NDArray[np.float32]], means: NDArray[np.float64]) ->
     total = sum(w * m / mean for w, m, mean in zip(PLANE_WEIGHTS, maps, means, strict=True))
     side = TILE // _GRID
     windows = np.lib.stride_tricks.sliding_window_view(total, (side, side))
-    return windows.mean((2, 3)).astype(np.float64)
+    errors: NDArray[np.float64] = windows.mean((2, 3)).astype(np.float64)
+    return errors
 
 
 def _cut(frame: Frame, top: int, left: int) -> NDArray[np.uint8]:
@@ -156,7 +157,7 @@ def _write_shard(
             if failures > _FAILURES + len(parts):
                 raise
     figures = {name: np.concatenate([f[name] for _, f in parts])[:_SHARD] for name in parts[0][1]}
-    np.savez(path.with_suffix(".npz"), **figures)
+    np.savez(path.with_suffix(".npz"), **figures)  # type: ignore[arg-type]
     temporary = path.with_suffix(".part.npy")
     np.save(temporary, np.concatenate([tiles for tiles, _ in parts])[:_SHARD])
     temporary.replace(path)

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -20,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from viddiff.frame import Frame
-from viddiff.media.av1_stills import picture_from_planes, planes_from_picture
+from viddiff.media.picture_planes import picture_from_planes, planes_from_picture, planes_from_rgb
 from viddiff.media.video_reader import VideoReader
 
 SCENE_FRAMES = 24
@@ -120,7 +119,8 @@ def _rounded(frame: Frame) -> Frame:
 
 def _resized(frame: Frame, size: tuple[int, int], method: str) -> Frame:
     picture = picture_from_planes(frame.planes, 8).reformat(*size, interpolation=method)
-    return Frame(*planes_from_picture(picture, 8, *size), frame.pts)
+    y, u, v = planes_from_picture(picture, 8, *size)
+    return Frame(y, u, v, frame.pts)
 
 
 def moving_still(path: Path, rng: random.Random) -> list[Frame]:
@@ -131,8 +131,8 @@ def moving_still(path: Path, rng: random.Random) -> list[Frame]:
     width = even(height * rng.uniform(1.0, 1.7))
     factor = max(1.0, min(image.size[0] / width, image.size[1] / height) / rng.uniform(1.15, 1.6))
     shape = (even(image.size[0] / factor), even(image.size[1] / factor))
-    picture = av.VideoFrame.from_image(image).reformat(*shape, "yuv420p", interpolation="BICUBIC")
-    planes = [torch.from_numpy(p).float()[None, None] for p in planes_from_picture(picture, 8, *shape)]
+    samples = planes_from_rgb(np.asarray(image.convert("RGB")), *shape)
+    planes = [torch.from_numpy(p).float()[None, None] for p in samples]
     angle, turn = rng.uniform(-0.1, 0.1), rng.gauss(0, 0.002)
     zoom, growth = rng.uniform(0.85, 1.0), rng.gauss(1, 0.004)
     speed = 2.0 ** rng.uniform(-4, 3)
@@ -143,7 +143,8 @@ def moving_still(path: Path, rng: random.Random) -> list[Frame]:
     for pts in range(SCENE_FRAMES):
         centre = [(c + rng.gauss(0, shake)) for c in at]
         views = [_view(p, shape, (width, height), centre, angle, zoom) for p in planes]
-        frames.append(Frame(*(_bytes(v) for v in views), pts))
+        y, u, v = map(_bytes, views)
+        frames.append(Frame(y, u, v, pts))
         at = [at[0] + speed * math.cos(heading), at[1] + speed * math.sin(heading)]
         angle, zoom = angle + turn, zoom * growth
     return frames
@@ -199,8 +200,8 @@ def screen(rng: random.Random) -> list[Frame]:
         view = page.crop((0, pts * scroll, width, pts * scroll + height))
         at = (width / 2 + pts * step[0], height / 2 + pts * step[1])
         ImageDraw.Draw(view).polygon((at, (at[0] + 8, at[1] + 9), (at[0], at[1] + 12)), "white", "black")
-        picture = av.VideoFrame.from_image(view).reformat(format="yuv420p")
-        frames.append(Frame(*planes_from_picture(picture, 8, width, height), pts))
+        y, u, v = planes_from_rgb(np.asarray(view.convert("RGB")), width, height)
+        frames.append(Frame(y, u, v, pts))
     return frames
 
 
@@ -244,7 +245,8 @@ def with_noise(
         for plane in (frame.u, frame.v):
             samples = torch.from_numpy(plane.astype(np.float32))
             noisy.append(samples + chroma * _noise(samples.shape, blurs[1], generator))
-        result.append(Frame(*map(_bytes, noisy), frame.pts))
+        y_noisy, u_noisy, v_noisy = map(_bytes, noisy)
+        result.append(Frame(y_noisy, u_noisy, v_noisy, frame.pts))
     return result
 
 
