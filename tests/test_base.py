@@ -1,6 +1,7 @@
 """Files with an AV1 base: exact, in any number of processes, sought in, damaged; never worse than AV1."""
 
 import io
+import json
 import random
 from dataclasses import replace
 from fractions import Fraction
@@ -8,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner, Result
 from conftest import moving_picture, same
 
+from viddiff.cli import main
 from viddiff.codec import enhancement_weights
 from viddiff.codec.base_gop_decoder import BaseGopDecoder
 from viddiff.codec.base_payloads import (
@@ -28,8 +31,9 @@ from viddiff.container.reader import Reader
 from viddiff.encoder.base_gop_encoder import BaseGopEncoder
 from viddiff.encoder.options import EncodeOptions
 from viddiff.encoder.strength_choice import Worth, choose_strengths
-from viddiff.errors import BitstreamError, CheckpointError, ViddiffError
+from viddiff.errors import BitstreamError, CheckpointError, OutputError, ViddiffError
 from viddiff.frame import Frame, VideoInfo
+from viddiff.media.authorship import written_by_viddiff
 from viddiff.media.av1_headers import Coding
 from viddiff.media.av1_stream import delimited
 from viddiff.media.video_reader import VideoReader
@@ -37,6 +41,7 @@ from viddiff.media.video_writer import VideoWriter
 from viddiff.networks.enhancement import GROUPS, STRENGTHS, EnhancementConfig, EnhancementNetwork
 from viddiff.pipeline.extract_base import extract_base
 from viddiff.pipeline.output import Output
+from viddiff.pipeline.output_file import OutputFile
 from viddiff.pipeline.parallel_decode import decode_video
 from viddiff.pipeline.parallel_encode import encode_video
 from viddiff.pipeline.resources import Resources
@@ -286,7 +291,10 @@ def test_base_is_taken_out_without_decoding(
         encoder = BaseGopEncoder(enhancer, info, EncodeOptions(gop=9, preset="fast"))
         timed = [replace(frame, pts=40 * frame.pts + frame.pts % 2) for frame in frames]
         encode(timed, encoder, Output(Writer(file, encoder.header)))
-    count, notes = extract_base(source, target, form)
+    count, notes = extract_base(source, output_at(target))
+    with pytest.raises(OutputError, match="exists"):
+        output_at(target).check(source)
+    assert written_by_viddiff(target), "so that --force may replace it"
     assert count == FRAMES
     assert any("aspect" in note for note in notes) == (form == ".mkv")
     with VideoReader(target) as reader:
@@ -303,7 +311,40 @@ def test_base_is_taken_out_without_decoding(
 def test_a_file_without_a_base_has_none_to_take_out(tmp_path: Path) -> None:
     golden = next((Path(__file__).parent / "data" / "golden").glob("plain*.vdf"))
     with pytest.raises(ViddiffError, match="no AV1 base"):
-        extract_base(golden, tmp_path / "out.mp4", ".mp4")
+        extract_base(golden, output_at(tmp_path / "out.mp4"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def output_at(path: Path) -> OutputFile:
+    return OutputFile(path, False, written_by_viddiff, "a video that viddiff has written")
+
+
+def test_base_command(path: Path, video: Path, tmp_path: Path) -> None:
+    """From a video to a plain AV1 file, and the same frames from `decode --base-only`."""
+    vdf = tmp_path / "a.vdf"
+    encoded = run("encode", video, vdf, "--weights", path, "--preset", "fast", "--workers", 1, "--json")
+    assert encoded.exit_code == 0, encoded.output
+    assert json.loads(run("info", vdf, "--json").stdout)["base"] == "av1"
+    taken = run("base", vdf, "--json")
+    assert taken.exit_code == 0, taken.output
+    assert json.loads(taken.stdout)["frames"] == FRAMES
+    assert "exists; --force" in run("base", vdf).stderr
+    assert run("base", vdf, "--force").exit_code == 0
+    assert run("base", vdf, tmp_path / "a.avi").exit_code == 1
+    shown = run("decode", vdf, tmp_path / "a.y4m", "--base-only", "--workers", 1)
+    assert shown.exit_code == 0, shown.output
+    assert "without enhancement" in shown.stderr
+    with VideoReader(tmp_path / "a.mp4") as reader, VideoReader(tmp_path / "a.y4m") as other:
+        pairs = list(zip(reader, other, strict=True))
+    assert len(pairs) == FRAMES
+    assert all(np.array_equal(a.y, b.y) for a, b in pairs)
+    wrong = run("encode", video, tmp_path / "b.vdf", "--weights", path, "--base", "none")
+    assert wrong.exit_code == 1
+    assert "are for --base av1" in wrong.stderr
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 # --- strengths ---------------------------------------------------------------------------------------

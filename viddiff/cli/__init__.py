@@ -1,4 +1,4 @@
-"""The command line: `viddiff encode`, `decode`, `info`, `train` and `selftest`, one file each.
+"""The command line: `viddiff encode`, `decode`, `base`, `info`, `train` and `selftest`, one file each.
 
 Exit codes: 0 done, 1 `Error: one sentence` on stderr, 2 wrong use, 3 decoded around damage, 130 interrupted,
 129 and 143 ended by SIGHUP and SIGTERM. Commands import heavy modules only when they run, so that `--help` is
@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from viddiff.cli.base import base_command
 from viddiff.cli.decode import decode_command
 from viddiff.cli.encode import encode_command
 from viddiff.cli.info import info_command
@@ -77,5 +78,5 @@ def run() -> None:
         flush()
 
 
-for _command in (encode_command, decode_command, info_command, train_command, selftest_command):
+for _command in (encode_command, decode_command, base_command, info_command, train_command, selftest_command):
     main.add_command(_command)

@@ -13,6 +13,7 @@ from viddiff.display import Display
 from viddiff.errors import VideoError
 from viddiff.frame import VideoInfo
 from viddiff.interleave import Interleaver
+from viddiff.media.authorship import ENCODER_TAG
 from viddiff.media.av1_obus import with_colour
 from viddiff.media.av1_stills import padded_size
 from viddiff.media.av1_stream import delimited
@@ -86,6 +87,7 @@ class BaseWriter:
             stream.set_display_matrix(info.display.matrix)
         elif info.rotation:
             stream.set_display_rotation(-info.rotation)
+        stream.metadata.update(ENCODER_TAG)
         self._stream = stream
         self._others.add_to(self._container, stream)
         self.notes += self._others.notes

@@ -11,17 +11,28 @@ from viddiff.errors import BitstreamError, ViddiffError
 from viddiff.interleave import Interleaver
 from viddiff.media.av1_stream import split_units
 from viddiff.media.base_writer import BaseWriter
+from viddiff.pipeline.output_file import OutputFile
 
 
 def extract_base(
-    source: Path, target: Path, form: str, options: ReadOptions | None = None
+    source: Path, output: OutputFile, options: ReadOptions | None = None
 ) -> tuple[int, list[str]]:
-    """Write the base of the file `source` to the new file `target`; form: ".mp4" or ".mkv".
+    """Write the base of the file `source` to `output`, a .mp4 or .mkv.
 
-    Returns the number of frames, and lines that the user should see. Raises ViddiffError if the file has no
-    base, BitstreamError if it is damaged, VideoError if the target cannot hold it; `target` may exist then.
+    Returns the number of frames, and notes for the user. Raises ViddiffError if the file has no base,
+    BitstreamError if it is damaged, VideoError if the output cannot hold it. Nothing is left then.
     """
-    options = options or ReadOptions(strict=True)
+    temporary = output.temporary()
+    try:
+        result = _extract(source, temporary, output.path.suffix.lower(), options or ReadOptions(strict=True))
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    output.publish(temporary)
+    return result
+
+
+def _extract(source: Path, target: Path, form: str, options: ReadOptions) -> tuple[int, list[str]]:
     with options.open(source) as file, options.open(source) as again:
         reader = Reader(file, options.limits)
         if not reader.header.base:
