@@ -20,6 +20,8 @@ from conftest import coded, moving_picture  # noqa: E402
 
 from viddiff.codec import checkpoint  # noqa: E402
 from viddiff.codec.library import Library, LibraryPicture  # noqa: E402
+from viddiff.codec.load_weights import load_weights  # noqa: E402
+from viddiff.codec.open_decoder import Weights  # noqa: E402
 from viddiff.codec.weights import Codec, codec_of  # noqa: E402
 from viddiff.encoder.options import EncodeOptions  # noqa: E402
 from viddiff.media.av1_stills import encode_still  # noqa: E402
@@ -43,7 +45,8 @@ def main() -> None:
     """Make all golden files that do not exist yet."""
     codec = checkpoint.load(released_weights("none"))
     with ledger(FOLDER) as hashes:
-        plain(codec, hashes)
+        plain("", codec, hashes)
+        plain("base-", load_weights(released_weights("av1")), hashes)
     with ledger(LIBRARY) as hashes:
         from_library(codec, hashes)
 
@@ -58,16 +61,16 @@ def ledger(folder: Path) -> Iterator[Ledger]:
     path.write_text(json.dumps(hashes, indent=1, sort_keys=True) + "\n")
 
 
-def plain(codec: Codec, hashes: Ledger) -> None:
-    """Files of many kinds, with stills as keyframes."""
+def plain(prefix: str, weights: Weights, hashes: Ledger) -> None:
+    """Files of many kinds, whose keyframes are stills or begin an AV1 base."""
     for name, (width, height, count, bit_depth, options) in FILES.items():
-        path = FOLDER / f"{name}-{codec.hash.hex()[:8]}.vdf"
+        path = FOLDER / f"{prefix}{name}-{weights.hash.hex()[:8]}.vdf"
         if path.exists():
             print(f"{path.name} stays as it is")
             continue
-        data, _, _ = coded(codec, moving_picture(width, height, count, bit_depth), bit_depth, options)
+        data, _, _ = coded(weights, moving_picture(width, height, count, bit_depth), bit_depth, options)
         path.write_bytes(data)
-        hashes[path.name] = {"weights": codec.hash.hex(), "frames": frames_hash(data, codec)}
+        hashes[path.name] = {"weights": weights.hash.hex(), "frames": frames_hash(data, weights)}
         print(f"{path.name}: {len(data)} bytes")
 
 

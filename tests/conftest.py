@@ -14,10 +14,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from viddiff.codec import checkpoint
+from viddiff.codec.open_decoder import Weights
 from viddiff.codec.weights import Codec, untrained
 from viddiff.config import ModelConfig
 from viddiff.container.format import Writer
-from viddiff.encoder.gop_encoder import GopEncoder
+from viddiff.encoder.open_encoder import open_encoder
 from viddiff.encoder.options import EncodeOptions
 from viddiff.frame import Frame, VideoInfo
 from viddiff.networks.layers import UNIT, IntConv2d
@@ -56,13 +57,13 @@ def moving_picture(width: int, height: int, count: int, bit_depth: int = 8, seed
 
 
 def coded(
-    codec: Codec, frames: list[Frame], bit_depth: int = 8, options: EncodeOptions | None = None
+    weights: Weights, frames: list[Frame], bit_depth: int = 8, options: EncodeOptions | None = None
 ) -> tuple[bytes, list[Frame], EncodeSummary]:
     """The file, the encoder's reconstruction and the summary."""
     height, width = frames[0].y.shape
     out, shown = io.BytesIO(), list[Frame]()
     info = VideoInfo(width, height, bit_depth)
-    encoder = GopEncoder(codec, info, options or EncodeOptions())
+    encoder = open_encoder(weights, info, options or EncodeOptions())
     output = Output(Writer(out, encoder.header))
     summary = encode(frames, encoder, output, watch=lambda group: shown.extend(group.frames))
     return out.getvalue(), shown, summary
