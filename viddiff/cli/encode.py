@@ -1,7 +1,7 @@
 """`viddiff encode`."""
 
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -200,6 +200,7 @@ def _values(job: "EncodeJob", result: "EncodeResult") -> dict[str, Any]:
         "keyframes": result.keyframes,
         "bytes": result.size_bytes,
         "key_bytes": result.key_bytes,
+        "ledger": [asdict(row) for row in result.ledger],
         "bpp": result.bits_per_pixel,
         "quality": job.quality,
         "preset": job.preset,

@@ -80,7 +80,7 @@ class VideoReader:
         self._own = None if isinstance(source, Demuxer) else Demuxer(source)
         self._demuxer = source if isinstance(source, Demuxer) else cast(Demuxer, self._own)
         self._name = self._demuxer.name
-        self.again: Callable[[], VideoReader] = partial(
+        self.open_again: Callable[[], VideoReader] = partial(
             VideoReader, self._demuxer.source, start, frames, threads, changes, drop_alpha
         )
         """Opens the same source again, also in another process."""

@@ -79,6 +79,7 @@ class _Encode:
                 keyframes=summary.keyframes,
                 size_bytes=size,
                 key_bytes=summary.key_bytes,
+                ledger=summary.ledger(),
                 seconds=time.monotonic() - started,
                 verified=job.verify,
                 notes=(*reader.notes, *tracks.notes),

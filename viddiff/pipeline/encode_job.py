@@ -15,6 +15,7 @@ from viddiff.encoder.presets import PRESETS
 from viddiff.media.demuxer import is_live, name_of
 from viddiff.pipeline.job_values import among, check_common, check_source, with_suffix, within
 from viddiff.pipeline.output_file import OutputFile, is_vdf, where
+from viddiff.pipeline.summary import LedgerRow
 from viddiff.pipeline.weights_search import BASES
 
 if TYPE_CHECKING:
@@ -165,6 +166,8 @@ class EncodeResult:
     """Size of the whole file."""
     key_bytes: int
     """Bytes of the keyframes' pictures."""
+    ledger: tuple[LedgerRow, ...]
+    """Bytes by what they are for."""
     seconds: float
     """Wall clock time."""
     verified: bool

@@ -50,7 +50,7 @@ def encode_video(
     if division.workers == 1 or reader.live:
         return encode(reader, encoder, output, done)
     reader.leave()
-    work = _EncodeWork(reader.again, resources, options, division, output.repeat(done))
+    work = _EncodeWork(reader.open_again, resources, options, division, output.repeat(done))
     with output.until_interrupted(), WorkerPool(work, division.workers, _CHUNKS_WAITING) as pool:
         for piece in pool.in_order():
             if isinstance(piece, CodedChunk):

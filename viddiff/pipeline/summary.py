@@ -35,6 +35,18 @@ class LevelTotals:
         self.mse += stats.mse
 
 
+@dataclass(frozen=True)
+class LedgerRow:
+    """Bytes of one kind."""
+
+    part: str
+    """With an AV1 base: "base" and "strengths". Without: "keyframes", and by level "motion", "residual", "side"
+    and "stills". "other": container, sound and so on."""
+    bytes: int
+    level: int | None = None
+    """Level of the hierarchy of predicted frames."""
+
+
 @dataclass
 class EncodeSummary:
     """Result of an encode. Its size does not grow with the frames, except for one digest per GOP."""
@@ -53,3 +65,15 @@ class EncodeSummary:
     """What ended it before the video did: Ctrl-C; for a recording, also another signal or an error."""
     gops: list[GopDigest] = field(default_factory=list)
     """Digests of the reconstruction, without GOPs that an earlier run coded."""
+
+    def ledger(self) -> tuple[LedgerRow, ...]:
+        """Bytes by what they are for; without frames that an earlier run coded."""
+        rows = [LedgerRow("base", self.base_bytes), LedgerRow("strengths", self.strength_bytes)]
+        if not self.base_bytes:
+            rows = [LedgerRow("keyframes", self.key_bytes)]
+        for level, totals in sorted(self.levels.items()):
+            parts = {"motion": totals.bits_motion, "residual": totals.bits_y, "side": totals.bits_z}
+            parts["stills"] = totals.bits_still
+            rows += [LedgerRow(part, round(bits / 8), level) for part, bits in parts.items()]
+        rest = self.size_bytes - sum(row.bytes for row in rows)
+        return (*rows, LedgerRow("other", rest))
