@@ -60,7 +60,7 @@ class TinyResources(Resources):
 
     weights: Path | None = Path("tiny")
 
-    def codec(self) -> Codec:
+    def load(self) -> Codec:
         """The codec of the fuzzer."""
         return tiny_codec()
 

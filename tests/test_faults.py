@@ -77,7 +77,7 @@ class Loaded(Resources):
 
     loaded: Codec | None = None
 
-    def codec(self) -> Codec:
+    def load(self) -> Codec:
         assert self.loaded is not None
         return self.loaded
 

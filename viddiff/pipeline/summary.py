@@ -40,7 +40,7 @@ class LedgerRow:
     """Bytes of one kind."""
 
     part: str
-    """With an AV1 base: "base" and "strengths". Without: "keyframes", and by level "motion", "residual", "side"
+    """With a base: "base" and "strengths". Without: "keyframes", and by level "motion", "residual", "side"
     and "stills". "other": container, sound and so on."""
     bytes: int
     level: int | None = None
