@@ -43,8 +43,8 @@ OWNERS = {
     },
     "torchvision": {"training.samples"},
     "cryptography": {"container.sealing"},
-    "numba": {"compiled", "encoder.hadamard"},
-    "llvmlite": {"encoder.hadamard"},
+    "numba": {"compiled", "encoder.hadamard", "codec.engine.int16_kernels"},
+    "llvmlite": {"encoder.hadamard", "codec.engine.int16_kernels"},
 }
 """Packages or modules that use a library. No others do."""
 FREE_OF = {

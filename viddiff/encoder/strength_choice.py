@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from viddiff.codec.base_payloads import StrengthTables, block_table, kind_table
-from viddiff.codec.enhancer import Correction, Strengths, blocks_of
+from viddiff.codec.enhancer import Correction, Strengths
 from viddiff.codec.entropy import Tables
-from viddiff.frame import Frame, Plane
-from viddiff.networks.enhancement import BLOCK, GROUPS, STRENGTHS
+from viddiff.frame import Frame
+from viddiff.networks.enhancement import GROUPS, STRENGTHS
 
 PLANE_WEIGHTS = (6 / 8, 1 / 8, 1 / 8)
 """Weights of the planes in a 6:1:1 PSNR."""
@@ -85,24 +85,9 @@ def _bits(tables: Tables, table: int, symbols: int) -> NDArray[np.float64]:
 
 def _costs(original: Frame, correction: Correction, worth: Worth) -> NDArray[np.float64]:
     """Weighted relative errors (GROUPS, STRENGTHS, rows, columns) of the blocks."""
-    height, width = original.y.shape
-    rows, columns = blocks_of(width, height)
-    costs = np.zeros((GROUPS, STRENGTHS, rows, columns))
-    for strength in range(STRENGTHS):
-        frame = correction.frame
-        if strength:
-            frame = correction.applied(np.full((GROUPS, rows, columns), strength))
-        for group, planes in enumerate(_PLANES):
-            for plane in planes:
-                scale = PLANE_WEIGHTS[plane] / worth.errors[plane]
-                errors = _block_errors(original.planes[plane], frame.planes[plane], BLOCK >> group)
-                costs[group, strength] += scale * errors
+    errors = correction.errors(original)
+    costs = np.zeros((GROUPS, *errors[0].shape))
+    for group, planes in enumerate(_PLANES):
+        for plane in planes:
+            costs[group] += PLANE_WEIGHTS[plane] / worth.errors[plane] * errors[plane]
     return costs
-
-
-def _block_errors(a: Plane, b: Plane, side: int) -> NDArray[np.float64]:
-    """Squared error of every block of `side` samples."""
-    squares = np.square(a.astype(np.float32) - b)
-    starts = (np.arange(0, size, side) for size in squares.shape)
-    by_rows = np.add.reduceat(squares, next(starts), axis=0, dtype=np.float64)
-    return np.add.reduceat(by_rows, next(starts), axis=1)

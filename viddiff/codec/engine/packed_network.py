@@ -1,0 +1,135 @@
+"""The enhancement network's integers in the order in which the kernels read them."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from viddiff.codec.engine.int16_kernels import (
+    CHANNEL_MULTIPLE,
+    InstructionSet,
+    PackedLayer,
+    pack_dense,
+    pack_depthwise,
+)
+from viddiff.networks.enhancement import CONDITIONS, EnhancementConfig
+
+Integers = Mapping[str, NDArray[Any]]
+"""`<layer>.weight`, `<layer>.bias` and `<layer>.exponent`, proven as in `enhancement_weights`."""
+PLANES = 6
+"""Planes at half size: four luma phases, U and V."""
+PHASES = 4
+"""Positions of `up`'s results in each position at 1/4: a layer each, "up.0" to "up.3"."""
+_ALIGNMENT = 64
+_Ints = NDArray[np.int64]
+
+
+def padded(channels: int) -> int:
+    """Channels that a row has for so many."""
+    return -(-channels // CHANNEL_MULTIPLE) * CHANNEL_MULTIPLE
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a layer's numbers are."""
+
+    layer: PackedLayer
+    pairs: int
+    """Pairs of inputs of a sum; 0 for a depthwise layer."""
+    weights: int
+    """First of its weights."""
+    numbers: int
+    """First of its biases and scales."""
+
+
+class PackedNetwork:
+    """All layers' numbers, packed for an instruction set."""
+
+    def __init__(self, config: EnhancementConfig, integers: Integers, instructions: InstructionSet) -> None:
+        self.config, self.instructions = config, instructions
+        self.places = dict[str, Place]()
+        self._parts: list[tuple[NDArray[Any], ...]] = []
+        self._weights_done = self._numbers_done = 0
+        self._integers = {name: np.asarray(value).astype(np.int64) for name, value in integers.items()}
+        self._pack()
+        weights, scales, biases, conditions = (np.concatenate(x) for x in zip(*self._parts, strict=True))
+        self.weights: NDArray[np.int16] = _aligned(weights)
+        self.scales: NDArray[np.float32] = scales
+        self._biases, self._conditions = biases, conditions
+        del self._parts, self._integers
+
+    def biases(self, condition: _Ints) -> NDArray[np.int32]:
+        """Of all layers, with what the condition (activations) adds to them."""
+        return (self._biases + self._conditions @ condition).astype(np.int32)
+
+    def blocks(self) -> Iterator[tuple[str, int]]:
+        """Names and channels of all blocks."""
+        config = self.config
+        for part, count, channels in (
+            ("before", config.half_blocks, config.half),
+            ("deep", config.quarter_blocks, config.quarter),
+            ("after", config.half_blocks, config.half),
+        ):
+            yield from ((f"{part}.{n}", channels) for n in range(count))
+
+    def _pack(self) -> None:
+        filters = self._integers["filters.weight"]
+        spread = np.zeros((len(filters), 3, 3, PLANES), np.int64)
+        for output, weight in enumerate(filters[:, 0]):
+            spread[output, :, :, output * PLANES // len(filters)] = weight
+        self._dense("filters", "filters", spread.reshape(len(spread), -1), slice(None))
+        self._pointwise("head")
+        half = self.config.half
+        down = np.pad(self._integers["down.weight"], ((0, 0), (0, padded(half) - half), (0, 0), (0, 0)))
+        self._dense("down", "down", down.transpose(0, 2, 3, 1).reshape(len(down), -1), slice(None))
+        for phase in range(PHASES):
+            weight = self._integers["up.weight"][phase::PHASES, :, 0, 0]
+            self._dense(f"up.{phase}", "up", weight, slice(phase, None, PHASES))
+        self._pointwise("tail")
+        for name, _ in self.blocks():
+            self._depthwise(f"{name}.depthwise")
+            self._pointwise(f"{name}.inner")
+            self._pointwise(f"{name}.outer")
+
+    def _pointwise(self, name: str) -> None:
+        self._dense(name, name, self._integers[f"{name}.weight"][:, :, 0, 0], slice(None))
+
+    def _dense(self, name: str, source: str, weight: _Ints, outputs: slice) -> None:
+        """A layer with weights (outputs, inputs), of which the inputs that come last are the condition."""
+        conditions = np.zeros((len(weight), CONDITIONS), np.int64)
+        if source == "head" or source.endswith(".inner"):
+            weight, conditions = weight[:, :-CONDITIONS], weight[:, -CONDITIONS:]
+        rows, columns = padded(len(weight)) - len(weight), weight.shape[1] % 2
+        weight = np.pad(weight, ((0, rows), (0, columns)))
+        exponent = np.pad(self._integers[f"{source}.exponent"][outputs], (0, rows))
+        bias = np.pad(self._integers[f"{source}.bias"][outputs], (0, rows))
+        layer = pack_dense(self.instructions, weight, exponent)
+        self._add(name, layer, weight.shape[1] // 2, bias, np.pad(conditions, ((0, rows), (0, 0))))
+
+    def _depthwise(self, name: str) -> None:
+        weight = self._integers[f"{name}.weight"].reshape(-1, 9)
+        rows = padded(len(weight)) - len(weight)
+        exponent = np.pad(self._integers[f"{name}.exponent"], (0, rows))
+        layer = pack_depthwise(self.instructions, np.pad(weight, ((0, rows), (0, 0))), exponent)
+        bias = np.pad(self._integers[f"{name}.bias"], (0, rows))
+        self._add(name, layer, 0, bias, np.zeros((len(bias), CONDITIONS), np.int64))
+
+    def _add(self, name: str, layer: PackedLayer, pairs: int, bias: _Ints, conditions: _Ints) -> None:
+        self.places[name] = Place(layer, pairs, self._weights_done, self._numbers_done)
+        rest = -len(layer.weight) % (_ALIGNMENT // 2)
+        self._parts.append(
+            (np.pad(layer.weight, (0, rest)), layer.scale, bias[layer.order], conditions[layer.order])
+        )
+        self._weights_done += len(layer.weight) + rest
+        self._numbers_done += len(layer.order)
+
+
+def _aligned(numbers: NDArray[np.int16]) -> NDArray[np.int16]:
+    """A copy that begins at a multiple of _ALIGNMENT bytes."""
+    memory = np.empty(numbers.nbytes + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    result = memory[start : start + numbers.nbytes].view(np.int16)
+    result[:] = numbers
+    return result

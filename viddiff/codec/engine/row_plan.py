@@ -1,0 +1,207 @@
+"""The order of an enhancement network's work on rows, and where each row is kept.
+
+Layers run in turn, each a few rows behind the one before, so that rows stay in the cache until all layers
+have read them. A layer's results are kept in a ring of no more rows than later layers need. Rows have an
+empty position at both ends: with an empty row above and below the picture, it is the zero padding of 3x3
+layers.
+
+A turn of the work is a row at 1/4 of the luma size, or the two rows at 1/2 that belong to it.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from viddiff.codec.engine.packed_network import PHASES, PLANES, PackedNetwork, padded
+
+DENSE, DEPTHWISE, FILTERS, RESULT = range(4)
+"""Kinds of steps: sums over channels; 3x3 filters of each channel; filters of the picture; what to keep."""
+_MAX = 2047
+STEP = np.dtype(
+    [
+        (name, np.int64)
+        for name in (
+            "kind",
+            "lag",  # turns that it is behind
+            "rows",  # rows in a turn
+            "width",  # positions in a row
+            "source",  # place of the ring's first row: numbers of int16, as are all places and sizes
+            "source_ring",  # rows in the ring
+            "source_size",  # of a row
+            "source_scale",  # rows of the source for each row
+            "source_first",  # the first row that it reads is row * source_scale + source_first
+            "source_rows",  # rows of the source in a turn
+            "source_step",  # from what a position reads to what the next one reads
+            "segments",  # rows that it reads
+            "pairs",  # pairs of numbers in each of them
+            "target",
+            "target_ring",
+            "target_size",
+            "target_scale",
+            "target_first",
+            "target_step",
+            "adds",  # 1 to add a row of `other`, the one of the target's number
+            "other",
+            "other_ring",
+            "other_size",
+            "other_step",
+            "weights",  # places in the packed network
+            "numbers",
+            "vectors",
+            "groups",
+            "low",  # lowest result: 0 or -2047
+        )
+    ]
+)
+
+
+@dataclass(eq=False)
+class _Buffer:
+    """A ring of rows of activations."""
+
+    scale: int
+    """Rows in a turn."""
+    width: int
+    channels: int
+    lag: int
+    """Turns after which its rows are there."""
+    place: int = 0
+    last: int = 0
+    """Turns after which no step reads its rows any more."""
+
+    @property
+    def ring(self) -> int:
+        """The rows of the turns from `lag` to `last`, and the one above them."""
+        return self.scale * (self.last - self.lag + 1) + 1
+
+    @property
+    def size(self) -> int:
+        """Of a row with its empty ends."""
+        return (self.width + 2) * self.channels
+
+
+@dataclass(frozen=True)
+class RowPlan:
+    """The work on pictures of one width."""
+
+    steps: NDArray[Any]
+    """STEP, (N,)."""
+    lag: int
+    """Turns that the result is behind. No row of it depends on rows further away."""
+    size: int
+    """int16 numbers in the workspace."""
+    empty: int
+    """Place of the empty row."""
+
+
+class _Planner:
+    def __init__(self, network: PackedNetwork, width: int) -> None:
+        """width: positions at 1/2, a multiple of 8."""
+        self.network, self.width = network, width
+        self.lag = 0
+        self.steps: list[dict[str, Any]] = []
+        self.buffers: list[_Buffer] = []
+
+    def plan(self) -> RowPlan:
+        config = self.network.config
+        filtered = self._buffer(2, len(self.network.places["filters"].layer.order))
+        self._step(
+            "filters",
+            None,
+            filtered,
+            kind=FILTERS,
+            source_step=PLANES,
+            segments=3,
+            pairs=3 * PLANES // 2,
+        )
+        x = self._buffer(2, padded(config.half))
+        self._step("head", filtered, x)
+        for n in range(config.half_blocks):
+            x = self._block(f"before.{n}", x)
+        deep = self._buffer(1, padded(config.quarter))
+        pairs = self.network.places["down"].pairs // 2
+        self._step("down", x, deep, source_scale=2, source_step=2 * x.channels, segments=2, pairs=pairs)
+        for n in range(config.quarter_blocks):
+            deep = self._block(f"deep.{n}", deep)
+        for phase in range(PHASES):
+            self._step(f"up.{phase}", deep, x, other=x, phase=phase)
+        for n in range(config.half_blocks):
+            x = self._block(f"after.{n}", x)
+        result = self._buffer(2, padded(PLANES))
+        self._step("tail", x, result)
+        self._step(None, result, result, kind=RESULT)
+        return self._finished()
+
+    def _buffer(self, scale: int, channels: int) -> _Buffer:
+        buffer = _Buffer(scale, self.width * scale // 2, channels, self.lag, last=self.lag)
+        self.buffers.append(buffer)
+        return buffer
+
+    def _block(self, name: str, x: _Buffer) -> _Buffer:
+        self.lag += 1
+        filtered, hidden, y = (self._buffer(x.scale, x.channels) for _ in range(3))
+        self._step(f"{name}.depthwise", x, filtered, kind=DEPTHWISE, source_first=-1, segments=3)
+        self._step(f"{name}.inner", filtered, hidden, low=0)
+        self._step(f"{name}.outer", hidden, y, other=x)
+        return y
+
+    def _step(
+        self,
+        name: str | None,
+        source: _Buffer | None,
+        target: _Buffer,
+        *,
+        other: _Buffer | None = None,
+        phase: int | None = None,
+        **more: int,
+    ) -> None:
+        """A step of the layer `name`. phase: where its results are in each position of the source."""
+        step: dict[str, Any] = {"kind": DENSE, "lag": self.lag, "low": -_MAX, "segments": 1}
+        step |= {"rows": target.scale, "width": target.width, "target_scale": 1, "target_first": 0}
+        step |= {"source_scale": 1, "source_first": 0, "skip": 0, "target_step": target.channels}
+        if phase is not None and source is not None:
+            row, column = divmod(phase, 2)
+            step |= {"rows": source.scale, "width": source.width, "target_scale": 2, "target_first": row}
+            step |= {"target_step": 2 * target.channels, "skip": column * target.channels}
+        if name is not None:
+            at = self.network.places[name]
+            step |= {"pairs": at.pairs, "weights": at.weights, "numbers": at.numbers}
+            step |= {"vectors": at.layer.vectors, "groups": at.layer.groups}
+        if source is not None:
+            step |= {"source_step": source.channels}
+        for buffer in (source, other):
+            if buffer is not None:
+                buffer.last = max(buffer.last, self.lag)
+        self.steps.append(step | more | {"buffers": (source, target, other)})
+
+    def _finished(self) -> RowPlan:
+        """Give every buffer its place."""
+        size = 0
+        for buffer in self.buffers:
+            buffer.place = size
+            size += buffer.ring * buffer.size
+        empty = size
+        size += max(buffer.size for buffer in self.buffers)
+        steps = np.zeros(len(self.steps), STEP)
+        for row, step in zip(steps, self.steps, strict=True):
+            skip = step.pop("skip")
+            source, target, other = step.pop("buffers")
+            if source is not None:
+                inside = 0 if step["kind"] == DEPTHWISE else source.channels
+                step |= {"source": source.place + inside, "source_ring": source.ring}
+                step |= {"source_size": source.size, "source_rows": source.scale}
+            step |= {"target": target.place + target.channels + skip, "target_ring": target.ring}
+            step |= {"target_size": target.size, "other_ring": 1}
+            if other is not None:
+                step |= {"adds": 1, "other": other.place + other.channels + skip, "other_ring": other.ring}
+                step |= {"other_size": other.size, "other_step": step["target_step"]}
+            for name, value in step.items():
+                row[name] = value
+        return RowPlan(steps, self.lag, size, empty)
+
+
+def plan_rows(network: PackedNetwork, width: int) -> RowPlan:
+    """The plan for pictures of `width` positions at 1/2 of the luma size, a multiple of 8."""
+    return _Planner(network, width).plan()
