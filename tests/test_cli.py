@@ -100,7 +100,7 @@ def test_json_of_encode(clip: Path, weights: Path, tmp_path: Path) -> None:
     result = run("encode", clip, out, "--json", "--gop", 4, "--weights", weights)
     values = json.loads(result.stdout.splitlines()[-1])
     assert values.keys() == {
-        *("input", "output", "width", "height", "frames", "keyframes", "bytes", "key_bytes"),
+        *("input", "output", "width", "height", "frames", "keyframes", "bytes", "key_bytes", "ledger"),
         *("bpp", "quality", "preset", "seconds", "fps", "interrupted", "verified"),
     }
     assert values["bytes"] == out.stat().st_size

@@ -92,7 +92,7 @@ def test_encoder_refuses_arguments_out_of_range(arguments: tuple[int, int]) -> N
 
 def test_beyond_the_limits() -> None:
     with pytest.raises(LimitError):
-        decode_still(b"", 4098, 64, 8)
+        decode_still(b"", 8194, 64, 8)
 
 
 STILL = encode_still(picture(132, 100), 8, 30)

@@ -341,7 +341,8 @@ def test_a_library_without_training(released: Codec, tmp_path: Path) -> None:
     first, last = map(json.loads, result.output.splitlines())
     codec = checkpoint.load(out)
     assert first == {"library_pictures": len(codec.library.pictures)} != {"library_pictures": 0}
-    assert last == {"weights": str(out), "hash": codec.hash.hex()}
+    assert (last["weights"], last["hash"]) == (str(out), codec.hash.hex())
+    assert Path(last["copy"]).read_bytes() == out.read_bytes()
     weights = [
         {n: t for n, t in load_file(p).items() if "library" not in n} for p in (out, released_weights("none"))
     ]

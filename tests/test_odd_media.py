@@ -519,7 +519,7 @@ def test_the_last_picture_stays_as_long_as_it_did(tmp_path: Path, weights: Path)
         assert 5.3 <= seconds_of(tmp_path / name) <= 5.6
     assert run("decode", coded, tmp_path / "d.mkv", "--frames", 2, *options, "-q").exit_code == 0
     assert seconds_of(tmp_path / "d.mkv") == pytest.approx(0.2, abs=0.01)
-    assert "a constant rate, not the times" in run("decode", coded, tmp_path / "e.y4m", *options).stderr
+    assert "a constant rate" in run("decode", coded, tmp_path / "e.y4m", *options).stderr
     arguments = ["decode", "-", str(tmp_path / "f.mkv"), "--weights", str(weights), "-q"]
     assert CliRunner().invoke(main, arguments, input=coded.read_bytes()).exit_code == 0
     assert 5.3 <= seconds_of(tmp_path / "f.mkv") <= 5.6

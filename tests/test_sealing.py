@@ -372,10 +372,10 @@ def test_wrong_keys(clip: Path, secret_file: Path, key_file: Path, weights: Path
     for arguments, says in (
         (("info", secret_file), "needs its --key-file"),
         (("info", secret_file, "--key-file", other), "the key is not that of this file"),
-        (("info", secret_file, "--key-file", short), "no key"),
+        (("info", secret_file, "--key-file", short), "not a key file"),
         (("info", plain, "--key-file", key_file), "not encrypted"),
         (("decode", secret_file, tmp_path / "o.mp4", "--key-file", other), "not that of this file"),
-        (("encode", clip, tmp_path / "o.vdf", "--key-file", short), "no key"),
+        (("encode", clip, tmp_path / "o.vdf", "--key-file", short), "not a key file"),
     ):
         result = run(*arguments)
         assert result.exit_code == 1, result.output
