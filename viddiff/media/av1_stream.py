@@ -87,7 +87,6 @@ class Av1Encoder:
             "scd": 0,  # no further one where the scene changes
             "lp": threads,
             "pred-struct": 1 if low_delay else 2,
-            "enable-tf": 0,  # no temporal filter: it moves displayed frames away from the source
         }
         joined = ":".join(f"{key}={value}" for key, value in parameters.items())
         context.options = {
