@@ -56,6 +56,6 @@ def base_command(
     print_notes(notes, quiet)
     size = output.path.stat().st_size
     if as_json:
-        print_json({"input": str(source), "output": str(target), "frames": frames, "bytes": size})
+        print_json({"input": source, "output": target, "frames": frames, "bytes": size})
     elif not quiet:
         say(f"{target}: {frames} frames, {size} bytes")

@@ -103,7 +103,7 @@ def decode_command(
     print_notes(result.notes, quiet)
     name = "stdout" if stdout else str(result.target)
     if as_json:
-        print_json({"input": str(source), **_values(result)}, err=stdout)
+        print_json({"input": source, **_values(result)}, err=stdout)
     elif not quiet:
         say(f"{name}: {result.frames} frames, {result.frames / result.seconds:.1f} fps")
     if result.damage:
@@ -136,7 +136,7 @@ def _secret(job: "DecodeJob", key_file: Path | None, passphrase_file: Path | Non
 def _values(result: "DecodeResult") -> dict[str, Any]:
     """The result as JSON values."""
     return {
-        "output": str(result.target or "-"),
+        "output": result.target or "-",
         "width": result.width,
         "height": result.height,
         "frames": result.frames,

@@ -9,7 +9,16 @@ import click
 
 from viddiff.cli import options
 from viddiff.cli.files import opened_target
-from viddiff.cli.printing import notes_of_errors, objects, print_json, print_notes, say, say_ended, size_text
+from viddiff.cli.printing import (
+    notes_of_errors,
+    objects,
+    path_text,
+    print_json,
+    print_notes,
+    say,
+    say_ended,
+    size_text,
+)
 from viddiff.cli.progress import Watcher
 from viddiff.cli.secrets import read_secret
 from viddiff.cli.termination import check as check_termination
@@ -192,8 +201,8 @@ def encode_command(
 def _values(job: "EncodeJob", result: "EncodeResult") -> dict[str, Any]:
     """The result as JSON values."""
     return {
-        "input": str(job.source),
-        "output": str(result.target or "-"),
+        "input": path_text(job.source_name),
+        "output": result.target or "-",
         "width": result.width,
         "height": result.height,
         "frames": result.frames,

@@ -133,7 +133,7 @@ def describe_file(source: Path, options: "ReadOptions") -> dict[str, Any]:
     header, video, frames = reader.header, reader.header.video, reader.frame_count or 0
     size, seconds = source.stat().st_size, frames / float(video.frame_rate)
     return {
-        "file": str(source), "format_version": VERSION, "bytes": size, "encrypted": options.key is not None,
+        "file": source, "format_version": VERSION, "bytes": size, "encrypted": options.key is not None,
         "width": video.width, "height": video.height, "bit_depth": video.bit_depth,
         "frames": frames, "keyframes": len(keyframes), "gop": header.gop,
         "low_delay": header.low_delay, "entropy": header.entropy, "base": "av1" if header.base else "none",
@@ -176,7 +176,7 @@ def describe_model(weights: Path | None) -> dict[str, Any]:
     codec = load_weights(path)
     if isinstance(codec, Enhancer):
         return {
-            "file": str(path), "bytes": path.stat().st_size,
+            "file": path, "bytes": path.stat().st_size,
             "name": codec.name, "hash": codec.hash.hex(), "base": "av1",
             "parameters": sum(p.numel() for p in codec.network.parameters()),
             "decoder_kmac_per_pixel": round(codec.network.macs() / 1000, 3),
@@ -185,7 +185,7 @@ def describe_model(weights: Path | None) -> dict[str, Any]:
     macs = codec.model.decoder_macs()
     decoder = sum(p.numel() for layer in layers.values() for p in layer.parameters())
     return {
-        "file": str(path), "bytes": path.stat().st_size,
+        "file": path, "bytes": path.stat().st_size,
         "name": codec.name, "hash": codec.hash.hex(), "base": "none",
         "parameters": sum(p.numel() for part in (codec.model, codec.motion) for p in part.parameters()),
         "decoder_parameters": decoder + sum(p.numel() for p in codec.motion.parameters()),

@@ -4,10 +4,12 @@ If stderr cannot be written, the command continues: its work is worth more than 
 """
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, TextIO
 
 import click
@@ -18,7 +20,12 @@ _JOINERS = "\u200c\u200d"
 
 def print_json(values: dict[str, Any], err: bool = False) -> None:
     """Print one JSON object on a line of stdout, or of stderr if data goes to stdout."""
-    click.echo(json.dumps(values), err=err)
+    click.echo(json.dumps(values, default=path_text), err=err)
+
+
+def path_text(path: str | Path) -> str:
+    """A path as text that is the same in every locale: UTF-8, other bytes as half surrogates (PEP 383)."""
+    return os.fsencode(path).decode(errors="surrogateescape")
 
 
 def objects(as_json: bool, stdout: bool) -> TextIO | None:
