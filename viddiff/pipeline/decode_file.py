@@ -48,8 +48,9 @@ def decode_file(job: DecodeJob, observer: Observer = ignore) -> DecodeResult:
         count, ended_by = 0, None
         with writer:
             try:
-                # What leaves through a pipe at once cannot wait for the next frame, which tells durations.
-                shown = video.frames if job.live and job.output is None else video.lasting()
+                # A frame that is shown at once cannot wait for the next one, which tells its duration.
+                at_once = job.follow or (job.live and job.output is None)
+                shown = video.frames if at_once else video.lasting()
                 for frame in change_frames(shown, video.info, changes, job.limits.frames):
                     with uninterrupted():
                         writer.write(frame)
