@@ -188,7 +188,7 @@ def test_an_end_from_outside_is_no_verdict(
     options = ("--gop", 3, "--weights", weights)
     result = run("encode", clip, out, "--verify", *options)
     assert "ended from outside" in refused(result)
-    assert "--resume, not --verify, goes on" in result.stderr
+    assert "--resume, not --verify, continues it" in result.stderr
     assert run("encode", clip, out, "--resume", *options).exit_code == 0
     assert out.read_bytes() == plain
 
@@ -202,7 +202,7 @@ def test_not_with_resume(clip: Path, weights: Path, tmp_path: Path) -> None:
 
 def test_help() -> None:
     text = " ".join(run("encode", "--help").stdout.split())
-    assert "--verify Decode what was written" in text
+    assert "--verify Decode the new file" in text
     assert "Not with --resume" in text
 
 
