@@ -36,8 +36,7 @@ OWNERS = {
     "plotille": {"cli.bits_table"},
     "matplotlib": {"plots"},
     "safetensors": {
-        "codec.checkpoint",
-        "codec.enhancement_weights",
+        "codec.tensor_file",
         "training.state",
         "training.enhancement",
     },

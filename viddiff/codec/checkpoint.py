@@ -17,10 +17,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from viddiff.codec.exactness import exact_arithmetic
+from viddiff.codec.tensor_file import read_tensors, write_tensors
 from viddiff.codec.weights import Codec, assemble, content_hash, decoder_tensors, encoder_parts
 from viddiff.config import ModelConfig
 from viddiff.errors import CheckpointError
@@ -43,14 +42,12 @@ def save(path: Path, codec: Codec) -> bytes:
         for name, tensor in module.state_dict().items():
             tensors[f"encoder.{part}.{name}"] = tensor.detach().cpu().half()
     metadata = {"format": _FORMAT, "config": json.dumps(asdict(model.config)), "hash": digest.hex()}
-    temporary = path.with_name(path.name + ".part")
-    save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata)
-    temporary.replace(path)
+    write_tensors(path, tensors, metadata)
     return digest
 
 
-def _config(metadata: dict[str, str] | None) -> ModelConfig:
-    if not metadata or metadata.get("format") != _FORMAT:
+def _config(metadata: dict[str, str]) -> ModelConfig:
+    if metadata.get("format") != _FORMAT:
         raise CheckpointError(f"these weights are not of format {_FORMAT}")
     try:
         values = json.loads(metadata["config"])
@@ -91,16 +88,6 @@ def load(path: Path, device: torch.device | str = "cpu") -> Codec:
     Raises CheckpointError if anything is wrong with the file. Hostile weights cost at most 256 MiB and four
     times the size of their file.
     """
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise CheckpointError(f"{path} is larger than {MAX_BYTES >> 20} MiB")
-        with open(path, "rb") as raw:
-            if int.from_bytes(raw.read(8), "little") > MAX_HEADER_BYTES:
-                raise CheckpointError(f"cannot read weights from {path}: its header is too large")
-        with safe_open(path, framework="pt") as file:
-            config = _config(file.metadata())
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            stated = file.metadata().get("hash", "")
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"cannot read weights from {path}: {error}") from error
+    metadata, tensors = read_tensors(path, MAX_BYTES, MAX_HEADER_BYTES)
+    config, stated = _config(metadata), metadata.get("hash", "")
     return assemble(config, tensors, stated, torch.device(device))

@@ -10,10 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from viddiff.codec.tensor_file import read_tensors, write_tensors
 from viddiff.errors import CheckpointError
 from viddiff.networks.enhancement import EnhancementConfig, EnhancementNetwork
 
@@ -63,25 +62,13 @@ def save(path: Path, network: EnhancementNetwork) -> bytes:
     tensors = integers(network)
     digest = content_hash(network.config, tensors)
     metadata = {"format": FORMAT, "config": json.dumps(asdict(network.config)), "hash": digest.hex()}
-    temporary = path.with_name(path.name + ".part")
-    save_file(tensors, temporary, metadata)
-    temporary.replace(path)
+    write_tensors(path, tensors, metadata)
     return digest
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> tuple[EnhancementNetwork, bytes]:
     """The network and its content hash. Raises CheckpointError on anything but sound weights."""
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise CheckpointError(f"{path} is larger than {_MAX_BYTES >> 20} MiB")
-        with open(path, "rb") as raw:
-            if int.from_bytes(raw.read(8), "little") > _MAX_HEADER_BYTES:
-                raise CheckpointError(f"cannot read weights from {path}: its header is too large")
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"cannot read weights from {path}: {error}") from error
+    metadata, tensors = read_tensors(path, _MAX_BYTES, _MAX_HEADER_BYTES)
     config = _config(metadata)
     network = assemble(config, tensors)
     digest, stated = content_hash(config, tensors), metadata.get("hash", "")
