@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from viddiff.codec import enhancement_weights
+from viddiff.codec.tensor_file import content_hash
 from viddiff.errors import CheckpointError, ViddiffError, VideoError
 from viddiff.frame import Frame, VideoInfo
 from viddiff.media.video_writer import VideoWriter
@@ -205,7 +206,7 @@ def damaged(path: Path, name: str, change: Tensor) -> None:
     metadata = {
         "format": "viddiff-enhancement-1",
         "config": json.dumps(asdict(network.config)),
-        "hash": enhancement_weights.content_hash(network.config, tensors).hex(),
+        "hash": content_hash(network.config, tensors).hex(),
     }
     save_file(tensors, path, metadata)
 

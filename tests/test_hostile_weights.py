@@ -25,7 +25,8 @@ from viddiff.codec.entropy import SymbolDecoder, SymbolEncoder
 from viddiff.codec.frame_decoder import HEADER_WIDTHS, MODES_FOLLOW, decode_frame
 from viddiff.codec.motion_templates import MIRRORED, ZERO
 from viddiff.codec.reference import Reference
-from viddiff.codec.weights import Codec, content_hash, decoder_layers
+from viddiff.codec.tensor_file import content_hash
+from viddiff.codec.weights import Codec, decoder_layers
 from viddiff.config import STEP_COUNT
 from viddiff.errors import CheckpointError
 from viddiff.networks.layers import EXACT_LIMIT, WEIGHT_MAX, IntConv2d

@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 
 from viddiff.codec.exactness import exact_arithmetic
-from viddiff.codec.tensor_file import read_tensors, write_tensors
-from viddiff.codec.weights import Codec, assemble, content_hash, decoder_tensors, encoder_parts
+from viddiff.codec.tensor_file import content_hash, read_tensors, write_tensors
+from viddiff.codec.weights import Codec, assemble, decoder_tensors, encoder_parts
 from viddiff.config import ModelConfig
 from viddiff.errors import CheckpointError
 

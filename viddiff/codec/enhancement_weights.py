@@ -4,7 +4,6 @@ For each layer: `<name>.weight` int8, `<name>.bias` int32, `<name>.exponent` int
 format, the configuration as JSON and a SHA-256 over both, which names exactly what a decoder needs.
 """
 
-import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from viddiff.codec.tensor_file import read_tensors, write_tensors
+from viddiff.codec.tensor_file import content_hash, read_tensors, write_tensors
 from viddiff.errors import CheckpointError
 from viddiff.networks.enhancement import EnhancementConfig, EnhancementNetwork
 
@@ -31,15 +30,6 @@ def integers(network: EnhancementNetwork) -> dict[str, Tensor]:
         for (part, kind), value in zip(_PARTS.items(), layer.integers(), strict=True):
             tensors[f"{name}.{part}"] = value.to("cpu", kind).contiguous()
     return tensors
-
-
-def content_hash(config: EnhancementConfig, tensors: dict[str, Tensor]) -> bytes:
-    """SHA-256 over the configuration and every tensor in order of name."""
-    digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode())
-    for name in sorted(tensors):
-        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}\n".encode())
-        digest.update(tensors[name].numpy().tobytes())
-    return digest.digest()
 
 
 def assemble(config: EnhancementConfig, tensors: dict[str, Tensor]) -> EnhancementNetwork:

@@ -1,12 +1,17 @@
 """Tensors in a safetensors file that may be hostile: read within limits, written completely or not at all."""
 
+import hashlib
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from viddiff.config import ModelConfig
 from viddiff.errors import CheckpointError
+from viddiff.networks.enhancement import EnhancementConfig
 
 
 def read_tensors(
@@ -29,6 +34,16 @@ def read_tensors(
             return file.metadata() or {}, tensors
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"cannot read weights from {path}: {error}") from error
+
+
+def content_hash(config: ModelConfig | EnhancementConfig, tensors: dict[str, Tensor]) -> bytes:
+    """SHA-256, 32 bytes, of the configuration and of every tensor a decoder needs, in order of name."""
+    digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.digest()
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:

@@ -1,8 +1,6 @@
 """Weights in memory: networks, tables and library as integer tensors, and a codec made from them."""
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -11,6 +9,7 @@ from torch import Tensor, nn
 from viddiff.codec.entropy import Tables, discretised_tables
 from viddiff.codec.exactness import exact_arithmetic
 from viddiff.codec.library import Library
+from viddiff.codec.tensor_file import content_hash
 from viddiff.config import ModelConfig
 from viddiff.errors import CheckpointError
 from viddiff.networks.hyperprior import TABLE_CLASSES, TABLE_COUNT, scale_of_index
@@ -127,16 +126,6 @@ def decoder_tensors(
         tensors[f"tables.{field.name}"] = torch.from_numpy(getattr(tables, field.name).packed.copy())
     tensors |= {f"library.{name}": tensor for name, tensor in library.tensors().items()}
     return {name: tensor.contiguous() for name, tensor in tensors.items()}
-
-
-def content_hash(config: ModelConfig, decoder: dict[str, Tensor]) -> bytes:
-    """SHA-256 of the configuration and of every decoder tensor, in order of name."""
-    digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode())
-    for name in sorted(decoder):
-        tensor = decoder[name]
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.contiguous().numpy().tobytes())
-    return digest.digest()
 
 
 def assemble(config: ModelConfig, tensors: dict[str, Tensor], stated: str, device: torch.device) -> Codec:
