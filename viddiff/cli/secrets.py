@@ -54,10 +54,6 @@ def secret_for(source: Path, key_file: Path | None, passphrase_file: Path | None
 
 def key_for(source: Path, key_file: Path | None, passphrase_file: Path | None) -> bytes | None:
     """Key of this file, from the user's secret. Raises SecretError, BitstreamError."""
-    from viddiff.container.sealing import unlock
+    from viddiff.container.sealing import key_of
 
-    secret = secret_for(source, key_file, passphrase_file)
-    if secret is None:
-        return None
-    with open(source, "rb") as file:
-        return unlock(file, secret)
+    return key_of(source, secret_for(source, key_file, passphrase_file))

@@ -124,6 +124,19 @@ def unlock(file: BinaryIO, secret: Secret) -> bytes:
     return key
 
 
+def key_of(path: str | os.PathLike[str], secret: Secret | None) -> bytes | None:
+    """Key of the file at `path`; None if it is not encrypted and no secret is given.
+
+    Raises SecretError if the secret is wrong or missing, BitstreamError if the SEALED chunk is damaged.
+    """
+    with open(path, "rb") as file:
+        if secret is not None:
+            return unlock(file, secret)
+        if wanted := wants(file):
+            raise SecretError(f"{os.fspath(path)} is encrypted and needs its {wanted}")
+    return None
+
+
 class SealedWriter(io.RawIOBase):
     """Encrypts what is written, front to back, so `file` may be a pipe. Does not close it. Call `finish`."""
 

@@ -11,9 +11,8 @@ from dataclasses import replace
 from typing import BinaryIO, cast
 
 from viddiff.container.read_options import ReadOptions
-from viddiff.container.sealing import SealedReader, unlock, wants
+from viddiff.container.sealing import SealedReader, key_of, unlock
 from viddiff.container.track_file import TrackFile
-from viddiff.errors import SecretError
 from viddiff.interleave import Interleaver
 from viddiff.media.filters import Changes, change_frames
 from viddiff.media.video_writer import VideoWriter
@@ -85,7 +84,7 @@ def _opened(job: DecodeJob) -> Iterator[Opened]:
             yield decode_stream(file, resources, job.start, job.frames, ReadOptions(job.strict, job.limits))
         return
     assert job.named is not None
-    options = ReadOptions(job.strict, job.limits, _key(job))
+    options = ReadOptions(job.strict, job.limits, key_of(job.named, job.secret))
     with options.open(job.named) as file, options.open(job.named) as again:
         video = decode_video(file, job.named, resources, job.start, job.frames, options)
         on_fault = None if job.strict else lambda fault: None
@@ -111,14 +110,3 @@ def _raw(job: DecodeJob) -> AbstractContextManager[BinaryIO]:
     if isinstance(job.source, str | os.PathLike):
         return open(job.source, "rb")
     return nullcontext(job.source)
-
-
-def _key(job: DecodeJob) -> bytes | None:
-    """Key of the file; None if it is not encrypted."""
-    assert job.named is not None
-    with open(job.named, "rb") as file:
-        if job.secret is not None:
-            return unlock(file, job.secret)
-        if wants(file):
-            raise SecretError(f"{job.named} is encrypted and needs its {wants(file)}")
-    return None

@@ -17,7 +17,7 @@ from viddiff.config import start_text
 from viddiff.container.format import Chunk, Header
 from viddiff.container.interleaving_writer import InterleavingWriter
 from viddiff.container.part_file import PartFile
-from viddiff.container.sealing import SealedWriter, Secret, unlock
+from viddiff.container.sealing import SealedWriter, Secret, key_of
 from viddiff.errors import SourceChangeError, VerificationError, ViddiffError
 from viddiff.interleave import Interleaver
 from viddiff.media.demuxer import Demuxer
@@ -150,10 +150,7 @@ class _Encode:
         """Decode the new file and compare it with the reconstruction, if asked for."""
         if not self._job.verify:
             return
-        key, total = None, self._summary.frames
-        if self._job.secret is not None:
-            with open(written, "rb") as file:
-                key = unlock(file, self._job.secret)
+        key, total = key_of(written, self._job.secret), self._summary.frames
         self._observer(Status("verify", 0, total))
         verify(
             written,

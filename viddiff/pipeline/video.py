@@ -17,8 +17,8 @@ from viddiff.config import Limits
 from viddiff.container.gop_table import Gop, schedule
 from viddiff.container.read_options import ReadOptions
 from viddiff.container.reader import Reader
-from viddiff.container.sealing import Secret, unlock, wants
-from viddiff.errors import BitstreamError, LimitError, SecretError
+from viddiff.container.sealing import Secret, key_of
+from viddiff.errors import BitstreamError, LimitError
 from viddiff.frame import Frame, VideoInfo
 from viddiff.media.rgb import RgbConverter, RgbImage
 from viddiff.pipeline.device import choose_device
@@ -51,7 +51,7 @@ class Video:
         self._limits = limits or Limits()
         self._stack = ExitStack()
         try:
-            key = _key(path, secret)
+            key = key_of(path, secret)
             options = ReadOptions(strict=True, limits=self._limits, key=key)
             self._options, self._file = options, self._stack.enter_context(options.open(Path(path)))
             self._gops = schedule(self._file, self._limits)
@@ -156,12 +156,3 @@ class Video:
         self._kept[number] = frame
         if len(self._kept) > self._most:
             self._kept.popitem(last=False)
-
-
-def _key(path: str | os.PathLike[str], secret: Secret | None) -> bytes | None:
-    with open(path, "rb") as file:
-        if secret is not None:
-            return unlock(file, secret)
-        if wants(file):
-            raise SecretError(f"{os.fspath(path)} is encrypted and needs its {wants(file)}")
-    return None
