@@ -157,7 +157,9 @@ def test_to_stdout(clip: bytes, weights: Path, tmp_path: Path) -> None:
     assert process.stdout is not None
     process.stdin.write(clip[: clip.index(b"\n") + 1 + 9 * FRAME])
     process.stdin.flush()
-    begun = process.stdout.read(2000)  # as soon as there is anything
+    begun = b""
+    while len(begun) < 500:  # more than the headers, which come before the first frame
+        begun += process.stdout.read(2000)
     process.send_signal(signal.SIGTERM)
     rest, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 143, errors
