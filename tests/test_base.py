@@ -14,6 +14,7 @@ from conftest import moving_picture, same
 
 from viddiff.cli import main
 from viddiff.codec import enhancement_weights
+from viddiff.codec.base_bit_depth import widened
 from viddiff.codec.base_gop_decoder import BaseGopDecoder
 from viddiff.codec.base_payloads import (
     KINDS,
@@ -260,7 +261,7 @@ def test_weights_must_be_the_files(enhancer: Enhancer, whole: bytes) -> None:
 
 
 def test_base_is_a_plain_av1_stream(whole: bytes) -> None:
-    """Any AV1 decoder shows the base's frames."""
+    """Any AV1 decoder shows the base's frames, which `--base-only` rounds."""
     av = pytest.importorskip("av")
     reader = Reader(io.BytesIO(whole))
     chunks = gop(reader)
@@ -277,7 +278,8 @@ def test_base_is_a_plain_av1_stream(whole: bytes) -> None:
         pictures = [picture.to_ndarray() for picture in file.decode(video=0)]
     assert len(pictures) == len(expected)
     for picture, frame in zip(pictures, expected, strict=True):
-        assert np.array_equal(picture[: SIZE[1], : SIZE[0]], frame.y)
+        assert picture.dtype == np.uint16, "the base has 10 bits"
+        assert np.array_equal(np.rint(picture[: SIZE[1], : SIZE[0]] / 4), frame.y)
 
 
 @pytest.mark.parametrize("form", [".mp4", ".mkv"])
@@ -389,9 +391,9 @@ def test_units_that_are_cut_off_are_refused() -> None:
 def test_strengths_follow_what_helps(enhancer: Enhancer) -> None:
     """Where the corrected picture is the original, it is taken; where it is not, it is left."""
     original = moving_picture(128, 64, 1)[0]
-    correction = enhancer.correction(original, 8, Coding(120, False), 140)
+    correction = enhancer.correction(widened(original, 8), Coding(120, False), 140)
     blocks = blocks_of(128, 64)
-    full = correction.applied(np.full((GROUPS, *blocks), 2))
+    full = correction.applied(np.full((GROUPS, *blocks), 2), 8)
     assert not same([full], [original])
     y, u, v = (
         np.hstack([a[:, : a.shape[1] // 2], b[:, a.shape[1] // 2 :]]).astype(np.uint8)
@@ -399,6 +401,6 @@ def test_strengths_follow_what_helps(enhancer: Enhancer) -> None:
     )
     wanted = Frame(y, u, v)
     worth = Worth.of([wanted], [original], 1e5)
-    choice = choose_strengths(wanted, correction, worth, StrengthTables.parametric(), [KINDS] * GROUPS)
+    choice = choose_strengths(wanted, 8, correction, worth, StrengthTables.parametric(), [KINDS] * GROUPS)
     assert choice.strengths.tolist() == [[[2, 0]], [[2, 0]]]
     assert choice.kinds[0] >= STRENGTHS

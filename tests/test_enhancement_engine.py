@@ -12,6 +12,7 @@ from conftest import moving_picture, same
 from numpy.typing import NDArray
 
 from viddiff.codec import enhancement_weights
+from viddiff.codec.base_bit_depth import BASE_BIT_DEPTH, rounded
 from viddiff.codec.engine.enhancement import EnhancementEngine
 from viddiff.codec.engine.int16_kernels import INSTRUCTION_SETS, InstructionSet, instruction_sets
 from viddiff.codec.engine.packed_network import PackedNetwork
@@ -91,20 +92,20 @@ def with_instructions(network: EnhancementNetwork, instructions: InstructionSet,
 @pytest.mark.parametrize("calm", [True, False], ids=["calm", "saturating"])
 @pytest.mark.parametrize("config", [SMALL, LARGE, ODD, NARROW, FLAT], ids=lambda config: config.name)
 def test_engine_is_the_module(config: EnhancementConfig, calm: bool, instructions: InstructionSet) -> None:
-    """Every size of the padding, all borders, both depths, one thread and several."""
+    """Every size of the padding, all borders, one thread and several."""
     seen = list[NDArray[np.int16]]()
     for seed in range(2):
         network = extreme(config, seed, calm)
         module = Enhancer(network, bytes(32), engine="torch")
         sizes = ((16, 16), (17, 16), (16, 131), (70, 46), (150, 65))
-        for (width, height), bit_depth, coding in zip(sizes, (8, 10) * 3, CODINGS * 2, strict=False):
-            frame = noise(width, height, bit_depth, seed)
-            expected = module.correction(frame, bit_depth, coding, 140)
+        for (width, height), coding in zip(sizes, CODINGS * 2, strict=False):
+            frame = noise(width, height, BASE_BIT_DEPTH, seed)
+            expected = module.correction(frame, coding, 140)
             for threads in (1, 3):
                 enhancer = with_instructions(network, instructions, threads)
                 for _ in range(2):  # the second time with a workspace that was used
-                    found = enhancer.correction(frame, bit_depth, coding, 140)
-                    assert equal(found, expected), f"{width}x{height}, {bit_depth} bits, {threads = }"
+                    found = enhancer.correction(frame, coding, 140)
+                    assert equal(found, expected), f"{width}x{height}, {threads = }"
             seen.append(np.concatenate([plane.ravel() for plane in expected.planes]))
     assert np.unique(np.concatenate(seen)).size > (100 if calm and config != NARROW else 2)
 
@@ -112,10 +113,10 @@ def test_engine_is_the_module(config: EnhancementConfig, calm: bool, instruction
 def test_threads_split_a_frame() -> None:
     """Strips between strips, with rows of other strips on both sides."""
     network = extreme(SMALL, 5, True)
-    frame = noise(48, 400, 8)
-    expected = Enhancer(network, bytes(32), engine="torch").correction(frame, 8, CODINGS[1], 140)
+    frame = noise(48, 400, BASE_BIT_DEPTH)
+    expected = Enhancer(network, bytes(32), engine="torch").correction(frame, CODINGS[1], 140)
     for threads in (1, 2, 5, 12, 64):
-        found = Enhancer(network, bytes(32), threads=threads).correction(frame, 8, CODINGS[1], 140)
+        found = Enhancer(network, bytes(32), threads=threads).correction(frame, CODINGS[1], 140)
         assert equal(found, expected), f"{threads = }"
 
 
@@ -188,10 +189,10 @@ def test_plans_stay_inside_their_memory(
 def test_strengths_are_those_of_torch(size: tuple[int, int], bit_depth: int) -> None:
     """Applied, and counted, at every strength: what `corrected` and `unpack` say."""
     width, height = size
-    frame, original = noise(width, height, bit_depth, 1), noise(width, height, bit_depth, 2)
+    frame, original = noise(width, height, BASE_BIT_DEPTH, 1), noise(width, height, bit_depth, 2)
     enhancer = Enhancer(extreme(SMALL, 3, True), bytes(32))
-    correction = enhancer.correction(frame, bit_depth, CODINGS[1], 140)
-    packed = pack(planes_of(frame, bit_depth, torch.device("cpu")))
+    correction = enhancer.correction(frame, CODINGS[1], 140)
+    packed = pack(planes_of(frame, BASE_BIT_DEPTH, torch.device("cpu")))
     full = [np.zeros((n * packed.shape[2], n * packed.shape[3]), np.float32) for n in (2, 1, 1)]
     for whole, plane in zip(full, correction.planes, strict=True):
         whole[: plane.shape[0], : plane.shape[1]] = plane
@@ -207,11 +208,11 @@ def test_strengths_are_those_of_torch(size: tuple[int, int], bit_depth: int) -> 
 
     blocks = blocks_of(width, height)
     random = np.random.default_rng(0).integers(0, STRENGTHS, (GROUPS, *blocks))
-    assert same([correction.applied(random)], [expected(random)])
-    errors = correction.errors(original)
+    assert same([correction.applied(random, bit_depth)], [expected(random)])
+    errors = correction.errors(original, bit_depth)
     for strength in range(STRENGTHS):
         shown = expected(np.full((GROUPS, *blocks), strength))
-        assert same([correction.applied(np.full((GROUPS, *blocks), strength))], [shown])
+        assert same([correction.applied(np.full((GROUPS, *blocks), strength), bit_depth)], [shown])
         for found, a, b, side in zip(errors, original.planes, shown.planes, SIDES, strict=True):
             for row, column in product(*map(range, blocks)):
                 part = np.s_[row * side : (row + 1) * side, column * side : (column + 1) * side]
@@ -220,26 +221,29 @@ def test_strengths_are_those_of_torch(size: tuple[int, int], bit_depth: int) -> 
 
 def test_halves_are_rounded_to_even() -> None:
     """All samples and all changes whose sum may lie between two samples."""
-    for bit_depth, shift in ((8, 7), (10, 5)):
-        samples = samples_of(np.arange(1 << bit_depth).repeat(64).reshape(-1, 64), bit_depth)
-        changes = np.arange(-32, 32, dtype=np.int16)[None].repeat(len(samples), 0) * (1 << shift - 5)
+    samples = samples_of(np.arange(1 << BASE_BIT_DEPTH).repeat(64).reshape(-1, 64), BASE_BIT_DEPTH)
+    for bit_depth in (8, 10):
+        changes = np.arange(-32, 32, dtype=np.int16)[None].repeat(len(samples), 0)
         u = samples[::2, ::2].copy()
         nothing = np.zeros(u.shape, np.int16)
-        correction = Correction(Frame(samples, u, u), bit_depth, (changes, nothing, nothing))
+        correction = Correction(Frame(samples, u, u), (changes, nothing, nothing))
         for strength in range(STRENGTHS):
             strengths = np.full((GROUPS, *blocks_of(64, len(samples))), strength)
-            wanted = np.rint(samples + changes * (strength / 2**shift)).clip(0, (1 << bit_depth) - 1)
-            assert np.array_equal(correction.applied(strengths).y, wanted)
+            exact = (samples + changes * (strength / 32)) / 2 ** (BASE_BIT_DEPTH - bit_depth)
+            wanted = np.rint(exact).clip(0, (1 << bit_depth) - 1)
+            assert np.array_equal(correction.applied(strengths, bit_depth).y, wanted)
+            if not strength:
+                assert np.array_equal(rounded(correction.frame, bit_depth).y, wanted)
 
 
 def test_planes_that_do_not_fit_are_refused() -> None:
-    frame = noise(32, 32, 8)
+    frame = noise(32, 32, BASE_BIT_DEPTH)
     narrow, right = np.zeros((32, 31), np.int16), np.zeros((16, 16), np.int16)
-    correction = Correction(frame, 8, (narrow, right, right))
+    correction = Correction(frame, (narrow, right, right))
     with pytest.raises(ValueError, match="do not go together"):
-        correction.applied(np.zeros((GROUPS, 1, 1), np.int64))
+        correction.applied(np.zeros((GROUPS, 1, 1), np.int64), 8)
     with pytest.raises(ValueError, match="do not go together"):
-        correction.errors(frame)
+        correction.errors(frame, 10)
 
 
 # --- files ---------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+from viddiff.codec.base_bit_depth import BASE_BIT_DEPTH, rounded
 from viddiff.codec.base_payloads import StrengthReader, StrengthTables, unpack_frames
 from viddiff.codec.enhancer import Enhancer, blocks_of
 from viddiff.codec.entropy import SymbolDecoder
@@ -36,7 +37,9 @@ class BaseGopDecoder:
         for unit, pts in zip(units, times, strict=True):
             frame, coding = stream.decode(unit)
             chosen = reader.get()
-            if self.enhancer is not None:
+            if self.enhancer is None:
+                frame = rounded(frame, info.bit_depth)
+            else:
                 quantiser = stream.quantiser
                 frame = self.enhancer.enhance(frame, info.bit_depth, coding, quantiser, chosen)
             yield replace(frame, pts=pts)
@@ -54,7 +57,7 @@ class BaseGopDecoder:
         if isinstance(chunk, KeyChunk):
             if not payload:
                 raise BitstreamError("a keyframe is cut short")
-            self._stream = BaseStream(Av1Decoder(info.width, info.height, info.bit_depth), payload[0])
+            self._stream = BaseStream(Av1Decoder(info.width, info.height, BASE_BIT_DEPTH), payload[0])
             payload = payload[1:]
         if self._stream is None:
             raise BitstreamError("predicted frames come before any keyframe")
@@ -71,6 +74,9 @@ class BaseStream:
         self.quantiser = quantiser
 
     def decode(self, unit: bytes) -> tuple[Frame, Coding]:
-        """The frame that the next unit shows. Raises BitstreamError if the unit is damaged."""
+        """The frame that the next unit shows, of BASE_BIT_DEPTH.
+
+        Raises BitstreamError if the unit is damaged.
+        """
         frame = self._decoder.decode(unit)
         return frame, self._headers.shown(unit)

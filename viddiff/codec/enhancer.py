@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from viddiff.codec.base_bit_depth import BASE_BIT_DEPTH, rounded
 from viddiff.codec.engine.enhancement import EnhancementEngine
 from viddiff.codec.engine.strengths import apply_strengths, strength_errors
 from viddiff.frame import Frame
@@ -87,14 +88,14 @@ class Enhancer:
     def enhance(
         self, frame: Frame, bit_depth: int, coding: Coding, gop_quantiser: int, strengths: Strengths
     ) -> Frame:
-        """The frame with its correction at these strengths. `frame` itself if all of them are 0."""
+        """The base's frame with its correction at these strengths, rounded to `bit_depth`."""
         if not strengths.any():
-            return frame
-        return self.correction(frame, bit_depth, coding, gop_quantiser).applied(strengths)
+            return rounded(frame, bit_depth)
+        return self.correction(frame, coding, gop_quantiser).applied(strengths, bit_depth)
 
     @torch.inference_mode()
-    def correction(self, frame: Frame, bit_depth: int, coding: Coding, gop_quantiser: int) -> "Correction":
-        """What the network would change.
+    def correction(self, frame: Frame, coding: Coding, gop_quantiser: int) -> "Correction":
+        """What the network would change in a frame of the base.
 
         coding: from AV1's headers of the frame. gop_quantiser: index that the encoder requested for the GOP,
         0..255.
@@ -102,14 +103,14 @@ class Enhancer:
         numbers = (coding.quantiser, gop_quantiser, int(coding.intra))
         condition = condition_of(*(torch.tensor([number], device=self.device) for number in numbers))
         if self._compiled is not None:
-            planes = self._compiled.correction(frame, bit_depth, condition[0].cpu().numpy().astype(np.int64))
-            return Correction(frame, bit_depth, planes)
-        packed = pack(planes_of(frame, bit_depth, self.device))
+            planes = self._compiled.correction(frame, condition[0].cpu().numpy().astype(np.int64))
+            return Correction(frame, planes)
+        packed = pack(planes_of(frame, BASE_BIT_DEPTH, self.device))
         (correction,) = in_strips(partial(self._strip, condition), 2, packed)
         whole = (torch.pixel_shuffle(correction[:, :4], 2)[0, 0], correction[0, 4], correction[0, 5])
         cropped = (x[: p.shape[0], : p.shape[1]] for x, p in zip(whole, frame.planes, strict=True))
         y, u, v = (plane.to("cpu", torch.int16).numpy() for plane in cropped)
-        return Correction(frame, bit_depth, (y, u, v))
+        return Correction(frame, (y, u, v))
 
     def _strip(self, condition: Tensor, packed: Tensor) -> tuple[Tensor]:
         return (self.network(packed, condition),)
@@ -120,20 +121,19 @@ class Correction:
     """A base frame and what the network would change in it."""
 
     frame: Frame
-    bit_depth: int
     planes: tuple[NDArray[np.int16], NDArray[np.int16], NDArray[np.int16]]
-    """For each sample of the frame, in 1/CORRECTION_UNIT of a 10-bit level."""
+    """For each sample of the frame, in 1/CORRECTION_UNIT of a level of the base."""
 
-    def applied(self, strengths: Strengths) -> Frame:
-        """The enhanced frame."""
+    def applied(self, strengths: Strengths, bit_depth: int) -> Frame:
+        """The enhanced frame, rounded to `bit_depth`."""
         parts = zip(self.frame.planes, self.planes, _GROUP, SIDES, strict=True)
         y, u, v = (
-            apply_strengths(samples, change, strengths[group], side, self.bit_depth)
+            apply_strengths(samples, change, strengths[group], side, bit_depth)
             for samples, change, group, side in parts
         )
         return Frame(y, u, v, self.frame.pts)
 
-    def errors(self, original: Frame) -> list[NDArray[np.float64]]:
+    def errors(self, original: Frame, bit_depth: int) -> list[NDArray[np.float64]]:
         """Squared errors of each plane, (STRENGTHS, rows, columns): those of `applied` at each strength."""
         parts = zip(original.planes, self.frame.planes, self.planes, SIDES, strict=True)
-        return [strength_errors(a, b, change, side, self.bit_depth) for a, b, change, side in parts]
+        return [strength_errors(a, b, change, side, bit_depth) for a, b, change, side in parts]

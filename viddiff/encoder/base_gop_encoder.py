@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
+from viddiff.codec.base_bit_depth import BASE_BIT_DEPTH, rounded, widened
 from viddiff.codec.base_gop_decoder import BaseStream
 from viddiff.codec.base_payloads import StrengthTables, StrengthWriter, pack_frames
 from viddiff.codec.enhancer import Enhancer
@@ -76,7 +77,7 @@ class BaseGopEncoder:
             raise ValueError("the first group of a video is a keyframe")
         gop.groups.append(group)
         for frame in group.frames:
-            gop.units += gop.encoder.send(frame)
+            gop.units += gop.encoder.send(widened(frame, self.info.bit_depth))
         yield from self._finished(gop)
 
     def follow(self, group: Group) -> None:
@@ -95,13 +96,13 @@ class BaseGopEncoder:
         info, options = self.info, self.options
         quantiser = options.base_quantiser
         encoder = Av1Encoder(
-            info,
+            replace(info, bit_depth=BASE_BIT_DEPTH),
             quantiser=quantiser,
             preset=options.effort.base_preset,
             low_delay=options.low_delay,
             threads=self.threads,
         )
-        decoder = Av1Decoder(info.width, info.height, info.bit_depth)
+        decoder = Av1Decoder(info.width, info.height, BASE_BIT_DEPTH)
         return _Gop(encoder, BaseStream(decoder, min(quantiser, _LARGEST_INDEX)))
 
     def _finished(self, gop: _Gop) -> Iterator[CodedGroup]:
@@ -115,14 +116,15 @@ class BaseGopEncoder:
         """Chunk of a group that has all its units."""
         depth, base_bytes = self.info.bit_depth, sum(map(len, units))
         decoded = [stream.decode(unit) for unit in units]
-        worth = Worth.of(group.frames, [frame for frame, _ in decoded], 8.0 * base_bytes)
+        base = [rounded(frame, depth) for frame, _ in decoded]
+        worth = Worth.of(group.frames, base, 8.0 * base_bytes)
         symbols = SymbolEncoder(self.options.entropy)  # type: ignore[arg-type]
         writer, shown = StrengthWriter(symbols, self._tables), list[Frame]()
-        for original, (frame, coding) in zip(group.frames, decoded, strict=True):
-            correction = self.enhancer.correction(frame, depth, coding, stream.quantiser)
-            choice = choose_strengths(original, correction, worth, self._tables, writer.before)
+        for original, (frame, coding), plain in zip(group.frames, decoded, base, strict=True):
+            correction = self.enhancer.correction(frame, coding, stream.quantiser)
+            choice = choose_strengths(original, depth, correction, worth, self._tables, writer.before)
             writer.put(choice.strengths, choice.kinds)
-            enhanced = correction.applied(choice.strengths) if choice.strengths.any() else frame
+            enhanced = correction.applied(choice.strengths, depth) if choice.strengths.any() else plain
             shown.append(replace(enhanced, pts=original.pts))
         strengths = symbols.finish()
         payload = pack_frames(units, strengths)

@@ -58,10 +58,15 @@ class Choice:
 
 
 def choose_strengths(
-    original: Frame, correction: Correction, worth: Worth, tables: StrengthTables, before: list[int]
+    original: Frame,
+    bit_depth: int,
+    correction: Correction,
+    worth: Worth,
+    tables: StrengthTables,
+    before: list[int],
 ) -> Choice:
     """The strengths of least cost. before: kinds of the frame before, as in `StrengthWriter`."""
-    costs = _costs(original, correction, worth)
+    costs = _costs(correction.errors(original, bit_depth), worth)
     strengths, kinds = np.zeros(costs.shape[:1] + costs.shape[2:], np.int64), []
     for group in range(GROUPS):
         by_strength = costs[group].reshape(STRENGTHS, -1)
@@ -83,9 +88,8 @@ def _bits(tables: Tables, table: int, symbols: int) -> NDArray[np.float64]:
     return tables.bits(np.arange(symbols), np.full(symbols, table))
 
 
-def _costs(original: Frame, correction: Correction, worth: Worth) -> NDArray[np.float64]:
+def _costs(errors: list[NDArray[np.float64]], worth: Worth) -> NDArray[np.float64]:
     """Weighted relative errors (GROUPS, STRENGTHS, rows, columns) of the blocks."""
-    errors = correction.errors(original)
     costs = np.zeros((GROUPS, *errors[0].shape))
     for group, planes in enumerate(_PLANES):
         for plane in planes:

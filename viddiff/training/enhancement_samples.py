@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from viddiff.codec.base_bit_depth import BASE_BIT_DEPTH, widened
 from viddiff.errors import ViddiffError, VideoError
 from viddiff.frame import Frame, VideoInfo
 from viddiff.media.av1_headers import Coding, HeaderReader
@@ -34,12 +35,14 @@ PLANE_WEIGHTS = (6 / 8, 1 / 8, 1 / 8)
 PRESET = 4
 CRFS = (16, 63)
 """Smallest and largest CRF."""
+_ROUNDING_ERROR = 4.0**2 / 12
+"""Mean squared error of rounding to 8 bits, which every shown frame has."""
 _GRID = 16
 _PER_SCENE = 32
 _SHARD = 1024
 _FAILURES = 20
 """Clips that may fail before the first one that can be read."""
-_BYTES = TILE * TILE * 3 // 2
+_SAMPLES = TILE * TILE * 3 // 2
 
 
 @dataclass(frozen=True)
@@ -47,42 +50,43 @@ class Base:
     """A scene coded by SVT-AV1."""
 
     frames: list[Frame]
-    """As dav1d shows them."""
+    """As dav1d shows them, of BASE_BIT_DEPTH."""
     codings: list[Coding]
     sizes: list[int]
     """Bytes of each temporal unit."""
 
 
-def code_base(frames: list[Frame], crf: int, bit_depth: int = 8, preset: int = PRESET) -> Base:
-    """Code frames as one closed GOP, random access. VideoError."""
+def code_base(frames: list[Frame], crf: int, preset: int = PRESET) -> Base:
+    """Code frames of BASE_BIT_DEPTH as one closed GOP, random access. VideoError."""
     height, width = frames[0].y.shape
-    encoder = Av1Encoder(VideoInfo(width, height, bit_depth), quantiser=4 * crf, preset=preset)
+    info = VideoInfo(width, height, BASE_BIT_DEPTH)
+    encoder = Av1Encoder(info, quantiser=4 * crf, preset=preset)
     units = [unit for frame in frames for unit in encoder.send(frame)] + encoder.finish()
-    decoder, headers = Av1Decoder(width, height, bit_depth), HeaderReader()
+    decoder, headers = Av1Decoder(width, height, BASE_BIT_DEPTH), HeaderReader()
     decoded = [decoder.decode(unit) for unit in units]
     return Base(decoded, [headers.shown(unit) for unit in units], [len(unit) for unit in units])
 
 
-Tiles = NDArray[np.uint8]
-"""(N, 2, BYTES): the decoded tile and the original, each Y, U and V one after the other."""
+Tiles = NDArray[np.uint16]
+"""(N, 2, SAMPLES): the decoded tile and the original, each Y, U and V one after the other, 10 bits."""
 
 
 def tiles_of(
     frames: list[Frame], base: Base, crf: int, rng: random.Random
 ) -> tuple[Tiles, dict[str, NDArray[np.generic]]]:
-    """Tiles of a scene, and figures of each.
+    """Tiles of a scene of BASE_BIT_DEPTH, and figures of each.
 
-    `quantiser`, `intra`, `gop_quantiser`; `norm` (3,): the scene's mean squared errors by plane; `weight`:
-    the tile's error in units of the scene's.
+    `quantiser`, `intra`, `gop_quantiser`; `norm` (3,): mean squared errors of the scene by plane, as shown;
+    `weight`: the error of the tile in units of that of the scene.
     """
     maps = [_error_maps(a, b) for a, b in zip(frames, base.frames, strict=True)]
-    means = np.maximum(np.mean([[m.mean() for m in planes] for planes in maps], axis=0), 0.02)
+    means = np.mean([[m.mean() for m in planes] for planes in maps], axis=0) + _ROUNDING_ERROR
     weights = np.stack([_tile_errors(planes, means) for planes in maps])  # (T, rows, columns)
     chances = weights.ravel() / weights.sum()
     source = np.random.default_rng(rng.getrandbits(32))
     count = min(_PER_SCENE, int((chances > 0).sum()))
     drawn = source.choice(chances.size, count, replace=False, p=chances)
-    tiles = np.empty((count, 2, _BYTES), np.uint8)
+    tiles = np.empty((count, 2, _SAMPLES), np.uint16)
     for tile, index in zip(tiles, drawn, strict=True):
         t, row, column = np.unravel_index(index, weights.shape)
         for half, frame in zip(tile, (base.frames[t], frames[t]), strict=True):
@@ -118,7 +122,7 @@ def _tile_errors(maps: list[NDArray[np.float32]], means: NDArray[np.float64]) ->
     return errors
 
 
-def _cut(frame: Frame, top: int, left: int) -> NDArray[np.uint8]:
+def _cut(frame: Frame, top: int, left: int) -> NDArray[np.uint16]:
     half = TILE // 2
     parts = [frame.y[top : top + TILE, left : left + TILE]]
     parts += [p[top // 2 : top // 2 + half, left // 2 : left // 2 + half] for p in (frame.u, frame.v)]
@@ -150,7 +154,8 @@ def _write_shard(
     failures = 0
     while sum(len(tiles) for tiles, _ in parts) < _SHARD:
         try:
-            frames, crf = scene(videos, stills, mix, rng), rng.randint(*CRFS)
+            frames = [widened(frame, 8) for frame in scene(videos, stills, mix, rng)]
+            crf = rng.randint(*CRFS)
             parts.append(tiles_of(frames, code_base(frames, crf), crf, rng))
         except VideoError:
             failures += 1
@@ -232,16 +237,17 @@ class TileShards:
             yield _batch_of(chosen[start : start + count])
 
 
-def _packed(tile: NDArray[np.uint8], quarters: int, mirrored: bool) -> Tensor:
-    """Six planes (6, TILE/2, TILE/2) of 10-bit samples, turned by quarters of a circle and mirrored."""
+def _packed(tile: NDArray[np.uint16], quarters: int, mirrored: bool) -> Tensor:
+    """Six planes (6, TILE/2, TILE/2), turned by quarters of a circle and mirrored."""
     half, luma = TILE // 2, TILE * TILE
     shapes = ((0, TILE), (luma, half), (luma + half * half, half))
     planes = []
     for start, side in shapes:
         plane = np.rot90(tile[start : start + side * side].reshape(side, side), quarters)
-        planes.append(torch.tensor(np.ascontiguousarray(plane[:, ::-1] if mirrored else plane)))
+        turned = plane[:, ::-1] if mirrored else plane
+        planes.append(torch.from_numpy(turned.astype(np.float32)))
     y, u, v = planes
-    return torch.cat((functional.pixel_unshuffle(y[None], 2), u[None], v[None])).float() * 4
+    return torch.cat((functional.pixel_unshuffle(y[None], 2), u[None], v[None]))
 
 
 def _batch_of(chosen: list[tuple[list[Tensor], dict[str, Any]]]) -> TileBatch:
@@ -249,7 +255,7 @@ def _batch_of(chosen: list[tuple[list[Tensor], dict[str, Any]]]) -> TileBatch:
     figures = {name: torch.tensor(np.stack([f[name] for _, f in chosen])) for name in chosen[0][1]}
     numbers = (figures[name].int() for name in ("quantiser", "gop_quantiser", "intra"))
     by_plane = torch.tensor([PLANE_WEIGHTS[0] / 4] * 4 + list(PLANE_WEIGHTS[1:]))
-    norm = 16 * figures["norm"][:, [0, 0, 0, 0, 1, 2]] * figures["weight"][:, None]
+    norm = figures["norm"][:, [0, 0, 0, 0, 1, 2]] * figures["weight"][:, None]
     form = torch.channels_last
     return TileBatch(
         decoded.contiguous(memory_format=form),

@@ -126,7 +126,7 @@ def _driver(kind: int) -> Callable[..., None]:
 
 
 @compiled
-def _pack(y: Any, u: Any, v: Any, factor: int, packed: Int16) -> None:
+def _pack(y: Any, u: Any, v: Any, packed: Int16) -> None:
     """Fill the picture (rows + 2, columns + 2, PLANES) except for its empty border."""
     height, width = y.shape
     rows, columns = packed.shape[0] - 2, packed.shape[1] - 2
@@ -137,12 +137,12 @@ def _pack(y: Any, u: Any, v: Any, factor: int, packed: Int16) -> None:
             left, right = min(2 * column, width - 1), min(2 * column + 1, width - 1)
             at = min(column, u.shape[1] - 1)
             position = packed[row + 1, column + 1]
-            position[0] = np.int64(y[upper, left]) * factor - _MIDDLE
-            position[1] = np.int64(y[upper, right]) * factor - _MIDDLE
-            position[2] = np.int64(y[lower, left]) * factor - _MIDDLE
-            position[3] = np.int64(y[lower, right]) * factor - _MIDDLE
-            position[4] = np.int64(u[chroma, at]) * factor - _MIDDLE
-            position[5] = np.int64(v[chroma, at]) * factor - _MIDDLE
+            position[0] = np.int64(y[upper, left]) - _MIDDLE
+            position[1] = np.int64(y[upper, right]) - _MIDDLE
+            position[2] = np.int64(y[lower, left]) - _MIDDLE
+            position[3] = np.int64(y[lower, right]) - _MIDDLE
+            position[4] = np.int64(u[chroma, at]) - _MIDDLE
+            position[5] = np.int64(v[chroma, at]) - _MIDDLE
 
 
 class EnhancementEngine:
@@ -163,16 +163,14 @@ class EnhancementEngine:
         self._plans = dict[int, tuple[RowPlan, list[Int16]]]()
         self._lock = threading.Lock()
 
-    def correction(
-        self, frame: Frame, bit_depth: int, condition: NDArray[np.int64]
-    ) -> tuple[Int16, Int16, Int16]:
-        """What the network would add to Y, U and V, in 1/CORRECTION_UNIT of a 10-bit level.
+    def correction(self, frame: Frame, condition: NDArray[np.int64]) -> tuple[Int16, Int16, Int16]:
+        """What the network would add to Y, U and V, in 1/CORRECTION_UNIT of a level.
 
-        condition: (CONDITIONS,) activations, see `networks.enhancement.condition_of`.
+        frame: has 10 bits. condition: (CONDITIONS,) activations, see `networks.enhancement.condition_of`.
         """
         height, width = (-(-size // FRAME_MULTIPLE) * FRAME_MULTIPLE // 2 for size in frame.y.shape)
         packed = np.zeros((height + 2, width + 2, PLANES), np.int16)
-        _pack(*frame.planes, 1 << (10 - bit_depth), packed)
+        _pack(*frame.planes, packed)
         y, u, v = (np.empty(plane.shape, np.int16) for plane in frame.planes)
         planes = (y, u, v)
         biases, turns = self._network.biases(condition), height // 2

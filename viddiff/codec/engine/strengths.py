@@ -1,7 +1,7 @@
 """Corrections at strengths by block: the samples that they give, and their squared errors, compiled.
 
-A correction is in 1/32 of a 10-bit level for each unit of strength. Samples are rounded half to even and
-clamped, as `networks.planes.unpack` does.
+Samples have 10 bits, and a correction is in 1/32 of a level for each unit of strength. Their sum is rounded,
+once, to the bit depth of the video, half to even, and clamped, as `networks.planes.unpack` does.
 """
 
 from typing import Any
@@ -18,8 +18,8 @@ _BITS = (CORRECTION_UNIT * STRENGTH_UNIT).bit_length() - 1
 
 @kernel
 def _corrected(sample: Any, change: Any, shift: int, most: int) -> Any:
-    """A sample plus a change in units of 2^-shift."""
-    total = (np.int64(sample) << shift) + change
+    """A sample of 10 bits plus a change, without their lowest `shift` bits."""
+    total = (np.int64(sample) << _BITS) + change
     rounded = (total + (1 << (shift - 1)) - 1 + ((total >> shift) & 1)) >> shift
     return min(max(rounded, 0), most)
 
@@ -55,16 +55,19 @@ def _add_errors(
 
 
 def _scale(bit_depth: int) -> tuple[int, int]:
-    """Bits of a change below a sample's unit, and the largest sample."""
+    """Bits of a change below a shown sample's unit, and the largest sample."""
     return _BITS + 10 - bit_depth, (1 << bit_depth) - 1
 
 
 def apply_strengths(
     samples: Plane, correction: NDArray[np.int16], strengths: NDArray[np.int64], side: int, bit_depth: int
 ) -> Plane:
-    """The plane (H, W) with its correction (H, W) at strengths (rows, columns) of blocks of `side`."""
+    """The plane (H, W) with its correction (H, W) at strengths (rows, columns) of blocks of `side`.
+
+    The result has `bit_depth` bits.
+    """
     _check(samples, correction, strengths.shape, side)
-    result = np.empty_like(samples)
+    result = np.empty(samples.shape, np.uint8 if bit_depth == 8 else np.uint16)
     _apply(samples, correction, strengths, side, *_scale(bit_depth), result)
     return result
 
@@ -72,7 +75,10 @@ def apply_strengths(
 def strength_errors(
     original: Plane, samples: Plane, correction: NDArray[np.int16], side: int, bit_depth: int
 ) -> NDArray[np.float64]:
-    """Squared errors (STRENGTHS, rows, columns) of every block at every strength, exact."""
+    """Squared errors (STRENGTHS, rows, columns) of every block at every strength, exact.
+
+    original: has `bit_depth` bits.
+    """
     rows, columns = (-(-size // side) for size in samples.shape)
     _check(samples, original, (rows, columns), side)
     _check(samples, correction, (rows, columns), side)
