@@ -96,16 +96,16 @@ def coded(
 
 @pytest.fixture(scope="module")
 def whole(enhancer: Enhancer, frames: list[Frame]) -> bytes:
-    return coded(enhancer, frames, EncodeOptions(gop=9, preset="fast"))[0]
+    return coded(enhancer, frames, EncodeOptions(gop=9, preset="fastest"))[0]
 
 
 @pytest.mark.parametrize(
     "options",
     [
-        EncodeOptions(gop=9, preset="fast"),
-        EncodeOptions(gop=9, preset="fast", low_delay=True),
-        EncodeOptions(preset="fast", entropy="huffman", quality=5),
-        EncodeOptions(preset="fast", quality=60),
+        EncodeOptions(gop=9, preset="fastest"),
+        EncodeOptions(gop=9, preset="fastest", low_delay=True),
+        EncodeOptions(preset="fastest", entropy="huffman", quality=5),
+        EncodeOptions(preset="fastest", quality=60),
     ],
     ids=["default", "low delay", "huffman", "best"],
 )
@@ -123,12 +123,12 @@ def test_decoder_shows_the_encoders_reconstruction(
 @pytest.mark.parametrize("bit_depth", [8, 10])
 def test_any_size_and_depth(enhancer: Enhancer, size: tuple[int, int], bit_depth: int) -> None:
     pictures = moving_picture(*size, 4, bit_depth)
-    data, shown = coded(enhancer, pictures, EncodeOptions(preset="fast", quality=20), bit_depth)
+    data, shown = coded(enhancer, pictures, EncodeOptions(preset="fastest", quality=20), bit_depth)
     assert same(list(decode(io.BytesIO(data), enhancer)), shown)
 
 
 def test_threads_do_not_matter(enhancer: Enhancer, frames: list[Frame], whole: bytes) -> None:
-    out, info, options = io.BytesIO(), VideoInfo(*SIZE), EncodeOptions(gop=9, preset="fast")
+    out, info, options = io.BytesIO(), VideoInfo(*SIZE), EncodeOptions(gop=9, preset="fastest")
     encoder = BaseGopEncoder(enhancer, info, options, threads=2)
     encode(frames, encoder, Output(Writer(out, encoder.header)))
     assert out.getvalue() == whole
@@ -175,7 +175,7 @@ def test_any_number_of_processes(path: Path, video: Path, tmp_path: Path) -> Non
     for workers in (1, 2):
         out = tmp_path / f"{workers}.vdf"
         with VideoReader(video) as reader, open(out, "wb") as file:
-            resources, options = Resources(path, workers=workers), EncodeOptions(gop=7, preset="fast")
+            resources, options = Resources(path, workers=workers), EncodeOptions(gop=7, preset="fastest")
             summary = encode_video(reader, resources, options, lambda header: Output(Writer(file, header)))
         assert (summary.frames, summary.keyframes) == (FRAMES, 3)
         assert 0 < summary.base_bytes < summary.size_bytes
@@ -192,7 +192,7 @@ def test_any_number_of_processes(path: Path, video: Path, tmp_path: Path) -> Non
 def test_processes_share_a_gop(path: Path, enhancer: Enhancer, frames: list[Frame], tmp_path: Path) -> None:
     """Each of them decodes all of the base, and enhances its own chunks."""
     out = tmp_path / "long.vdf"
-    out.write_bytes(coded(enhancer, frames, EncodeOptions(preset="fast", quality=10))[0])
+    out.write_bytes(coded(enhancer, frames, EncodeOptions(preset="fastest", quality=10))[0])
     one, two = (_shown(out, path, workers) for workers in (1, 2))
     assert len(one) == FRAMES
     assert same(one, two)
@@ -290,7 +290,7 @@ def test_base_is_taken_out_without_decoding(
     source, target = tmp_path / "in.vdf", tmp_path / f"out{form}"
     info = VideoInfo(*SIZE, 8, Fraction(1, 1000), Fraction(25), 9, 16, 9, sample_aspect_ratio=Fraction(4, 3))
     with open(source, "wb") as file:
-        encoder = BaseGopEncoder(enhancer, info, EncodeOptions(gop=9, preset="fast"))
+        encoder = BaseGopEncoder(enhancer, info, EncodeOptions(gop=9, preset="fastest"))
         timed = [replace(frame, pts=40 * frame.pts + frame.pts % 2) for frame in frames]
         encode(timed, encoder, Output(Writer(file, encoder.header)))
     count, notes = extract_base(source, output_at(target))
@@ -324,7 +324,7 @@ def output_at(path: Path) -> OutputFile:
 def test_base_command(path: Path, video: Path, tmp_path: Path) -> None:
     """From a video to a plain AV1 file, and the same frames from `decode --base-only`."""
     vdf = tmp_path / "a.vdf"
-    encoded = run("encode", video, vdf, "--weights", path, "--preset", "fast", "--workers", 1, "--json")
+    encoded = run("encode", video, vdf, "--weights", path, "--preset", "fastest", "--workers", 1, "--json")
     assert encoded.exit_code == 0, encoded.output
     assert json.loads(run("info", vdf, "--json").stdout)["base"] == "av1"
     taken = run("base", vdf, "--json")

@@ -96,7 +96,7 @@ def test_frames_of_another_size_end_the_run(source: points.Source) -> None:
 
 
 def test_viddiff_is_measured_on_its_whole_file(source: points.Source, weights: Path) -> None:
-    viddiff = points.Viddiff("test", "viddiff", ("--preset", "fast"), weights, (40,), 128)
+    viddiff = points.Viddiff("test", "viddiff", ("--preset", "fastest"), weights, (40,), 128)
     measured = points.measure_point(viddiff, 40, source, vmaf=False)
     assert measured.size_bytes == (source.path.parent / "test.vdf").stat().st_size
     assert measured.fidelity.psnr_611 > 30

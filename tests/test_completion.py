@@ -25,7 +25,14 @@ def completed(shell: str, *words: str) -> list[str]:
 def test_names_are_completed(shell: str) -> None:
     assert completed(shell, "") == sorted(main.commands)
     assert completed(shell, "encode", "--qu") == ["--quality", "--quiet"]
-    assert completed(shell, "encode", "--preset", "") == ["fast", "default", "slow"]
+    assert completed(shell, "encode", "--preset", "") == [
+        "fastest",
+        "fast",
+        "default",
+        "slow",
+        "slower",
+        "slowest",
+    ]
     assert completed(shell, "decode", "--format", "m") == ["mkv", "mp4"]
     assert completed(shell, "encode", "hol") == ["file"]
     assert completed(shell, "decode", "a.vdf", "") == ["file"]

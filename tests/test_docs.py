@@ -184,7 +184,11 @@ def test_shells_get_a_completion_script(shell: str) -> None:
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 @pytest.mark.parametrize(
     ("words", "expected"),
-    [(["enc"], {"encode"}), (["encode", "--pres"], {"--preset"}), (["encode", "--preset", "sl"], {"slow"})],
+    [
+        (["enc"], {"encode"}),
+        (["encode", "--pres"], {"--preset"}),
+        (["encode", "--preset", "slowe"], {"slower", "slowest"}),
+    ],
 )
 def test_shells_complete(shell: str, words: list[str], expected: set[str]) -> None:
     line = {"COMP_WORDS": " ".join(["viddiff", *words]), "COMP_CWORD": str(len(words))}

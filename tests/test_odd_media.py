@@ -513,7 +513,7 @@ def seconds_of(path: Path) -> float:
 def test_the_last_picture_stays_as_long_as_it_did(tmp_path: Path, weights: Path) -> None:
     source, coded = slides(tmp_path / "a.gif", 5), tmp_path / "a.vdf"
     options = ("--weights", weights, "--workers", 1)
-    assert run("encode", source, coded, *options, "--preset", "fast").exit_code == 0
+    assert run("encode", source, coded, *options, "--preset", "fastest").exit_code == 0
     for name in ("b.mkv", "b.mp4"):
         assert run("decode", coded, tmp_path / name, *options, "-q").exit_code == 0
         assert 5.3 <= seconds_of(tmp_path / name) <= 5.6
@@ -667,7 +667,7 @@ def test_upright_4k_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [(16, 8192), (8192, 16)])
 def test_long_pictures(tmp_path: Path, size: tuple[int, int], weights: Path) -> None:
     source = video(tmp_path / "a.mkv", pictures(1, *size), "ffv1", size=size)
-    options = ("--weights", weights, "--workers", 1, "--preset", "fast", "-q")
+    options = ("--weights", weights, "--workers", 1, "--preset", "fastest", "-q")
     assert run("encode", source, tmp_path / "a.vdf", *options).exit_code == 0
     assert run("decode", tmp_path / "a.vdf", tmp_path / "b.mkv", "--lossless", *options[:4]).exit_code == 0
     with opened(str(tmp_path / "b.mkv")) as container:

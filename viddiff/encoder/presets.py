@@ -17,9 +17,13 @@ class SearchEffort:
     """Number of searches of both fields. From the second on, each fits the other."""
 
 
+_QUICK_SEARCH = SearchEffort(flow=0, coarse_steps=(16, 8, 4, 2, 1), fine_steps=(2, 1), rounds=1)
+_FULL_SEARCH = SearchEffort(flow=2, coarse_steps=(32, 16, 8, 4, 2, 1), fine_steps=(4, 2, 1), rounds=3)
+
+
 @dataclass(frozen=True)
 class Effort:
-    """One preset."""
+    """One preset. Only `base_preset` matters for files with an AV1 base, only the rest for files without."""
 
     base_preset: int
     """SVT-AV1's preset for the base."""
@@ -32,27 +36,20 @@ class Effort:
     search: SearchEffort
 
 
+def _quick(base_preset: int) -> Effort:
+    return Effort(base_preset, key_preset=3, try_hyper=False, motion_prices=(1.0,), search=_QUICK_SEARCH)
+
+
+def _full(base_preset: int, motion_prices: tuple[float, ...]) -> Effort:
+    return Effort(base_preset, key_preset=0, try_hyper=True, motion_prices=motion_prices, search=_FULL_SEARCH)
+
+
 PRESETS = {
-    "fast": Effort(
-        base_preset=8,
-        key_preset=3,
-        try_hyper=False,
-        motion_prices=(1.0,),
-        search=SearchEffort(flow=0, coarse_steps=(16, 8, 4, 2, 1), fine_steps=(2, 1), rounds=1),
-    ),
-    "default": Effort(
-        base_preset=4,
-        key_preset=0,
-        try_hyper=True,
-        motion_prices=(1.0,),
-        search=SearchEffort(flow=2, coarse_steps=(32, 16, 8, 4, 2, 1), fine_steps=(4, 2, 1), rounds=3),
-    ),
-    "slow": Effort(
-        base_preset=2,
-        key_preset=0,
-        try_hyper=True,
-        motion_prices=(1.0, 0.6, 1.6),
-        search=SearchEffort(flow=2, coarse_steps=(32, 16, 8, 4, 2, 1), fine_steps=(4, 2, 1), rounds=3),
-    ),
+    "fastest": _quick(8),
+    "fast": _quick(6),
+    "default": _full(4, (1.0,)),
+    "slow": _full(3, (1.0, 0.6, 1.6)),
+    "slower": _full(2, (1.0, 0.6, 1.6)),
+    "slowest": _full(1, (1.0, 0.6, 1.6)),
 }
 """Presets by name, fastest first."""
