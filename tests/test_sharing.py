@@ -127,8 +127,9 @@ def test_a_job_is_begun_as_soon_as_its_first_group_is_there() -> None:
 
 
 def test_large_pictures_are_not_encoded_in_more_processes_than_fit_the_memory() -> None:
-    def most(width: int, height: int) -> int:
-        return encoders_within_memory(VideoInfo(width, height))
+    def most(width: int, height: int, base: bool = False) -> int:
+        return encoders_within_memory(VideoInfo(width, height), base)
 
     assert [most(3840, 2160), most(1920, 1080)] == [1, 2]
     assert most(640, 360) > most(1280, 720) > 2
+    assert [most(1920, 1080, base=True), most(1280, 720, base=True)] == [1, 2]

@@ -6,11 +6,12 @@ ENCODE_BYTES, DECODE_BYTES = 3000 << 20, 1400 << 20
 """Memory that all encoding or decoding processes may use together, unless the user sets their number."""
 _PARENT_BYTES, _WORKER_BYTES = 350 << 20, 200 << 20
 _ENCODE_BYTES_PER_PIXEL, _DECODE_BYTES_PER_PIXEL = 500, 850
+_BASE_BYTES_PER_PIXEL = 1000  # SVT-AV1 looks ahead over many frames
 
 
-def encoders_within_memory(video: VideoInfo) -> int:
-    """Largest number of processes that encode such a video; at least one."""
-    return _workers_within(ENCODE_BYTES, _ENCODE_BYTES_PER_PIXEL, video)
+def encoders_within_memory(video: VideoInfo, base: bool) -> int:
+    """Largest number of processes that encode such a video, with an AV1 base or without; at least one."""
+    return _workers_within(ENCODE_BYTES, _BASE_BYTES_PER_PIXEL if base else _ENCODE_BYTES_PER_PIXEL, video)
 
 
 def decoders_within_memory(video: VideoInfo) -> int:

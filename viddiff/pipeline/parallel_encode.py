@@ -66,7 +66,8 @@ def _division(info: VideoInfo, resources: Resources, encoder: GroupEncoder) -> D
     work = Work(max(-(-frames // options.gop), 1), frames * info.width * info.height, _LEAST_PIXELS)
     division = resources.divide(work, encoder.parts_share_gops and frames > options.mini_gop + 1)
     if resources.workers is None:
-        return replace(division, workers=min(division.workers, encoders_within_memory(info)))
+        most = encoders_within_memory(info, encoder.header.base)
+        return replace(division, workers=min(division.workers, most))
     return division
 
 
