@@ -254,8 +254,8 @@ def parser() -> argparse.ArgumentParser:
         help="viddiff at some options of `viddiff encode`, under a name; may be given several times "
         "(default: viddiff= for none)")  # fmt: skip
     add("--weights", type=Path, help="weights of viddiff (default: the released ones)")
-    add("--qualities", type=_qualities, default=(20, 28, 36, 44), metavar="Q,Q,...",
-        help="qualities of viddiff, 0..63 (default: 20,28,36,44)")  # fmt: skip
+    add("--qualities", type=_qualities, default=(13, 22, 31, 40), metavar="Q,Q,...",
+        help="qualities of viddiff, 0..63 (default: 13,22,31,40)")  # fmt: skip
     add("--anchors", type=_anchors, default=DEFAULT_ANCHORS, metavar="NAME,...",
         help=f"codecs to compare with, of {', '.join(anchors(1))}; '' for none "
         f"(default: {','.join(DEFAULT_ANCHORS)})")  # fmt: skip

@@ -199,7 +199,7 @@ def anchors(interval: int) -> dict[str, FfmpegCodec]:
         command = ("-c:v", "libsvtav1", "-preset", f"{preset}", "-crf", "{setting}", "-g", "{interval}")
         return (*command, "-svtav1-params", "lp=1")
 
-    crfs, cqs, qps = (18, 22, 26, 30, 34, 38), (20, 28, 36, 44, 52, 60), (20, 24, 28, 32, 36, 40)
+    crfs, cqs, qps = (22, 26, 30, 34), (28, 36, 44, 52), (24, 28, 32, 36)
     known = (
         FfmpegCodec("x265", "x265 medium", ".265", x265, crfs, interval),
         FfmpegCodec("svt6", "SVT-AV1 preset 6", ".ivf", svt(6), cqs, interval),
