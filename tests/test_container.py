@@ -38,10 +38,10 @@ GOLDEN = bytes.fromhex(
     "89564446 0d0a1a0a 0149"  # magic, HEADER of 73 bytes
     "02 00 4000 3000 08 01000000 19000000 19000000 01000000 02 02 02 00 00 0100 0100 0000 1000"
     "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f 04 74696e79 7182dd3b"
-    "02 05 4b46 09 6b30 12886364"  # KEY
-    "03 04 02 00 7030 1cf43961"  # PREDICTED: three frames, regular, a step of 1
+    "02 06 4b46 00 09 6b30 2703fa59"  # KEY: frame 0
+    "03 05 01 02 00 7030 31fcc662"  # PREDICTED: frame 1 and two more, regular, a step of 1
     "80 05 04 01 57 00 09 0be5a418"  # INDEX: four frames, one KEY
-    "04 08 6c00000000000000 e0dffdd6"  # END
+    "04 08 6e00000000000000 9dd8d894"  # END
 )
 
 
@@ -157,8 +157,8 @@ def test_golden_bytes() -> None:
 def test_overhead_of_a_chunk() -> None:
     times = tuple(range(512, 9 * 512, 512))
     key = KeyChunk(0, b"")
-    assert len(write([key])) - len(write([])) == 6 + 3 + 3  # framing, body, entry of INDEX
-    assert len(write([key, PredictedChunk(times, b"")])) - len(write([key])) == 6 + 3
+    assert len(write([key])) - len(write([])) == 6 + 4 + 3  # framing, body, entry of INDEX
+    assert len(write([key, PredictedChunk(times, b"")])) - len(write([key])) == 6 + 4
 
 
 @pytest.mark.parametrize(
@@ -309,14 +309,14 @@ def test_recovery_keeps_the_other_gops(damage: str) -> None:
 def test_recovery_finds_a_key_across_pieces(monkeypatch: pytest.MonkeyPatch, piece: int) -> None:
     monkeypatch.setattr(reader_module, "PIECE", piece)
     start = FILE[: STARTS[3]] + raw_chunk(3, b"\x80")
-    key = raw_chunk(2, b"KF" + container.pack_zigzag(0) + bytes(3 << 14))
+    key = raw_chunk(2, b"KF\x05" + container.pack_zigzag(0) + bytes(3 << 14))
     for junk in range(8):
         data = start + b"\x03\xff\xff\xff\xff\x7f" + bytes(junk) + key
         assert read(data, lambda fault: None)[3:] == [KeyChunk(0, bytes(3 << 14))]
 
 
 def test_recovery_finds_a_large_key() -> None:
-    key = raw_chunk(2, b"KF\0" + bytes(3 << 20))
+    key = raw_chunk(2, b"KF\0\0" + bytes(3 << 20))
     for junk in range(65525, 65540):  # its start lies across two reads
         data = START + b"\x03\xff\xff\xff\xff\x7f" + bytes(junk) + key
         assert read(data, lambda fault: None) == [KeyChunk(0, bytes(3 << 20))]
@@ -363,17 +363,24 @@ def test_ancillary_chunk_is_skipped_if_sound(kind: int) -> None:
     [
         (raw_chunk(2, b"\0"), "mark"),
         (raw_chunk(2, b"KF"), "number"),
-        (raw_chunk(2, b"KF\x80\x00"), "number"),
-        (raw_chunk(2, b"KF" + b"\xff" * 9 + b"\x02"), "number"),
-        (raw_chunk(2, b"KF" + b"\xff" * 10 + b"\x00"), "number"),
-        (raw_chunk(2, b"KF\x14"), "do not increase"),
+        (raw_chunk(2, b"KF\1"), "number"),
+        (raw_chunk(2, b"KF\x80\x00\x16"), "number"),
+        (raw_chunk(2, b"KF\1\x80\x00"), "number"),
+        (raw_chunk(2, b"KF\1" + b"\xff" * 9 + b"\x02"), "number"),
+        (raw_chunk(2, b"KF\1" + b"\xff" * 10 + b"\x00"), "number"),
+        (raw_chunk(2, b"KF\1\x14"), "do not increase"),
+        (raw_chunk(2, b"KF\0\x16"), "frame 0 comes where frame 1 should"),
+        (raw_chunk(2, b"KF\2\x16"), "frame 2 comes where frame 1 should"),
+        (raw_chunk(2, b"KF" + b"\xff" * 9 + b"\1\x16"), f"frame {2**64 - 1} comes where"),
         (raw_chunk(3, b""), "number"),
-        (raw_chunk(3, b"\x80\x00"), "number"),
-        (raw_chunk(3, b"\x80\x01\x00"), "number"),
-        (raw_chunk(3, b"\x01"), "number"),
-        (raw_chunk(3, b"\x41\x00"), "number"),
-        (raw_chunk(3, b"\x00" + b"\xff" * 9 + b"\x01"), "64 bits"),
-        (raw_chunk(3, b"\x0f\x00"), "GOP of 16"),
+        (raw_chunk(3, b"\0\0\0"), "frame 0 comes where frame 1 should"),
+        (raw_chunk(3, b"\2\0\0"), "frame 2 comes where frame 1 should"),
+        (raw_chunk(3, b"\1\x80\x00"), "number"),
+        (raw_chunk(3, b"\1\x80\x01\x00"), "number"),
+        (raw_chunk(3, b"\1\x01"), "number"),
+        (raw_chunk(3, b"\1\x41\x00"), "number"),
+        (raw_chunk(3, b"\1\x00" + b"\xff" * 9 + b"\x01"), "64 bits"),
+        (raw_chunk(3, b"\1\x0f\x00"), "GOP of 16"),
         (raw_chunk(0x90, b"xyz", b"\x83\x00"), "number"),
         (raw_chunk(0x90, b"xyz", b"\x83\x80\x80\x80\x80\x00"), "number"),
         (raw_chunk(4, bytes(7)), "END"),
@@ -382,7 +389,7 @@ def test_ancillary_chunk_is_skipped_if_sound(kind: int) -> None:
     ],
 )
 def test_sound_chunks_that_break_the_rules(chunk: bytes, words: str) -> None:
-    data = START + raw_chunk(2, b"KF\x14") + chunk
+    data = START + raw_chunk(2, b"KF\0\x14") + chunk
     with pytest.raises(BitstreamError, match=words):
         read(data)
     faults: list[BitstreamError] = []
@@ -392,7 +399,7 @@ def test_sound_chunks_that_break_the_rules(chunk: bytes, words: str) -> None:
 
 def test_a_predicted_chunk_needs_a_key() -> None:
     with pytest.raises(BitstreamError, match="follow 0"):
-        read(START + raw_chunk(3, b"\0\0") + FILE[len(START) :])
+        read(START + raw_chunk(3, b"\0\0\0") + FILE[len(START) :])
 
 
 @pytest.mark.parametrize(
@@ -449,9 +456,9 @@ def test_limits_hold_before_frames_are_read() -> None:
 
 def test_writer_refuses_a_huge_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(container, "MAX_PAYLOAD", 100)
-    assert read(write([KeyChunk(0, bytes(97))])) == [KeyChunk(0, bytes(97))]
+    assert read(write([KeyChunk(0, bytes(96))])) == [KeyChunk(0, bytes(96))]
     with pytest.raises(LimitError, match="101 bytes"):
-        write([KeyChunk(0, bytes(98))])
+        write([KeyChunk(0, bytes(97))])
 
 
 @pytest.mark.parametrize(
@@ -573,7 +580,12 @@ def test_index_and_seek() -> None:
     for entry, first in zip(reversed(entries), (5, 3, 0), strict=True):
         reader.seek(entry)
         assert list(reader) == CHUNKS[first:]
-    for wrong in (IndexEntry(0, 0, -5), IndexEntry(STARTS[1], 0, -5), IndexEntry(STARTS[0], 0, -4)):
+    for wrong in (
+        IndexEntry(0, 0, -5),
+        IndexEntry(STARTS[1], 0, -5),
+        IndexEntry(STARTS[0], 0, -4),
+        IndexEntry(STARTS[0], 1, -5),
+    ):
         with pytest.raises(BitstreamError, match="no KEY chunk"):
             reader.seek(wrong)
     for offset in (-1, len(FILE), 2**70):
@@ -636,7 +648,10 @@ def test_hostile_index_is_rebuilt() -> None:
 
 
 def test_index_in_backward_time_is_rebuilt() -> None:
-    keys = [raw_chunk(container.KEY, b"KF" + container.pack_zigzag(pts)) for pts in (10, 5)]
+    keys = [
+        raw_chunk(container.KEY, b"KF" + bytes([number]) + container.pack_zigzag(pts))
+        for number, pts in enumerate((10, 5))
+    ]
     body = bytes([2, 2, len(START), 0, 20, len(keys[0]), 1, 10])
     index = START + keys[0] + keys[1]
     data = index + raw_chunk(container.INDEX, body) + raw_chunk(container.END, struct.pack("<Q", len(index)))

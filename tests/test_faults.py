@@ -196,7 +196,7 @@ def test_the_tools_of_these_tests(victim: bytes, codec: Codec, good: list[Frame]
         assert same(frames, good)
         assert not damage
     key = pieces[OF_KEY][1]
-    assert key[4:6] == b"\x0a\x06", "the sequence header"
+    assert key[5:7] == b"\x0a\x06", "the sequence header"
     assert key[SEQUENCE_END] == 0x32
     assert key[SEQUENCE_END + 1] == len(key) - SEQUENCE_END - 2, "the frame"
 
@@ -422,8 +422,8 @@ Change = Callable[[list[Piece], int], bytes]
 """Makes a file of chunks with one number replaced."""
 OF_KEY, OF_PREDICTED = 3, 4
 """Position of the second GOP among the chunks."""
-SEQUENCE_END = 12
-"""End of AV1's sequence header in that KEY: 2 bytes of mark, 2 of time, then 8."""
+SEQUENCE_END = 13
+"""End of AV1's sequence header in that KEY: 2 bytes of mark, 1 of number, 2 of time, then 8."""
 
 
 def in_header(at: int, size: int) -> Change:
@@ -494,15 +494,17 @@ NUMBERS: dict[str, tuple[Change, tuple[int, ...]]] = {
     "length of HEADER": (in_length(0), (0, 1, 68, MAX_PAYLOAD, MAX_PAYLOAD + 1, (1 << 35) - 1)),
     "length of KEY": (in_length(OF_KEY), (0, 1, 2, 9, MAX_PAYLOAD, MAX_PAYLOAD + 1, (1 << 35) - 1)),
     "length of PREDICTED": (in_length(OF_PREDICTED), (0, 1, 2, MAX_PAYLOAD, MAX_PAYLOAD + 1, (1 << 35) - 1)),
-    "time of KEY": (in_payload(OF_KEY, 2, 2, pack_varint), (0, 1, MOST64 - 1, MOST64)),
-    "size of the sequence header": (in_payload(OF_KEY, 5, 1, pack_varint), (0, 1, (1 << 28) - 1, MOST32)),
+    "number of KEY": (in_payload(OF_KEY, 2, 1, pack_varint), (0, 1, 3, 4, 9_999_999, 10_000_000, MOST64)),
+    "time of KEY": (in_payload(OF_KEY, 3, 2, pack_varint), (0, 1, MOST64 - 1, MOST64)),
+    "size of the sequence header": (in_payload(OF_KEY, 6, 1, pack_varint), (0, 1, (1 << 28) - 1, MOST32)),
     "size of AV1's frame": (
         in_payload(OF_KEY, SEQUENCE_END + 1, 1, pack_varint),
         (0, 1, (1 << 28) - 1, MOST32),
     ),
-    "frames of PREDICTED": (in_payload(OF_PREDICTED, 0, 1, pack_varint), (0, 2, 63, 64, 127)),
-    "step of PREDICTED": (in_payload(OF_PREDICTED, 1, 1, pack_varint), (0, 1, MOST63, MOST64)),
-    "size of a still": (in_payload(OF_PREDICTED, 2, 1, pack_varint), (0, 1, 20, (1 << 28) - 1, MOST64)),
+    "number of PREDICTED": (in_payload(OF_PREDICTED, 0, 1, pack_varint), (0, 1, 2, 4, 5, MOST64)),
+    "frames of PREDICTED": (in_payload(OF_PREDICTED, 1, 1, pack_varint), (0, 2, 63, 64, 127)),
+    "step of PREDICTED": (in_payload(OF_PREDICTED, 2, 1, pack_varint), (0, 1, MOST63, MOST64)),
+    "size of a still": (in_payload(OF_PREDICTED, 3, 1, pack_varint), (0, 1, 20, (1 << 28) - 1, MOST64)),
     "frames of INDEX": (in_index("frames"), (0, 1, 3 * GOP - 1, 3 * GOP + 1, 10_000_000, MOST64)),
     "keys of INDEX": (in_index("keys"), (0, 1, 2, 4, MOST64)),
     "offset in INDEX": (in_index("offset"), (0, 1, 87, MOST64)),
@@ -560,7 +562,7 @@ def over(pieces: list[Piece], host: int) -> bytes:
 
     A whole KEY chunk of another picture, with the right time, lies there.
     """
-    mine = framed(KEY, b"KF" + pack_zigzag(STEP * GOP) + pieces[1][1][3:])
+    mine = framed(KEY, b"KF" + pack_varint(GOP) + pack_zigzag(STEP * GOP) + pieces[1][1][4:])
     kind, payload = pieces[host]
     pieces = [*pieces[:host], (kind, payload + mine), *pieces[host + 1 :]]
     inner = len(joined(pieces[: host + 1], index=False)) - 4 - len(mine)
@@ -687,11 +689,11 @@ def test_absurd_sizes_are_refused_before_they_are_allocated(
         "a picture of 4096x2304": size(pieces, 2304 << 16 | 4096),
         "a picture of 8192x4352": size(pieces, 4352 << 16 | 8192),
         "a picture of 65535x65535": size(pieces, MOST32),
-        "64 pictures of 4096x2304": in_payload(OF_PREDICTED, 0, 1, pack_varint)(split(huge), 63),
-        "8 pictures of 4096x2304": in_payload(OF_PREDICTED, 0, 1, pack_varint)(split(huge), 7),
+        "64 pictures of 4096x2304": in_payload(OF_PREDICTED, 1, 1, pack_varint)(split(huge), 63),
+        "8 pictures of 4096x2304": in_payload(OF_PREDICTED, 1, 1, pack_varint)(split(huge), 7),
         "64 MiB of a chunk": chunk(pieces, MAX_PAYLOAD),
         "32 GiB of a chunk": chunk(pieces, (1 << 35) - 1),
-        "256 MiB of a still": in_payload(OF_PREDICTED, 2, 1, pack_varint)(pieces, still),
+        "256 MiB of a still": in_payload(OF_PREDICTED, 3, 1, pack_varint)(pieces, still),
         "256 MiB of an AV1 frame": in_payload(OF_KEY, SEQUENCE_END + 1, 1, pack_varint)(pieces, still),
         "ten million frames": in_index("frames")(pieces, 10_000_000),
         "2^64 frames": in_index("frames")(pieces, MOST64),
@@ -733,10 +735,10 @@ def test_frames_that_only_an_index_claims_cost_no_memory(codec: Codec, victim: b
     entries = []
     for number in range(count):
         entries.append((len(out), gop * number, gop * number))
-        out += framed(KEY, b"KF" + pack_zigzag(gop * number))
+        out += framed(KEY, b"KF" + pack_varint(gop * number) + pack_zigzag(gop * number))
     index = len(out)
     out += framed(INDEX, index_of(gop * count, entries)) + framed(END, struct.pack("<Q", index))
-    assert len(out) < 2000
+    assert len(out) < 2200
 
     def work() -> None:
         with pytest.raises(BitstreamError, match="no frame can be decoded"):

@@ -54,7 +54,7 @@ def gop_table(file: BinaryIO, limits: Limits) -> list[GopRow]:
     """GOPs of a file, as far as it is intact. Reads the whole file. Raises BitstreamError, LimitError."""
     file.seek(0)
     reader, rows = Reader(file, limits), list[GopRow]()
-    video, number, first, last = reader.header.video, 0, 0, 0
+    video, first, last = reader.header.video, 0, 0
     step = usual_step(video)
     for offset, chunk in reader.scan(lambda fault: None):
         times = (chunk.pts,) if isinstance(chunk, KeyChunk) else chunk.pts
@@ -63,9 +63,9 @@ def gop_table(file: BinaryIO, limits: Limits) -> list[GopRow]:
             start = float((chunk.pts - first) * video.time_base)
             if rows:
                 rows[-1].end = start
-            rows.append(GopRow(number, start))
-        rows[-1].chunks.append((len(times), reader.offset - offset))
-        number, last = number + len(times), times[-1]
+            rows.append(GopRow(chunk.first, start))
+        rows[-1].chunks.append((len(times), reader.end - offset))
+        last = times[-1]
     if rows:
         rows[-1].end = float((last + step - first) * video.time_base)
     return rows

@@ -52,19 +52,26 @@ readers ignore them.
 
 **KEY** is a frame that needs no other frame.
 
-    4B 46 ("KF", to find it after damage) | zigzag pts | picture: AV1 still, or predicted (`codec.library`);
-    the first frame of a base (`codec.base_payloads`) in a file with an AV1 base
+    4B 46 ("KF", to find it after damage) | varint number of the frame | zigzag pts
+    picture: AV1 still, or predicted (`codec.library`); the first frame of a base (`codec.base_payloads`) in a
+    file with an AV1 base
 
 **PREDICTED** is n frames that are displayed after all frames before them, and predicted from frames of the
 same GOP. n is 1..64. More than 8 frames have at most 8 * 4096 * 2304 luma samples together, so that a decoder
 can hold them all.
 
+    varint      number of the first frame
     u8 timing   bits 0..5: n - 1; bit 6: irregular; bit 7: reserved, 0
     varints     pts of each frame minus that of the frame displayed before it, minus 1:
                 n numbers if irregular, otherwise one number for all frames
     pictures    the rest of the payload (`codec.payloads`, `codec.library`; `codec.base_payloads`)
 
 The first chunk of frames is KEY, and pts strictly increase.
+
+**Place.** Frames are numbered from 0 through the whole file, in display order. The number in KEY and
+PREDICTED is that of the frame after the chunk before. No two chunks of a file have the same one, so it states
+both the GOP of a chunk and the place in it, and the CRC covers it. A chunk that was swapped, repeated,
+dropped or moved does not fit, whatever its size.
 
 **INDEX** serves to seek.
 
@@ -115,7 +122,12 @@ order. A packet stands before the first chunk whose frames are not earlier, unle
 
     u64 offset of INDEX from the file's first byte
 
-A reader rebuilds a missing or false INDEX from the chunks. After damage it continues at the next good KEY.
+A reader rebuilds a missing or false INDEX from the chunks. Around damage it goes on like this:
+
+1. It drops a chunk of frames that does not have the next number. PREDICTED with the next number goes on.
+2. After a chunk that is damaged or critical and unknown, it drops PREDICTED up to the next KEY.
+3. KEY with a larger number than the next may follow lost frames, or may have been moved. It counts unless the
+   next chunk of frames has a smaller number. Its own number tells how many frames are lost.
 """
 
 import io
@@ -124,7 +136,7 @@ import struct
 import zlib
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any, BinaryIO
@@ -169,17 +181,17 @@ _FIELDS: tuple[tuple[str, str, range | tuple[int, ...]], ...] = (
     ("gop", "H", range(1, MAX_GOP + 1)),
 )
 _LAYOUT = struct.Struct("<" + "".join(codes for _, codes, _ in _FIELDS) + "32sB")
-_ALLOWED = [(field, allowed) for field, codes, allowed in _FIELDS for _ in codes]
+_ALLOWED = [(label, allowed) for label, codes, allowed in _FIELDS for _ in codes]
 
 
 def _check(numbers: Iterable[int]) -> None:
     found: dict[str, int] = {}
-    for (field, allowed), number in zip(_ALLOWED, numbers, strict=True):
+    for (label, allowed), number in zip(_ALLOWED, numbers, strict=True):
         if number not in allowed:
             expected = f"{allowed[0]}..{allowed[-1]}" if isinstance(allowed, range) else f"in {allowed}"
-            error = LimitError if field in ("width", "height", "gop") else BitstreamError
-            raise error(f"header field {field} is {number}, not {expected}")
-        found[field] = number
+            error = LimitError if label in ("width", "height", "gop") else BitstreamError
+            raise error(f"header field {label} is {number}, not {expected}")
+        found[label] = number
     if not allowed_size(found["width"], found["height"]):
         raise LimitError(f"the header's size is {found['width']}x{found['height']}, not of {SIZES}")
 
@@ -207,8 +219,8 @@ class Header:
         flags = ENTROPY_CODERS.index(self.entropy) | self.low_delay << 1 | self.base << 2
         values: dict[str, Any] = vars(self.video) | {"version": VERSION, "flags": flags, "gop": self.gop}
         numbers: list[int] = []
-        for field, codes, _ in _FIELDS:
-            value = values[field]
+        for label, codes, _ in _FIELDS:
+            value = values[label]
             numbers += [int(value)] if len(codes) == 1 else [value.numerator, value.denominator]
         _check(numbers)
         name = self.model_name.encode(errors="replace")
@@ -225,10 +237,10 @@ class Header:
         _check(numbers)
         rest = iter(numbers)
         values: dict[str, Any] = {
-            field: next(rest) if len(codes) == 1 else Fraction(next(rest), next(rest))
-            for field, codes, _ in _FIELDS
+            label: next(rest) if len(codes) == 1 else Fraction(next(rest), next(rest))
+            for label, codes, _ in _FIELDS
         }
-        _, flags, gop = (values.pop(field) for field in ("version", "flags", "gop"))
+        _, flags, gop = (values.pop(label) for label in ("version", "flags", "gop"))
         video = VideoInfo(**values | {"full_range": bool(values["full_range"])})
         name = data[_LAYOUT.size :].decode(errors="replace")
         header = Header(
@@ -239,6 +251,10 @@ class Header:
         return header
 
 
+class MisplacedChunkError(BitstreamError):
+    """A good chunk of frames stands where another one should."""
+
+
 @dataclass(frozen=True)
 class KeyChunk:
     """A frame that needs no other: pts (signed 64-bit, in units of `time_base`) and picture."""
@@ -247,6 +263,8 @@ class KeyChunk:
     payload: bytes
     duration: int = 0
     """How long its frame is shown, 0 if unknown; a file has it of its last frame alone."""
+    first: int = field(default=0, compare=False)
+    """Number of its frame in the file, from 0. A reader sets it; a writer counts itself."""
 
 
 @dataclass(frozen=True)
@@ -257,6 +275,8 @@ class PredictedChunk:
     payload: bytes
     duration: int = 0
     """How long the last of its frames is shown, as of `KeyChunk`."""
+    first: int = field(default=0, compare=False)
+    """Number of its first frame in the file, as of `KeyChunk`."""
 
 
 Chunk = KeyChunk | PredictedChunk
@@ -299,6 +319,20 @@ def read_zigzag(data: bytes | bytearray, start: int) -> tuple[int, int]:
     return value >> 1 ^ -(value & 1), end
 
 
+def first_frame(kind: int, data: bytes) -> tuple[int, int]:
+    """Number of the first frame of KEY or PREDICTED, and the position after it in the body."""
+    if kind == KEY and not data.startswith(KEY_MARK):
+        raise BitstreamError("a KEY chunk without its mark")
+    return read_varint(data, len(KEY_MARK) if kind == KEY else 0)
+
+
+def unpack_key(data: bytes) -> KeyChunk:
+    """A KEY chunk from its body, wherever it stands."""
+    number, end = first_frame(KEY, data)
+    pts, end = read_zigzag(data, end)
+    return KeyChunk(pts, data[end:], first=number)
+
+
 def most_predicted(video: VideoInfo) -> int:
     """Largest number of frames of this size in a PREDICTED chunk, ALWAYS_PREDICTED..MAX_PREDICTED."""
     fitting = MAX_PREDICTED_PIXELS // (video.width * video.height)
@@ -310,6 +344,7 @@ class Timeline:
 
     def __init__(self, header: Header) -> None:
         self.gop, self.most = header.gop, most_predicted(header.video)
+        self.number = 0  # of the next frame
         self.frames = 0  # since the last KEY, itself included; 0 before the first
         self.last = -1  # pts of the last frame, if there is one
 
@@ -325,35 +360,57 @@ class Timeline:
         order = (self.last, *times) if self.frames else times
         if any(a >= b for a, b in pairwise(order)) or not -(1 << 63) <= times[0] <= times[-1] < 1 << 63:
             raise BitstreamError("presentation times do not increase or leave 64 bits")
+        self.number += len(times)
         self.frames, self.last = frames, times[-1]
         return chunk
 
+    def leap(self, key: KeyChunk) -> None:
+        """Go on with `key`, although frames before it are missing.
+
+        Raises MisplacedChunkError if it cannot follow.
+        """
+        self.check_leap(key)
+        self.number = key.first
+        self.accept(key)
+
+    def check_leap(self, key: KeyChunk) -> None:
+        """Raises MisplacedChunkError unless the frames left out before `key` have numbers and times."""
+        if key.first < self.number or (self.frames and key.first - self.number >= key.pts - self.last):
+            raise self._misplaced(key.first)
+
+    def _misplaced(self, number: int) -> MisplacedChunkError:
+        return MisplacedChunkError(f"frame {number} comes where frame {self.number} should")
+
     def pack(self, chunk: Chunk) -> bytes:
         """Body of the next chunk."""
-        last = self.last
+        number, last = pack_varint(self.number), self.last
         self.accept(chunk)
         if isinstance(chunk, KeyChunk):
-            return KEY_MARK + pack_zigzag(chunk.pts) + chunk.payload
+            return KEY_MARK + number + pack_zigzag(chunk.pts) + chunk.payload
         steps = [b - a - 1 for a, b in pairwise((last, *chunk.pts))]
         irregular = len(set(steps)) > 1
         timing = bytes([len(steps) - 1 | irregular << 6])
-        return timing + b"".join(map(pack_varint, steps if irregular else steps[:1])) + chunk.payload
+        varints = b"".join(map(pack_varint, steps if irregular else steps[:1]))
+        return number + timing + varints + chunk.payload
 
     def unpack(self, kind: int, data: bytes) -> Chunk:
-        """The next chunk from its body. Raises BitstreamError if it is damaged or out of order."""
+        """The next chunk from its body.
+
+        Raises MisplacedChunkError if it is another one, BitstreamError if it is damaged or out of order.
+        """
+        number, end = first_frame(kind, data)
+        if number != self.number:
+            raise self._misplaced(number)
         if kind == KEY:
-            if not data.startswith(KEY_MARK):
-                raise BitstreamError("a KEY chunk without its mark")
-            pts, end = read_zigzag(data, 2)
-            return self.accept(KeyChunk(pts, data[end:]))
-        timing, end = read_varint(data, 0, 1)
+            return self.accept(unpack_key(data))
+        timing, end = read_varint(data, end, 1)
         step, end = read_varint(data, end)
         times = [self.last + step + 1]
         while len(times) <= timing & 63:
             if timing & 64:
                 step, end = read_varint(data, end)
             times.append(times[-1] + step + 1)
-        return self.accept(PredictedChunk(tuple(times), data[end:]))
+        return self.accept(PredictedChunk(tuple(times), data[end:], first=number))
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,7 +436,7 @@ class Writer:
 
     def __init__(self, file: BinaryIO, header: Header) -> None:
         """Write magic and `header`. Raises BitstreamError or LimitError if the format cannot hold it."""
-        self._file, self._timeline, self._frames = file, Timeline(header), 0
+        self._file, self._timeline = file, Timeline(header)
         self._entries: list[IndexEntry] = []
         self._whole = deque[_Mark](maxlen=_MARKS)
         self._last_duration = 0
@@ -392,16 +449,16 @@ class Writer:
 
     def write(self, chunk: Chunk) -> None:
         """Append a chunk. Raises BitstreamError for wrong times or order, LimitError above 64 MiB."""
+        offset, frame = self.size_bytes, self._timeline.number
         payload = self._timeline.pack(chunk)
         self._last_duration = chunk.duration
-        offset, frame = self.size_bytes, self._frames
         if isinstance(chunk, KeyChunk):
             self._emit(KEY, payload)
             self._entries.append(IndexEntry(offset, frame, chunk.pts))
         else:
             self._emit(PREDICTED, payload)
-        self._frames += 1 if isinstance(chunk, KeyChunk) else len(chunk.pts)
-        self._whole.append(_Mark(self.size_bytes, self._frames, len(self._entries), self._last_duration))
+        frames = self._timeline.number
+        self._whole.append(_Mark(self.size_bytes, frames, len(self._entries), self._last_duration))
 
     def attach(self, kind: int, payload: bytes) -> None:
         """Append an ancillary chunk: TRACK, PACKETS or META. Raises LimitError above 64 MiB."""
@@ -443,12 +500,12 @@ class Writer:
     def _cut_to(self, mark: "_Mark") -> None:
         self._file.truncate(mark.size_bytes)
         self._file.seek(mark.size_bytes)
-        self.size_bytes, self._frames = mark.size_bytes, mark.frames
+        self.size_bytes, self._timeline.number = mark.size_bytes, mark.frames
         self._last_duration = mark.last_duration
         del self._entries[mark.entries :]
 
     def _index_body(self) -> bytes:
-        body = pack_varint(self._frames) + pack_varint(len(self._entries))
+        body = pack_varint(self._timeline.number) + pack_varint(len(self._entries))
         for a, b in pairwise([IndexEntry(0, 0, 0), *self._entries]):
             body += pack_varint(b.offset - a.offset) + pack_varint(b.frame - a.frame) + pack_zigzag(b.pts)
         if 0 < self._last_duration < 1 << 63:

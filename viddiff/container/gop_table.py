@@ -1,14 +1,15 @@
 """Table of the GOPs of a file: where they are and which frames they should hold, damaged or not.
 
 A true INDEX says everything. Otherwise the whole file is read, and the GOPs found are compared with INDEX.
-Without INDEX, the times before and after a gap tell how many frames are missing.
+Without INDEX, the numbers of the keyframes tell how many frames are missing.
 """
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import zip_longest
+from itertools import pairwise, zip_longest
 from math import ceil
 from typing import BinaryIO
 
@@ -35,34 +36,6 @@ class Gop:
     """Its position. None if it is missing."""
     stop: int | None
     """Position of the next GOP that exists. None for the last."""
-    sound: int
-    """Number of frames that can be shown. Fewer than `frames` if a chunk is missing without a trace."""
-
-
-@dataclass(slots=True)
-class Found:
-    """A GOP found while reading."""
-
-    entry: IndexEntry
-    frames: int
-    last: int
-    """Time of the last frame."""
-    end: int
-    """The byte after its last good chunk."""
-    faulty: bool = False
-    """Damage follows."""
-
-    def frames_before(self, following: IndexEntry | None, video: VideoInfo) -> int:
-        """Number of frames, with those that seem lost after them, before the next GOP that exists."""
-        if following is None or not self.faulty:
-            return self.frames
-        step = usual_step(video)
-        if self.frames > 1:
-            step = max((self.last - self.entry.pts) // (self.frames - 1), 1)
-        lost = (2 * (following.pts - self.last) + step) // (2 * step) - 1
-        return self.frames + min(
-            max(lost, 0), following.offset - self.end
-        )  # a frame takes a byte at the least
 
 
 def schedule(file: BinaryIO, limits: Limits, start: Start = 0, count: int | None = None) -> list[Gop]:
@@ -136,76 +109,50 @@ def frame_time(file: BinaryIO, gops: list[Gop], number: int, limits: Limits) -> 
     return None
 
 
+def missing_before(key: IndexEntry, video: VideoInfo) -> list[Gop]:
+    """The frames before the first keyframe that exists, as a GOP that is missing; none if that is frame 0."""
+    if not key.frame:
+        return []
+    pts = max(key.pts - key.frame * usual_step(video), -(1 << 63))
+    return [Gop(0, key.frame, pts, key.pts, None, None)]
+
+
 def _stored(reader: Reader) -> list[Gop]:
-    entries, gops = reader.stored_index(), list[Gop]()
-    for entry, following in zip_longest(entries, entries[1:]):
-        frames = (following.frame if following else reader.frame_count or 0) - entry.frame
-        until, stop = (following.pts, following.offset) if following else (None, None)
-        gops.append(Gop(entry.frame, frames, entry.pts, until, entry, stop, frames))
-    return gops
+    entries = reader.stored_index()
+    return _table(entries, entries, reader.frame_count or 0)
 
 
 def _surveyed(file: BinaryIO, limits: Limits, index_body: bytes | None) -> list[Gop]:
     file.seek(0)
-    reader, found = Reader(file, limits), list[Found]()
-
-    def on_fault(_: BitstreamError) -> None:
-        if found:
-            found[-1].faulty = True
-
-    number = 0
-    for offset, chunk in reader.scan(on_fault):
-        if isinstance(chunk, KeyChunk):
-            found.append(Found(IndexEntry(offset, number, chunk.pts), 1, chunk.pts, reader.offset))
-            number += 1
-        else:
-            found[-1].frames += len(chunk.pts)
-            found[-1].last, found[-1].end = chunk.pts[-1], reader.offset
-            number += len(chunk.pts)
+    reader = Reader(file, limits)
+    found, total = reader.survey()
     index_body = index_body or reader.index_body  # the second may be found where END is damaged
     if index_body is not None:
-        try:
-            return _as_stated(found, index_body, reader.header.gop, limits)
-        except BitstreamError:
-            pass  # INDEX does not speak of this file
-    return _by_time(found, reader.header.video)
+        with suppress(BitstreamError):  # INDEX does not speak of this file
+            return _as_stated(found, total, index_body, reader.header.gop, limits)
+    return (missing_before(found[0], reader.header.video) if found else []) + _table(found, found, total)
 
 
-def _as_stated(found: list[Found], body: bytes, gop: int, limits: Limits) -> list[Gop]:
-    """GOPs that INDEX names. Raises BitstreamError if it lacks one that exists."""
-    total, _ = read_varint(body, 0)
-    if total > limits.frames:
-        raise LimitError(f"{total} frames are over the limit of {limits.frames}")
-    stated = Index.unpack(body, gop).entries
-    places = {one.entry.pts: number for number, one in enumerate(found)}
-    if not places.keys() <= {entry.pts for entry in stated}:
-        raise BitstreamError("INDEX lacks a KEY chunk")
-    gops = []
-    for entry, following in zip_longest(stated, stated[1:]):
+def _as_stated(found: list[IndexEntry], total: int, body: bytes, gop: int, limits: Limits) -> list[Gop]:
+    """GOPs that INDEX names. Raises BitstreamError if it lacks one that exists, or frames."""
+    stated, _ = read_varint(body, 0)
+    if stated > limits.frames:
+        raise LimitError(f"{stated} frames are over the limit of {limits.frames}")
+    keys = Index.unpack(body, gop).entries
+    known = {(key.frame, key.pts) for key in keys}
+    if stated < total or any((key.frame, key.pts) not in known for key in found):
+        raise BitstreamError("INDEX lacks a KEY chunk or frames")
+    return _table(keys, found, stated)
+
+
+def _table(keys: Sequence[IndexEntry], found: Sequence[IndexEntry], total: int) -> list[Gop]:
+    """GOPs of `keys`, of which those in `found` exist. total: number of frames of the file."""
+    gops, there = [], {key.frame: key for key in found}
+    stops = {key.frame: following.offset for key, following in pairwise(found)}
+    for key, following in zip_longest(keys, keys[1:]):
+        frames = (following.frame if following else total) - key.frame
         until = following.pts if following else None
-        frames = (following.frame if following else total) - entry.frame
-        if entry.pts not in places:
-            gops.append(Gop(entry.frame, frames, entry.pts, until, None, None, 0))
-            continue
-        place = places[entry.pts]
-        one, stop = found[place], found[place + 1].entry.offset if place + 1 < len(found) else None
-        # Frames too many are those of the next GOP if its keyframe is gone.
-        whole = one.faulty or one.frames == frames
-        whole |= one.frames > frames and until is not None and until not in places
-        gops.append(Gop(entry.frame, frames, entry.pts, until, one.entry, stop, frames if whole else 1))
-    return gops
-
-
-def _by_time(found: list[Found], video: VideoInfo) -> list[Gop]:
-    """GOPs that exist, each with the frames that seem lost after it."""
-    gops, number = [], 0
-    for place, one in enumerate(found):
-        following = found[place + 1].entry if place + 1 < len(found) else None
-        frames = one.frames_before(following, video)
-        entry = IndexEntry(one.entry.offset, number, one.entry.pts)
-        until, stop = (following.pts, following.offset) if following else (None, None)
-        gops.append(Gop(number, frames, one.entry.pts, until, entry, stop, frames))
-        number += frames
+        gops.append(Gop(key.frame, frames, key.pts, until, there.get(key.frame), stops.get(key.frame)))
     return gops
 
 

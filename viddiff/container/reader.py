@@ -24,12 +24,18 @@ from viddiff.container.format import (
     Header,
     IndexEntry,
     KeyChunk,
+    MisplacedChunkError,
     Timeline,
+    first_frame,
     read_varint,
     read_zigzag,
+    unpack_key,
 )
 from viddiff.display import Display
 from viddiff.errors import BitstreamError, LimitError
+
+_Placed = tuple[int, int, Chunk]
+"""A chunk of frames, with the positions of its first byte and of the byte after it."""
 
 
 class _Source:
@@ -126,14 +132,24 @@ class Reader:
             )
         self._take_display()
         self._first = self._source.offset
-        self._timeline, self._frames = Timeline(self.header), 0
-        self._lost = self._ended = False
+        self._restart(0)
+        self.end = 0
+        """Position after the chunk of frames that was returned last, in bytes from the file's start."""
         self.index_body: bytes | None = None
         """Payload of the last INDEX on the way, true or false."""
         self.frame_count: int | None = None
         """Number of frames, after `index` was called."""
         self.last_duration = 0
         """How long the last frame is shown, once INDEX has been read; 0 if that is unknown."""
+
+    def _restart(self, number: int) -> None:
+        """The next chunk is KEY of this frame."""
+        self._timeline = Timeline(self.header)
+        self._timeline.number = number
+        self._held: tuple[int, int, KeyChunk] | None = None  # KEY that leaves out frames, as `_Placed`
+        self._lost = False  # PREDICTED is dropped up to the next KEY
+        self._silent = False  # a fault is reported, and no frame came since
+        self._ended = False
 
     def __iter__(self) -> Iterator[Chunk]:
         return self.chunks()
@@ -150,14 +166,19 @@ class Reader:
         """Position of the next chunk, in bytes from the file's start."""
         return self._source.offset
 
+    @property
+    def next_frame(self) -> int:
+        """Number of the frame after those that were returned: how many there are so far, with lost ones."""
+        return self._timeline.number
+
     def chunks(
         self, on_fault: Callable[[BitstreamError], None] | None = None, stop: int | None = None
     ) -> Iterator[Chunk]:
         """Chunks in order from the current position; with `stop`, only those that begin before that byte.
 
         A fault raises BitstreamError (or LimitError for a size above the limit), with its byte offset. With
-        `on_fault` it is reported there instead. Everything up to the next good KEY chunk is dropped without
-        further reports.
+        `on_fault` it is reported there instead. What cannot follow is dropped without further reports (see
+        `format`).
         """
         return (chunk for _, chunk in self.scan(on_fault, stop))
 
@@ -185,11 +206,7 @@ class Reader:
             return stored
         except (BitstreamError, LimitError):
             self._file.seek(0)
-            entries, self.frame_count = [], 0
-            for offset, chunk in Reader(self._file, self._limits).scan(lambda fault: None):
-                if isinstance(chunk, KeyChunk):
-                    entries.append(IndexEntry(offset, self.frame_count, chunk.pts))
-                self.frame_count += 1 if isinstance(chunk, KeyChunk) else len(chunk.pts)
+            entries, self.frame_count = Reader(self._file, self._limits).survey()
             return tuple(entries)
         finally:
             self._file.seek(self._source.offset + len(self._source.buffer))
@@ -200,64 +217,119 @@ class Reader:
             self._source = self._key_at(entry, self._file.seek(0, io.SEEK_END))
         finally:
             self._file.seek(self._source.offset + len(self._source.buffer))
-        self._timeline, self._frames = Timeline(self.header), 0
-        self._lost = self._ended = False
+        self._restart(entry.frame)
+
+    def survey(self) -> tuple[list[IndexEntry], int]:
+        """All KEY chunks that count from here on, and the number of frames, by reading around damage."""
+        found = self.scan(lambda fault: None)
+        entries = [
+            IndexEntry(at, chunk.first, chunk.pts) for at, chunk in found if isinstance(chunk, KeyChunk)
+        ]
+        return entries, self.next_frame
 
     def scan(
         self, on_fault: Callable[[BitstreamError], None] | None, stop: int | None = None
     ) -> Iterator[tuple[int, Chunk]]:
         """`chunks` with their offsets."""
         while not self._ended and (stop is None or self._source.offset < stop):
-            start = self._source.offset
+            start, ready, fault = self._source.offset, list[_Placed](), None
             try:
-                chunk = self._next()
+                self._next(ready)
             except (BitstreamError, LimitError) as error:
-                message, known, self._lost = f"byte {start}: {error}", self._lost, True
-                if on_fault is None:
-                    raise type(error)(message) from error
-                if not known:
-                    on_fault(BitstreamError(message))
-                if self._source.offset == start:
-                    self._source.resync()
-            else:
-                if chunk is not None:
-                    self._frames += 1 if isinstance(chunk, KeyChunk) else len(chunk.pts)
-                    if self._frames > self._limits.frames:
-                        raise LimitError(f"the file has more than {self._limits.frames} frames")
-                    yield start, chunk
+                fault = error
+            if self._ended:
+                self._release(ready)
+            for offset, end, chunk in ready:
+                self._check_count(chunk)
+                self.end = end
+                yield offset, chunk
+            if fault is not None:
+                self._report(fault, start, on_fault)
 
-    def _next(self) -> Chunk | None:
-        """Read one chunk. None for a chunk without frames or a dropped one."""
+    def _check_count(self, chunk: Chunk) -> None:
+        if chunk.first + (1 if isinstance(chunk, KeyChunk) else len(chunk.pts)) > self._limits.frames:
+            raise LimitError(f"the file has more than {self._limits.frames} frames")
+
+    def _report(
+        self,
+        fault: BitstreamError | LimitError,
+        start: int,
+        on_fault: Callable[[BitstreamError], None] | None,
+    ) -> None:
+        """Raise or report a fault of the chunk at byte `start`, and go on after it."""
+        message, known, self._silent = f"byte {start}: {fault}", self._silent, True
+        self._lost |= not isinstance(fault, MisplacedChunkError)
+        if on_fault is None:
+            raise type(fault)(message) from fault
+        if not known:
+            on_fault(BitstreamError(message))
+        if self._source.offset == start:
+            self._source.resync()
+
+    def _next(self, ready: list[_Placed]) -> None:
+        """Read one chunk. Adds those that count now to `ready`."""
+        start = self._source.offset
         if not self._source.fill(1):
             self._ended = True
             raise BitstreamError("the file ends before its END chunk")
         kind, payload = self._source.chunk()
-        if kind == KEY or (kind == PREDICTED and not self._lost):
-            chunk = self._timeline.unpack(kind, payload)
-            self._lost = False
-            return chunk
-        if kind == END:
+        if kind in (KEY, PREDICTED):
+            self._place(kind, payload, start, ready)
+        elif kind == END:
             self._ended = True
             if len(payload) != 8 or (self._file.seekable() and self._source.fill(1)):
                 raise BitstreamError("END has a wrong size or is not the end")
         elif kind == INDEX:
             self.index_body = payload
-        elif kind < 0x80 and kind != PREDICTED:
+        elif kind < 0x80:
             raise BitstreamError(f"chunk type {kind:#04x} is unknown or misplaced")
-        elif kind > INDEX and self._others is not None:
+        elif self._others is not None:
             self._others(kind, payload)
-        return None
+
+    def _place(self, kind: int, payload: bytes, start: int, ready: list[_Placed]) -> None:
+        """Add a chunk of frames to `ready` if it is the next one. Decides about KEY that is held."""
+        number, _ = first_frame(kind, payload)
+        if self._held is not None and number < self._held[2].first:
+            self._held = None
+        self._release(ready)
+        if kind == PREDICTED and self._lost:
+            return
+        if kind == KEY and number > self._timeline.number:
+            self._hold(start, unpack_key(payload))
+            if self._silent:
+                return
+        chunk = self._timeline.unpack(kind, payload)
+        self._lost = self._silent = False
+        ready.append((start, self._source.offset, chunk))
+
+    def _hold(self, start: int, key: KeyChunk) -> None:
+        """Keep KEY that leaves out frames: the next chunk tells whether it counts."""
+        self._timeline.check_leap(key)
+        if key.first >= self._limits.frames:
+            raise MisplacedChunkError(f"frame {key.first} is over the limit of {self._limits.frames} frames")
+        self._held = start, self._source.offset, key
+
+    def _release(self, ready: list[_Placed]) -> None:
+        """KEY that is held counts."""
+        if self._held is not None:
+            self._timeline.leap(self._held[2])
+            self._lost = self._silent = False
+            ready.append(self._held)
+            self._held = None
 
     def _key_at(self, entry: IndexEntry, end: int) -> _Source:
         """The file from `entry` on. Raises BitstreamError unless that KEY chunk exists before byte `end`."""
         if self._first <= entry.offset < end:
             self._file.seek(entry.offset)
             source = _Source(self._file, entry.offset)
-            source.fill(17)  # KEY_START and a pts
-            mark = KEY_START.match(source.buffer)
-            if mark and read_zigzag(source.buffer, mark.end())[0] == entry.pts:
-                return source
-        raise BitstreamError(f"no KEY chunk of time {entry.pts} begins at byte {entry.offset}")
+            source.fill(27)  # KEY_START, a number and a pts
+            if mark := KEY_START.match(source.buffer):
+                number, end = read_varint(source.buffer, mark.end())
+                if (number, read_zigzag(source.buffer, end)[0]) == (entry.frame, entry.pts):
+                    return source
+        raise BitstreamError(
+            f"no KEY chunk of frame {entry.frame} and time {entry.pts} begins at byte {entry.offset}"
+        )
 
     def _stored_index(self, end: int) -> tuple[IndexEntry, ...]:
         """Content of INDEX, if END at byte `end` points to it."""

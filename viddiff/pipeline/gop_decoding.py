@@ -112,7 +112,7 @@ def _checked(
     """Chunks of `gop`. Adds the times of their frames to `times`."""
     for chunk in reader.chunks(on_fault, gop.stop):
         added = (chunk.pts,) if isinstance(chunk, KeyChunk) else chunk.pts
-        if len(times) + len(added) > gop.sound:
-            raise BitstreamError("chunks are missing here, or do not belong here")
+        if chunk.first != gop.first + len(times) or len(times) + len(added) > gop.frames:
+            raise BitstreamError(f"frame {chunk.first} does not belong here")
         times += added
         yield chunk

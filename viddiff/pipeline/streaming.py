@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from viddiff.codec.open_decoder import Weights, open_decoder
 from viddiff.config import Start
 from viddiff.container.format import Chunk, IndexEntry, KeyChunk
-from viddiff.container.gop_table import Found, Gop
+from viddiff.container.gop_table import Gop, missing_before
 from viddiff.container.read_options import ReadOptions
 from viddiff.container.reader import Index
 from viddiff.container.track_file import PassingTracks
@@ -86,7 +86,6 @@ class _StreamDecoder:
         self._weights, self._damage, self._strict = weights, damage, strict
         self._key: tuple[int, Chunk] | None = None
         self._times: list[int] = []
-        self._end = 0
         self.last_duration = 0
         """How long the last frame is shown, once all have come; 0 if that is unknown."""
 
@@ -101,30 +100,29 @@ class _StreamDecoder:
             raise unreadable.error from unreadable
 
     def _parts(self) -> Iterator[Frame | GopEnd]:
-        self._key, number = self._next(), 0
-        while self._key is not None:
-            entry = IndexEntry(self._key[0], number, self._times_of(self._key[1])[0])
-            self._times, known = [], len(self._damage.faults)
-            decoder = open_decoder(self._reader.header, self._weights)
-            chunks = self._gop(self._key[1])
-            shown = yield from decode_until_fault(chunks, decoder, number, self._damage.faults, self._strict)
-            frames, until = self._extent(entry, len(self._damage.faults) > known)
-            gop = Gop(number, frames, entry.pts, until, None, None, frames)
-            yield GopEnd(gop, (), tuple(self._times[shown:frames]))
-            number += frames
-        if not number and self._damage.faults:
+        self._key = self._next()
+        if self._key is None and self._damage.faults:
             raise BitstreamError(f"no frame can be decoded: {self._damage.faults[0]}")
-
-    def _extent(self, entry: IndexEntry, faulty: bool) -> tuple[int, int | None]:
-        """Expected number of frames of the GOP that just ended, and the time of the next GOP or None."""
-        found = Found(entry, len(self._times), self._times[-1], self._end, faulty)
-        following = None
         if self._key is not None:
-            following = IndexEntry(self._key[0], 0, self._times_of(self._key[1])[0])
-        frames = found.frames_before(following, self._reader.header.video)
-        if following is None:
-            return self._checked_by_index(entry.frame, frames), None
-        return frames, following.pts
+            for gop in missing_before(self._entry(*self._key), self._reader.header.video):
+                yield GopEnd(gop)
+        while self._key is not None:
+            entry = self._entry(*self._key)
+            self._times = []
+            decoder = open_decoder(self._reader.header, self._weights)
+            chunks, faults = self._gop(self._key[1]), self._damage.faults
+            shown = yield from decode_until_fault(chunks, decoder, entry.frame, faults, self._strict)
+            frames, until = self._extent(entry.frame)
+            yield GopEnd(
+                Gop(entry.frame, frames, entry.pts, until, None, None), (), tuple(self._times[shown:frames])
+            )
+
+    def _extent(self, first: int) -> tuple[int, int | None]:
+        """Expected number of frames of the GOP that just ended, and the time of the next GOP or None."""
+        if self._key is None:
+            return self._checked_by_index(first, len(self._times)), None
+        following = self._entry(*self._key)
+        return following.frame - first, following.pts
 
     def ending(self, frames: Iterator[Frame]) -> Iterator[Frame]:
         """`frames`, and then read one more chunk, because packets of the last frame come before it."""
@@ -137,7 +135,6 @@ class _StreamDecoder:
         chunk: Chunk | None = key
         while chunk is not None:
             self._times += self._times_of(chunk)
-            self._end = self._reader.offset
             yield chunk
             self._key = self._next()
             chunk = None if self._key is None or isinstance(self._key[1], KeyChunk) else self._key[1]
@@ -147,6 +144,9 @@ class _StreamDecoder:
             return next(self._scan, None)
         except LimitError as error:
             raise _Unreadable(error) from error
+
+    def _entry(self, offset: int, key: Chunk) -> IndexEntry:
+        return IndexEntry(offset, key.first, self._times_of(key)[0])
 
     def _times_of(self, chunk: Chunk) -> tuple[int, ...]:
         return (chunk.pts,) if isinstance(chunk, KeyChunk) else chunk.pts
