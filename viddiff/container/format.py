@@ -126,8 +126,10 @@ A reader rebuilds a missing or false INDEX from the chunks. Around damage it goe
 
 1. It drops a chunk of frames that does not have the next number. PREDICTED with the next number goes on.
 2. After a chunk that is damaged or critical and unknown, it drops PREDICTED up to the next KEY.
-3. KEY with a larger number than the next may follow lost frames, or may have been moved. It counts unless the
-   next chunk of frames has a smaller number. Its own number tells how many frames are lost.
+3. KEY with a larger number than the next may follow lost frames, or may have been moved. It waits, and so
+   does a good KEY with a smaller number after it. Only the last two wait. A chunk of frames confirms the one
+   with the largest number that is not above its own, and drops the other. The end of the file confirms the
+   last one if no frame came after it. The number of that KEY tells how many frames are lost.
 """
 
 import io
@@ -365,21 +367,14 @@ class Timeline:
         return chunk
 
     def leap(self, key: KeyChunk) -> None:
-        """Go on with `key`, although frames before it are missing.
-
-        Raises MisplacedChunkError if it cannot follow.
-        """
-        self.check_leap(key)
+        """Go on with `key`, although frames before it are missing. It `may_leap`."""
         self.number = key.first
         self.accept(key)
 
-    def check_leap(self, key: KeyChunk) -> None:
-        """Raises MisplacedChunkError unless the frames left out before `key` have numbers and times."""
-        if key.first < self.number or (self.frames and key.first - self.number >= key.pts - self.last):
-            raise self._misplaced(key.first)
-
-    def _misplaced(self, number: int) -> MisplacedChunkError:
-        return MisplacedChunkError(f"frame {number} comes where frame {self.number} should")
+    def may_leap(self, key: KeyChunk) -> bool:
+        """Whether the frames left out before `key` have numbers and times."""
+        missing = key.first - self.number
+        return missing >= 0 and (not self.frames or missing < key.pts - self.last)
 
     def pack(self, chunk: Chunk) -> bytes:
         """Body of the next chunk."""
@@ -400,7 +395,7 @@ class Timeline:
         """
         number, end = first_frame(kind, data)
         if number != self.number:
-            raise self._misplaced(number)
+            raise MisplacedChunkError(f"frame {number} comes where frame {self.number} should")
         if kind == KEY:
             return self.accept(unpack_key(data))
         timing, end = read_varint(data, end, 1)

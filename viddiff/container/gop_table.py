@@ -41,14 +41,16 @@ class Gop:
 def schedule(file: BinaryIO, limits: Limits, start: Start = 0, count: int | None = None) -> list[Gop]:
     """GOPs of a seekable file, in order. Raises BitstreamError for a bad header, and LimitError.
 
-    If only `count` frames from `start` are wanted, INDEX is verified for their GOPs only.
+    If only `count` frames from `start` are wanted, INDEX is verified for their GOPs and the next one only.
     """
     file.seek(0)
     reader = Reader(file, limits)
     try:
         gops = _stored(reader)
         wanted = needed(gops, reader.header.video, start, count)
-        reader.check(gop.entry for gop in wanted if gop.entry is not None)
+        last = wanted[-1].first if wanted else 0
+        after = next((gop for gop in gops if gop.first > last), None)  # where the last one ends
+        reader.check(gop.entry for gop in [*wanted, after] if gop is not None and gop.entry is not None)
     except (BitstreamError, LimitError):
         return _surveyed(file, limits, reader.index_body)
     return gops

@@ -36,6 +36,7 @@ from viddiff.errors import BitstreamError, LimitError
 
 _Placed = tuple[int, int, Chunk]
 """A chunk of frames, with the positions of its first byte and of the byte after it."""
+_Held = tuple[int, int, KeyChunk]
 
 
 class _Source:
@@ -146,7 +147,8 @@ class Reader:
         """The next chunk is KEY of this frame."""
         self._timeline = Timeline(self.header)
         self._timeline.number = number
-        self._held: tuple[int, int, KeyChunk] | None = None  # KEY that leaves out frames, as `_Placed`
+        self._held = list[_Held]()  # KEY chunks that may have been moved, at most two
+        self._held_at = 0  # number of the next frame when the last of them came
         self._lost = False  # PREDICTED is dropped up to the next KEY
         self._silent = False  # a fault is reported, and no frame came since
         self._ended = False
@@ -238,7 +240,7 @@ class Reader:
             except (BitstreamError, LimitError) as error:
                 fault = error
             if self._ended:
-                self._release(ready)
+                self._confirm_last(ready)
             for offset, end, chunk in ready:
                 self._check_count(chunk)
                 self.end = end
@@ -287,35 +289,45 @@ class Reader:
             self._others(kind, payload)
 
     def _place(self, kind: int, payload: bytes, start: int, ready: list[_Placed]) -> None:
-        """Add a chunk of frames to `ready` if it is the next one. Decides about KEY that is held."""
+        """Add a chunk of frames to `ready` if it is the next one, and before it a KEY that it confirms."""
         number, _ = first_frame(kind, payload)
-        if self._held is not None and number < self._held[2].first:
-            self._held = None
-        self._release(ready)
+        self._confirm(number, ready)
         if kind == PREDICTED and self._lost:
             return
-        if kind == KEY and number > self._timeline.number:
-            self._hold(start, unpack_key(payload))
-            if self._silent:
-                return
+        missing = number - self._timeline.number
+        if kind == KEY and (missing > 0 or (missing == 0 and self._held)):
+            key = unpack_key(payload)
+            if self._timeline.may_leap(key):
+                self._hold(start, key)
+                if missing == 0 or self._silent:
+                    return
         chunk = self._timeline.unpack(kind, payload)
         self._lost = self._silent = False
         ready.append((start, self._source.offset, chunk))
 
     def _hold(self, start: int, key: KeyChunk) -> None:
-        """Keep KEY that leaves out frames: the next chunk tells whether it counts."""
-        self._timeline.check_leap(key)
+        """Let KEY wait for what confirms it."""
         if key.first >= self._limits.frames:
             raise MisplacedChunkError(f"frame {key.first} is over the limit of {self._limits.frames} frames")
-        self._held = start, self._source.offset, key
+        self._held = [*self._held[-1:], (start, self._source.offset, key)]
+        self._held_at = self._timeline.number
 
-    def _release(self, ready: list[_Placed]) -> None:
-        """KEY that is held counts."""
-        if self._held is not None:
-            self._timeline.leap(self._held[2])
-            self._lost = self._silent = False
-            ready.append(self._held)
-            self._held = None
+    def _confirm(self, number: int, ready: list[_Placed]) -> None:
+        """Add the KEY that has waited for a chunk of this number to `ready`."""
+        self._held = [held for held in self._held if self._timeline.may_leap(held[2])]
+        confirmed = [held for held in self._held if held[2].first <= number]
+        if confirmed:
+            self._release(max(confirmed, key=lambda held: held[2].first), ready)
+
+    def _confirm_last(self, ready: list[_Placed]) -> None:
+        """Add the last KEY that waits to `ready`, unless frames came after it. The file ends here."""
+        if self._held and self._held_at == self._timeline.number:
+            self._release(self._held[-1], ready)
+
+    def _release(self, held: _Held, ready: list[_Placed]) -> None:
+        self._timeline.leap(held[2])
+        self._held, self._lost, self._silent = [], False, False
+        ready.append(held)
 
     def _key_at(self, entry: IndexEntry, end: int) -> _Source:
         """The file from `entry` on. Raises BitstreamError unless that KEY chunk exists before byte `end`."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from viddiff.codec.base_payloads import unpack_frames
 from viddiff.container.format import KeyChunk
 from viddiff.container.read_options import ReadOptions
-from viddiff.container.reader import Reader
+from viddiff.container.reader import Index, Reader
 from viddiff.container.track_file import TrackFile
 from viddiff.errors import BitstreamError, ViddiffError
 from viddiff.interleave import Interleaver
@@ -49,4 +49,8 @@ def _extract(source: Path, target: Path, form: str, options: ReadOptions) -> tup
                 frames += len(times)
         if not frames:
             raise BitstreamError(f"{source} holds no frame")
+        if reader.index_body is not None:
+            stated = Index.unpack(reader.index_body, reader.header.gop).frames
+            if stated != frames:
+                raise BitstreamError(f"{stated} frames were written, but {frames} are there")
         return frames, writer.notes
