@@ -14,11 +14,12 @@ import torch
 
 from viddiff.codec.engine.enhancement import EnhancementEngine
 from viddiff.codec.engine.int16_kernels import instruction_sets
-from viddiff.codec.enhancement_weights import assemble, integers
-from viddiff.codec.enhancer import Enhancer, integers_of
+from viddiff.codec.enhancement_module import weights_of
+from viddiff.codec.enhancer import Enhancer
 from viddiff.frame import Frame
 from viddiff.media.av1_headers import Coding
-from viddiff.networks.enhancement import CONDITIONS, LARGE, SMALL, EnhancementNetwork
+from viddiff.networks.enhancement import EnhancementNetwork
+from viddiff.networks.enhancement_config import CONDITIONS, LARGE, SMALL
 
 SIZES = ((352, 288), (1280, 720))
 
@@ -39,19 +40,17 @@ def main() -> None:
     torch.set_num_threads(1)
     rng, coding = np.random.default_rng(0), Coding(120, False)
     for config in (SMALL, LARGE):
-        network = EnhancementNetwork(config)
-        network = assemble(config, integers(network))
-        numbers, condition = integers_of(network), np.zeros(CONDITIONS, np.int64)
+        weights, condition = weights_of(EnhancementNetwork(config)), np.zeros(CONDITIONS, np.int64)
         for width, height in SIZES:
             shapes = ((height, width), (height // 2, width // 2), (height // 2, width // 2))
-            y, u, v = (rng.integers(0, 256, shape).astype(np.uint8) for shape in shapes)
+            y, u, v = (rng.integers(0, 1024, shape).astype(np.uint16) for shape in shapes)
             frame = Frame(y, u, v)
-            title, macs = f"{config.name} {width}x{height}", network.macs() * width * height
-            module = Enhancer(network, b"", engine="torch")
-            ways: dict[str, Callable[[], Any]] = {"torch": partial(module.correction, frame, 8, coding, 140)}
+            title, macs = f"{config.name} {width}x{height}", config.macs() * width * height
+            module = Enhancer(weights, engine="torch")
+            ways: dict[str, Callable[[], Any]] = {"torch": partial(module.correction, frame, coding, 140)}
             for instructions in instruction_sets():
-                engine = EnhancementEngine(config, numbers, instructions)
-                ways[instructions.name] = partial(engine.correction, frame, 8, condition)
+                engine = EnhancementEngine(config, weights.integers, instructions)
+                ways[instructions.name] = partial(engine.correction, frame, condition)
             for name, work in ways.items():
                 ms = cpu_ms(work, 5)
                 print(f"{title:16} {name:12} {ms:8.2f} ms {macs / ms / 1e6:6.1f} GMAC/s", flush=True)

@@ -21,7 +21,8 @@ from viddiff.container.format import Writer
 from viddiff.encoder.open_encoder import open_encoder
 from viddiff.encoder.options import EncodeOptions
 from viddiff.frame import Frame, VideoInfo
-from viddiff.networks.layers import UNIT, IntConv2d
+from viddiff.networks.bounds import UNIT
+from viddiff.networks.layers import IntConv2d
 from viddiff.pipeline.output import Output
 from viddiff.pipeline.serial import encode
 from viddiff.pipeline.summary import EncodeSummary

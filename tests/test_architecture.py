@@ -42,7 +42,7 @@ OWNERS = {
     },
     "torchvision": {"training.samples"},
     "cryptography": {"container.sealing"},
-    "numba": {"compiled", "encoder.hadamard", "codec.engine.int16_kernels"},
+    "numba": {"code_cache", "compiled", "encoder.hadamard", "codec.engine.int16_kernels"},
     "llvmlite": {"encoder.hadamard", "codec.engine.int16_kernels"},
 }
 """Packages or modules that use a library. No others do."""

@@ -24,6 +24,8 @@ from viddiff.codec.base_payloads import (
     pack_frames,
     unpack_frames,
 )
+from viddiff.codec.enhancement_module import weights_of
+from viddiff.codec.enhancement_weights import EnhancementWeights
 from viddiff.codec.enhancer import Enhancer, blocks_of
 from viddiff.codec.entropy import SymbolDecoder, SymbolEncoder
 from viddiff.codec.open_decoder import open_decoder
@@ -39,7 +41,8 @@ from viddiff.media.av1_headers import Coding
 from viddiff.media.av1_stream import delimited
 from viddiff.media.video_reader import VideoReader
 from viddiff.media.video_writer import VideoWriter
-from viddiff.networks.enhancement import GROUPS, STRENGTHS, EnhancementConfig, EnhancementNetwork
+from viddiff.networks.enhancement import EnhancementNetwork
+from viddiff.networks.enhancement_config import GROUPS, STRENGTHS, EnhancementConfig
 from viddiff.pipeline.extract_base import extract_base
 from viddiff.pipeline.output import Output
 from viddiff.pipeline.output_file import OutputFile
@@ -52,7 +55,7 @@ FRAMES = 20
 SIZE = 80, 66
 
 
-def restless(seed: int = 3) -> EnhancementNetwork:
+def restless(seed: int = 3) -> EnhancementWeights:
     """A narrow network with random weights, whose corrections are far from zero."""
     import torch
 
@@ -61,7 +64,7 @@ def restless(seed: int = 3) -> EnhancementNetwork:
     with torch.no_grad():
         for layer in network.layers().values():
             layer.weight.add_(0.2 * torch.randn_like(layer.weight))
-    return enhancement_weights.assemble(network.config, enhancement_weights.integers(network))
+    return weights_of(network)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +77,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def enhancer(path: Path) -> Enhancer:
-    return Enhancer(*enhancement_weights.load(path))
+    return Enhancer(enhancement_weights.load(path))
 
 
 @pytest.fixture(scope="module")
@@ -255,7 +258,7 @@ def test_hostile_payloads_end_in_our_errors(enhancer: Enhancer, whole: bytes) ->
 
 
 def test_weights_must_be_the_files(enhancer: Enhancer, whole: bytes) -> None:
-    other = Enhancer(restless(4), b"x" * 32)
+    other = Enhancer(restless(4))
     with pytest.raises(CheckpointError, match="made with the weights 'narrow'"):
         list(decode(io.BytesIO(whole), other))
 

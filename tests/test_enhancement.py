@@ -16,22 +16,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from viddiff.codec import enhancement_weights
+from viddiff.codec.enhancement_module import network_of, weights_of
+from viddiff.codec.enhancement_weights import EnhancementWeights
 from viddiff.codec.tensor_file import content_hash
+from viddiff.codec.weights import arrays_of
 from viddiff.errors import CheckpointError, ViddiffError, VideoError
 from viddiff.frame import Frame, VideoInfo
 from viddiff.media.video_writer import VideoWriter
-from viddiff.networks.enhancement import (
-    BLOCK,
-    CONDITIONS,
-    LARGE,
-    SMALL,
-    STRENGTHS,
-    EnhancementConfig,
-    EnhancementNetwork,
-    condition_of,
-    corrected,
-)
-from viddiff.networks.layers import ACTIVATION_MAX, EXACT_LIMIT, IntConv2d
+from viddiff.networks.bounds import ACTIVATION_MAX, EXACT_LIMIT
+from viddiff.networks.enhancement import EnhancementNetwork, condition_of, corrected
+from viddiff.networks.enhancement_config import BLOCK, CONDITIONS, LARGE, SMALL, STRENGTHS, EnhancementConfig
+from viddiff.networks.layers import IntConv2d
 from viddiff.networks.planes import frame_of, pack, planes_of, unpack
 from viddiff.training import enhancement_samples
 from viddiff.training.enhancement import EnhancementOptions, train
@@ -60,10 +55,10 @@ def at_the_bound(config: EnhancementConfig, seed: int = 0) -> EnhancementNetwork
         room = EXACT_LIMIT - 1 - weight.abs().flatten(1).sum(1) * layer.input_max
         sign = torch.randint(0, 2, room.shape, generator=generator) * 2 - 1
         exponents = torch.randint(4, 14, room.shape, generator=generator)
-        tensors[f"{name}.weight"] = weight.to(torch.int8)
-        tensors[f"{name}.bias"] = (room * sign).int()
-        tensors[f"{name}.exponent"] = exponents.to(torch.int8)
-    return enhancement_weights.assemble(config, tensors)
+        tensors[f"{name}.weight"] = weight.to(torch.int8).numpy()
+        tensors[f"{name}.bias"] = (room * sign).int().numpy()
+        tensors[f"{name}.exponent"] = exponents.to(torch.int8).numpy()
+    return network_of(EnhancementWeights(config, tensors))
 
 
 def numbers(count: int, seed: int = 0) -> Tensor:
@@ -168,8 +163,8 @@ def test_conditions_are_activations() -> None:
 
 
 def test_costs() -> None:
-    assert EnhancementNetwork(SMALL).macs() <= 3500
-    assert EnhancementNetwork(LARGE).macs() <= 16000
+    assert SMALL.macs() <= 3500
+    assert LARGE.macs() <= 16000
     network, counted = EnhancementNetwork(TINY).eval(), 0
 
     def count(layer: IntConv2d, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -181,32 +176,35 @@ def test_costs() -> None:
         layer.register_forward_hook(count)
     with torch.inference_mode():
         network(samples(1, 32, 48), numbers(1))
-    assert counted == network.macs() * 32 * 48
+    assert counted == TINY.macs() * 32 * 48
 
 
 def test_weights_come_back(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    network = EnhancementNetwork(TINY).eval()
     path = tmp_path / "weights.safetensors"
-    digest = enhancement_weights.save(path, network)
-    loaded, found = enhancement_weights.load(path)
-    assert found == digest
+    digest = enhancement_weights.save(path, fresh())
+    weights = enhancement_weights.load(path)
+    assert weights.hash() == digest
+    loaded = network_of(weights)
     assert loaded.config == TINY
-    assert enhancement_weights.save(path, loaded) == digest
-    again, _ = enhancement_weights.load(path)
+    assert enhancement_weights.save(path, weights_of(loaded)) == digest
+    again = network_of(enhancement_weights.load(path))
     x, condition = samples(1, 32, 32), numbers(1)
     with torch.inference_mode():
         assert torch.equal(again(x, condition), loaded(x, condition))
 
 
+def fresh() -> EnhancementWeights:
+    return weights_of(EnhancementNetwork(TINY))
+
+
 def damaged(path: Path, name: str, change: Tensor) -> None:
     """Rewrite weights with another tensor, and the hash that belongs to it."""
-    network, _ = enhancement_weights.load(path)
     tensors = load_file(path) | {name: change}
     metadata = {
         "format": "viddiff-enhancement-1",
-        "config": json.dumps(asdict(network.config)),
-        "hash": content_hash(network.config, tensors).hex(),
+        "config": json.dumps(asdict(TINY)),
+        "hash": content_hash(TINY, arrays_of(tensors)).hex(),
     }
     save_file(tensors, path, metadata)
 
@@ -224,7 +222,7 @@ def damaged(path: Path, name: str, change: Tensor) -> None:
 )
 def test_weights_without_a_proof_are_refused(tmp_path: Path, name: str, change: Tensor, message: str) -> None:
     path = tmp_path / "weights.safetensors"
-    enhancement_weights.save(path, EnhancementNetwork(TINY))
+    enhancement_weights.save(path, fresh())
     damaged(path, name, change)
     with pytest.raises(CheckpointError, match=message):
         enhancement_weights.load(path)
@@ -234,7 +232,7 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     with pytest.raises(CheckpointError):
         enhancement_weights.load(path)
-    enhancement_weights.save(path, EnhancementNetwork(TINY))
+    enhancement_weights.save(path, fresh())
     whole = path.read_bytes()
     rng = random.Random(0)
     for _ in range(40):
@@ -265,7 +263,7 @@ def test_a_few_steps_learn(tmp_path: Path) -> None:
     )
     network = train(options, lines.append)
     assert lines[-1]["all"] < 0.97
-    loaded, _ = enhancement_weights.load(options.out)
+    loaded = network_of(enhancement_weights.load(options.out))
     assert all(map(torch.equal, network.parameters(), loaded.parameters()))
 
 

@@ -17,24 +17,17 @@ from viddiff.codec.engine.enhancement import EnhancementEngine
 from viddiff.codec.engine.int16_kernels import INSTRUCTION_SETS, InstructionSet, instruction_sets
 from viddiff.codec.engine.packed_network import PackedNetwork
 from viddiff.codec.engine.row_plan import DEPTHWISE, FILTERS, RESULT, plan_rows
-from viddiff.codec.enhancer import SIDES, Correction, Enhancer, blocks_of, integers_of
+from viddiff.codec.enhancement_weights import EnhancementWeights
+from viddiff.codec.enhancer import SIDES, Correction, Enhancer, blocks_of
 from viddiff.codec.load_weights import load_weights
 from viddiff.container.format import Writer
 from viddiff.encoder.base_gop_encoder import BaseGopEncoder
 from viddiff.encoder.options import EncodeOptions
 from viddiff.frame import Frame, Plane, VideoInfo
 from viddiff.media.av1_headers import Coding
-from viddiff.networks.enhancement import (
-    BLOCK,
-    GROUPS,
-    LARGE,
-    SMALL,
-    STRENGTHS,
-    EnhancementConfig,
-    EnhancementNetwork,
-    corrected,
-)
-from viddiff.networks.layers import EXACT_LIMIT, WEIGHT_MAX
+from viddiff.networks.bounds import EXACT_LIMIT, WEIGHT_MAX
+from viddiff.networks.enhancement import EnhancementNetwork, corrected
+from viddiff.networks.enhancement_config import BLOCK, GROUPS, LARGE, SMALL, STRENGTHS, EnhancementConfig
 from viddiff.networks.planes import frame_of, pack, planes_of, unpack
 from viddiff.pipeline.output import Output
 from viddiff.pipeline.serial import decode, encode
@@ -46,9 +39,9 @@ SETS = pytest.mark.parametrize("instructions", instruction_sets(), ids=lambda ea
 CODINGS = (Coding(0, True), Coding(120, False), Coding(255, True))
 
 
-def extreme(config: EnhancementConfig, seed: int, calm: bool) -> EnhancementNetwork:
+def extreme(config: EnhancementConfig, seed: int, calm: bool) -> EnhancementWeights:
     """Random integers as far as the proof goes. calm: with results that vary instead of saturating."""
-    rng, tensors = np.random.default_rng(seed), {}
+    rng, integers = np.random.default_rng(seed), {}
     for name, layer in EnhancementNetwork(config).layers().items():
         shape, fan_in = tuple(layer.weight.shape), layer.weight[0].numel()
         weight = rng.integers(-WEIGHT_MAX, WEIGHT_MAX + 1, (shape[0], fan_in))
@@ -60,10 +53,10 @@ def extreme(config: EnhancementConfig, seed: int, calm: bool) -> EnhancementNetw
         room = EXACT_LIMIT - 1 - layer.input_max * np.abs(weight).sum(1)
         share = rng.uniform(-0.01, 0.01, shape[0]) if calm else rng.choice([-1.0, 0.0, 1.0], shape[0])
         exponent = rng.integers(7, 13, shape[0]) if calm else rng.choice([0, 1, 6, 9, 14, 30], shape[0])
-        tensors[f"{name}.weight"] = torch.from_numpy(weight.reshape(shape).astype(np.int8))
-        tensors[f"{name}.bias"] = torch.from_numpy((share * room).astype(np.int32))
-        tensors[f"{name}.exponent"] = torch.from_numpy(exponent.astype(np.int8))
-    return enhancement_weights.assemble(config, tensors)
+        integers[f"{name}.weight"] = weight.reshape(shape).astype(np.int8)
+        integers[f"{name}.bias"] = (share * room).astype(np.int32)
+        integers[f"{name}.exponent"] = exponent.astype(np.int8)
+    return EnhancementWeights(config, integers)
 
 
 def samples_of(numbers: NDArray[np.int64], bit_depth: int) -> Plane:
@@ -81,10 +74,9 @@ def equal(a: Correction, b: Correction) -> bool:
     return all(np.array_equal(*planes) for planes in zip(a.planes, b.planes, strict=True))
 
 
-def with_instructions(network: EnhancementNetwork, instructions: InstructionSet, threads: int) -> Enhancer:
-    enhancer = Enhancer(network, bytes(32))
-    engine = EnhancementEngine(network.config, integers_of(network), instructions, threads)
-    object.__setattr__(enhancer, "_compiled", engine)
+def with_instructions(weights: EnhancementWeights, instructions: InstructionSet, threads: int) -> Enhancer:
+    enhancer = Enhancer(weights)
+    enhancer.__dict__["_engine"] = EnhancementEngine(weights.config, weights.integers, instructions, threads)
     return enhancer
 
 
@@ -95,14 +87,14 @@ def test_engine_is_the_module(config: EnhancementConfig, calm: bool, instruction
     """Every size of the padding, all borders, one thread and several."""
     seen = list[NDArray[np.int16]]()
     for seed in range(2):
-        network = extreme(config, seed, calm)
-        module = Enhancer(network, bytes(32), engine="torch")
+        weights = extreme(config, seed, calm)
+        module = Enhancer(weights, engine="torch")
         sizes = ((16, 16), (17, 16), (16, 131), (70, 46), (150, 65))
         for (width, height), coding in zip(sizes, CODINGS * 2, strict=False):
             frame = noise(width, height, BASE_BIT_DEPTH, seed)
             expected = module.correction(frame, coding, 140)
             for threads in (1, 3):
-                enhancer = with_instructions(network, instructions, threads)
+                enhancer = with_instructions(weights, instructions, threads)
                 for _ in range(2):  # the second time with a workspace that was used
                     found = enhancer.correction(frame, coding, 140)
                     assert equal(found, expected), f"{width}x{height}, {threads = }"
@@ -112,11 +104,11 @@ def test_engine_is_the_module(config: EnhancementConfig, calm: bool, instruction
 
 def test_threads_split_a_frame() -> None:
     """Strips between strips, with rows of other strips on both sides."""
-    network = extreme(SMALL, 5, True)
+    weights = extreme(SMALL, 5, True)
     frame = noise(48, 400, BASE_BIT_DEPTH)
-    expected = Enhancer(network, bytes(32), engine="torch").correction(frame, CODINGS[1], 140)
+    expected = Enhancer(weights, engine="torch").correction(frame, CODINGS[1], 140)
     for threads in (1, 2, 5, 12, 64):
-        found = Enhancer(network, bytes(32), threads=threads).correction(frame, CODINGS[1], 140)
+        found = Enhancer(weights, threads=threads).correction(frame, CODINGS[1], 140)
         assert equal(found, expected), f"{threads = }"
 
 
@@ -148,7 +140,7 @@ def test_plans_stay_inside_their_memory(
     config: EnhancementConfig, instructions: InstructionSet, width: int
 ) -> None:
     """All that a step reads and writes, for every row of its rings."""
-    network = PackedNetwork(config, integers_of(extreme(config, 0, True)), instructions)
+    network = PackedNetwork(config, extreme(config, 0, True).integers, instructions)
     plan, lanes = plan_rows(network, width), instructions.lanes
     for step in plan.steps:
         s = {name: int(step[name]) for name in plan.steps.dtype.names or ()}
@@ -190,7 +182,7 @@ def test_strengths_are_those_of_torch(size: tuple[int, int], bit_depth: int) -> 
     """Applied, and counted, at every strength: what `corrected` and `unpack` say."""
     width, height = size
     frame, original = noise(width, height, BASE_BIT_DEPTH, 1), noise(width, height, bit_depth, 2)
-    enhancer = Enhancer(extreme(SMALL, 3, True), bytes(32))
+    enhancer = Enhancer(extreme(SMALL, 3, True))
     correction = enhancer.correction(frame, CODINGS[1], 140)
     packed = pack(planes_of(frame, BASE_BIT_DEPTH, torch.device("cpu")))
     full = [np.zeros((n * packed.shape[2], n * packed.shape[3]), np.float32) for n in (2, 1, 1)]

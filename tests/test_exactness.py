@@ -21,7 +21,8 @@ from viddiff.encoder.options import EncodeOptions
 from viddiff.errors import CheckpointError
 from viddiff.frame import Frame
 from viddiff.networks import strips
-from viddiff.networks.layers import ACTIVATION_MAX, EXACT_LIMIT, IntConv2d
+from viddiff.networks.bounds import ACTIVATION_MAX, EXACT_LIMIT
+from viddiff.networks.layers import IntConv2d
 from viddiff.pipeline.serial import decode
 
 

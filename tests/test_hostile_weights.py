@@ -26,10 +26,11 @@ from viddiff.codec.frame_decoder import HEADER_WIDTHS, MODES_FOLLOW, decode_fram
 from viddiff.codec.motion_templates import MIRRORED, ZERO
 from viddiff.codec.reference import Reference
 from viddiff.codec.tensor_file import content_hash
-from viddiff.codec.weights import Codec, decoder_layers
+from viddiff.codec.weights import Codec, arrays_of, decoder_layers
 from viddiff.config import STEP_COUNT
 from viddiff.errors import CheckpointError
-from viddiff.networks.layers import EXACT_LIMIT, WEIGHT_MAX, IntConv2d
+from viddiff.networks.bounds import EXACT_LIMIT, WEIGHT_MAX
+from viddiff.networks.layers import IntConv2d
 from viddiff.networks.planes import planes_of
 from viddiff.pipeline.weights_search import released_weights
 
@@ -191,7 +192,7 @@ def rewritten(source: Path, target: Path, change: Callable[[dict[str, Tensor]], 
     change(tensors)
     decoder = {name: tensor for name, tensor in tensors.items() if not name.startswith("encoder.")}
     metadata = dict(header["__metadata__"])
-    metadata["hash"] = content_hash(TINY, decoder).hex()
+    metadata["hash"] = content_hash(TINY, arrays_of(decoder)).hex()
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, target, metadata)
     return target
 

@@ -16,7 +16,7 @@ PROGRAM = """if True:
     import sys
     from pathlib import Path
     import viddiff
-    from viddiff.codec.checkpoint import stated_hash
+    from viddiff.codec.tensor_file import stated_hash
     from viddiff.pipeline.selftest import golden_folder
     from viddiff.pipeline.weights_search import weights_to_encode
     weights = weights_to_encode(None)

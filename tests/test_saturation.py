@@ -20,8 +20,9 @@ from viddiff.codec.motion_templates import KINDS, MIRRORED, TEMPORAL, ZERO
 from viddiff.codec.reference import Reference
 from viddiff.codec.weights import Codec
 from viddiff.config import STEP_COUNT
+from viddiff.networks.bounds import EXACT_LIMIT
 from viddiff.networks.hyperprior import HYPER_MAX, MEAN_MAX, SYMBOL_MAX
-from viddiff.networks.layers import EXACT_LIMIT, IntConv2d
+from viddiff.networks.layers import IntConv2d
 from viddiff.networks.motion_prior import VECTOR_MAX
 from viddiff.networks.planes import planes_of
 from viddiff.networks.residual import STEP_MAX, SYMBOL_UNIT, Y_HAT_MAX

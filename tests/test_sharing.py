@@ -21,7 +21,8 @@ from viddiff.frame import Frame, VideoInfo
 from viddiff.media.video_reader import VideoReader
 from viddiff.media.video_writer import VideoWriter
 from viddiff.pipeline.damage import Damage
-from viddiff.pipeline.jobs import Unit, jobs
+from viddiff.pipeline.division import Unit
+from viddiff.pipeline.jobs import jobs
 from viddiff.pipeline.memory import encoders_within_memory
 from viddiff.pipeline.output import Output
 from viddiff.pipeline.parallel_decode import decode_video

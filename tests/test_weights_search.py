@@ -10,7 +10,7 @@ from conftest import moving_picture
 from test_cli import refused, run, write
 
 import viddiff
-from viddiff.codec import checkpoint
+from viddiff.codec.tensor_file import stated_hash
 from viddiff.codec.weights import Codec
 from viddiff.errors import CheckpointError
 from viddiff.pipeline.weights_search import (
@@ -126,11 +126,11 @@ def test_nobody_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, codec: Cod
 
 
 def test_a_stated_hash_is_read_without_the_tensors(weights: Path, codec: Codec, tmp_path: Path) -> None:
-    assert checkpoint.stated_hash(weights) == codec.hash.hex()
+    assert stated_hash(weights) == codec.hash.hex()
     header = json.dumps({"__metadata__": {"hash": "ab"}}).encode()
     (tmp_path / "a").write_bytes(struct.pack("<Q", len(header)) + header)
-    assert checkpoint.stated_hash(tmp_path / "a") == "ab"
+    assert stated_hash(tmp_path / "a") == "ab"
     for data in (b"", b"\0" * 8, struct.pack("<Q", 9) + b"[" * 9, struct.pack("<Q", 4) + b"null"):
         (tmp_path / "b").write_bytes(data)
-        assert checkpoint.stated_hash(tmp_path / "b") == ""
-    assert checkpoint.stated_hash(tmp_path / "c") == ""
+        assert stated_hash(tmp_path / "b") == ""
+    assert stated_hash(tmp_path / "c") == ""

@@ -34,6 +34,7 @@ from viddiff.errors import VideoError as VideoError
 from viddiff.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from viddiff.codec.enhancer import EngineName
     from viddiff.codec.open_decoder import Weights as Weights
     from viddiff.container.sealing import Secret
     from viddiff.frame import Frame as Frame
@@ -81,6 +82,7 @@ def encode(  # noqa: PLR0913
     input_options: Mapping[str, str] | None = None,
     weights: Path | None = None,
     device: str = "auto",
+    engine: "EngineName | None" = None,
     workers: int | None = None,
     key: bytes | str | None = None,
     resume: bool = False,
@@ -111,6 +113,8 @@ def encode(  # noqa: PLR0913
         input_options: libav's options for the source.
         weights: A weights file, or the first digits of a hash. None: the released weights.
         device: "auto", "cpu" or "cuda". The file is the same.
+        engine: What runs the networks that enhance an AV1 base: "compiled" code for CPUs, or "torch". None:
+            by the device. The file is the same.
         workers: Number of processes. None: automatic. The file is the same.
         key: Encrypt the file with 32 bytes, or with a passphrase (str).
         resume: Continue an interrupted call with the same arguments.
@@ -152,6 +156,7 @@ def encode(  # noqa: PLR0913
         input_options=input_options or {},
         weights=weights,
         device=device,
+        engine=engine,
         workers=workers,
         secret=_secret(key),
         resume=resume,
@@ -182,6 +187,7 @@ def decode(  # noqa: PLR0913
     scale: tuple[int, int] | None = None,
     weights: Path | None = None,
     device: str = "auto",
+    engine: "EngineName | None" = None,
     workers: int | None = None,
     limits: Limits | None = None,
     key: bytes | str | None = None,
@@ -202,6 +208,8 @@ def decode(  # noqa: PLR0913
         scale: New size (width, height). -1 for one of them keeps the shape.
         weights: A weights file or folder, or the first digits of a hash. None: those that the file names.
         device: "auto", "cpu" or "cuda". The frames are the same.
+        engine: What runs the networks that enhance an AV1 base: "compiled" code for CPUs, or "torch". None:
+            by the device. The frames are the same.
         workers: Number of processes. None: automatic. The frames are the same.
         limits: Largest video to decode.
         key: Key of an encrypted file: 32 bytes, or a passphrase (str).
@@ -222,7 +230,6 @@ def decode(  # noqa: PLR0913
     """
     from viddiff.pipeline.decode_job import DecodeJob
     from viddiff.pipeline.status import ignore
-    from viddiff.pipeline.worker_pool import prepare_processes
 
     job = DecodeJob(
         source=source,
@@ -236,13 +243,12 @@ def decode(  # noqa: PLR0913
         scale=scale,
         weights=weights,
         device=device,
+        engine=engine,
         workers=workers,
         limits=limits or Limits(),
         secret=_secret(key),
         force=force,
     )
-    if not job.live:
-        prepare_processes(workers)
     from viddiff.pipeline.decode_file import decode_file
 
     result = decode_file(job, progress or ignore)
@@ -258,6 +264,7 @@ def open(
     key: bytes | str | None = None,
     limits: Limits | None = None,
     device: str = "auto",
+    engine: "EngineName | None" = None,
 ) -> "Video":
     """Open a `.vdf` as a sequence of frames.
 
@@ -269,11 +276,14 @@ def open(
         key: Key of an encrypted file: 32 bytes, or a passphrase (str).
         limits: Largest video to open.
         device: "auto", "cpu" or "cuda". The frames are the same.
+        engine: What runs the networks that enhance an AV1 base: "compiled" code for CPUs, or "torch". None:
+            by the device. The frames are the same.
 
     Returns:
         The frames. Use it in a `with` statement, or close it.
 
     Raises:
+        ValueError: An argument is out of range.
         ViddiffError: The file is damaged, or its weights or key are missing.
         OSError: The file cannot be read.
 
@@ -289,7 +299,7 @@ def open(
     """
     from viddiff.pipeline.video import Video
 
-    return Video(path, weights, _secret(key), limits, device)
+    return Video(path, weights, _secret(key), limits, device, engine)
 
 
 def load_weights(name: Path, device: str = "auto") -> "Weights":

@@ -14,7 +14,6 @@ from viddiff.cli.progress import Watcher
 from viddiff.cli.secrets import read_secret, secret_for
 from viddiff.cli.termination import check as check_termination
 from viddiff.errors import ViddiffError
-from viddiff.pipeline.worker_pool import prepare_processes
 
 if TYPE_CHECKING:
     from viddiff.container.sealing import Secret
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
     options.scale_option,
     options.weights_option,
     options.device_option,
+    options.engine_option,
     options.workers_option,
     options.max_pixels_option,
     options.max_frames_option,
@@ -92,8 +92,6 @@ def decode_command(
         )
     job.check_files()
     job = replace(job, secret=_secret(job, key_file, passphrase_file))
-    if not job.live:
-        prepare_processes(job.workers)
     from viddiff.pipeline.decode_file import decode_file
 
     check_termination()

@@ -23,7 +23,6 @@ from viddiff.cli.progress import Watcher
 from viddiff.cli.secrets import read_secret
 from viddiff.cli.termination import check as check_termination
 from viddiff.encoder.presets import PRESETS
-from viddiff.pipeline.worker_pool import prepare_processes
 
 if TYPE_CHECKING:
     from viddiff.pipeline.encode_job import EncodeJob, EncodeResult
@@ -130,6 +129,7 @@ def _named_values(context: click.Context, option: click.Parameter, values: tuple
     options.scale_option,
     options.weights_option,
     options.device_option,
+    options.engine_option,
     options.workers_option,
     options.force_option,
     options.progress_json_option,
@@ -158,6 +158,7 @@ def encode_command(
       viddiff encode :0 screen.vdf --input-format x11grab
     """
     from viddiff.pipeline.encode_job import EncodeJob
+    from viddiff.pipeline.worker_pool import prepare_processes
 
     with options.usage_errors():
         if key_file and passphrase_file:

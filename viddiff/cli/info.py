@@ -178,9 +178,12 @@ def describe_model(weights: Path | None) -> dict[str, Any]:
         return {
             "file": path, "bytes": path.stat().st_size,
             "name": codec.name, "hash": codec.hash.hex(), "base": "av1",
-            "parameters": sum(p.numel() for p in codec.network.parameters()),
-            "decoder_kmac_per_pixel": round(codec.network.macs() / 1000, 3),
+            "parameters": codec.weights.config.parameters(),
+            "decoder_kmac_per_pixel": round(codec.weights.config.macs() / 1000, 3),
         }  # fmt: skip
+    from viddiff.codec.weights import Codec
+
+    assert isinstance(codec, Codec)
     layers = codec.model.decoder_layers()
     macs = codec.model.decoder_macs()
     decoder = sum(p.numel() for layer in layers.values() for p in layer.parameters())

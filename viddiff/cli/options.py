@@ -59,6 +59,12 @@ device_option = click.option(
     show_default=True,
     help="Where the networks run. The result is the same.",
 )
+engine_option = click.option(
+    "--engine",
+    type=click.Choice(["compiled", "torch"]),
+    help="What runs the networks that enhance an AV1 base: code compiled for this CPU, or PyTorch. The "
+    "result is the same.  [default: compiled on a CPU, torch on CUDA]",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 progress_json_option = click.option(
     "--json",

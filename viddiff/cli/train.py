@@ -106,7 +106,7 @@ def train_command(
     import cv2
     import torch
 
-    from viddiff.codec.checkpoint import stated_hash
+    from viddiff.codec.tensor_file import stated_hash
     from viddiff.pipeline.device import choose_device
     from viddiff.pipeline.weights_search import keep_copy, released_weights
     from viddiff.plots import new_figure

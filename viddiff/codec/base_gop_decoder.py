@@ -7,7 +7,6 @@ from viddiff.codec.base_bit_depth import BASE_BIT_DEPTH, rounded
 from viddiff.codec.base_payloads import StrengthReader, StrengthTables, unpack_frames
 from viddiff.codec.enhancer import Enhancer, blocks_of
 from viddiff.codec.entropy import SymbolDecoder
-from viddiff.codec.exactness import exactly
 from viddiff.container.format import Chunk, Header, KeyChunk
 from viddiff.errors import BitstreamError
 from viddiff.frame import Frame
@@ -26,9 +25,6 @@ class BaseGopDecoder:
 
     def decode(self, chunk: Chunk) -> Iterator[Frame]:
         """The frames of the next chunk. Raises BitstreamError if it is damaged."""
-        return exactly(self._decode(chunk))
-
-    def _decode(self, chunk: Chunk) -> Iterator[Frame]:
         times = (chunk.pts,) if isinstance(chunk, KeyChunk) else chunk.pts
         stream, units, strengths = self._open(chunk, len(times))
         info = self.header.video

@@ -22,7 +22,7 @@ from viddiff.codec.enhancer import Strengths
 from viddiff.codec.entropy import SymbolDecoder, SymbolEncoder, Tables
 from viddiff.container.format import pack_varint, read_varint
 from viddiff.errors import BitstreamError
-from viddiff.networks.enhancement import GROUPS, STRENGTHS
+from viddiff.networks.enhancement_config import GROUPS, STRENGTHS
 
 KINDS = 2 * STRENGTHS
 """Kinds of a frame's strengths."""

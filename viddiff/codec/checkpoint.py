@@ -19,14 +19,12 @@ from pathlib import Path
 import torch
 
 from viddiff.codec.exactness import exact_arithmetic
-from viddiff.codec.tensor_file import content_hash, read_tensors, write_tensors
-from viddiff.codec.weights import Codec, assemble, decoder_tensors, encoder_parts
+from viddiff.codec.tensor_file import MAX_HEADER_BYTES, content_hash, read_tensors, write_arrays
+from viddiff.codec.weights import Codec, arrays_of, assemble, decoder_tensors, encoder_parts
 from viddiff.config import ModelConfig
 from viddiff.errors import CheckpointError
 
 MAX_BYTES = 64 << 20
-MAX_HEADER_BYTES = 1 << 20
-"""Largest JSON header of safetensors, in bytes. Once parsed, it takes 20 times as much memory."""
 _FORMAT = "viddiff-1"
 _WIDTH_LIMIT = 512
 
@@ -35,14 +33,14 @@ def save(path: Path, codec: Codec) -> bytes:
     """Write integer weights to `path`, complete or not at all. Returns the content hash."""
     model = codec.model
     decoder = decoder_tensors(model, codec.motion, codec.tables, codec.library)
-    digest = content_hash(model.config, decoder)
+    digest = content_hash(model.config, arrays_of(decoder))
     tensors = dict(decoder)
     tensors["encoder.quantisation.factors"] = model.quantisation.factors.detach().cpu()
     for part, module in encoder_parts(model).items():
         for name, tensor in module.state_dict().items():
             tensors[f"encoder.{part}.{name}"] = tensor.detach().cpu().half()
     metadata = {"format": _FORMAT, "config": json.dumps(asdict(model.config)), "hash": digest.hex()}
-    write_tensors(path, tensors, metadata)
+    write_arrays(path, arrays_of(tensors), metadata)
     return digest
 
 
@@ -60,25 +58,6 @@ def _config(metadata: dict[str, str]) -> ModelConfig:
     if not all(type(width) is int and 1 <= width <= _WIDTH_LIMIT for width in widths) or config.latent != 96:
         raise CheckpointError(f"the weights' configuration has widths {widths}, beyond 1..{_WIDTH_LIMIT}")
     return config
-
-
-def stated(path: Path, name: str) -> str:
-    """What the metadata of a weights file claim, without loading it: its "hash" in hex, its "format".
-
-    Empty if it claims nothing, or is no weights file.
-    """
-    try:
-        with open(path, "rb") as file:
-            size = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(size)) if size <= MAX_HEADER_BYTES else {}
-        return str(header["__metadata__"][name])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return ""
-
-
-def stated_hash(path: Path) -> str:
-    """The hash that a weights file claims, in hex, without loading it. Empty if it claims none."""
-    return stated(path, "hash")
 
 
 @exact_arithmetic()

@@ -5,68 +5,60 @@ format, the configuration as JSON and a SHA-256 over both, which names exactly w
 """
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
-from viddiff.codec.tensor_file import content_hash, read_tensors, write_tensors
+from viddiff.codec.tensor_file import Arrays, content_hash, read_arrays, write_arrays
 from viddiff.errors import CheckpointError
-from viddiff.networks.enhancement import EnhancementConfig, EnhancementNetwork
+from viddiff.networks.bounds import prove
+from viddiff.networks.enhancement_config import INTEGERS, EnhancementConfig
 
 FORMAT = "viddiff-enhancement-1"
 """What a file says that it is."""
 _MAX_BYTES = 4 << 20
 _MAX_HEADER_BYTES = 1 << 16
 _MAX_WIDTH, _MAX_DEPTH = 256, 16
-_PARTS = {"weight": torch.int8, "bias": torch.int32, "exponent": torch.int8}
 
 
-def integers(network: EnhancementNetwork) -> dict[str, Tensor]:
-    """The integer tensors that a decoder computes with, by name."""
-    tensors = {}
-    for name, layer in network.layers().items():
-        for (part, kind), value in zip(_PARTS.items(), layer.integers(), strict=True):
-            tensors[f"{name}.{part}"] = value.to("cpu", kind).contiguous()
-    return tensors
+@dataclass(frozen=True, eq=False)
+class EnhancementWeights:
+    """Integers of a network. Raises CheckpointError unless they are its layers' and all sums stay exact."""
+
+    config: EnhancementConfig
+    integers: Arrays
+    """`<layer>.weight`, `<layer>.bias` and `<layer>.exponent`."""
+
+    def __post_init__(self) -> None:
+        layers = self.config.layers()
+        if self.integers.keys() != {f"{name}.{part}" for name in layers for part in INTEGERS}:
+            raise CheckpointError("the enhancement weights are not those of this network's layers")
+        for name, layer in layers.items():
+            parts = [self.integers[f"{name}.{part}"] for part in INTEGERS]
+            if [part.dtype for part in parts] != list(INTEGERS.values()):
+                raise CheckpointError(f"layer {name} does not hold integers")
+            prove(*parts, shape=layer.shape)
+
+    def hash(self) -> bytes:
+        """SHA-256 of everything that decoding depends on."""
+        return content_hash(self.config, self.integers)
 
 
-def assemble(config: EnhancementConfig, tensors: dict[str, Tensor]) -> EnhancementNetwork:
-    """A network of these integers, ready for use. Raises CheckpointError unless all its sums stay exact."""
-    network = EnhancementNetwork(config)
-    layers = network.layers()
-    if tensors.keys() != {f"{name}.{part}" for name in layers for part in _PARTS}:
-        raise CheckpointError("the enhancement weights are not those of this network's layers")
-    for name, layer in layers.items():
-        parts = [tensors[f"{name}.{part}"] for part in _PARTS]
-        if [part.dtype for part in parts] != list(_PARTS.values()):
-            raise CheckpointError(f"layer {name} does not hold integers")
-        layer.set_integers(*parts)
-    network.to(memory_format=torch.channels_last)
-    return network.eval().requires_grad_(False)
-
-
-def save(path: Path, network: EnhancementNetwork) -> bytes:
-    """Write the network's integers to `path`, complete or not at all; returns the content hash."""
-    tensors = integers(network)
-    digest = content_hash(network.config, tensors)
-    metadata = {"format": FORMAT, "config": json.dumps(asdict(network.config)), "hash": digest.hex()}
-    write_tensors(path, tensors, metadata)
+def save(path: Path, weights: EnhancementWeights) -> bytes:
+    """Write the weights to `path`, complete or not at all; returns their hash."""
+    digest = weights.hash()
+    metadata = {"format": FORMAT, "config": json.dumps(asdict(weights.config)), "hash": digest.hex()}
+    write_arrays(path, weights.integers, metadata)
     return digest
 
 
-def load(path: Path, device: torch.device | str = "cpu") -> tuple[EnhancementNetwork, bytes]:
-    """The network and its content hash. Raises CheckpointError on anything but sound weights."""
-    metadata, tensors = read_tensors(path, _MAX_BYTES, _MAX_HEADER_BYTES)
-    config = _config(metadata)
-    network = assemble(config, tensors)
-    digest, stated = content_hash(config, tensors), metadata.get("hash", "")
-    if digest.hex() != stated:
-        raise CheckpointError(
-            f"the weights' content has hash {digest.hex()[:16]} but they claim {stated[:16]}"
-        )
-    return network.to(device), digest
+def load(path: Path) -> EnhancementWeights:
+    """The weights. Raises CheckpointError on anything but sound ones."""
+    metadata, integers = read_arrays(path, _MAX_BYTES, _MAX_HEADER_BYTES)
+    weights = EnhancementWeights(_config(metadata), integers)
+    digest, stated = weights.hash().hex(), metadata.get("hash", "")
+    if digest != stated:
+        raise CheckpointError(f"the weights' content has hash {digest[:16]} but they claim {stated[:16]}")
+    return weights
 
 
 def _config(metadata: dict[str, str]) -> EnhancementConfig:

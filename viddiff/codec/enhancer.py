@@ -1,28 +1,24 @@
-"""Enhance base frames with exact integers."""
+"""Enhance base frames with exact integers. What computes them is loaded when it is needed."""
 
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Literal
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from viddiff.codec.base_bit_depth import BASE_BIT_DEPTH, rounded
-from viddiff.codec.engine.enhancement import EnhancementEngine
-from viddiff.codec.engine.strengths import apply_strengths, strength_errors
+from viddiff.codec.base_bit_depth import rounded
+from viddiff.codec.enhancement_weights import EnhancementWeights
 from viddiff.frame import Frame
 from viddiff.media.av1_headers import Coding
-from viddiff.networks.enhancement import BLOCK, EnhancementNetwork, condition_of
-from viddiff.networks.layers import MAX_EXPONENT, UNIT
-from viddiff.networks.planes import pack, planes_of
-from viddiff.networks.strips import in_strips
+from viddiff.networks.enhancement_config import BLOCK, condition_of
 
 Strengths = NDArray[np.int64]
 """Strengths (GROUPS, rows, columns) of a frame's blocks, 0..STRENGTHS-1."""
-Engine = Literal["compiled", "torch"]
-"""What computes: kernels for CPUs, or the network's module. Their integers are the same."""
+EngineName = Literal["compiled", "torch"]
+"""What computes: kernels for CPUs, or the network's module in PyTorch. Their integers are the same."""
+Planes = tuple[NDArray[np.int16], NDArray[np.int16], NDArray[np.int16]]
+"""A correction of Y, U and V."""
 SIDES = (BLOCK, BLOCK // 2, BLOCK // 2)
 """Side of a block in each plane, samples."""
 _GROUP = (0, 1, 1)
@@ -34,56 +30,45 @@ def blocks_of(width: int, height: int) -> tuple[int, int]:
     return -(-height // BLOCK), -(-width // BLOCK)
 
 
-def integers_of(network: EnhancementNetwork) -> dict[str, NDArray[np.int64]]:
-    """The integers that each layer computes with: `<name>.weight`, `<name>.bias`, `<name>.exponent`.
+class Engine(Protocol):
+    """Computes the network."""
 
-    Exponents are the smallest that give integers, so at most those that were proven. Raises ValueError if the
-    network's weights are not on their grid.
-    """
-    integers = dict[str, NDArray[np.int64]]()
-    for name, layer in network.layers().items():
-        weight = layer.weight.detach().double().cpu().numpy()
-        bias = layer.bias.detach().double().cpu().numpy() * UNIT
-        flat = np.concatenate([weight.reshape(len(weight), -1), bias[:, None]], 1)
-        exponents = np.arange(MAX_EXPONENT + 1)
-        whole = (flat * 2.0 ** exponents[:, None, None] % 1 == 0).all(2)
-        if not whole[-1].all():
-            raise ValueError(f"layer {name} has weights that are not on their grid")
-        exponent = whole.argmax(0)
-        scaled = (flat * 2.0 ** exponent[:, None]).astype(np.int64)
-        integers[f"{name}.weight"] = scaled[:, :-1].reshape(weight.shape)
-        integers[f"{name}.bias"], integers[f"{name}.exponent"] = scaled[:, -1], exponent
-    return integers
+    def correction(self, frame: Frame, condition: NDArray[np.int64]) -> Planes:
+        """What the network would change in a frame of the base. condition: (CONDITIONS,) activations."""
+        ...
 
 
 @dataclass(frozen=True)
 class Enhancer:
     """A network with proven bounds."""
 
-    network: EnhancementNetwork
-    hash: bytes
-    """SHA-256 of everything that decoding depends on."""
-    engine: Engine | None = None
-    """The default is "compiled" for a network on a CPU, else "torch"."""
+    weights: EnhancementWeights
+    device: str = "cpu"
+    """Where PyTorch computes."""
+    engine: EngineName | None = None
+    """What computes. The default is "compiled" on a CPU, "torch" elsewhere."""
     threads: int = 1
     """Threads that share a frame in the compiled engine."""
-    _compiled: EnhancementEngine | None = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        engine = None
-        if self.engine == "compiled" or (self.engine is None and self.device.type == "cpu"):
-            engine = EnhancementEngine(self.network.config, integers_of(self.network), threads=self.threads)
-        object.__setattr__(self, "_compiled", engine)
+    @cached_property
+    def hash(self) -> bytes:
+        """SHA-256 of everything that decoding depends on."""
+        return self.weights.hash()
 
     @property
     def name(self) -> str:
         """Name of the network's configuration."""
-        return self.network.config.name
+        return self.weights.config.name
 
-    @property
-    def device(self) -> torch.device:
-        """Where the network is."""
-        return next(self.network.parameters()).device
+    @cached_property
+    def _engine(self) -> Engine:
+        if self.engine == "compiled" or (self.engine is None and self.device == "cpu"):
+            from viddiff.codec.engine.enhancement import EnhancementEngine
+
+            return EnhancementEngine(self.weights.config, self.weights.integers, threads=self.threads)
+        from viddiff.codec.enhancement_module import ModuleEngine
+
+        return ModuleEngine(self.weights, self.device)
 
     def enhance(
         self, frame: Frame, bit_depth: int, coding: Coding, gop_quantiser: int, strengths: Strengths
@@ -93,27 +78,14 @@ class Enhancer:
             return rounded(frame, bit_depth)
         return self.correction(frame, coding, gop_quantiser).applied(strengths, bit_depth)
 
-    @torch.inference_mode()
     def correction(self, frame: Frame, coding: Coding, gop_quantiser: int) -> "Correction":
         """What the network would change in a frame of the base.
 
         coding: from AV1's headers of the frame. gop_quantiser: index that the encoder requested for the GOP,
         0..255.
         """
-        numbers = (coding.quantiser, gop_quantiser, int(coding.intra))
-        condition = condition_of(*(torch.tensor([number], device=self.device) for number in numbers))
-        if self._compiled is not None:
-            planes = self._compiled.correction(frame, condition[0].cpu().numpy().astype(np.int64))
-            return Correction(frame, planes)
-        packed = pack(planes_of(frame, BASE_BIT_DEPTH, self.device))
-        (correction,) = in_strips(partial(self._strip, condition), 2, packed)
-        whole = (torch.pixel_shuffle(correction[:, :4], 2)[0, 0], correction[0, 4], correction[0, 5])
-        cropped = (x[: p.shape[0], : p.shape[1]] for x, p in zip(whole, frame.planes, strict=True))
-        y, u, v = (plane.to("cpu", torch.int16).numpy() for plane in cropped)
-        return Correction(frame, (y, u, v))
-
-    def _strip(self, condition: Tensor, packed: Tensor) -> tuple[Tensor]:
-        return (self.network(packed, condition),)
+        condition = condition_of(coding.quantiser, gop_quantiser, coding.intra)
+        return Correction(frame, self._engine.correction(frame, condition))
 
 
 @dataclass(frozen=True)
@@ -121,11 +93,13 @@ class Correction:
     """A base frame and what the network would change in it."""
 
     frame: Frame
-    planes: tuple[NDArray[np.int16], NDArray[np.int16], NDArray[np.int16]]
+    planes: Planes
     """For each sample of the frame, in 1/CORRECTION_UNIT of a level of the base."""
 
     def applied(self, strengths: Strengths, bit_depth: int) -> Frame:
         """The enhanced frame, rounded to `bit_depth`."""
+        from viddiff.codec.engine.strengths import apply_strengths
+
         parts = zip(self.frame.planes, self.planes, _GROUP, SIDES, strict=True)
         y, u, v = (
             apply_strengths(samples, change, strengths[group], side, bit_depth)
@@ -135,5 +109,7 @@ class Correction:
 
     def errors(self, original: Frame, bit_depth: int) -> list[NDArray[np.float64]]:
         """Squared errors of each plane, (STRENGTHS, rows, columns): those of `applied` at each strength."""
+        from viddiff.codec.engine.strengths import strength_errors
+
         parts = zip(original.planes, self.frame.planes, self.planes, SIDES, strict=True)
         return [strength_errors(a, b, change, side, bit_depth) for a, b, change, side in parts]

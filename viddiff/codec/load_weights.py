@@ -2,19 +2,25 @@
 
 from pathlib import Path
 
-import torch
-
-from viddiff.codec import checkpoint, enhancement_weights
-from viddiff.codec.enhancer import Engine, Enhancer
+from viddiff.codec import enhancement_weights
+from viddiff.codec.enhancer import EngineName, Enhancer
 from viddiff.codec.open_decoder import Weights
+from viddiff.codec.tensor_file import stated
+from viddiff.errors import CheckpointError
 
 
-def load_weights(path: Path, device: torch.device | str = "cpu", engine: Engine | None = None) -> Weights:
+def load_weights(path: Path, device: str = "cpu", engine: EngineName | None = None) -> Weights:
     """Load networks that predict frames, or networks that enhance them.
 
     engine: what computes the networks that enhance, see `Enhancer`. Raises CheckpointError if anything is
-    wrong with the file.
+    wrong with the file, or if the compiled engine does not have its networks.
     """
-    if checkpoint.stated(path, "format") == enhancement_weights.FORMAT:
-        return Enhancer(*enhancement_weights.load(path, device), engine)
+    if stated(path, "format") == enhancement_weights.FORMAT:
+        return Enhancer(enhancement_weights.load(path), device, engine)
+    if engine == "compiled":
+        raise CheckpointError(
+            f"--engine compiled needs an AV1 base: PyTorch runs the networks of {path.name}"
+        )
+    from viddiff.codec import checkpoint
+
     return checkpoint.load(path, device)

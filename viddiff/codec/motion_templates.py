@@ -9,7 +9,7 @@ from torch import Tensor
 
 from viddiff.codec.coding_order import FramePlan
 from viddiff.codec.reference import Reference
-from viddiff.networks.layers import UNIT
+from viddiff.networks.bounds import UNIT
 from viddiff.networks.motion_prior import VECTOR_MAX
 from viddiff.networks.warp import BLOCK
 

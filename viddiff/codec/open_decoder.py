@@ -5,14 +5,23 @@ from typing import Protocol
 
 from viddiff.codec.base_gop_decoder import BaseGopDecoder
 from viddiff.codec.enhancer import Enhancer
-from viddiff.codec.gop_decoder import GopDecoder
-from viddiff.codec.weights import Codec
 from viddiff.container.format import Chunk, Header
 from viddiff.errors import CheckpointError
 from viddiff.frame import Frame
 
-Weights = Codec | Enhancer
-"""Weights of the networks that predict frames, or of those that enhance them."""
+
+class Weights(Protocol):
+    """Weights of the networks that predict frames (`Codec`), or of those that enhance them (`Enhancer`)."""
+
+    @property
+    def name(self) -> str:
+        """Name of the networks' configuration."""
+        ...
+
+    @property
+    def hash(self) -> bytes:
+        """SHA-256 of everything that decoding depends on."""
+        ...
 
 
 class ChunkDecoder(Protocol):
@@ -41,8 +50,11 @@ def open_decoder(header: Header, weights: Weights | None) -> ChunkDecoder:
             f"this file was made with the weights {header.model_name!r} {header.model_hash.hex()[:16]}, "
             f"but {weights.name!r} {weights.hash.hex()[:16]} are loaded"
         )
-    if isinstance(weights, Enhancer) and header.base:
+    if header.base and isinstance(weights, Enhancer):
         return BaseGopDecoder(header, weights)
-    if isinstance(weights, Codec) and not header.base:
+    from viddiff.codec.gop_decoder import GopDecoder  # which needs PyTorch
+    from viddiff.codec.weights import Codec
+
+    if not header.base and isinstance(weights, Codec):
         return GopDecoder(header, weights)
     raise CheckpointError("the file's header does not go with its weights")

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from viddiff.codec.entropy import Tables, discretised_tables
 from viddiff.codec.exactness import exact_arithmetic
 from viddiff.codec.library import Library
-from viddiff.codec.tensor_file import content_hash
+from viddiff.codec.tensor_file import Arrays, content_hash
 from viddiff.config import ModelConfig
 from viddiff.errors import CheckpointError
 from viddiff.networks.hyperprior import TABLE_CLASSES, TABLE_COUNT, scale_of_index
@@ -128,6 +128,11 @@ def decoder_tensors(
     return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
 
+def arrays_of(tensors: dict[str, Tensor]) -> Arrays:
+    """The same numbers as arrays."""
+    return {name: tensor.contiguous().numpy() for name, tensor in tensors.items()}
+
+
 def assemble(config: ModelConfig, tensors: dict[str, Tensor], stated: str, device: torch.device) -> Codec:
     """A codec from stored tensors. Raises CheckpointError if anything is wrong with them."""
     model, motion = VideoModel(config), MotionPrior()
@@ -149,7 +154,7 @@ def assemble(config: ModelConfig, tensors: dict[str, Tensor], stated: str, devic
         raise CheckpointError(f"the weights hold {min(unknown)!r}, which this version does not know")
     if device.type == "cuda":
         torch.backends.cudnn.allow_tf32 = False  # its 11 bits are too few for coefficients of 12
-    digest = content_hash(config, tensors)
+    digest = content_hash(config, arrays_of(tensors))
     if digest.hex() != stated:
         raise CheckpointError(
             f"the weights' content has hash {digest.hex()[:16]} but they claim {stated[:16]}"
@@ -240,7 +245,7 @@ def codec_of(
         for n, t in m.state_dict().items()
     }
     encoder["encoder.quantisation.factors"] = model.quantisation.factors.detach().cpu()
-    digest = content_hash(model.config, decoder)
+    digest = content_hash(model.config, arrays_of(decoder))
     return assemble(model.config, {**decoder, **encoder}, digest.hex(), next(model.parameters()).device)
 
 

@@ -4,7 +4,6 @@ from viddiff.codec.enhancer import Enhancer
 from viddiff.codec.open_decoder import Weights
 from viddiff.encoder.base_gop_encoder import BaseGopEncoder
 from viddiff.encoder.coded_group import GroupEncoder
-from viddiff.encoder.gop_encoder import GopEncoder
 from viddiff.encoder.options import EncodeOptions
 from viddiff.frame import VideoInfo
 
@@ -16,4 +15,8 @@ def open_encoder(weights: Weights, info: VideoInfo, options: EncodeOptions, thre
     """
     if isinstance(weights, Enhancer):
         return BaseGopEncoder(weights, info, options, threads)
+    from viddiff.codec.weights import Codec  # which needs PyTorch
+    from viddiff.encoder.gop_encoder import GopEncoder
+
+    assert isinstance(weights, Codec)
     return GopEncoder(weights, info, options)

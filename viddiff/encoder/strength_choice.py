@@ -14,7 +14,7 @@ from viddiff.codec.base_payloads import StrengthTables, block_table, kind_table
 from viddiff.codec.enhancer import Correction, Strengths
 from viddiff.codec.entropy import Tables
 from viddiff.frame import Frame
-from viddiff.networks.enhancement import GROUPS, STRENGTHS
+from viddiff.networks.enhancement_config import GROUPS, STRENGTHS
 
 PLANE_WEIGHTS = (6 / 8, 1 / 8, 1 / 8)
 """Weights of the planes in a 6:1:1 PSNR."""

@@ -9,37 +9,31 @@ block of BLOCK x BLOCK luma samples, for luma and chroma apart; strength 0 leave
 them.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import Any, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from viddiff.networks.layers import (
-    UNIT,
-    ConditionedConv2d,
-    IntConv2d,
-    round_clamp,
-    round_relu,
-    start_near_zero,
+from viddiff.networks import enhancement_config
+from viddiff.networks.bounds import UNIT
+from viddiff.networks.enhancement_config import (
+    BLOCK,
+    CONDITIONS,
+    CORRECTION_UNIT,
+    FILTERS,
+    INTEGERS,
+    MIDDLE,
+    PLANES,
+    STRENGTH_UNIT,
+    EnhancementConfig,
 )
+from viddiff.networks.layers import ConditionedConv2d, IntConv2d, round_clamp, round_relu, start_near_zero
 
-BLOCK = 64
-"""Side of a block with strengths of its own, luma samples."""
-STRENGTHS = 4
-"""Strengths are 0 to STRENGTHS - 1, in units of 1/STRENGTH_UNIT."""
-STRENGTH_UNIT = 2
-GROUPS = 2
-"""Groups of planes with strengths of their own: luma; chroma."""
-CORRECTION_UNIT = 16
-"""Corrections are in 1/CORRECTION_UNIT of a 10-bit level."""
-_MIDDLE = 512
-_QUANTISER_STEP = 32
-_QUANTISER_KNOTS = 9
-_LEAD_KNOTS = 4
 _RIDGE = 1e-3
-CONDITIONS = _QUANTISER_KNOTS + _LEAD_KNOTS + 1
-"""Length of the condition."""
 _FILTERS = [
     [1 / 32, 1 / 16, 1 / 32, 1 / 16, 1 / 8, 1 / 16, 1 / 32, 1 / 16, 1 / 32],
     [-1 / 4, -1 / 2, -1 / 4, -1 / 2, 3.0, -1 / 2, -1 / 4, -1 / 2, -1 / 4],
@@ -49,40 +43,10 @@ _FILTERS = [
 """What the first layer begins as: smoothed samples, their Laplacian and gradients, at about one size."""
 
 
-@dataclass(frozen=True)
-class EnhancementConfig:
-    """Widths and depths of the network."""
-
-    name: str = "small"
-    half: int = 32
-    """Channels at 1/2 of the luma size."""
-    quarter: int = 48
-    """Channels at 1/4."""
-    half_blocks: int = 1
-    """Blocks at 1/2 before the branch to 1/4, and after it."""
-    quarter_blocks: int = 4
-
-
-SMALL = EnhancementConfig()
-LARGE = EnhancementConfig("large", half=64, quarter=96, half_blocks=1, quarter_blocks=6)
-
-
 def condition_of(quantiser: Tensor, gop_quantiser: Tensor, intra: Tensor) -> Tensor:
-    """What the network is told about frames: (B, CONDITIONS) activations.
-
-    quantiser: base_q_idx of the frame, (B,), 0..255. gop_quantiser: the index that the GOP was asked for
-    (four times the CRF, at most 255); frames far below it are those that many others are predicted from.
-    intra: 1 where the frame is predicted from no other.
-    """
-    lead = (gop_quantiser - quantiser).clamp(0, _QUANTISER_STEP * (_LEAD_KNOTS - 1))
-    parts = [_hats(quantiser, _QUANTISER_KNOTS), _hats(lead, _LEAD_KNOTS), intra[:, None] * UNIT]
-    return torch.cat([part.float() for part in parts], 1)
-
-
-def _hats(x: Tensor, knots: int) -> Tensor:
-    """Piecewise linear basis at multiples of _QUANTISER_STEP: (B,) -> (B, knots), which sum to UNIT."""
-    at = torch.arange(knots, device=x.device) * _QUANTISER_STEP
-    return (UNIT - (x[:, None] - at).abs() * (UNIT // _QUANTISER_STEP)).clamp(min=0)
+    """What the network is told about frames, (B, CONDITIONS), see `enhancement_config.condition_of`."""
+    numbers = (x.cpu().numpy() for x in (quantiser, gop_quantiser, intra))
+    return torch.from_numpy(enhancement_config.condition_of(*numbers)).to(quantiser.device, torch.float32)
 
 
 class ConditionedBlock(nn.Module):
@@ -109,16 +73,16 @@ class EnhancementNetwork(nn.Module):
         super().__init__()
         self.config = config
         half, quarter = config.half, config.quarter
-        self.filters = IntConv2d(6, 6 * len(_FILTERS), kernel=3, groups=6)
+        self.filters = IntConv2d(PLANES, PLANES * FILTERS, kernel=3, groups=PLANES)
         with torch.no_grad():
-            self.filters.weight.copy_(torch.tensor(_FILTERS * 6).view_as(self.filters.weight))
-        self.head = ConditionedConv2d(6 * len(_FILTERS), half, CONDITIONS)
+            self.filters.weight.copy_(torch.tensor(_FILTERS * PLANES).view_as(self.filters.weight))
+        self.head = ConditionedConv2d(PLANES * FILTERS, half, CONDITIONS)
         self.before = nn.ModuleList(ConditionedBlock(half) for _ in range(config.half_blocks))
         self.down = IntConv2d(half, quarter, kernel=2, stride=2)
         self.deep = nn.ModuleList(ConditionedBlock(quarter) for _ in range(config.quarter_blocks))
         self.up = IntConv2d(quarter, 4 * half)
         self.after = nn.ModuleList(ConditionedBlock(half) for _ in range(config.half_blocks))
-        self.tail = IntConv2d(half, 6)
+        self.tail = IntConv2d(half, PLANES)
         start_near_zero(self.up)
         start_near_zero(self.tail)
 
@@ -129,7 +93,7 @@ class EnhancementNetwork(nn.Module):
         (B, CONDITIONS). H and W are multiples of 4.
         """
         with torch.autocast(packed.device.type, enabled=False):  # small differences of large numbers
-            x = round_clamp(self.filters(packed - _MIDDLE))
+            x = round_clamp(self.filters(packed - MIDDLE))
             x = round_clamp(self.head(x, condition))
         for block in self.before:
             x = block(x, condition)
@@ -144,7 +108,7 @@ class EnhancementNetwork(nn.Module):
     @torch.no_grad()
     def whiten_(self, packed: Tensor) -> None:
         """Let the head begin with uncorrelated features of unit size (ZCA) of pictures like `packed`."""
-        features = round_clamp(self.filters(packed - _MIDDLE)).transpose(0, 1).flatten(1).double() / UNIT
+        features = round_clamp(self.filters(packed - MIDDLE)).transpose(0, 1).flatten(1).double() / UNIT
         mean, moments = features.mean(1), torch.cov(features)
         values, vectors = torch.linalg.eigh(moments)
         zca = (vectors * (values + _RIDGE).rsqrt()) @ vectors.T
@@ -158,10 +122,22 @@ class EnhancementNetwork(nn.Module):
         """Every layer, by name."""
         return {name: m for name, m in self.named_modules() if isinstance(m, IntConv2d)}
 
-    def macs(self) -> float:
-        """Multiply-accumulates for each luma sample."""
-        quarter = {id(m) for part in (self.down, self.deep, self.up) for m in part.modules()}
-        return sum(m.macs() / (16 if id(m) in quarter else 4) for m in self.layers().values())
+    def integers(self) -> dict[str, NDArray[Any]]:
+        """The integers that a decoder computes with: `<layer>.weight`, `<layer>.bias`, `<layer>.exponent`."""
+        integers = dict[str, NDArray[Any]]()
+        for name, layer in self.layers().items():
+            for (part, kind), value in zip(INTEGERS.items(), layer.integers(), strict=True):
+                integers[f"{name}.{part}"] = value.detach().cpu().numpy().astype(kind, "C")
+        return integers
+
+    @classmethod
+    def of_integers(cls, config: EnhancementConfig, integers: Mapping[str, NDArray[Any]]) -> Self:
+        """A network of these integers, in evaluation mode. Raises CheckpointError unless sums stay exact."""
+        network = cls(config)
+        for name, layer in network.layers().items():
+            layer.set_integers(*(torch.from_numpy(np.array(integers[f"{name}.{part}"])) for part in INTEGERS))
+        network.to(memory_format=torch.channels_last)
+        return network.eval().requires_grad_(False)
 
 
 def corrected(packed: Tensor, correction: Tensor, strengths: Tensor) -> Tensor:

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from viddiff.config import ModelConfig
+from viddiff.networks.bounds import UNIT
 from viddiff.networks.layers import (
-    UNIT,
     IntConv2d,
     ResidualBlock,
     round_clamp,

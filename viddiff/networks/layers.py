@@ -1,11 +1,9 @@
 """Layers that compute with integers held in float32: exact on every device, in any order of summation.
 
-An activation is an integer of at most 11 bits and a sign, |a| <= ACTIVATION_MAX. A convolution has 8-bit
-integer weights with a power-of-two scale for each output channel, and rounds its sum back to an activation.
-
-A float32 sum of integer products is exact as long as no partial sum reaches 2^24. `IntConv2d.set_integers`
-proves that from the weights. Training sees the same numbers through straight-through estimators (Bengio et
-al. 2013; Jacob et al. 2018).
+A convolution has 8-bit integer weights with a power-of-two scale for each output channel, and rounds its sum
+back to an activation. `IntConv2d.set_integers` proves from the weights that all sums are exact (see
+`bounds`). Training sees the same numbers through straight-through estimators (Bengio et al. 2013; Jacob et
+al. 2018).
 """
 
 from typing import Any
@@ -14,14 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from viddiff.errors import CheckpointError
-
-ACTIVATION_MAX = 2047
-WEIGHT_MAX = 127
-EXACT_LIMIT = 2**24
-UNIT = 64
-"""Activations are multiples of 1/UNIT, so that weights and activations are near one, which suits training."""
-MAX_EXPONENT = 30
+from viddiff.networks.bounds import ACTIVATION_MAX, EXACT_LIMIT, UNIT, WEIGHT_MAX, prove
 
 
 class _RoundClamp(torch.autograd.Function):
@@ -102,22 +93,8 @@ class IntConv2d(nn.Module):
 
         Raises CheckpointError if a shape or value is wrong, or if a sum could leave the exact range.
         """
-        if (
-            weight.shape != self.weight.shape
-            or bias.shape != self.bias.shape
-            or exponents.shape != self.bias.shape
-        ):
-            raise CheckpointError(
-                f"a layer's weights have shape {tuple(weight.shape)}, expected {tuple(self.weight.shape)}"
-            )
-        if weight.int().abs().max() > WEIGHT_MAX or exponents.min() < 0 or exponents.max() > MAX_EXPONENT:
-            raise CheckpointError("a layer's integer weights are out of range")
-        # float64 holds these sums exactly, so the comparison is one of integers.
-        reach = weight.double().abs().flatten(1).sum(1) * self.input_max + bias.double().abs()
-        if float(reach.max()) >= EXACT_LIMIT:
-            raise CheckpointError(
-                f"a layer's sums reach {float(reach.max()):.0f}, beyond the exact range of 2^24"
-            )
+        parts = (x.detach().cpu().numpy() for x in (weight, bias, exponents))
+        prove(*parts, shape=tuple(self.weight.shape), input_max=self.input_max)
         scale = torch.exp2(-exponents.float())
         with torch.no_grad():
             self.weight.copy_(weight.float() * scale[:, None, None, None])

@@ -20,8 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from viddiff.config import ModelConfig
+from viddiff.networks.bounds import UNIT
 from viddiff.networks.hyperprior import EntropyParameters, HyperAnalysis, checkerboard
-from viddiff.networks.layers import UNIT, IntConv2d
+from viddiff.networks.layers import IntConv2d
 from viddiff.networks.predictor import Predictor
 from viddiff.networks.residual import SYMBOL_UNIT, AnalysisTransform, QuantisationMatrix, SynthesisTransform
 from viddiff.networks.strips import in_strips

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from viddiff.networks.layers import UNIT, IntConv2d, round_clamp, round_relu, with_planes
+from viddiff.networks.bounds import UNIT
+from viddiff.networks.layers import IntConv2d, round_clamp, round_relu, with_planes
 from viddiff.networks.motion_context import COUNT_PLANE, PLANES, context_planes, merge_candidates
 
 LEVEL_FACTORS = (8, 4, 2, 1)

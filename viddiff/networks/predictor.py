@@ -17,9 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from viddiff.config import ModelConfig
+from viddiff.networks.bounds import ACTIVATION_MAX, UNIT
 from viddiff.networks.layers import (
-    ACTIVATION_MAX,
-    UNIT,
     IntConv2d,
     ResidualBlock,
     round_clamp,

@@ -78,7 +78,8 @@ def decode_file(job: DecodeJob, observer: Observer = ignore) -> DecodeResult:
 @contextmanager
 def _opened(job: DecodeJob) -> Iterator[Opened]:
     """Open the video and everything beside it."""
-    resources = Resources(job.weights, choose_device(job.device), job.workers, job.base_only)
+    device = choose_device(job.device, job.engine)
+    resources = Resources(job.weights, device, job.workers, job.base_only, job.engine)
     if job.live:
         with _stream(job) as file:
             yield decode_stream(file, resources, job.start, job.frames, ReadOptions(job.strict, job.limits))

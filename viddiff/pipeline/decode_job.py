@@ -13,6 +13,7 @@ from viddiff.pipeline.job_values import among, check_common, check_source, with_
 from viddiff.pipeline.output_file import OutputFile, where
 
 if TYPE_CHECKING:
+    from viddiff.codec.enhancer import EngineName
     from viddiff.container.sealing import Secret
 
 _FORMATS = ("mkv", "mp4", "y4m")
@@ -48,6 +49,8 @@ class DecodeJob:
     """A weights file or folder, or the first digits of a hash. None: the weights that the source names."""
     device: str = "auto"
     """"auto", "cpu" or "cuda"."""
+    engine: "EngineName | None" = None
+    """"compiled" or "torch": what computes the networks that enhance an AV1 base. None: by the device."""
     workers: int | None = None
     """Number of processes. None: automatic. The frames are the same for any number."""
     limits: Limits = field(default_factory=Limits)
@@ -65,6 +68,8 @@ class DecodeJob:
             raise ValueError(f"name OUT: {self.source_name} has no file name to derive it from")
         if self.follow and (not self.named or self.secret is not None):
             raise ValueError("--follow needs a file that is not encrypted")
+        if self.base_only and self.engine is not None:
+            raise ValueError("--base-only runs no network: leave out --engine")
         if self.lossless and self.form == "mp4":
             raise ValueError("an .mp4 cannot be lossless; mkv and y4m can")
 

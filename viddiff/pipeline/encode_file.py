@@ -55,9 +55,8 @@ class _Encode:
     def __init__(self, job: EncodeJob, observer: Observer) -> None:
         self._job, self._observer = job, observer
         workers = job.workers if isinstance(job.source, str | os.PathLike) else 1  # others cannot open it
-        self._resources = Resources(
-            weights_to_encode(job.weights, job.base), choose_device(job.device), workers
-        )
+        weights, device = weights_to_encode(job.weights, job.base), choose_device(job.device, job.engine)
+        self._resources = Resources(weights, device, workers, engine=job.engine)
         self._summary = EncodeSummary()
 
     def run(self) -> EncodeResult:

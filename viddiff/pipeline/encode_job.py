@@ -19,6 +19,7 @@ from viddiff.pipeline.summary import LedgerRow
 from viddiff.pipeline.weights_search import BASES
 
 if TYPE_CHECKING:
+    from viddiff.codec.enhancer import EngineName
     from viddiff.container.sealing import Secret
 
 _AUDIO = re.compile(r"copy|none|opus:([1-9]\d{0,2})")
@@ -65,6 +66,8 @@ class EncodeJob:
     """A weights file, or the first digits of a hash. None: the released weights."""
     device: str = "auto"
     """"auto", "cpu" or "cuda"."""
+    engine: "EngineName | None" = None
+    """"compiled" or "torch": what computes the networks that enhance an AV1 base. None: by the device."""
     workers: int | None = None
     """Number of processes. None: automatic. The file is the same for any number."""
     secret: "Secret | None" = field(default=None, repr=False)
@@ -83,6 +86,8 @@ class EncodeJob:
         among("entropy", self.entropy, ("ans", "huffman"))
         if self.base is not None:
             among("base", self.base, tuple(BASES))
+        if self.base == "none" and self.engine == "compiled":
+            raise ValueError("--engine compiled needs an AV1 base: PyTorch runs the networks of --base none")
         check_common(self)
         found = _AUDIO.fullmatch(self.audio)
         if found is None or (found[1] and int(found[1]) not in _OPUS_RATES):

@@ -9,7 +9,7 @@ from viddiff.errors import VideoError
 
 def check_common(job: Any) -> None:
     """Raises ValueError unless the common options are in range."""
-    among("device", job.device, ("auto", "cpu", "cuda"))
+    check_engine(job.engine, job.device)
     for name in ("frames", "workers"):
         value = getattr(job, name)
         if value is not None:
@@ -18,6 +18,15 @@ def check_common(job: Any) -> None:
         raise ValueError("start is the number of a frame, or seconds as a Fraction, not below 0")
     if job.fps is not None and not 0 < job.fps <= 1000:
         raise ValueError("fps is more than 0 and at most 1000")
+
+
+def check_engine(engine: str | None, device: str) -> None:
+    """Raises ValueError unless the engine and the device are known and go together."""
+    among("device", device, ("auto", "cpu", "cuda"))
+    if engine is not None:
+        among("engine", engine, ("compiled", "torch"))
+    if engine == "compiled" and device == "cuda":
+        raise ValueError("the compiled engine runs on a CPU: give either --engine compiled or --device cuda")
 
 
 def check_source(path: Path, name: str) -> None:

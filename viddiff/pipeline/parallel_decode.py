@@ -1,7 +1,7 @@
 """Decode in several processes.
 
 Every process reads the file and decodes its share of the GOPs. The parent returns the frames in order. If
-there are fewer GOPs than processes, these share the mini-GOPs of each GOP (see `jobs`). The frames do not
+there are fewer GOPs than processes, these share the mini-GOPs of each GOP (see `division`). The frames do not
 depend on the number of processes. Frames that wait for their turn have a limit (`BUFFER_BYTES`).
 """
 
@@ -25,8 +25,8 @@ from viddiff.frame import Frame, VideoInfo
 from viddiff.pipeline.concealment import conceal
 from viddiff.pipeline.damage import Damage
 from viddiff.pipeline.decoded_video import DecodedVideo
+from viddiff.pipeline.division import Division, Share, Unit
 from viddiff.pipeline.gop_decoding import GopEnd, decode_gop, mini_gops
-from viddiff.pipeline.jobs import Division, Share, Unit
 from viddiff.pipeline.memory import decoders_within_memory, frame_bytes
 from viddiff.pipeline.resources import Resources, Work
 from viddiff.pipeline.worker_pool import Give, Mark, WorkerPool

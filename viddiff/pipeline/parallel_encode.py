@@ -14,7 +14,8 @@ from viddiff.encoder.options import EncodeOptions
 from viddiff.encoder.reproducibility import reproducible
 from viddiff.frame import VideoInfo
 from viddiff.media.video_reader import VideoReader
-from viddiff.pipeline.jobs import Division, Share, coded_jobs
+from viddiff.pipeline.division import Division, Share
+from viddiff.pipeline.jobs import coded_jobs
 from viddiff.pipeline.memory import encoders_within_memory
 from viddiff.pipeline.output import CodedChunk, Output
 from viddiff.pipeline.resources import Resources, Work

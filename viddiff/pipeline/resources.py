@@ -4,10 +4,11 @@ import os
 from dataclasses import dataclass, replace
 from typing import Self
 
+from viddiff.codec.enhancer import EngineName
 from viddiff.codec.load_weights import load_weights
 from viddiff.codec.open_decoder import Weights
 from viddiff.container.format import Header
-from viddiff.pipeline.jobs import Division, Unit
+from viddiff.pipeline.division import Division, Unit
 from viddiff.pipeline.weights_search import WeightsName, weights_to_decode, weights_to_encode
 
 _MOST_PER_GOP = 6
@@ -28,10 +29,12 @@ class Resources:
     """Largest number of processes. 1: this process alone. None: as many as pay off."""
     base_only: bool = False
     """Decode AV1 bases without networks."""
+    engine: EngineName | None = None
+    """What computes the networks that enhance an AV1 base. None: by the device, see `Enhancer`."""
 
     def load(self) -> Weights:
         """Load the weights for encoding, or those that `to_decode` has found. CheckpointError."""
-        return load_weights(weights_to_encode(self.weights), self.device)
+        return load_weights(weights_to_encode(self.weights), self.device, self.engine)
 
     def load_to_decode(self) -> Weights | None:
         """The same for decoding. None: no networks."""

@@ -19,8 +19,9 @@ from viddiff.encoder.coded_group import CodedGroup, GroupEncoder
 from viddiff.encoder.grouping import Group, after_gops
 from viddiff.encoder.reproducibility import reproducible
 from viddiff.frame import Frame
+from viddiff.pipeline.division import Share
 from viddiff.pipeline.interruption import DeferredSignals
-from viddiff.pipeline.jobs import Share, coded_jobs
+from viddiff.pipeline.jobs import coded_jobs
 from viddiff.pipeline.output import CodedChunk, Output
 from viddiff.pipeline.summary import EncodeSummary
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self, overload
 
-from viddiff.codec.exactness import exactly
+from viddiff.codec.enhancer import EngineName
 from viddiff.codec.load_weights import load_weights
 from viddiff.codec.open_decoder import Weights
 from viddiff.config import Limits
@@ -23,6 +23,7 @@ from viddiff.frame import Frame, VideoInfo
 from viddiff.media.rgb import RgbConverter, RgbImage
 from viddiff.pipeline.device import choose_device
 from viddiff.pipeline.gop_decoding import decode_gop
+from viddiff.pipeline.job_values import check_engine
 from viddiff.pipeline.weights_search import weights_to_decode
 
 CACHE_BYTES = 256 << 20
@@ -45,9 +46,11 @@ class Video:
         secret: Secret | None = None,
         limits: Limits | None = None,
         device: str = "auto",
+        engine: EngineName | None = None,
     ) -> None:
-        """Read header and index. Raises ViddiffError, OSError."""
-        self._device, self._weights = device, weights
+        """Read header and index. Raises ValueError, ViddiffError, OSError."""
+        check_engine(engine, device)
+        self._device, self._engine, self._weights = device, engine, weights
         self._limits = limits or Limits()
         self._stack = ExitStack()
         try:
@@ -144,12 +147,12 @@ class Video:
         if running is not None and running[0] is gop and running[2] <= number:
             return running
         parts = decode_gop(self._file, gop, self._load(), self._options)
-        return gop, exactly(part for part in parts if isinstance(part, Frame)), gop.first
+        return gop, (part for part in parts if isinstance(part, Frame)), gop.first
 
     def _load(self) -> Weights:
         if self._loaded is None:
             path = weights_to_decode(self._header.model_hash, self._weights)
-            self._loaded = load_weights(path, choose_device(self._device))
+            self._loaded = load_weights(path, choose_device(self._device, self._engine), self._engine)
         return self._loaded
 
     def _keep(self, number: int, frame: Frame) -> None:

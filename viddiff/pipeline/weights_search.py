@@ -12,7 +12,8 @@ from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 
-from viddiff.codec import checkpoint, enhancement_weights
+from viddiff.codec.enhancement_weights import FORMAT
+from viddiff.codec.tensor_file import stated, stated_hash
 from viddiff.errors import CheckpointError
 from viddiff.file_names import hidden_beside
 
@@ -38,7 +39,7 @@ def _released() -> Path:
 def released_with(digest: str) -> Path:
     """The released weights with this hash (hex). Raises CheckpointError if there are none."""
     for path in sorted(_released().glob("*.safetensors")):
-        if checkpoint.stated_hash(path) == digest:
+        if stated_hash(path) == digest:
             return path
     raise CheckpointError(f"the weights {digest[:_SHOWN]} are not released")
 
@@ -65,7 +66,7 @@ def weights_to_encode(named: WeightsName, base: str | None = None) -> Path:
 
 def base_of(weights: Path) -> str:
     """The base of files that are coded with these weights."""
-    enhance = checkpoint.stated(weights, "format") == enhancement_weights.FORMAT
+    enhance = stated(weights, "format") == FORMAT
     return "av1" if enhance else "none"
 
 
@@ -120,7 +121,7 @@ def _of_hash(digits: str, what: str, folder: WeightsName) -> Path:
     for place, label in _places(folder):
         looked.append(label)
         for path in sorted(place.glob("*.safetensors")) if place.is_dir() else [place]:
-            if path.is_file() and checkpoint.stated_hash(path).startswith(digits):
+            if path.is_file() and stated_hash(path).startswith(digits):
                 return path
     raise CheckpointError(
         f"{what} are not here: looked {' and '.join(looked)}; --weights names another file or folder"

@@ -21,9 +21,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from viddiff.codec import enhancement_weights
+from viddiff.codec.enhancement_module import network_of, weights_of
 from viddiff.errors import CheckpointError
-from viddiff.networks.enhancement import CORRECTION_UNIT, SMALL, EnhancementConfig, EnhancementNetwork
-from viddiff.networks.layers import UNIT
+from viddiff.networks.bounds import UNIT
+from viddiff.networks.enhancement import EnhancementNetwork
+from viddiff.networks.enhancement_config import CORRECTION_UNIT, SMALL, EnhancementConfig
 from viddiff.training.enhancement_samples import TileBatch, TileShards
 
 _WARM_UP = 100
@@ -136,7 +138,7 @@ def schedule(share: float, step: int) -> float:
 
 def _start(options: EnhancementOptions, tiles: TileShards, rng: random.Random) -> EnhancementNetwork:
     if options.init is not None:
-        network, _ = enhancement_weights.load(options.init)
+        network = network_of(enhancement_weights.load(options.init))
         return network.requires_grad_(True).to(options.device)
     network = EnhancementNetwork(options.config).to(memory_format=torch.channels_last)
     network.whiten_(tiles.batch(40, rng).decoded)
@@ -193,8 +195,8 @@ def _judged(options: EnhancementOptions, state: "TrainState", valid: TileShards)
 
 
 def _saved(options: EnhancementOptions, state: "TrainState") -> EnhancementNetwork:
-    enhancement_weights.save(options.out, state.averaged())
-    return enhancement_weights.load(options.out)[0]
+    enhancement_weights.save(options.out, weights_of(state.averaged()))
+    return network_of(enhancement_weights.load(options.out))
 
 
 @dataclass

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from viddiff.networks.layers import UNIT, IntConv2d
+from viddiff.networks.bounds import UNIT
+from viddiff.networks.layers import IntConv2d
 
 RIDGE = 0.03
 _POSITIONS = 2048

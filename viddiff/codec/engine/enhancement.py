@@ -16,15 +16,14 @@ from viddiff.codec.engine.int16_kernels import (
     filter_row,
     instruction_sets,
 )
-from viddiff.codec.engine.packed_network import PLANES, Integers, PackedNetwork
+from viddiff.codec.engine.packed_network import Integers, PackedNetwork
 from viddiff.codec.engine.row_plan import DEPTHWISE, FILTERS, RESULT, RowPlan, plan_rows
 from viddiff.compiled import compiled, kernel
 from viddiff.config import FRAME_MULTIPLE
 from viddiff.frame import Frame
-from viddiff.networks.enhancement import EnhancementConfig
+from viddiff.networks.enhancement_config import MIDDLE, PLANES, EnhancementConfig
 
 Int16 = NDArray[np.int16]
-_MIDDLE = 512
 _STRIP_ROWS = 8
 """Fewest rows at 1/4 that a thread of its own is worth."""
 
@@ -137,12 +136,12 @@ def _pack(y: Any, u: Any, v: Any, packed: Int16) -> None:
             left, right = min(2 * column, width - 1), min(2 * column + 1, width - 1)
             at = min(column, u.shape[1] - 1)
             position = packed[row + 1, column + 1]
-            position[0] = np.int64(y[upper, left]) - _MIDDLE
-            position[1] = np.int64(y[upper, right]) - _MIDDLE
-            position[2] = np.int64(y[lower, left]) - _MIDDLE
-            position[3] = np.int64(y[lower, right]) - _MIDDLE
-            position[4] = np.int64(u[chroma, at]) - _MIDDLE
-            position[5] = np.int64(v[chroma, at]) - _MIDDLE
+            position[0] = np.int64(y[upper, left]) - MIDDLE
+            position[1] = np.int64(y[upper, right]) - MIDDLE
+            position[2] = np.int64(y[lower, left]) - MIDDLE
+            position[3] = np.int64(y[lower, right]) - MIDDLE
+            position[4] = np.int64(u[chroma, at]) - MIDDLE
+            position[5] = np.int64(v[chroma, at]) - MIDDLE
 
 
 class EnhancementEngine:
@@ -166,7 +165,7 @@ class EnhancementEngine:
     def correction(self, frame: Frame, condition: NDArray[np.int64]) -> tuple[Int16, Int16, Int16]:
         """What the network would add to Y, U and V, in 1/CORRECTION_UNIT of a level.
 
-        frame: has 10 bits. condition: (CONDITIONS,) activations, see `networks.enhancement.condition_of`.
+        frame: has 10 bits. condition: (CONDITIONS,) activations, see `enhancement_config.condition_of`.
         """
         height, width = (-(-size // FRAME_MULTIPLE) * FRAME_MULTIPLE // 2 for size in frame.y.shape)
         packed = np.zeros((height + 2, width + 2, PLANES), np.int16)

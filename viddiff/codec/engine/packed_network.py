@@ -1,6 +1,6 @@
 """The enhancement network's integers in the order in which the kernels read them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +14,10 @@ from viddiff.codec.engine.int16_kernels import (
     pack_dense,
     pack_depthwise,
 )
-from viddiff.networks.enhancement import CONDITIONS, EnhancementConfig
+from viddiff.networks.enhancement_config import CONDITIONS, PLANES, EnhancementConfig
 
 Integers = Mapping[str, NDArray[Any]]
 """`<layer>.weight`, `<layer>.bias` and `<layer>.exponent`, proven as in `enhancement_weights`."""
-PLANES = 6
-"""Planes at half size: four luma phases, U and V."""
 PHASES = 4
 """Positions of `up`'s results in each position at 1/4: a layer each, "up.0" to "up.3"."""
 _ALIGNMENT = 64
@@ -64,16 +62,6 @@ class PackedNetwork:
         """Of all layers, with what the condition (activations) adds to them."""
         return (self._biases + self._conditions @ condition).astype(np.int32)
 
-    def blocks(self) -> Iterator[tuple[str, int]]:
-        """Names and channels of all blocks."""
-        config = self.config
-        for part, count, channels in (
-            ("before", config.half_blocks, config.half),
-            ("deep", config.quarter_blocks, config.quarter),
-            ("after", config.half_blocks, config.half),
-        ):
-            yield from ((f"{part}.{n}", channels) for n in range(count))
-
     def _pack(self) -> None:
         filters = self._integers["filters.weight"]
         spread = np.zeros((len(filters), 3, 3, PLANES), np.int64)
@@ -88,7 +76,7 @@ class PackedNetwork:
             weight = self._integers["up.weight"][phase::PHASES, :, 0, 0]
             self._dense(f"up.{phase}", "up", weight, slice(phase, None, PHASES))
         self._pointwise("tail")
-        for name, _ in self.blocks():
+        for name in self.config.blocks():
             self._depthwise(f"{name}.depthwise")
             self._pointwise(f"{name}.inner")
             self._pointwise(f"{name}.outer")

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from viddiff.codec.engine.packed_network import PHASES, PLANES, PackedNetwork, padded
+from viddiff.codec.engine.packed_network import PHASES, PackedNetwork, padded
+from viddiff.networks.enhancement_config import PLANES
 
 DENSE, DEPTHWISE, FILTERS, RESULT = range(4)
 """Kinds of steps: sums over channels; 3x3 filters of each channel; filters of the picture; what to keep."""

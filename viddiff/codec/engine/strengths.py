@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from viddiff.compiled import compiled, kernel
 from viddiff.frame import Plane
-from viddiff.networks.enhancement import CORRECTION_UNIT, STRENGTH_UNIT, STRENGTHS
+from viddiff.networks.enhancement_config import CORRECTION_UNIT, STRENGTH_UNIT, STRENGTHS
 
 _BITS = (CORRECTION_UNIT * STRENGTH_UNIT).bit_length() - 1
 

@@ -1,0 +1,54 @@
+"""The enhancement network as a module of PyTorch: from weights, to weights, and as an engine."""
+
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from viddiff.codec.base_bit_depth import BASE_BIT_DEPTH
+from viddiff.codec.enhancement_weights import EnhancementWeights
+from viddiff.codec.exactness import exact_arithmetic
+from viddiff.frame import Frame
+from viddiff.networks.enhancement import EnhancementNetwork
+from viddiff.networks.planes import pack, planes_of
+from viddiff.networks.strips import in_strips
+
+Int16 = NDArray[np.int16]
+
+
+def network_of(weights: EnhancementWeights) -> EnhancementNetwork:
+    """A network of these integers, in evaluation mode."""
+    return EnhancementNetwork.of_integers(weights.config, weights.integers)
+
+
+def weights_of(network: EnhancementNetwork) -> EnhancementWeights:
+    """The integers that a decoder computes with."""
+    return EnhancementWeights(network.config, network.integers())
+
+
+class ModuleEngine:
+    """The network's correction of frames, as its definition computes it."""
+
+    @exact_arithmetic()
+    def __init__(self, weights: EnhancementWeights, device: str = "cpu") -> None:
+        self._network, self._device = network_of(weights).to(device), torch.device(device)
+
+    @exact_arithmetic()
+    @torch.inference_mode()
+    def correction(self, frame: Frame, condition: NDArray[np.int64]) -> tuple[Int16, Int16, Int16]:
+        """What the network would add to Y, U and V, in 1/CORRECTION_UNIT of a level.
+
+        frame: has 10 bits. condition: (CONDITIONS,) activations, see `enhancement_config.condition_of`.
+        """
+        told = torch.from_numpy(condition).to(self._device, torch.float32)[None]
+        packed = pack(planes_of(frame, BASE_BIT_DEPTH, self._device))
+        (correction,) = in_strips(partial(self._strip, told), 2, packed)
+        whole = (torch.pixel_shuffle(correction[:, :4], 2)[0, 0], correction[0, 4], correction[0, 5])
+        cropped = (x[: p.shape[0], : p.shape[1]] for x, p in zip(whole, frame.planes, strict=True))
+        y, u, v = (plane.to("cpu", torch.int16).numpy() for plane in cropped)
+        return y, u, v
+
+    def _strip(self, condition: Tensor, packed: Tensor) -> tuple[Tensor]:
+        return (self._network(packed, condition),)
