@@ -33,17 +33,12 @@ import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
-
 from viddiff.container.format import MAGIC, SEALED
 from viddiff.errors import BitstreamError, SecretError
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 KEY_BYTES = 32
 """Size of a key file in bytes."""
@@ -67,12 +62,23 @@ class Secret:
 
 def _derive(secret: Secret, public: bytes) -> tuple[bytes, bytes]:
     """Key and check of a file. `public` is the SEALED payload up to the salt: version, cost, salt."""
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+    from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
     cost, salt = public[1], public[2:]
     data = secret.data
     if cost:
         data = Scrypt(salt, KEY_BYTES, 1 << cost, 8, 1).derive(data)
     both = HKDF(SHA256(), KEY_BYTES + 16, salt, b"viddiff sealed" + public).derive(data)
     return both[:KEY_BYTES], both[KEY_BYTES:]
+
+
+def _cipher(key: bytes) -> "AESGCM":
+    """The cipher of records, loaded when it is needed."""
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    return AESGCM(key)
 
 
 def _nonce(number: int, last: bool) -> bytes:
@@ -150,7 +156,7 @@ class SealedWriter(io.RawIOBase):
         key, check = _derive(secret, public)
         chunk = bytes([SEALED, _LAYOUT.size]) + public + check
         file.write(MAGIC + chunk + struct.pack("<I", zlib.crc32(chunk)))
-        self._file, self._cipher, self._number, self._waiting = file, AESGCM(key), 0, bytearray()
+        self._file, self._cipher, self._number, self._waiting = file, _cipher(key), 0, bytearray()
         self.size_bytes = _FRAME.size
         """What is written to `file` so far."""
 
@@ -186,7 +192,7 @@ class SealedReader(io.RawIOBase):
         A damaged record raises BitstreamError. If `lenient`, it reads as zeros, which fail the container's
         checksums. The first record must always be good, because nothing can be decoded without it.
         """
-        self._file, self._cipher, self._lenient = file, AESGCM(key), lenient
+        self._file, self._cipher, self._lenient = file, _cipher(key), lenient
         self._at, self._next, self._ahead = 0, -1 if file.seekable() else 0, b""
         self._number, self._plain = -1, b""
 
@@ -236,6 +242,8 @@ class SealedReader(io.RawIOBase):
         self._next = number + 1
         if number and not sealed:
             return b""
+        from cryptography.exceptions import InvalidTag
+
         try:
             return self._cipher.decrypt(_nonce(number, not self._ahead), sealed, None)
         except (InvalidTag, ValueError):  # ValueError: too short for a tag
