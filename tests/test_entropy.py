@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from viddiff.codec import entropy
 from viddiff.codec.entropy import (
     MAX_RADIUS,
     MAX_TABLES,
@@ -407,3 +408,26 @@ def test_total_bits_is_the_sum_of_all_bits() -> None:
     assert tables.total_bits(symbols, indexes) == pytest.approx(expected)
     assert tables.total_bits(np.array([1]), np.array([-1])) == np.inf
     assert tables.total_bits(symbols[:0], indexes[:0]) == 0
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 300])
+@pytest.mark.parametrize("tables", [1, 3, 40])
+def test_few_are_treated_as_many_are(count: int, tables: int) -> None:
+    """By numpy, without loading what is compiled."""
+    rng = np.random.default_rng(count)
+    indexes, ranks, radius = (
+        rng.integers(-1, tables, count),
+        rng.integers(0, 12, count),
+        rng.integers(0, 5, tables),
+    )
+    few, many = entropy._few_sorted(indexes, tables), entropy._sorted(indexes, tables)
+    assert all(map(np.array_equal, few, many))
+    values, escaped = entropy._few_symbols(ranks, indexes, radius)
+    expected, expected_escaped = entropy._symbols(ranks, indexes, radius)
+    assert np.array_equal(values, expected)
+    assert escaped == expected_escaped
+    for wrong in (-2, tables):
+        bad = np.append(indexes, wrong)
+        for sort in (entropy._few_sorted, entropy._sorted):
+            with pytest.raises(ValueError, match="an index is"):
+                sort(bad, tables)

@@ -35,6 +35,8 @@ SCALE = 1 << 16
 """Sum of the frequencies of a table."""
 MAX_RADIUS = 512
 MAX_TABLES = 4096
+_FEW = 1024
+"""Most indexes for which numpy does as well as compiled code."""
 
 Coder = Literal["ans", "huffman"]
 Int64s = NDArray[np.int64]
@@ -194,7 +196,7 @@ class SymbolDecoder:
         """Symbols for an array of table indexes. Raises BitstreamError if the data is damaged."""
         flat = np.asarray(indexes).astype(np.int64, "C", "safe", copy=False).ravel()
         ranks = self._get(flat, tables._models)
-        values, any_escaped = _symbols(ranks, flat, tables.radius)
+        values, any_escaped = (_few_symbols if len(flat) <= _FEW else _symbols)(ranks, flat, tables.radius)
         if any_escaped:
             escaped = ranks == 2 * tables.radius[flat] + 1
             classes = self._get(np.zeros(escaped.sum(), np.int64), _CLASS_MODELS)
@@ -254,9 +256,18 @@ def _groups(indexes: Int64s, tables: int) -> tuple[NDArray[np.intp], list[tuple[
 
     Raises ValueError unless all indexes are in -1..tables - 1.
     """
-    order, starts = _sorted(indexes, tables)
+    order, starts = (_few_sorted if len(indexes) <= _FEW else _sorted)(indexes, tables)
     found = np.flatnonzero(starts[1:] > starts[:-1])
     return order, list(zip(found.tolist(), starts[found].tolist(), starts[found + 1].tolist(), strict=True))
+
+
+def _few_sorted(indexes: Int64s, tables: int) -> tuple[NDArray[np.intp], Int64s]:
+    """`_sorted`, for so few that they are not worth the time to load what is compiled."""
+    if len(indexes) and not -1 <= indexes.min() <= indexes.max() < tables:
+        raise ValueError("an index is below -1 or beyond the last table")
+    counts = np.bincount(indexes + 1, minlength=tables + 1)
+    counts[0], first = 0, counts[0]
+    return np.argsort(indexes, kind="stable")[first:], counts.cumsum()
 
 
 @compiled
@@ -287,6 +298,12 @@ def _split(symbols: Int64s, radius: Int64s) -> tuple[Int64s, Int64s, Int64s]:
 
 def _values(ranks: Int64s) -> Int64s:
     return (ranks + 1 >> 1) * (2 * (ranks & 1) - 1)
+
+
+def _few_symbols(ranks: Int64s, indexes: Int64s, radius: Int64s) -> tuple[NDArray[np.int32], bool]:
+    """`_symbols`, as `_few_sorted`."""
+    escaped = (ranks > 2 * radius[indexes]) & (indexes >= 0)
+    return _values(ranks).astype(np.int32), bool(escaped.any())
 
 
 @compiled
