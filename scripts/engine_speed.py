@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from viddiff.codec.engine.enhancement import EnhancementEngine
-from viddiff.codec.engine.int16_kernels import instruction_sets
+from viddiff.codec.engine.instruction_sets import instruction_sets
 from viddiff.codec.enhancement_module import weights_of
 from viddiff.codec.enhancer import Enhancer
 from viddiff.frame import Frame

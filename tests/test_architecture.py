@@ -42,8 +42,15 @@ OWNERS = {
     },
     "torchvision": {"training.samples"},
     "cryptography": {"container.sealing"},
-    "numba": {"code_cache", "compiled", "encoder.hadamard", "codec.engine.int16_kernels"},
-    "llvmlite": {"encoder.hadamard", "codec.engine.int16_kernels"},
+    "numba": {
+        "code_cache",
+        "codec.engine.int16_kernels",
+        "codec.engine.kernels",
+        "compiled",
+        "encoder.hadamard",
+        "native_code",
+    },
+    "llvmlite": {"codec.engine.int16_kernels", "encoder.hadamard", "native_code"},
 }
 """Packages or modules that use a library. No others do."""
 FREE_OF = {

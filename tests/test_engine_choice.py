@@ -20,7 +20,7 @@ from viddiff.networks.enhancement import condition_of as condition_in_torch
 from viddiff.networks.enhancement_config import LARGE, SMALL, EnhancementConfig, condition_of
 from viddiff.pipeline import device
 
-HEAVY = ("torch", "torchvision", "cv2", "matplotlib", "PIL")
+HEAVY = ("numba", "torch", "torchvision", "cv2", "scipy", "matplotlib", "PIL")
 FEW = EnhancementConfig("few", half=8, quarter=12, quarter_blocks=1)
 
 

@@ -1,6 +1,9 @@
 """The compiled engine against the network's module and plain torch arithmetic: the same integers."""
 
 import io
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -14,7 +17,7 @@ from numpy.typing import NDArray
 from viddiff.codec import enhancement_weights
 from viddiff.codec.base_bit_depth import BASE_BIT_DEPTH, rounded
 from viddiff.codec.engine.enhancement import EnhancementEngine
-from viddiff.codec.engine.int16_kernels import INSTRUCTION_SETS, InstructionSet, instruction_sets
+from viddiff.codec.engine.instruction_sets import INSTRUCTION_SETS, InstructionSet, instruction_sets
 from viddiff.codec.engine.packed_network import PackedNetwork
 from viddiff.codec.engine.row_plan import DEPTHWISE, FILTERS, RESULT, plan_rows
 from viddiff.codec.enhancement_weights import EnhancementWeights
@@ -112,25 +115,30 @@ def test_threads_split_a_frame() -> None:
         assert equal(found, expected), f"{threads = }"
 
 
-def test_sets_follow_what_numba_compiles_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    from viddiff.codec.engine import int16_kernels
-
-    def found(features: str) -> list[str]:
-        class Codegen:
-            def magic_tuple(self) -> tuple[str, str, str]:
-                return "triple", "cpu", features
-
-        class Target:
-            class target_context:
-                codegen = Codegen
-
-        monkeypatch.setattr(int16_kernels, "cpu_target", Target)
+def test_sets_follow_what_the_processor_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(*features: str) -> list[str]:
+        monkeypatch.setattr("viddiff.codec.engine.instruction_sets.processor_features", lambda: set(features))
         return [each.name for each in instruction_sets()]
 
-    assert found("") == ["plain"]
-    assert found("+sse2,-avx2,-avx512vnni") == ["plain"]
-    assert found("+avx2,+avx512f,-avx512bw,+avx512vnni") == ["avx2", "plain"]
-    assert found("+avx2,+avx512f,+avx512bw,+avx512vnni") == ["avx512_vnni", "avx2", "plain"]
+    assert found() == ["plain"]
+    assert found("sse2") == ["plain"]
+    assert found("avx2", "avx512f", "avx512vnni") == ["avx2", "plain"]
+    assert found("avx2", "avx512f", "avx512bw", "avx512vnni") == ["avx512_vnni", "avx2", "plain"]
+
+
+@pytest.mark.parametrize("settings", [{}, {"NUMBA_CPU_NAME": "generic"}, {"NUMBA_CPU_FEATURES": "+avx2"}])
+def test_features_are_what_numba_compiles_for(settings: dict[str, str]) -> None:
+    code = """if True:
+        from numba.core.registry import cpu_target
+        from viddiff.native_code import processor_features
+        _, _, features = cpu_target.target_context.codegen().magic_tuple()
+        found = {name[1:] for name in features.split(",") if name.startswith("+")}
+        assert found == processor_features(), found ^ processor_features()
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | settings, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("instructions", INSTRUCTION_SETS, ids=lambda each: each.name)

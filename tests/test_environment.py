@@ -11,7 +11,7 @@ import pytest
 from conftest import moving_picture
 from test_cli import write
 
-from viddiff import code_cache, compiled
+from viddiff import compiled
 
 PLAIN = {name: value for name, value in os.environ.items() if name in ("PATH", "PYTHONPATH")} | {
     "OMP_NUM_THREADS": "1"
@@ -119,23 +119,6 @@ def test_no_cache_can_be_written(clip: Path, weights: Path, tmp_path: Path) -> N
     result = shell(f"$V encode a.mkv --weights {weights} --workers 1 -q", tmp_path, environment)
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "a.vdf").exists()
-
-
-def test_compiled_code_goes_where_only_its_user_can_write(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    folder = code_cache._private_folder()
-    assert folder.stat().st_mode & 0o777 == 0o700
-    assert code_cache._private_folder() == folder
-    folder.chmod(0o777)
-    with pytest.raises(PermissionError):
-        code_cache._private_folder()
-    folder.rmdir()
-    (tmp_path / "other").mkdir()
-    folder.symlink_to(tmp_path / "other")
-    with pytest.raises(PermissionError):
-        code_cache._private_folder()
 
 
 def test_a_cache_that_fails_costs_nothing_but_time(monkeypatch: pytest.MonkeyPatch) -> None:

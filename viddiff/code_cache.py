@@ -5,11 +5,8 @@ Without any, each process compiles again.
 """
 
 import os
-import stat
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
 from numba.core.caching import (
@@ -19,6 +16,8 @@ from numba.core.caching import (
     UserProvidedCacheLocator,
     UserWideCacheLocator,
 )
+
+from viddiff.native_code import private_folder
 
 
 class _UserFolder(UserWideCacheLocator):
@@ -38,27 +37,13 @@ class _TemporaryFolder(UserWideCacheLocator):
     @classmethod
     def from_function(cls, function: Callable[..., Any], file: str) -> Self | None:
         try:
-            folder = _private_folder()
+            folder = private_folder()
             locator: Any = cls(function, file)
             locator._cache_path = str(folder / locator.get_suitable_cache_subpath(file))
             locator.ensure_cache_path()
         except OSError:
             return None
         return cast(Self, locator)
-
-
-def _private_folder() -> Path:
-    """A folder in the system's one for temporary files. OSError unless it is this user's alone."""
-    if not hasattr(os, "geteuid"):
-        raise NotADirectoryError("no user is known")
-    user = os.geteuid()
-    folder = Path(tempfile.gettempdir(), f"viddiff-{user}")
-    with suppress(FileExistsError):
-        folder.mkdir(mode=0o700)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != user or found.st_mode & 0o077:
-        raise PermissionError(f"{folder} is not this user's alone")
-    return folder
 
 
 class _Places(CompileResultCacheImpl):

@@ -9,7 +9,7 @@ import click
 
 from viddiff.cli import options
 from viddiff.cli.files import PIPE, opened_target
-from viddiff.cli.printing import objects, print_json, print_notes, printable, say, say_ended
+from viddiff.cli.printing import objects, print_json, print_notes, printable, say, say_compiling, say_ended
 from viddiff.cli.progress import Watcher
 from viddiff.cli.secrets import read_secret, secret_for
 from viddiff.cli.termination import check as check_termination
@@ -94,6 +94,7 @@ def decode_command(
     job = replace(job, secret=_secret(job, key_file, passphrase_file))
     from viddiff.pipeline.decode_file import decode_file
 
+    say_compiling(quiet)
     check_termination()
     stdout = job.output is None
     with Watcher(quiet, objects(as_json, stdout)) as watcher:

@@ -16,6 +16,7 @@ from viddiff.cli.printing import (
     print_json,
     print_notes,
     say,
+    say_compiling,
     say_ended,
     size_text,
 )
@@ -174,6 +175,7 @@ def encode_command(
         prepare_processes(job.workers)
     from viddiff.pipeline.encode_file import encode_file
 
+    say_compiling(quiet)
     check_termination()
     stdout = job.output is None
     with Watcher(quiet, objects(as_json, stdout)) as watcher, notes_of_errors(quiet):

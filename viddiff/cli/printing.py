@@ -51,6 +51,13 @@ def print_notes(notes: Iterable[str], quiet: bool) -> None:
         say(f"Note: {printable(note)}")
 
 
+def say_compiling(quiet: bool) -> None:
+    """Say, if it comes to that, that code is compiled, which happens once after an installation."""
+    from viddiff.native_code import listen
+
+    listen(lambda: None if quiet else say("Note: compiling code for this processor; later runs start faster"))
+
+
 @contextmanager
 def notes_of_errors(quiet: bool) -> Iterator[None]:
     """Print the notes of an error that ends the block."""

@@ -46,6 +46,13 @@ class Resources:
             return self
         return replace(self, weights=weights_to_decode(header.model_hash, self.weights))
 
+    def prepare(self, base: bool) -> None:
+        """Compile, once, what processes would compile side by side. base: whether there is an AV1 base."""
+        if base and not self.base_only and self.device == "cpu" and self.engine != "torch":
+            from viddiff.codec.engine.native_kernels import prepare
+
+            prepare()
+
     @property
     def cores(self) -> int:
         """How many there are for this process, or that the user allows."""

@@ -11,7 +11,6 @@ Addresses are not checked here. Callers prove them.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -19,115 +18,17 @@ from llvmlite import ir
 from llvmlite.binding import initialize_native_asmparser
 from numba import types
 from numba.core import cgutils
-from numba.core.registry import cpu_target
 from numba.extending import intrinsic
-from numpy.typing import NDArray
+
+from viddiff.codec.engine.instruction_sets import INSTRUCTION_SETS, POSITION_MULTIPLE, TAPS, InstructionSet
 
 _I16, _I32, _I64, _F32 = ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
 _MAX = 2047
 """Largest activation."""
-_TAPS = 9
 _NEAREST = 8
 """Round half to even, whatever the processor's mode (EVEX encoding)."""
 _ROUNDER = 1.5 * 2**23
 """A float32 number plus this one has its integer part, rounded half to even, in its lowest bits."""
-CHANNEL_MULTIPLE = 16
-"""Rows have a multiple of so many channels."""
-POSITION_MULTIPLE = 4
-"""Rows have a multiple of so many positions."""
-
-
-@dataclass(frozen=True)
-class InstructionSet:
-    """How dot products are computed."""
-
-    name: str
-    features: frozenset[str]
-    """What a processor must have, in LLVM's names."""
-    lanes: int
-    """Sums in a vector."""
-    positions: int
-    """Positions whose sums are held at the same time."""
-    vectors: tuple[int, ...]
-    """Possible numbers of vectors for each position, the best first."""
-
-
-INSTRUCTION_SETS = (
-    InstructionSet("avx512_vnni", frozenset({"avx512f", "avx512bw", "avx512vnni"}), 16, 8, (3, 2, 1)),
-    InstructionSet("avx2", frozenset({"avx2"}), 8, 4, (2,)),
-    InstructionSet("plain", frozenset(), 8, 4, (2,)),
-)
-"""The best first."""
-
-
-def instruction_sets() -> list[InstructionSet]:
-    """Those that numba may use on this processor, the best first."""
-    codegen: Any = cpu_target.target_context.codegen()
-    _, _, features = codegen.magic_tuple()
-    there = {name[1:] for name in features.split(",") if name.startswith("+")}
-    return [each for each in INSTRUCTION_SETS if each.features <= there]
-
-
-# --- weights -----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class PackedLayer:
-    """A layer's numbers in the order in which a kernel reads them."""
-
-    weight: NDArray[np.int16]
-    scale: NDArray[np.float32]
-    order: NDArray[np.int64]
-    """Output channel of each number of `scale`, and of a bias."""
-    vectors: int
-    """Vectors that are computed together."""
-    groups: int
-    """How many times."""
-
-
-def pack_dense(kind: InstructionSet, weight: NDArray[np.int64], exponent: NDArray[np.int64]) -> PackedLayer:
-    """A convolution with weights (outputs, inputs), in the order in which its inputs are read.
-
-    There are CHANNEL_MULTIPLE * n outputs with an exponent each, and an even number of inputs.
-    """
-    total = len(weight) // kind.lanes
-    vectors = next(count for count in kind.vectors if total % count == 0)
-    groups = total // vectors
-    order = np.concatenate([_order(kind, vectors) + g * vectors * kind.lanes for g in range(groups)])
-    pairs = weight[order].reshape(groups, vectors * kind.lanes, -1, 2).swapaxes(1, 2)
-    return PackedLayer(pairs.astype(np.int16).ravel(), _scale(exponent[order]), order, vectors, groups)
-
-
-def pack_depthwise(
-    kind: InstructionSet, weight: NDArray[np.int64], exponent: NDArray[np.int64]
-) -> PackedLayer:
-    """A 3x3 convolution of each channel with its own weights (channels, 9)."""
-    channels = 2 * kind.lanes
-    span = int(np.lcm(len(weight), channels))
-    order = np.concatenate([_order(kind, 2) + first for first in range(0, span, channels)]) % len(weight)
-    taps = np.pad(weight[order], ((0, 0), (0, 1))).reshape(-1, 2, kind.lanes, (_TAPS + 1) // 2, 2)
-    return PackedLayer(
-        taps.transpose(0, 3, 1, 2, 4).astype(np.int16).ravel(),
-        _scale(exponent[order]),
-        order,
-        span // channels,
-        span // len(weight),
-    )
-
-
-def _order(kind: InstructionSet, vectors: int) -> NDArray[np.int64]:
-    """Channels of the lanes of `vectors` vectors: two of them make one of int16, as packssdw puts them."""
-    pair = np.arange(2 * kind.lanes).reshape(-1, 2, 4).swapaxes(0, 1).ravel()
-    whole = [pair + n * len(pair) for n in range(vectors // 2)]
-    rest = [np.arange(kind.lanes) + vectors // 2 * len(pair)] if vectors % 2 else []
-    return np.concatenate(whole + rest)
-
-
-def _scale(exponent: NDArray[np.int64]) -> NDArray[np.float32]:
-    return np.ldexp(np.float32(1), -exponent.astype(np.int32)).astype(np.float32)
-
-
-# --- code --------------------------------------------------------------------------------------------------
 
 
 class _Vectors:
@@ -388,10 +289,10 @@ def _depthwise_function(module: Any, kind: InstructionSet) -> Any:
                     taps.append(v.load(v.pairs, address))
                     address = builder.add(address, given["step"])
             taps.append(ir.Constant(v.pairs, None))
-            place = builder.add(given["weights"], builder.mul(vector.index, _I64((_TAPS + 1) * size)))
+            place = builder.add(given["weights"], builder.mul(vector.index, _I64((TAPS + 1) * size)))
             two = builder.mul(vector.index, _I64(2 * size))
             sums = [v.load(v.sums, builder.add(given["bias"], two), n * size, 4) for n in range(2)]
-            for n in range(0, _TAPS, 2):
+            for n in range(0, TAPS, 2):
                 for half, pairs in enumerate(v.interleaved(taps[n], taps[n + 1])):
                     weights = v.load(v.sums, place, (n + half) * size, size)
                     sums[half] = v.dot(sums[half], pairs, weights)

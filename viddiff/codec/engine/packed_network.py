@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from viddiff.codec.engine.int16_kernels import (
+from viddiff.codec.engine.instruction_sets import (
     CHANNEL_MULTIPLE,
     InstructionSet,
     PackedLayer,

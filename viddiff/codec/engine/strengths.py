@@ -9,49 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from viddiff.compiled import compiled, kernel
+from viddiff.codec.engine.instruction_sets import instruction_sets
+from viddiff.codec.engine.native_kernels import kernels
 from viddiff.frame import Plane
+from viddiff.native_code import Native
 from viddiff.networks.enhancement_config import CORRECTION_UNIT, STRENGTH_UNIT, STRENGTHS
 
 _BITS = (CORRECTION_UNIT * STRENGTH_UNIT).bit_length() - 1
-
-
-@kernel
-def _corrected(sample: Any, change: Any, shift: int, most: int) -> Any:
-    """A sample of 10 bits plus a change, without their lowest `shift` bits."""
-    total = (np.int64(sample) << _BITS) + change
-    rounded = (total + (1 << (shift - 1)) - 1 + ((total >> shift) & 1)) >> shift
-    return min(max(rounded, 0), most)
-
-
-@compiled
-def _apply(
-    samples: Any, correction: Any, strengths: Any, side: int, shift: int, most: int, result: Any
-) -> None:
-    height, width = samples.shape
-    for row in range(height):
-        for block in range(strengths.shape[1]):
-            strength = strengths[row // side, block]
-            for x in range(block * side, min((block + 1) * side, width)):
-                change = strength * correction[row, x]
-                result[row, x] = _corrected(samples[row, x], change, shift, most)
-
-
-@compiled
-def _add_errors(
-    original: Any, samples: Any, correction: Any, side: int, shift: int, most: int, errors: Any
-) -> None:
-    height, width = samples.shape
-    for row in range(height):
-        for block in range(errors.shape[2]):
-            for strength in range(errors.shape[0]):
-                total = np.int64(0)
-                for x in range(block * side, min((block + 1) * side, width)):
-                    change = strength * np.int64(correction[row, x])
-                    sample = _corrected(samples[row, x], change, shift, most)
-                    miss = np.int64(original[row, x]) - sample
-                    total += miss * miss
-                errors[strength, row // side, block] += total
 
 
 def _scale(bit_depth: int) -> tuple[int, int]:
@@ -68,7 +32,18 @@ def apply_strengths(
     """
     _check(samples, correction, strengths.shape, side)
     result = np.empty(samples.shape, np.uint8 if bit_depth == 8 else np.uint16)
-    _apply(samples, correction, strengths, side, *_scale(bit_depth), result)
+    base, change = np.ascontiguousarray(samples, np.uint16), np.ascontiguousarray(correction)
+    chosen = np.ascontiguousarray(strengths)
+    _kernel("apply", result)(
+        base.ctypes.data,
+        change.ctypes.data,
+        *samples.shape,
+        chosen.ctypes.data,
+        strengths.shape[1],
+        side,
+        *_scale(bit_depth),
+        result.ctypes.data,
+    )
     return result
 
 
@@ -83,8 +58,25 @@ def strength_errors(
     _check(samples, original, (rows, columns), side)
     _check(samples, correction, (rows, columns), side)
     errors = np.zeros((STRENGTHS, rows, columns), np.int64)
-    _add_errors(original, samples, correction, side, *_scale(bit_depth), errors)
+    base, change = np.ascontiguousarray(samples, np.uint16), np.ascontiguousarray(correction)
+    wanted = np.ascontiguousarray(original)
+    _kernel("add_errors", wanted)(
+        wanted.ctypes.data,
+        base.ctypes.data,
+        change.ctypes.data,
+        *samples.shape,
+        errors.ctypes.data,
+        rows,
+        columns,
+        side,
+        *_scale(bit_depth),
+    )
     return errors.astype(np.float64)
+
+
+def _kernel(name: str, plane: NDArray[Any]) -> Native:
+    """The loop for planes of this type."""
+    return kernels(instruction_sets()[0])[f"{name}_{plane.dtype.name}"]
 
 
 def _check(samples: Plane, other: NDArray[Any], blocks: tuple[int, ...], side: int) -> None:
