@@ -34,6 +34,9 @@ from viddiff.pipeline.worker_pool import Give, Mark, WorkerPool
 BUFFER_BYTES = 384 << 20
 """Decoded frames that may wait for their turn, in all processes together."""
 _MIN_BUFFERED = 8
+_BASE_MODULES = "viddiff.codec.base_gop_decoder", "viddiff.codec.engine.enhancement"
+_OTHER_MODULES = "viddiff.codec.gop_decoder", "viddiff.codec.checkpoint"
+"""What processes load for files with an AV1 base, and for others."""
 _LEAST_PIXELS = 2_000_000
 """Luma samples that keep a process busy for about the time of its start."""
 
@@ -63,7 +66,7 @@ def decode_video(
     may_share_gops = not header.low_delay and stop - begin > MINI_GOP + 1
     work = Work(max(len(gops), 1), (stop - begin) * video.width * video.height, _LEAST_PIXELS)
     division = _within_memory(resources.divide(work, may_share_gops), resources, video, gops)
-    parts = _parts(file, _DecodeWork(source, gops, resources, options, division), video)
+    parts = _parts(file, _DecodeWork(source, gops, resources, options, division, header.base), video)
     damage = Damage(begin, stop)
     first = gops[0].first if gops else begin
     frames = conceal(parts, first, video, damage, options.strict)
@@ -123,6 +126,7 @@ class _DecodeWork:
     resources: Resources
     options: ReadOptions
     division: Division
+    base: bool
 
     def __call__(self, give: Give, number: int) -> None:
         weights, share = self.resources.load_to_decode(), Share(self.division, number)
@@ -162,7 +166,8 @@ def _parts(file: BinaryIO, work: _DecodeWork, video: VideoInfo) -> Iterator[Fram
             yield from decode_gop(file, gop, weights, work.options)
         return
     waiting = max(BUFFER_BYTES // workers // frame_bytes(video), _MIN_BUFFERED)
-    with WorkerPool(work, workers, waiting) as pool:
+    work.resources.prepare(work.base)
+    with WorkerPool(work, workers, waiting, _BASE_MODULES if work.base else _OTHER_MODULES) as pool:
         if work.division.unit is Unit.GOP:
             yield from pool.in_order()
             return

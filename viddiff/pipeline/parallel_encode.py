@@ -51,6 +51,7 @@ def encode_video(
     if division.workers == 1 or reader.live:
         return encode(reader, encoder, output, done)
     reader.leave()
+    resources.prepare(encoder.header.base)
     work = _EncodeWork(reader.open_again, resources, options, division, output.repeat(done))
     with output.until_interrupted(), WorkerPool(work, division.workers, _CHUNKS_WAITING) as pool:
         for piece in pool.in_order():

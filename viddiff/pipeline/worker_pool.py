@@ -10,7 +10,7 @@ import queue
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from multiprocessing import forkserver
@@ -40,9 +40,14 @@ Give = Callable[[Any], None]
 class WorkerPool:
     """Processes that each run `work(give, number)`. They end when the block is left."""
 
-    def __init__(self, work: Callable[[Give, int], None], workers: int, waiting: int) -> None:
-        """work: must be picklable. waiting: number of results that may wait for each process."""
-        prepare(work.__module__)
+    def __init__(
+        self, work: Callable[[Give, int], None], workers: int, waiting: int, modules: Iterable[str] = ()
+    ) -> None:
+        """work: must be picklable. waiting: number of results that may wait for each process.
+
+        modules: that the work will load.
+        """
+        prepare(work.__module__, *modules)
         context = multiprocessing.get_context(_METHOD)
         self._queues = [context.Queue(waiting) for _ in range(workers)]
         self._processes = [
@@ -91,9 +96,13 @@ class WorkerPool:
 
 
 def prepare_processes(workers: int | None) -> None:
-    """Start loading what other processes will need, before this process loads it."""
+    """Start loading what processes that encode will need, before this process loads it."""
     if workers != 1 and (os.cpu_count() or 1) > 1:
-        prepare("viddiff.pipeline.parallel_encode", "viddiff.pipeline.parallel_decode")
+        prepare(
+            "viddiff.pipeline.parallel_encode",
+            "viddiff.pipeline.parallel_decode",
+            "viddiff.encoder.gop_encoder",
+        )
 
 
 def prepare(*modules: str) -> None:
