@@ -2,13 +2,16 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from viddiff.container.format import Chunk, Header
-from viddiff.encoder.frame_encoder import FrameSample, FrameStats
+from viddiff.encoder.frame_stats import FrameStats
 from viddiff.encoder.grouping import Group
 from viddiff.encoder.options import EncodeOptions
 from viddiff.frame import Frame
+
+if TYPE_CHECKING:
+    from viddiff.encoder.frame_encoder import FrameSample  # whose tensors need PyTorch
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class CodedGroup:
     """The decoder's reconstruction, in display order."""
     stats: list[FrameStats] = field(default_factory=list)
     """Statistics of predicted frames, in coding order."""
-    samples: list[FrameSample] = field(default_factory=list)
+    samples: "list[FrameSample]" = field(default_factory=list)
     """What training needs of predicted frames, if it was asked for."""
     base_bytes: int = 0
     """Bytes of the AV1 base."""

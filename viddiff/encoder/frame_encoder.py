@@ -20,6 +20,7 @@ from viddiff.codec.motion_templates import motion_condition
 from viddiff.codec.reference import Reference
 from viddiff.codec.weights import Codec, TableSet
 from viddiff.config import CHROMA_WEIGHT, lmbda_of_step
+from viddiff.encoder.frame_stats import FrameStats
 from viddiff.encoder.mode_choice import choose_modes
 from viddiff.encoder.motion_search import FoundField
 from viddiff.encoder.presets import Effort
@@ -29,35 +30,6 @@ from viddiff.networks.modes import code_modes
 from viddiff.networks.motion_prior import MergeCandidates
 from viddiff.networks.planes import Planes, pack, unpack
 from viddiff.networks.residual import STEP_UNIT, SYMBOL_UNIT
-
-
-@dataclass(frozen=True)
-class FrameStats:
-    """Cost of one predicted frame."""
-
-    time: int
-    level: int
-    step: int
-    bits_motion: float
-    bits_z: float
-    bits_y: float
-    prediction_mse: float
-    """Mean squared error of the prediction (8-bit luma)."""
-    mse: float
-    """Mean squared error of the reconstruction (8-bit luma)."""
-    bits_still: float = 0.0
-    """Bits of the still, if the frame is coded as one. All other bits are zero then."""
-
-    @property
-    def bits(self) -> float:
-        """All bits of the frame."""
-        return self.bits_motion + self.bits_z + self.bits_y + self.bits_still
-
-    def as_still(self, size_bytes: int, mse: float) -> "FrameStats":
-        """The same frame, coded as a still."""
-        return FrameStats(
-            self.time, self.level, self.step, 0.0, 0.0, 0.0, self.prediction_mse, mse, 8.0 * size_bytes
-        )
 
 
 @dataclass(frozen=True)

@@ -15,16 +15,17 @@ from viddiff.encoder.field_search import SearchReference
 from viddiff.encoder.frame_encoder import (
     CodedFrame,
     FrameSample,
-    FrameStats,
     FrameTarget,
     encode_frame,
     squared_error,
 )
+from viddiff.encoder.frame_stats import FrameStats
 from viddiff.encoder.grouping import Group, group_frames
 from viddiff.encoder.library_choice import closest_pair, second_reference
 from viddiff.encoder.lookahead import persistence
 from viddiff.encoder.motion_search import search_motion
 from viddiff.encoder.options import EncodeOptions
+from viddiff.encoder.reproducibility import reproducible
 from viddiff.encoder.source_picture import SourcePicture, luma8
 from viddiff.encoder.temporal_filter import temporally_filtered
 from viddiff.frame import Frame, VideoInfo
@@ -82,13 +83,17 @@ class GopEncoder:
 
     def encode(self, group: Group) -> Iterator[CodedGroup]:
         """Encode the next group."""
+        yield self._encode(group)
+
+    @reproducible()
+    def _encode(self, group: Group) -> CodedGroup:
         self._stats, self._samples = [], []
         chunk: Chunk
         if group.key:
             chunk, decoded = self._key(group.frames[0], group.following)
         else:
             chunk, decoded = self._mini_gop(group.frames)
-        yield CodedGroup(chunk, decoded, self._stats, self._samples)
+        return CodedGroup(chunk, decoded, self._stats, self._samples)
 
     def flush(self) -> Iterator[CodedGroup]:
         """Nothing: groups are coded at once."""
@@ -140,6 +145,7 @@ class GopEncoder:
         payload = encode_still(frame, info.bit_depth, quantiser, self.options.effort.key_preset)
         return payload, decode_still(payload, info.width, info.height, info.bit_depth)
 
+    @reproducible()
     def follow(self, group: Group) -> None:
         """Encode only what later groups need: a keyframe, or the anchor of a mini-GOP."""
         self._stats, self._samples = [], []

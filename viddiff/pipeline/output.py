@@ -8,7 +8,7 @@ from typing import Self
 from viddiff.container.format import Chunk, KeyChunk, Writer
 from viddiff.digest import GopDigest, frame_digest
 from viddiff.encoder.coded_group import CodedGroup
-from viddiff.encoder.frame_encoder import FrameStats
+from viddiff.encoder.frame_stats import FrameStats
 from viddiff.errors import ViddiffError
 from viddiff.frame import Frame
 from viddiff.pipeline.interruption import DeferredSignals, uninterrupted

@@ -11,7 +11,6 @@ from viddiff.container.format import Chunk, Header
 from viddiff.encoder.coded_group import GroupEncoder
 from viddiff.encoder.open_encoder import open_encoder
 from viddiff.encoder.options import EncodeOptions
-from viddiff.encoder.reproducibility import reproducible
 from viddiff.frame import VideoInfo
 from viddiff.media.video_reader import VideoReader
 from viddiff.pipeline.division import Division, Share
@@ -84,7 +83,6 @@ class _EncodeWork:
     done: int
     """Number of GOPs that are already coded."""
 
-    @reproducible()
     def __call__(self, give: Give, number: int) -> None:
         weights = self.resources.load()
         with self.open_reader() as reader:

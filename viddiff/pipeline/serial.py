@@ -17,7 +17,6 @@ from viddiff.container.format import Chunk
 from viddiff.container.reader import Reader
 from viddiff.encoder.coded_group import CodedGroup, GroupEncoder
 from viddiff.encoder.grouping import Group, after_gops
-from viddiff.encoder.reproducibility import reproducible
 from viddiff.frame import Frame
 from viddiff.pipeline.division import Share
 from viddiff.pipeline.interruption import DeferredSignals
@@ -26,7 +25,6 @@ from viddiff.pipeline.output import CodedChunk, Output
 from viddiff.pipeline.summary import EncodeSummary
 
 
-@reproducible()
 def encode(
     frames: Iterable[Frame],
     encoder: GroupEncoder,

@@ -4,7 +4,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from viddiff.digest import GopDigest
-from viddiff.encoder.frame_encoder import FrameStats
+from viddiff.encoder.frame_stats import FrameStats
 
 
 @dataclass
