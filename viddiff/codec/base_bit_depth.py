@@ -13,7 +13,8 @@ BASE_BIT_DEPTH = 10
 
 def widened(frame: Frame, bit_depth: int) -> Frame:
     """A frame of `bit_depth` with samples of BASE_BIT_DEPTH."""
-    y, u, v = (plane.astype(np.uint16) << (BASE_BIT_DEPTH - bit_depth) for plane in frame.planes)
+    factor = np.uint16(1 << (BASE_BIT_DEPTH - bit_depth))
+    y, u, v = (plane.astype(np.uint16) * factor for plane in frame.planes)
     return Frame(y, u, v, frame.pts)
 
 
