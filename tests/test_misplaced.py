@@ -12,6 +12,7 @@ from conftest import coded, moving_picture, same
 
 from viddiff.cli.bits_table import gop_table
 from viddiff.codec import enhancement_weights
+from viddiff.codec.enhancement_module import weights_of
 from viddiff.codec.enhancer import Enhancer
 from viddiff.codec.open_decoder import Weights
 from viddiff.codec.weights import Codec
@@ -34,7 +35,8 @@ from viddiff.container.sealing import SealedReader, SealedWriter, Secret, unlock
 from viddiff.encoder.options import EncodeOptions
 from viddiff.errors import BitstreamError, LimitError, ViddiffError
 from viddiff.frame import Frame, VideoInfo
-from viddiff.networks.enhancement import EnhancementConfig, EnhancementNetwork
+from viddiff.networks.enhancement import EnhancementNetwork
+from viddiff.networks.enhancement_config import EnhancementConfig
 from viddiff.pipeline.damage import Damage
 from viddiff.pipeline.extract_base import extract_base
 from viddiff.pipeline.output_file import OutputFile
@@ -218,9 +220,8 @@ def victim(request: pytest.FixtureRequest, codec: Codec, tmp_path_factory: pytes
     if request.param == "av1":
         network = EnhancementNetwork(EnhancementConfig("narrow", half=8, quarter=8, quarter_blocks=1))
         path = tmp_path_factory.mktemp("weights") / "narrow.safetensors"
-        network = enhancement_weights.assemble(network.config, enhancement_weights.integers(network))
-        enhancement_weights.save(path, network)
-        weights = Enhancer(*enhancement_weights.load(path))
+        enhancement_weights.save(path, weights_of(network))
+        weights = Enhancer(enhancement_weights.load(path))
     options = EncodeOptions(gop=GOP, low_delay=True, preset="fastest")
     frames = [replace(frame, pts=n) for n, frame in enumerate(moving_picture(32, 32, 2 * GOP))]
     data, shown, _ = coded(weights, frames, options=options)
