@@ -128,8 +128,8 @@ A reader rebuilds a missing or false INDEX from the chunks. Around damage it goe
 2. After a chunk that is damaged or critical and unknown, it drops PREDICTED up to the next KEY.
 3. KEY with a larger number than the next may follow lost frames, or may have been moved. It waits, and so
    does a good KEY with a smaller number after it. Only the last two wait. A chunk of frames confirms the one
-   with the largest number that is not above its own, and drops the other. The end of the file confirms the
-   last one if no frame came after it. The number of that KEY tells how many frames are lost.
+   with the largest number below its own, the last of two equal ones, and drops the other. The end of the file
+   confirms the last one if no frame came after it. Its number tells how many frames are lost.
 """
 
 import io

@@ -315,9 +315,9 @@ class Reader:
     def _confirm(self, number: int, ready: list[_Placed]) -> None:
         """Add the KEY that has waited for a chunk of this number to `ready`."""
         self._held = [held for held in self._held if self._timeline.may_leap(held[2])]
-        confirmed = [held for held in self._held if held[2].first <= number]
-        if confirmed:
-            self._release(max(confirmed, key=lambda held: held[2].first), ready)
+        confirmed = [held for held in self._held if held[2].first < number]
+        if confirmed:  # of equal numbers, the last one
+            self._release(max(reversed(confirmed), key=lambda held: held[2].first), ready)
 
     def _confirm_last(self, ready: list[_Placed]) -> None:
         """Add the last KEY that waits to `ready`, unless frames came after it. The file ends here."""
