@@ -82,7 +82,7 @@ def test_vector() -> None:
     assert sealed(b"", KEY)[START:].hex() == "63f5f52ba2be9ff1c1e8e58683824f2a"
 
 
-@pytest.mark.parametrize(("number", "secret"), enumerate([KEY, WORDS]))
+@pytest.mark.parametrize(("number", "secret"), [(0, KEY), (1, WORDS)])
 def test_the_vectors_of_the_specification(number: int, secret: Secret) -> None:
     assert sealing.__doc__ is not None
     blocks = re.findall(r"^    89564446.*\n    .*$", sealing.__doc__, re.M)
