@@ -30,9 +30,9 @@ def run(*arguments: object) -> Result:
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two seconds with sound."""
+    """A second with sound."""
     path = tmp_path_factory.mktemp("clip") / "clip.mkv"
-    return Source([Sound()], frames=50).write(path)
+    return Source([Sound()], frames=25, rate=25).write(path)
 
 
 @pytest.fixture(autouse=True)

@@ -313,7 +313,7 @@ def test_what_cannot_be(clips: Path, tmp_path: Path) -> None:
 
 
 def test_an_mp4_with_its_index_at_the_end(tmp_path: Path, weights: Path) -> None:
-    source = Source([Sound("pcm_s16le")], frames=100).write(tmp_path / "a.mov")
+    source = Source([Sound("pcm_s16le")], frames=40).write(tmp_path / "a.mov")
     with fed(tmp_path / "pipe", [source.read_bytes()]):
         result = run("encode", tmp_path / "pipe", tmp_path / "out.vdf", "--weights", weights)
     assert result.exit_code == 1
@@ -469,7 +469,7 @@ def test_ctrl_c_ends_following(codec: Codec, weights: Path, tmp_path: Path, monk
 
 
 def damages(data: bytes) -> dict[str, bytes]:
-    """Damage of a file with four GOPs of three frames, two chunks each."""
+    """Damage of `four_gops`."""
     reader = Reader(io.BytesIO(data))
     starts = [start for start, _ in reader.scan(None)] + [len(data) - 14]
     flipped = {}
@@ -484,6 +484,13 @@ def damages(data: bytes) -> dict[str, bytes]:
     }
 
 
+@pytest.fixture(scope="module")
+def four_gops(codec: Codec) -> bytes:
+    """Four GOPs of three frames, two chunks each."""
+    frames = [replace(frame, pts=number) for number, frame in enumerate(moving_picture(32, 32, 12))]
+    return coded(codec, frames, options=EncodeOptions(gop=3))[0]
+
+
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
@@ -492,10 +499,9 @@ def damages(data: bytes) -> dict[str, bytes]:
         *(("the first keyframe", slice(12)), ("the last", slice(10)), ("gone", slice(12))),
     ],
 )
-def test_damage_costs_what_it_costs_a_file(codec: Codec, weights: Path, name: str, shown: slice) -> None:
+def test_damage_costs_what_it_costs_a_file(four_gops: bytes, weights: Path, name: str, shown: slice) -> None:
     """The same damage, except what only the index shows."""
-    frames = [replace(frame, pts=number) for number, frame in enumerate(moving_picture(32, 32, 12))]
-    damaged = damages(coded(codec, frames, options=EncodeOptions(gop=3))[0])[name]
+    damaged = damages(four_gops)[name]
     machine, strict = Resources(weights, workers=1), ReadOptions(strict=True)
     direct = decode_video(io.BytesIO(damaged), Path("x"), machine)
     expected = list(direct.frames)
