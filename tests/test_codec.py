@@ -99,7 +99,7 @@ def test_untrained_networks_are_a_working_dct_codec(codec: Codec) -> None:
 
 
 def test_rate_and_psnr_rise_with_quality(released: Codec) -> None:
-    frames = moving_picture(96, 64, 9)
+    frames = moving_picture(96, 64, 5)
     points = []
     for quality in range(0, 64, 9):
         data, shown, _ = coded(released, frames, options=EncodeOptions(quality=quality))

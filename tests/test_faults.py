@@ -307,13 +307,13 @@ def test_chunks_spliced_from_another_file(victim: bytes, codec: Codec, good: lis
 
 
 LOST = 0.01
-LONG, FRAMES = 6, 300
+LONG, FRAMES = 6, 150
 """Frames of a GOP, and frames of the long file."""
 
 
 @pytest.fixture(scope="module")
 def long_file(codec: Codec) -> tuple[list[bytes], list[Frame]]:
-    """300 frames in chunks of one, with a chunk of sound in each GOP. It repeats two coded GOPs."""
+    """150 frames in chunks of one, with a chunk of sound in each GOP. It repeats two coded GOPs."""
     cycle, options = 2 * LONG, EncodeOptions(gop=LONG, low_delay=True)
     data, shown, _ = coded(codec, moving_picture(16, 16, cycle), options=options)
     reader = Reader(io.BytesIO(data))
@@ -823,8 +823,11 @@ with open(os.environ["REPORT"], "a") as report:
 sending and name lookups raise. Unix sockets, which processes of one machine use, are allowed.
 """
 WITHOUT_NETWORK = """
-import socket, sys
+import functools, socket, sys
 from viddiff.cli import main
+from viddiff.training import train
+
+train.TrainOptions = functools.partial(train.TrainOptions, first_samples=2, calibration_clips=1)
 
 for attempt in (
     lambda: socket.socket().connect(("127.0.0.1", 9)),
