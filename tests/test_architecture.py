@@ -37,8 +37,6 @@ OWNERS = {
     "matplotlib": {"plots"},
     "safetensors": {
         "codec.tensor_file",
-        "training.state",
-        "training.enhancement",
     },
     "torchvision": {"training.samples"},
     "cryptography": {"container.sealing"},

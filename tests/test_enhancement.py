@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -30,8 +31,8 @@ from viddiff.networks.layers import IntConv2d
 from viddiff.networks.planes import frame_of, pack, planes_of, unpack
 from viddiff.training import enhancement_samples
 from viddiff.training.enhancement import EnhancementOptions, train
-from viddiff.training.enhancement_samples import TILE, TileShards, collect
-from viddiff.training.enhancement_scenes import AS_THEY_ARE, SceneMix
+from viddiff.training.enhancement_samples import TILE, TileCollector, TileShards
+from viddiff.training.enhancement_scenes import AS_THEY_ARE, Footage, SceneMix, scene
 
 TINY = EnhancementConfig("tiny", half=8, quarter=12, half_blocks=1, quarter_blocks=2)
 
@@ -247,58 +248,82 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
             enhancement_weights.load(path)
 
 
+def options_of(folder: Path, count: int, **choices: Any) -> EnhancementOptions:
+    """Options of a run over blurred tiles, which are there already."""
+    for name in ("train", "valid"):
+        write_tiles(folder / "cache" / name, count)
+    return EnhancementOptions(
+        data=folder,
+        out=folder / "weights.safetensors",
+        cache=folder / "cache",
+        config=TINY,
+        collecting=False,
+        **choices,
+    )
+
+
 def test_a_few_steps_learn(tmp_path: Path) -> None:
     """From a blur of the originals, which is easy to see through."""
-    write_tiles(tmp_path / "tiles", 48)
-    lines: list[dict[str, float]] = []
-    options = EnhancementOptions(
-        tiles=tmp_path / "tiles",
-        out=tmp_path / "weights.safetensors",
-        valid=tmp_path / "tiles",
-        config=TINY,
-        max_minutes=60,
-        steps=30,
-        batch=4,
-        valid_tiles=48,
-    )
+    lines: list[dict[str, Any]] = []
+    options = options_of(tmp_path, 48, valid=tmp_path, steps=30, learning_rate=2e-3)
     network = train(options, lines.append)
-    assert lines[-1]["all"] < 0.97
+    assert [line["step"] for line in lines] == [0, 30]
+    assert lines[-1]["validation_error"] < 0.97
+    assert lines[-1]["validation_ranges"] == {"q128": lines[-1]["validation_error"]}
     loaded = network_of(enhancement_weights.load(options.out))
     assert all(map(torch.equal, network.parameters(), loaded.parameters()))
 
 
 def test_a_resumed_run_goes_on(tmp_path: Path) -> None:
-    write_tiles(tmp_path / "tiles", 16)
-    options = EnhancementOptions(
-        tiles=tmp_path / "tiles", out=tmp_path / "weights.safetensors", config=TINY, steps=4, batch=2
-    )
+    options = options_of(tmp_path, 16, steps=4, batch=2)
     train(options, lambda _: None)
-    first = load_file(tmp_path / "weights.resume")
-    lines: list[dict[str, float]] = []
-    again = replace(options, steps=6, resume=True, valid=tmp_path / "tiles", valid_tiles=8)
+    first = load_file(options.state)
+    lines: list[dict[str, Any]] = []
+    again = replace(options, steps=6, resume=True, valid=tmp_path)
     train(again, lines.append)
-    assert lines[-1]["step"] == 6
-    second = load_file(tmp_path / "weights.resume")
-    assert first["step.tail.weight"] == 4
-    assert second["step.tail.weight"] == 6
+    assert [line["step"] for line in lines] == [6]
+    second = load_file(options.state)
+    assert first["optimizer.0.step"] == 4
+    assert second["optimizer.0.step"] == 6
     assert not torch.equal(first["parameter.tail.weight"], second["parameter.tail.weight"])
     with pytest.raises(CheckpointError, match="resume"):
         train(replace(again, config=replace(TINY, half=16)), lines.append)
+    options.state.unlink()
+    with pytest.raises(ViddiffError, match="nothing to resume"):
+        train(again, lines.append)
+
+
+def test_nothing_is_compiled_without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", str(tmp_path / "no-compiler"))
+    train(options_of(tmp_path, 4, steps=1, batch=1, compiled=True), lambda _: None)
+
+
+def test_validations_are_drawn(tmp_path: Path) -> None:
+    """A resumed run draws those before it, too."""
+    pytest.importorskip("matplotlib")
+    options = options_of(tmp_path, 16, valid=tmp_path, steps=1, batch=1, plot=tmp_path / "v.png")
+    train(options, lambda _: None)
+    once = (tmp_path / "v.png").read_bytes()
+    train(replace(options, steps=2, resume=True), lambda _: None)
+    picture = cv2.imread(str(tmp_path / "v.png"))
+    assert picture is not None
+    assert picture.shape[:2] == (600, 960)
+    assert (tmp_path / "v.png").read_bytes() != once
 
 
 @pytest.mark.parametrize("mix", [SceneMix(), AS_THEY_ARE, SceneMix(stills=0, screens=1, noisy=1, faded=1)])
-def test_tiles_are_what_was_coded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mix: SceneMix) -> None:
-    """Even frames; errors that are 1 before enhancement; equal arguments, equal shards."""
-    monkeypatch.setattr(enhancement_samples, "_SHARD", 32)
+def test_tiles_are_what_was_coded(tmp_path: Path, mix: SceneMix) -> None:
+    """Errors that are 1 before enhancement; equal arguments, equal shards."""
     data = tmp_path / "data"
     data.mkdir()
-    with VideoWriter(data / "a.mkv", VideoInfo(190, 172)) as writer:
-        for frame in moving_picture(190, 172, 5):
-            writer.write(frame)
+    write_clip(data / "a.mkv", 190, 172)
     shards = []
     for folder in (tmp_path / "first", tmp_path / "second"):
-        assert list(collect(data, folder, 1, mix, seed=1)) == [1]
-        shards.append((folder / "tiles-0000.npy").read_bytes())
+        collector = TileCollector(data, folder, mix, seed=1)
+        collector.prepare()
+        collector.write(3, count=32)
+        assert collector.numbers() == [3]
+        shards.append((folder / "tiles-000003.npy").read_bytes())
     assert shards[0] == shards[1]
     tiles = TileShards(tmp_path / "first")
     assert len(tiles) == 32
@@ -306,6 +331,82 @@ def test_tiles_are_what_was_coded(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         errors = (batch.decoded - batch.original).square().mean((2, 3)) * batch.share
         assert torch.allclose(errors.sum(1), torch.ones(8), atol=1e-3)
         assert (batch.original % 4 == 0).all()
+
+
+def write_clip(path: Path, width: int, height: int, bit_depth: int = 8, frames: int = 5) -> None:
+    with VideoWriter(path, VideoInfo(width, height, bit_depth), lossless=True) as writer:
+        for frame in moving_picture(width, height, frames, bit_depth):
+            writer.write(frame)
+
+
+@pytest.mark.parametrize("bit_depth", [8, 10])
+@pytest.mark.parametrize("size", [(160, 160), (191, 163)])
+def test_scenes_are_the_footage_as_it_is(tmp_path: Path, size: tuple[int, int], bit_depth: int) -> None:
+    write_clip(tmp_path / "a.mkv", *size, bit_depth)
+    frames = scene(Footage([tmp_path / "a.mkv"], []), AS_THEY_ARE, random.Random(0))
+    expected = moving_picture(*size, 5, bit_depth)
+    assert len(frames) == 5
+    for frame, original in zip(frames, expected, strict=True):
+        for plane, samples_ in zip(frame.planes, original.planes, strict=True):
+            assert np.array_equal(plane, samples_.astype(np.uint16) << (10 - bit_depth))
+
+
+def test_scenes_of_large_frames_are_parts(tmp_path: Path) -> None:
+    write_clip(tmp_path / "a.mkv", 770, 386, frames=2)
+    whole = moving_picture(770, 386, 2)[0]
+    lefts = set()
+    for seed in range(6):
+        frame = scene(Footage([tmp_path / "a.mkv"], []), AS_THEY_ARE, random.Random(seed))[0]
+        assert [plane.shape for plane in frame.planes] == [(384, 640), (192, 320), (192, 320)]
+        (left,) = (x for x in (0, 64, 128) if np.array_equal(frame.y >> 2, whole.y[:384, x : x + 640]))
+        assert np.array_equal(frame.u >> 2, whole.u[:192, left // 2 : left // 2 + 320])
+        lefts.add(left)
+    assert len(lefts) > 1
+
+
+def test_files_that_cannot_be_used_are_left_out(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    write_clip(data / "a.mkv", 176, 160)
+    write_clip(data / "small.mkv", 176, 144)
+    (data / "broken.mp4").write_bytes(b"not a video")
+    (data / "broken.png").write_bytes(b"not a still")
+    for number, mix in enumerate((AS_THEY_ARE, SceneMix(stills=0.9, screens=0))):
+        collector = TileCollector(data, tmp_path / str(number), mix, seed=0)
+        collector.prepare()
+        collector.write(0, count=64)
+        assert len(TileShards(collector.folder)) == 64
+
+
+def test_the_cache_is_of_one_footage(tmp_path: Path) -> None:
+    TileCollector(tmp_path / "a", tmp_path / "cache", AS_THEY_ARE, 0).prepare()
+    TileCollector(tmp_path / "a", tmp_path / "cache", AS_THEY_ARE, 1).prepare()
+    for data, mix in ((tmp_path / "b", AS_THEY_ARE), (tmp_path / "a", SceneMix())):
+        with pytest.raises(ViddiffError, match="other footage"):
+            TileCollector(data, tmp_path / "cache", mix, 0).prepare()
+
+
+def test_shards_come_and_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest make room for new ones, within the limit of space."""
+    for number in range(3):
+        write_tiles(tmp_path, 4, number)
+    tiles = TileShards(tmp_path)
+    size = (tmp_path / "tiles-000000.npy").stat().st_size
+    written = []
+
+    def write(self: TileCollector, number: int) -> None:
+        written.append(number)
+        write_tiles(self.folder, 4, number)
+
+    monkeypatch.setattr(TileCollector, "write", write)
+    monkeypatch.setattr(enhancement_samples, "training_was_killed", lambda: len(written) == 2)
+    collector = TileCollector(tmp_path, tmp_path, AS_THEY_ARE, 0)
+    enhancement_samples.collect_forever(collector, 3 * size)
+    assert written == [3, 4]
+    assert collector.numbers() == [2, 3, 4]
+    tiles.look()
+    assert len(tiles) == 12
+    assert len(list(tmp_path.glob("*.npz"))) == 3
 
 
 def test_turned_tiles_are_turned_pictures(tmp_path: Path) -> None:
@@ -326,16 +427,27 @@ def test_turned_tiles_are_turned_pictures(tmp_path: Path) -> None:
 
 
 def test_nothing_to_learn_from(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    mixed, plain = (TileCollector(data, tmp_path, mix, seed=0) for mix in (SceneMix(), AS_THEY_ARE))
     with pytest.raises(VideoError, match="neither"):
-        list(collect(tmp_path, tmp_path / "tiles", 1, SceneMix(), seed=0))
+        mixed.write(0)
+    with pytest.raises(VideoError, match="no videos"):
+        plain.write(0)
     with pytest.raises(ViddiffError, match="no shards"):
         TileShards(tmp_path)
-    (tmp_path / "broken.mp4").write_bytes(b"not a video")
-    with pytest.raises(VideoError):
-        list(collect(tmp_path, tmp_path / "tiles", 1, AS_THEY_ARE, seed=0))
+    (data / "broken.mp4").write_bytes(b"not a video")
+    with pytest.raises(VideoError, match="cannot be used"):
+        plain.write(0)
+    (data / "broken.mp4").unlink()
+    with VideoWriter(data / "grey.mkv", VideoInfo(160, 160), lossless=True) as writer:
+        planes = [np.full((side, side), 128, np.uint8) for side in (160, 80, 80)]
+        writer.write(Frame(planes[0], planes[1], planes[2], 0))
+    with pytest.raises(VideoError, match="nothing that AV1 would change"):
+        plain.write(0)
 
 
-def write_tiles(folder: Path, count: int) -> None:
+def write_tiles(folder: Path, count: int, number: int = 0) -> None:
     """A shard of blurred pictures beside sharp ones."""
     frames = moving_picture(TILE, TILE, count)
     tiles = np.empty((count, 2, TILE * TILE * 3 // 2), np.uint8)
@@ -356,6 +468,6 @@ def write_tiles(folder: Path, count: int) -> None:
         tiles[i, 1] = np.concatenate([plane.ravel() for plane in frame.planes])
         pairs = zip(planes, frame.planes, strict=True)
         figures["norm"][i] = [max(np.square(a.astype(float) - b).mean(), 0.02) for a, b in pairs]
-    folder.mkdir()
-    np.save(folder / "tiles-0000.npy", tiles)
-    np.savez(folder / "tiles-0000.npz", **figures)
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / f"tiles-{number:06}.npy", tiles)
+    np.savez(folder / f"tiles-{number:06}.npz", **figures)

@@ -105,16 +105,16 @@ def test_state_survives_the_disk(options: TrainOptions, trained: Lines, tmp_path
     for _ in range(2):
         state = TrainState.of(start, "cpu", 0)
         leaves = [p for p in state.model.parameters()]
-        state.optimizer = torch.optim.AdamW(leaves, 1e-3)
+        state.learner.optimizer = torch.optim.AdamW(leaves, 1e-3)
         states.append(state)
     first, second = states
-    first.step, first.seconds, first.norms = 7, 12.5, [0.5] * len(first.norms)
+    first.learner.step, first.learner.seconds, first.norms = 7, 12.5, [0.5] * len(first.norms)
     with torch.no_grad():
         for parameter in first.model.parameters():
             parameter.add_(0.01)
     first.save(tmp_path / "s.resume")
     second.restore(tmp_path / "s.resume")
-    assert (second.step, second.seconds, second.norms) == (7, 12.5, first.norms)
+    assert (second.learner.step, second.learner.seconds, second.norms) == (7, 12.5, first.norms)
     pairs = zip(first.model.parameters(), second.model.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
 
@@ -122,7 +122,7 @@ def test_state_survives_the_disk(options: TrainOptions, trained: Lines, tmp_path
 def test_what_is_no_state_is_refused(options: TrainOptions, trained: Lines, tmp_path: Path) -> None:
     assert trained
     state = TrainState.of(checkpoint.load(options.out), "cpu", 0)
-    state.optimizer = torch.optim.AdamW(state.model.parameters(), 1e-3)
+    state.learner.optimizer = torch.optim.AdamW(state.model.parameters(), 1e-3)
     (tmp_path / "bad.resume").write_bytes(b"no state at all")
     for path in (tmp_path / "bad.resume", tmp_path / "none.resume", options.out):
         with pytest.raises(CheckpointError, match="cannot resume"):

@@ -1,149 +1,194 @@
-"""Train the enhancement network: one loop over tiles.
+"""Train the enhancement network over tiles.
 
 The loss is the mean over tiles of (error after) / (error before), with planes and tiles weighted as in the
 benchmark (see `enhancement_samples`). A network that does nothing has loss 1. Weights and activations are
 rounded from the first step on, as in the decoder. Convolutions run in bfloat16, except for the last, exact
 part.
+
+Training starts when there is a first small shard of tiles. A collector in another process adds more.
 """
 
-import json
-import math
+import os
 import random
-import time
+import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from viddiff.codec import enhancement_weights
 from viddiff.codec.enhancement_module import network_of, weights_of
-from viddiff.errors import CheckpointError
 from viddiff.networks.bounds import UNIT
 from viddiff.networks.enhancement import EnhancementNetwork
 from viddiff.networks.enhancement_config import CORRECTION_UNIT, SMALL, EnhancementConfig
-from viddiff.training.enhancement_samples import TileBatch, TileShards
+from viddiff.training.background import background
+from viddiff.training.enhancement_samples import TileBatch, TileCollector, TileShards, collect_forever
+from viddiff.training.enhancement_scenes import AS_THEY_ARE, SceneMix
+from viddiff.training.enhancement_validation import EnhancementJudge, tile_errors
+from viddiff.training.learner import Learner
+from viddiff.training.run import Report, RunOptions, run_steps, validate
 
-_WARM_UP = 100
 _GRADIENT_MAX = 1.0
 _START_BATCHES = 60
 _RIDGE = 1e-2
-_LOOK_EVERY = 200
-
-Report = Callable[[dict[str, Any]], None]
-"""Takes one line of the log."""
+_LOOK_EVERY = 50
+_FIRST_TILES, _FIRST_TILES_UNTRAINED = 128, 1024
+"""Tiles to wait for. The first layer and the last of an untrained network are computed from them."""
+_VALID_TILES, _VALID_TILES_OF_SCENE = 256, 8
 
 
 @dataclass(frozen=True)
-class EnhancementOptions:
+class EnhancementOptions(RunOptions):
     """Training options."""
 
-    tiles: Path
-    """Folder of shards to train on, from `enhancement_samples.collect`. More may arrive during training."""
-    out: Path
-    """Weights to write. The resume state is beside it."""
-    valid: Path | None = None
-    """Folder of shards for validation."""
-    init: Path | None = None
-    """Weights to start from. None: an untrained network."""
-    config: EnhancementConfig = SMALL
-    """Configuration of an untrained network."""
-    max_minutes: float = 60.0
-    """Duration of the training. The learning rate follows it."""
-    steps: int | None = None
-    """Largest number of steps."""
     batch: int = 4
     learning_rate: float = 2e-3
+    validate_minutes: float = 5.0
+    augment: bool = False
+    """Train on the mix of scenes of the released weights: also stills, screens, reduced and noisy clips."""
+    config: EnhancementConfig = SMALL
+    """Configuration of an untrained network."""
     exact_share: float = 0.15
     """Share of the run, at its end, that computes in float32."""
-    report_minutes: float = 1.0
-    validate_minutes: float = 10.0
-    valid_tiles: int = 512
-    """Largest number of validation tiles."""
+    capacity: int = 2 << 30
+    """Largest size of the training tiles on disk, in bytes. The oldest make room for new ones."""
+    collecting: bool = True
+    """Let a process add tiles during the training."""
     compiled: bool = False
-    """Compile the network: half the time per step, a minute at the start. Needs a C++ compiler."""
-    resume: bool = False
-    seed: int = 0
-    device: str = "cpu"
+    """Compile the network before the first step. Ignored where there is no C++ compiler."""
 
 
 def train(options: EnhancementOptions, report: Report) -> EnhancementNetwork:
     """Train until time or steps are used up. Writes and returns the averaged weights."""
     torch.manual_seed(options.seed)
     torch.set_flush_denormal(True)
-    rng = random.Random(options.seed)
-    tiles = TileShards(options.tiles)
-    valid = None if options.valid is None else TileShards(options.valid)
-    state = TrainState.of(_start(options, tiles, rng))
-    resume = options.out.with_suffix(".resume")
+    options.prepare()
+    mix = SceneMix() if options.augment else AS_THEY_ARE
+    network = _initial(options)
+    collector = TileCollector(options.data, options.samples / "train", mix, options.seed)
+    untrained = options.init is None and not options.resume
+    tiles = _first_tiles(collector, _FIRST_TILES_UNTRAINED if untrained else _FIRST_TILES)
+    judge = None if options.valid is None else EnhancementJudge(_valid_tiles(options, options.valid, mix))
+    if untrained:
+        begin_(network, tiles, options)
+    training = _EnhancementTraining(options, network.to(options.device), tiles, judge)
     if options.resume:
-        state.restore(resume)
-        rng.seed(options.seed + state.step)
-    measured = torch.compile(tile_errors) if options.compiled else tile_errors
-    began = time.monotonic() - state.seconds
-    next_line = state.seconds + 60 * options.report_minutes
-    next_valid = state.seconds + 60 * options.validate_minutes
-    losses: list[float] = []
-    while True:
-        state.seconds = time.monotonic() - began
-        share = state.seconds / (60 * options.max_minutes)
-        if options.steps is not None:
-            share = max(share, state.step / options.steps)
-        if share >= 1:
-            break
-        if state.step % _LOOK_EVERY == 0:
-            tiles.look()
-        batch = tiles.batch(options.batch, rng).to(options.device)
+        training.restore(options.state)
+    collecting = background(collect_forever, collector, options.capacity)
+    with collecting if options.collecting else nullcontext():
+        if judge is not None and not options.resume:
+            validate(training, report)
+        run_steps(options, training, report)
+    training.save_weights()
+    return network_of(enhancement_weights.load(options.out))
+
+
+def _initial(options: EnhancementOptions) -> EnhancementNetwork:
+    if options.init is None:
+        return EnhancementNetwork(options.config).to(memory_format=torch.channels_last)
+    return network_of(enhancement_weights.load(options.init)).requires_grad_(True)
+
+
+def _first_tiles(collector: TileCollector, count: int) -> TileShards:
+    """Tiles to begin with: those of an earlier run, or a small shard."""
+    collector.prepare()
+    if not collector.numbers():
+        collector.write(0, count)
+    return TileShards(collector.folder)
+
+
+def _valid_tiles(options: EnhancementOptions, valid: Path, mix: SceneMix) -> TileShards:
+    """A few tiles of many scenes."""
+    collector = TileCollector(valid, options.samples / "valid", mix, options.seed)
+    collector.prepare()
+    if not collector.numbers():
+        collector.write(0, _VALID_TILES, _VALID_TILES_OF_SCENE)
+    return TileShards(collector.folder)
+
+
+class _EnhancementTraining:
+    """The network, as the loop sees it."""
+
+    def __init__(
+        self,
+        options: EnhancementOptions,
+        network: EnhancementNetwork,
+        tiles: TileShards,
+        judge: EnhancementJudge | None,
+    ) -> None:
+        self._options, self._tiles, self._judge = options, tiles, judge
+        self._network, self._rng = network.train(), random.Random(options.seed)
+        self.learner = Learner.of(network.named_parameters())
+        self.learner.optimizer = torch.optim.AdamW(
+            network.parameters(), betas=(0.95, 0.99), weight_decay=0.0, fused=True
+        )
+        self._errors: Callable[[EnhancementNetwork, TileBatch], Tensor] = (
+            torch.compile(tile_errors) if options.compiled and _has_compiler() else tile_errors
+        )
+
+    def step(self, share: float) -> dict[str, float]:
+        """One step on random tiles."""
+        options = self._options
+        if self.learner.step % _LOOK_EVERY == 0:
+            self._tiles.look()
+        batch = self._tiles.batch(options.batch, self._rng).to(options.device)
         with torch.autocast(options.device, torch.bfloat16, enabled=share < 1 - options.exact_share):
-            loss = measured(state.network, batch).mean()
+            loss = self._errors(self._network, batch).mean()
         loss.backward()  # type: ignore[no-untyped-call]
-        state.move(options.learning_rate * schedule(share, state.step))
-        losses.append(float(loss.detach()))
-        if state.seconds >= next_line:
-            report(
-                {
-                    "step": state.step,
-                    "minutes": round(state.seconds / 60, 2),
-                    "tiles": len(tiles),
-                    "loss": round(sum(losses) / len(losses), 5),
-                }
-            )
-            losses, next_line = [], state.seconds + 60 * options.report_minutes
-            state.save(resume)
-        if valid is not None and state.seconds >= next_valid:
-            report(_judged(options, state, valid))
-            next_valid = time.monotonic() - began + 60 * options.validate_minutes
-    state.save(resume)
-    if valid is not None:
-        report(_judged(options, state, valid))
-    return _saved(options, state)
+        norm = torch.nn.utils.clip_grad_norm_(self.learner.parameters.values(), _GRADIENT_MAX)
+        if torch.isfinite(norm):
+            self.learner.optimizer.step()
+        self._network.zero_grad(set_to_none=True)
+        self.learner.follow()
+        return {"loss": float(loss.detach())}
+
+    def sample_count(self) -> int:
+        """Number of tiles."""
+        return len(self._tiles)
+
+    def save_state(self, path: Path) -> None:
+        """Write everything that a resumed run needs."""
+        validations = [] if self._judge is None else self._judge.validations
+        self.learner.save(path, {"config": asdict(self._network.config), "validations": validations})
+
+    def restore(self, path: Path) -> None:
+        """Go on from such a file. Raises CheckpointError unless it is one of this network."""
+        about, _ = self.learner.restore(path, asdict(self._network.config))
+        if self._judge is not None:
+            self._judge.validations[:] = about["validations"]
+        self._rng.seed(self._options.seed + self.learner.step)
+
+    def save_weights(self) -> None:
+        """Write the averaged weights."""
+        network = EnhancementNetwork(self._network.config)
+        network.load_state_dict({name: tensor.cpu() for name, tensor in self.learner.average.items()})
+        enhancement_weights.save(self._options.out, weights_of(network))
+
+    def validation(self) -> dict[str, Any]:
+        """Write and validate the averaged weights. Returns values for the log."""
+        self.save_weights()
+        if self._judge is None:
+            return {}
+        network = network_of(enhancement_weights.load(self._options.out))
+        figures = self._judge(network, self.learner.seconds / 60)
+        if self._options.plot is not None:
+            self._judge.plot(self._options.plot)
+        return figures
 
 
-def tile_errors(network: EnhancementNetwork, batch: TileBatch) -> Tensor:
-    """Error of each tile after enhancement at strength 1, (B,). About 1 before it."""
-    correction = network(batch.decoded, batch.condition).float()
-    squares = (batch.decoded + correction / CORRECTION_UNIT - batch.original).square().mean((2, 3))
-    error: Tensor = (squares * batch.share).sum(1)
-    return error
+def _has_compiler() -> bool:
+    return shutil.which(os.environ.get("CXX", "g++")) is not None
 
 
-def schedule(share: float, step: int) -> float:
-    """Factor of the learning rate: warm-up, then a cosine down to 1 %."""
-    return min(1.0, (step + 1) / _WARM_UP) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(share, 1.0))))
-
-
-def _start(options: EnhancementOptions, tiles: TileShards, rng: random.Random) -> EnhancementNetwork:
-    if options.init is not None:
-        network = network_of(enhancement_weights.load(options.init))
-        return network.requires_grad_(True).to(options.device)
-    network = EnhancementNetwork(options.config).to(memory_format=torch.channels_last)
+def begin_(network: EnhancementNetwork, tiles: TileShards, options: EnhancementOptions) -> None:
+    """Set the first layer and the last to what can be computed, from tiles."""
+    rng = random.Random(options.seed)
     network.whiten_(tiles.batch(40, rng).decoded)
     solve_tail_(network, (tiles.batch(options.batch, rng) for _ in range(_START_BATCHES)))
-    return network.to(options.device)
 
 
 @torch.no_grad()
@@ -172,101 +217,3 @@ def solve_tail_(network: EnhancementNetwork, batches: Iterator[TileBatch]) -> No
     solved = torch.linalg.solve(moments + ridge, products).float()
     network.tail.weight.copy_(solved[:, :-1, None, None])
     network.tail.bias.copy_(solved[:, -1])
-
-
-@torch.inference_mode()
-def judge(network: EnhancementNetwork, valid: TileShards, most: int) -> dict[str, float]:
-    """Errors of tiles after enhancement relative to before: all, and by range of the GOP's quantiser."""
-    sums: dict[str, list[float]] = {}
-    network.eval()
-    for batch in valid.batches(16, most):
-        before = ((batch.decoded - batch.original).square().mean((2, 3)) * batch.share).sum(1)
-        after = tile_errors(network, batch)
-        for name, chosen in batch.ranges():
-            pair = sums.setdefault(name, [0.0, 0.0])
-            pair[0] += float(before[chosen].sum())
-            pair[1] += float(after[chosen].sum())
-    return {name: round(after / before, 5) for name, (before, after) in sorted(sums.items()) if before}
-
-
-def _judged(options: EnhancementOptions, state: "TrainState", valid: TileShards) -> dict[str, Any]:
-    figures = judge(_saved(options, state), valid, options.valid_tiles)
-    return {"step": state.step, "minutes": round(state.seconds / 60, 2), **figures}
-
-
-def _saved(options: EnhancementOptions, state: "TrainState") -> EnhancementNetwork:
-    enhancement_weights.save(options.out, weights_of(state.averaged()))
-    return network_of(enhancement_weights.load(options.out))
-
-
-@dataclass
-class TrainState:
-    """Everything that a resumed run needs."""
-
-    network: EnhancementNetwork
-    average: dict[str, Tensor]
-    """Exponential moving average of all parameters. It is saved and validated."""
-    optimizer: torch.optim.Optimizer = field(init=False)
-    step: int = 0
-    seconds: float = 0.0
-
-    @classmethod
-    def of(cls, network: EnhancementNetwork) -> Self:
-        """A run that starts from this network."""
-        state = cls(network.train(), {n: p.detach().clone() for n, p in network.named_parameters()})
-        state.optimizer = torch.optim.AdamW(
-            network.parameters(), betas=(0.95, 0.99), weight_decay=0.0, fused=True
-        )
-        return state
-
-    def move(self, learning_rate: float) -> None:
-        """One step along the gradients (unless they are not finite), then update the average."""
-        parameters = list(self.network.parameters())
-        norm = torch.nn.utils.clip_grad_norm_(parameters, _GRADIENT_MAX)
-        if torch.isfinite(norm):
-            self.optimizer.param_groups[0]["lr"] = learning_rate
-            self.optimizer.step()
-        self.network.zero_grad(set_to_none=True)
-        self.step += 1
-        decay = min(0.999, self.step / (self.step + 20))
-        with torch.no_grad():
-            torch._foreach_lerp_(list(self.average.values()), list[Tensor](parameters), 1 - decay)
-
-    def averaged(self) -> EnhancementNetwork:
-        """A network with the averaged weights."""
-        network = EnhancementNetwork(self.network.config)
-        network.load_state_dict({name: tensor.cpu() for name, tensor in self.average.items()})
-        return network
-
-    def save(self, path: Path) -> None:
-        """Write everything to `path`, complete or not at all."""
-        tensors = {f"average.{name}": tensor for name, tensor in self.average.items()}
-        for name, parameter in self.network.named_parameters():
-            tensors[f"parameter.{name}"] = parameter.detach()
-            for key, value in self.optimizer.state.get(parameter, {}).items():
-                tensors[f"{key}.{name}"] = value
-        about = {"step": self.step, "seconds": self.seconds, "config": asdict(self.network.config)}
-        temporary = path.with_name(path.name + ".part")
-        save_file(
-            {n: t.contiguous().cpu() for n, t in tensors.items()}, temporary, {"about": json.dumps(about)}
-        )
-        temporary.replace(path)
-
-    def restore(self, path: Path) -> None:
-        """Restore from `path`. Raises CheckpointError unless it is the state of a run of this network."""
-        try:
-            tensors = load_file(path)
-            with safe_open(path, framework="pt") as file:
-                about = json.loads(file.metadata()["about"])
-            with torch.no_grad():
-                for name, parameter in self.network.named_parameters():
-                    parameter.copy_(tensors[f"parameter.{name}"])
-                    self.average[name].copy_(tensors[f"average.{name}"])
-                    if f"exp_avg.{name}" in tensors:
-                        keys = ("step", "exp_avg", "exp_avg_sq")
-                        self.optimizer.state[parameter] = {
-                            key: tensors[f"{key}.{name}"].to(parameter.device) for key in keys
-                        }
-            self.step, self.seconds = int(about["step"]), float(about["seconds"])
-        except (OSError, KeyError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
-            raise CheckpointError(f"cannot resume from {path}: {error}") from error

@@ -7,9 +7,11 @@ against its own mean over the scene. The mean over tiles of (error after) / (err
 benchmark asks for: the gradient of the scene's 6:1:1 PSNR, at every quality alike.
 """
 
+import json
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,14 +21,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from viddiff.codec.base_bit_depth import BASE_BIT_DEPTH, widened
+from viddiff.codec.base_bit_depth import BASE_BIT_DEPTH
 from viddiff.errors import ViddiffError, VideoError
 from viddiff.frame import Frame, VideoInfo
 from viddiff.media.av1_headers import Coding, HeaderReader
 from viddiff.media.av1_stream import Av1Decoder, Av1Encoder
 from viddiff.networks.enhancement import condition_of
-from viddiff.training.enhancement_scenes import STILL_SUFFIXES, SceneMix, scene
-from viddiff.training.samples import SUFFIXES
+from viddiff.training.background import training_was_killed
+from viddiff.training.enhancement_scenes import STILL_SUFFIXES, Footage, SceneMix, scene
+from viddiff.training.samples import SUFFIXES, find_videos
 
 TILE = 160
 """Side of a tile, luma samples."""
@@ -39,9 +42,9 @@ _ROUNDING_ERROR = 4.0**2 / 12
 """Mean squared error of rounding to 8 bits, which every shown frame has."""
 _GRID = 16
 _PER_SCENE = 32
-_SHARD = 1024
-_FAILURES = 20
-"""Clips that may fail before the first one that can be read."""
+_SHARD = 128
+_EMPTY_SCENES = 20
+"""Scenes without errors, such as black ones, before footage counts as useless."""
 _SAMPLES = TILE * TILE * 3 // 2
 
 
@@ -72,9 +75,9 @@ Tiles = NDArray[np.uint16]
 
 
 def tiles_of(
-    frames: list[Frame], base: Base, crf: int, rng: random.Random
+    frames: list[Frame], base: Base, crf: int, rng: random.Random, most: int = _PER_SCENE
 ) -> tuple[Tiles, dict[str, NDArray[np.generic]]]:
-    """Tiles of a scene of BASE_BIT_DEPTH, and figures of each.
+    """At most so many tiles of a scene of BASE_BIT_DEPTH, and figures of each.
 
     `quantiser`, `intra`, `gop_quantiser`; `norm` (3,): mean squared errors of the scene by plane, as shown;
     `weight`: the error of the tile in units of that of the scene.
@@ -82,10 +85,10 @@ def tiles_of(
     maps = [_error_maps(a, b) for a, b in zip(frames, base.frames, strict=True)]
     means = np.mean([[m.mean() for m in planes] for planes in maps], axis=0) + _ROUNDING_ERROR
     weights = np.stack([_tile_errors(planes, means) for planes in maps])  # (T, rows, columns)
-    chances = weights.ravel() / weights.sum()
     source = np.random.default_rng(rng.getrandbits(32))
-    count = min(_PER_SCENE, int((chances > 0).sum()))
-    drawn = source.choice(chances.size, count, replace=False, p=chances)
+    count = min(most, int(np.count_nonzero(weights)))
+    chances = weights.ravel() / weights.sum() if count else None
+    drawn = source.choice(weights.size, count, replace=False, p=chances)
     tiles = np.empty((count, 2, _SAMPLES), np.uint16)
     for tile, index in zip(tiles, drawn, strict=True):
         t, row, column = np.unravel_index(index, weights.shape)
@@ -129,43 +132,85 @@ def _cut(frame: Frame, top: int, left: int) -> NDArray[np.uint16]:
     return np.concatenate([part.ravel() for part in parts])
 
 
-def collect(data: Path, folder: Path, shards: int, mix: SceneMix, seed: int) -> Iterator[int]:
-    """Fill `folder` up to so many shards of tiles from videos and stills; yields their number after each.
+@dataclass(frozen=True)
+class TileCollector:
+    """Writes shards of tiles. Equal collectors write equal shards."""
 
-    Equal arguments give equal shards. Raises VideoError if `data` holds nothing that can be read.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    files = sorted(p for p in data.rglob("*") if p.is_file())
-    stills = [p for p in files if p.suffix.lower() in STILL_SUFFIXES]
-    videos = [p for p in files if p.suffix.lower() in SUFFIXES]
-    if not videos and not stills:
-        raise VideoError(f"{data} holds neither videos nor stills")
-    for number in range(shards):
-        path = folder / f"tiles-{number:04}.npy"
-        if not path.exists():
-            _write_shard(path, videos, stills, mix, random.Random(f"{seed} {number}"))
-        yield number + 1
+    data: Path
+    """Folder of videos, searched recursively; of stills, too, if the mix has stills."""
+    folder: Path
+    """Folder for shards. It holds shards of one collector only."""
+    mix: SceneMix
+    seed: int
 
+    def prepare(self) -> None:
+        """Make the folder. Raises ViddiffError if it holds shards of other footage."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        origin, note = {"data": str(self.data.resolve())} | asdict(self.mix), self.folder / "origin.json"
+        if not note.exists():
+            note.write_text(json.dumps(origin), encoding="utf-8")
+        elif note.read_text(encoding="utf-8") != json.dumps(origin):
+            raise ViddiffError(
+                f"{self.folder} has samples of other footage: name another --cache, or delete that folder"
+            )
 
-def _write_shard(
-    path: Path, videos: list[Path], stills: list[Path], mix: SceneMix, rng: random.Random
-) -> None:
-    parts: list[tuple[Tiles, dict[str, NDArray[np.generic]]]] = []
-    failures = 0
-    while sum(len(tiles) for tiles, _ in parts) < _SHARD:
-        try:
-            frames = [widened(frame, 8) for frame in scene(videos, stills, mix, rng)]
+    def numbers(self) -> list[int]:
+        """Numbers of the shards in the folder, in order."""
+        return sorted(int(path.stem.removeprefix("tiles-")) for path in shard_paths(self.folder))
+
+    def write(self, number: int, count: int = _SHARD, per_scene: int = _PER_SCENE) -> None:
+        """Write a shard of `count` tiles. Raises VideoError if `data` holds nothing that can be used."""
+        rng, footage = random.Random(f"{self.seed} {number}"), self._footage()
+        parts: list[tuple[Tiles, dict[str, NDArray[np.generic]]]] = []
+        while (found := sum(len(tiles) for tiles, _ in parts)) < count:
+            if not found and len(parts) == _EMPTY_SCENES:
+                raise VideoError(f"{self.data} shows nothing that AV1 would change")
+            if training_was_killed():
+                return
+            try:
+                frames = scene(footage, self.mix, rng)
+            except VideoError:
+                if not footage:
+                    raise
+                continue
             crf = rng.randint(*CRFS)
-            parts.append(tiles_of(frames, code_base(frames, crf), crf, rng))
-        except VideoError:
-            failures += 1
-            if failures > _FAILURES + len(parts):
-                raise
-    figures = {name: np.concatenate([f[name] for _, f in parts])[:_SHARD] for name in parts[0][1]}
-    np.savez(path.with_suffix(".npz"), **figures)  # type: ignore[arg-type]
-    temporary = path.with_suffix(".part.npy")
-    np.save(temporary, np.concatenate([tiles for tiles, _ in parts])[:_SHARD])
-    temporary.replace(path)
+            parts.append(tiles_of(frames, code_base(frames, crf), crf, rng, per_scene))
+        path = self.folder / f"tiles-{number:06}.npy"
+        figures = {name: np.concatenate([f[name] for _, f in parts])[:count] for name in parts[0][1]}
+        np.savez(path.with_suffix(".npz"), **figures)  # type: ignore[arg-type]
+        temporary = path.with_suffix(".part.npy")
+        np.save(temporary, np.concatenate([tiles for tiles, _ in parts])[:count])
+        temporary.replace(path)
+
+    def _footage(self) -> Footage:
+        if not self.mix.stills:
+            return Footage(find_videos(self.data), [])
+        files = sorted(path for path in self.data.rglob("*") if path.is_file())
+        videos, stills = (
+            [path for path in files if path.suffix.lower() in suffixes]
+            for suffixes in (SUFFIXES, STILL_SUFFIXES)
+        )
+        if not videos and not stills:
+            raise VideoError(f"{self.data} holds neither videos nor stills")
+        return Footage(videos, stills)
+
+
+def collect_forever(collector: TileCollector, capacity: int) -> None:
+    """Work of a collector: write new shards, and remove the oldest beyond `capacity` bytes."""
+    while not training_was_killed():
+        collector.write(max(collector.numbers(), default=-1) + 1)
+        paths = shard_paths(collector.folder)
+        sizes = [path.stat().st_size for path in paths]
+        while sum(sizes) > capacity:
+            sizes.pop(0)
+            oldest = paths.pop(0)
+            oldest.unlink(missing_ok=True)
+            oldest.with_suffix(".npz").unlink(missing_ok=True)
+
+
+def shard_paths(folder: Path) -> list[Path]:
+    """The complete shards of a folder, the oldest first."""
+    return sorted(folder.glob("tiles-*[0-9].npy"))
 
 
 @dataclass(frozen=True)
@@ -193,48 +238,61 @@ class TileBatch:
             yield f"q{start:03}", self.gop_quantiser // 64 == start // 64
 
 
+@dataclass(frozen=True)
+class _Shard:
+    tiles: Tiles
+    figures: dict[str, NDArray[np.generic]]
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        """A shard on disk, whose tiles are read when they are needed."""
+        with np.load(path.with_suffix(".npz")) as figures:
+            return cls(np.load(path, mmap_mode="r"), dict(figures))
+
+    def __len__(self) -> int:
+        return len(self.tiles)
+
+    def tile(self, index: int, quarters: int, mirrored: bool) -> tuple[list[Tensor], dict[str, Any]]:
+        """The decoded tile and the original, turned and mirrored, and their figures."""
+        halves = [_packed(half, quarters, mirrored) for half in self.tiles[index]]
+        return halves, {name: values[index] for name, values in self.figures.items()}
+
+
 class TileShards:
-    """The tiles of a folder's shards, those that come later too."""
+    """The tiles of a folder's shards. `look` follows what comes and goes."""
 
     def __init__(self, folder: Path) -> None:
         """ViddiffError if there are none."""
         self._folder = folder
-        self._shards: list[tuple[Tiles, dict[str, NDArray[np.generic]]]] = []
+        self._held: dict[Path, _Shard] = {}
         self.look()
-        if not self._shards:
+        if not self._held:
             raise ViddiffError(f"{folder} has no shards of tiles")
 
     def __len__(self) -> int:
-        return sum(len(tiles) for tiles, _ in self._shards)
+        return sum(map(len, self._held.values()))
 
     def look(self) -> None:
-        """Take in shards that have been written since."""
-        for path in sorted(self._folder.glob("tiles-*[0-9].npy"))[len(self._shards) :]:
-            with np.load(path.with_suffix(".npz")) as figures:
-                self._shards.append((np.load(path, mmap_mode="r"), dict(figures)))
+        """Take in shards that have been written since, and drop those that were removed."""
+        held, self._held = self._held, {}
+        for path in shard_paths(self._folder):
+            with suppress(FileNotFoundError):  # it was removed just now
+                self._held[path] = held[path] if path in held else _Shard.of(path)
 
     def batch(self, count: int, rng: random.Random) -> TileBatch:
         """Random tiles, each turned and mirrored at random."""
-        chosen = []
-        for _ in range(count):
-            tiles, figures = rng.choice(self._shards)
-            index = rng.randrange(len(tiles))
-            turn = rng.randrange(4), rng.random() < 0.5
-            chosen.append(
-                ([_packed(half, *turn) for half in tiles[index]], {n: f[index] for n, f in figures.items()})
-            )
-        return _batch_of(chosen)
+        shards = list(self._held.values())
+        chosen = rng.choices(shards, [len(shard) for shard in shards], k=count)
+        return _batch_of(
+            [shard.tile(rng.randrange(len(shard)), rng.randrange(4), rng.random() < 0.5) for shard in chosen]
+        )
 
     def batches(self, count: int, most: int) -> Iterator[TileBatch]:
         """At most `most` tiles, spread evenly over all, as they are."""
         step = -(-len(self) // most)
-        chosen = [
-            ([_packed(half, 0, False) for half in tiles[i]], {n: f[i] for n, f in figures.items()})
-            for tiles, figures in self._shards
-            for i in range(0, len(tiles), step)
-        ]
-        for start in range(0, len(chosen), count):
-            yield _batch_of(chosen[start : start + count])
+        places = [(shard, i) for shard in self._held.values() for i in range(0, len(shard), step)]
+        for start in range(0, len(places), count):
+            yield _batch_of([shard.tile(i, 0, False) for shard, i in places[start : start + count]])
 
 
 def _packed(tile: NDArray[np.uint16], quarters: int, mirrored: bool) -> Tensor:

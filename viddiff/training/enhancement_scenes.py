@@ -1,13 +1,14 @@
 """Scenes for the enhancement network: parts of clips, moving stills and screens, with noise.
 
 Real footage has sensor noise and grain, independent in each frame, and detail as sharp as its sampling
-allows. Clips that were reduced in size and coded before have lost both. So many scenes are reduced once more,
-and get noise of several strengths and spectra, before they are coded.
+allows. Clips that were reduced in size and coded before have lost both. So many scenes of the released
+weights' mix are reduced once more, and get noise of several strengths and spectra, before they are coded.
 """
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,14 +19,21 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional
 
-from viddiff.frame import Frame
+from viddiff.codec.base_bit_depth import rounded, widened
+from viddiff.errors import ViddiffError, VideoError
+from viddiff.frame import Frame, Plane
 from viddiff.media.picture_planes import picture_from_planes, planes_from_picture, planes_from_rgb
 from viddiff.media.video_reader import VideoReader
 
 SCENE_FRAMES = 24
 """Largest number of frames of a scene."""
 STILL_SUFFIXES = (".jpg", ".jpeg", ".png")
-_MIN_SIDE = 160
+MIN_SIDE = 160
+"""Smallest width and height of a scene, luma samples."""
+_MAX_WIDTH, _MAX_HEIGHT = 640, 384
+"""Scenes of larger clips are parts of their frames, so that all cost about the same."""
+_ALIGNMENT = 64
+"""Parts begin at multiples of it, so that they are divided into blocks as in the whole frame."""
 _NOISE = (0.7, 6.0)
 """Standard deviation of luma noise, in 8-bit levels."""
 _WORDS = (
@@ -66,55 +74,99 @@ AS_THEY_ARE = SceneMix(stills=0, screens=0, reduced=0, faded=0, noisy=0)
 """For networks that will only see footage like the clips."""
 
 
-def scene(videos: Sequence[Path], stills: Sequence[Path], mix: SceneMix, rng: random.Random) -> list[Frame]:
-    """A random scene of 8-bit frames of one even size, at least 160 luma samples in both directions.
+@dataclass
+class Footage:
+    """Files that scenes are made of. Those that cannot be used are taken out."""
 
-    Raises VideoError if a clip cannot be read.
+    videos: list[Path]
+    stills: list[Path]
+
+    def __bool__(self) -> bool:
+        return bool(self.videos or self.stills)
+
+
+def scene(footage: Footage, mix: SceneMix, rng: random.Random) -> list[Frame]:
+    """A random scene of 10-bit frames of one size, at least MIN_SIDE in both directions.
+
+    What is changed has 8 bits of detail. Raises VideoError if the file that was chosen cannot be used.
     """
     kind = rng.random()
+    faded, noisy = rng.random() < mix.faded, rng.random() < mix.noisy
+    bit_depth = 8
     if kind < mix.screens:
         frames = screen(rng)
-    elif stills and (kind < mix.screens + mix.stills or not videos):
-        frames = moving_still(rng.choice(stills), rng)
+    elif footage.stills and (kind < mix.screens + mix.stills or not footage.videos):
+        with _taken_out_of(footage.stills, still := rng.choice(footage.stills)):
+            frames = moving_still(still, rng)
     else:
-        frames = stretch(rng.choice(videos), mix.reduced, rng)
-    if rng.random() < mix.faded:
+        with _taken_out_of(footage.videos, video := rng.choice(footage.videos)):
+            frames, bit_depth = stretch(video, mix.reduced, rng)
+    if faded or noisy:
+        frames = [rounded(widened(frame, bit_depth), 8) for frame in frames]
+        bit_depth = 8
+    if faded:
         frames = fade(frames, rng)
-    if rng.random() < mix.noisy:
+    if noisy:
         frames = with_noise(frames, rng)
-    return frames
+    return [widened(frame, bit_depth) for frame in frames]
 
 
-def stretch(video: Path, reduced: float, rng: random.Random) -> list[Frame]:
-    """Consecutive frames from a random place of a clip.
+@contextmanager
+def _taken_out_of(files: list[Path], file: Path) -> Iterator[None]:
+    """Take the file out if it cannot be used. VideoError."""
+    try:
+        yield
+    except (ViddiffError, OSError) as error:
+        files.remove(file)
+        raise VideoError(f"{file} cannot be used for training: {error}") from error
 
-    With this probability they are reduced in size, so that they are sharp again.
+
+def stretch(video: Path, reduced: float, rng: random.Random) -> tuple[list[Frame], int]:
+    """Consecutive frames from a random place of a clip, and their bit depth.
+
+    With the probability `reduced` they are reduced in size, so that they are sharp again. Raises VideoError
+    if the clip is too small.
     """
     with VideoReader(video) as reader:
-        count = reader.info.frame_count or SCENE_FRAMES
-    start = rng.randint(0, max(count - SCENE_FRAMES, 0))
-    with VideoReader(video, start=start, frames=SCENE_FRAMES) as reader:
-        frames = list(reader)
-        if reader.info.bit_depth != 8:
-            frames = [_rounded(frame) for frame in frames]
-    height, width = frames[0].y.shape
-    largest = min(height, width) / _MIN_SIDE
+        count, info = reader.info.frame_count or SCENE_FRAMES, reader.info
+    width, height, bit_depth = info.width, info.height, info.bit_depth
+    if min(width, height) < MIN_SIDE:
+        raise VideoError(f"it has {width}x{height} samples, fewer than {MIN_SIDE}x{MIN_SIDE}")
+    largest = min(height, width) / MIN_SIDE
     factor = rng.uniform(1, min(2.0, largest)) if largest > 1 and rng.random() < reduced else 1.0
-    size = (even(width / factor), even(height / factor))
-    if size == (width, height):
-        return frames
+    size = (width, height) if factor == 1 else (even(width / factor), even(height / factor))
     method = rng.choice(("AREA", "BICUBIC", "LANCZOS"))
-    return [_resized(frame, size, method) for frame in frames]
+    left, top = (_place(*sides, rng) for sides in zip(size, (_MAX_WIDTH, _MAX_HEIGHT), strict=True))
+    start, frames = rng.randint(0, max(count - SCENE_FRAMES, 0)), []
+    with VideoReader(video, start=start, frames=SCENE_FRAMES) as reader:
+        for frame in reader:
+            if size != (width, height):
+                frame = _resized(rounded(widened(frame, bit_depth), 8), size, method)
+            frames.append(_part(frame, left, top))
+    if not frames:
+        raise VideoError("it has fewer frames than it says")
+    return frames, bit_depth if size == (width, height) else 8
+
+
+def _place(side: int, most: int, rng: random.Random) -> int:
+    """Where a part of at most `most` samples begins."""
+    return _ALIGNMENT * rng.randint(0, max(side - most, 0) // _ALIGNMENT)
+
+
+def _part(frame: Frame, left: int, top: int) -> Frame:
+    y = _window(frame.y, left, top, _MAX_WIDTH, _MAX_HEIGHT)
+    u, v = (_window(p, left // 2, top // 2, _MAX_WIDTH // 2, _MAX_HEIGHT // 2) for p in (frame.u, frame.v))
+    return Frame(y, u, v, frame.pts)
+
+
+def _window(plane: Plane, left: int, top: int, width: int, height: int) -> Plane:
+    window: Plane = plane[top : top + height, left : left + width].copy()
+    return window
 
 
 def even(side: float) -> int:
     """The even number of samples next to `side`, at least the size of a tile."""
-    return max(2 * round(side / 2), _MIN_SIDE)
-
-
-def _rounded(frame: Frame) -> Frame:
-    y, u, v = (((p.astype(np.uint16) + 2) >> 2).clip(0, 255).astype(np.uint8) for p in frame.planes)
-    return Frame(y, u, v, frame.pts)
+    return max(2 * round(side / 2), MIN_SIDE)
 
 
 def _resized(frame: Frame, size: tuple[int, int], method: str) -> Frame:
@@ -127,7 +179,7 @@ def moving_still(path: Path, rng: random.Random) -> list[Frame]:
     """A still, seen by a camera that pans, turns, zooms and shakes."""
     image = Image.open(path).convert("RGB")
     side = min(image.size)
-    height = even(rng.uniform(_MIN_SIDE, max(_MIN_SIDE, side / 1.5)))
+    height = even(rng.uniform(MIN_SIDE, max(MIN_SIDE, side / 1.5)))
     width = even(height * rng.uniform(1.0, 1.7))
     factor = max(1.0, min(image.size[0] / width, image.size[1] / height) / rng.uniform(1.15, 1.6))
     shape = (even(image.size[0] / factor), even(image.size[1] / factor))

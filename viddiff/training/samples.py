@@ -9,14 +9,12 @@ replaces the oldest ones.
 
 import itertools
 import math
-import multiprocessing
 import os
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -32,6 +30,7 @@ from viddiff.encoder.options import EncodeOptions
 from viddiff.errors import ViddiffError, VideoError
 from viddiff.media.video_reader import VideoReader
 from viddiff.networks.planes import pack, unpack
+from viddiff.training.background import training_was_killed
 
 SUFFIXES = frozenset({".mp4", ".mkv", ".mov", ".avi", ".webm", ".y4m", ".m4v", ".ts", ".mpg", ".mpeg"})
 CLIP_FRAMES = 9
@@ -222,20 +221,14 @@ def collect(video: Path, codec: Codec, rng: random.Random, keep: Callable[[Frame
 
 
 def collect_forever(folder: Path, cache: Path, capacity: int, weights: Path, seed: int) -> None:
-    """Process of a collector: visit random clips with the newest `weights`, forever."""
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    os.nice(10)
-    if hasattr(os, "setsid"):
-        os.setsid()  # a scheduling group of its own: collecting must not slow training down
+    """Work of a collector: visit random clips with the newest `weights`, forever."""
     ring, rng = SampleRing(cache, capacity), random.Random(seed)
     videos = find_videos(folder)
     while True:
         rng.shuffle(videos)
         for video in videos:
-            parent = multiprocessing.parent_process()
-            if parent is not None and not parent.is_alive():
-                return  # the training was killed: nobody needs samples any more
+            if training_was_killed():
+                return
             try:
                 collect(video, checkpoint.load(weights), rng, ring.add)
             except ViddiffError:

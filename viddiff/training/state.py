@@ -1,24 +1,20 @@
 """State of a training run: networks, optimiser, counted symbols. It can be saved and restored."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Self
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from viddiff.codec.library import Library
 from viddiff.codec.weights import Codec, codec_of, fresh
 from viddiff.config import STEP_COUNT
-from viddiff.errors import CheckpointError
 from viddiff.networks.hyperprior import TABLE_CLASSES
 from viddiff.networks.model import VideoModel
 from viddiff.networks.motion_prior import MotionPrior
 from viddiff.training.calibration import SymbolCounts
+from viddiff.training.learner import Learner
 from viddiff.training.loss import run
 from viddiff.training.rates import Rates
 from viddiff.training.samples import Batch
@@ -35,20 +31,16 @@ class TrainState:
 
     model: VideoModel
     motion: MotionPrior
-    average: dict[str, Tensor]
-    """Exponential moving average of all parameters. It is saved and validated."""
+    learner: Learner
     counts: SymbolCounts
     """Recent symbols, from which the loss takes its bits."""
     library: Library
     """Pictures of the weights. Training does not change them."""
-    optimizer: torch.optim.Optimizer = field(init=False)
     whitened: dict[str, WhitenedLayer] = field(default_factory=dict)
     rates: dict[str, Rates] = field(default_factory=dict)
     """Bits of each kind of symbol, from the counts."""
     norms: list[float] = field(default_factory=lambda: [0.0] * (STEP_COUNT // 8))
     """Running mean of the cost for each range of eight steps."""
-    step: int = 0
-    seconds: float = 0.0
 
     @classmethod
     def of(cls, start: Codec, device: str, seed: int) -> Self:
@@ -58,8 +50,8 @@ class TrainState:
         motion.load_state_dict(start.motion.state_dict())
         model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         motion.to(device)
-        average = {n: p.detach().clone() for n, p in parameters(model, motion)}
-        state = cls(model, motion, average, SymbolCounts(start.tables), start.library)
+        learner = Learner.of(parameters(model, motion))
+        state = cls(model, motion, learner, SymbolCounts(start.tables), start.library)
         state.renew_rates()
         return state
 
@@ -76,7 +68,7 @@ class TrainState:
         linear = [p for n, p in leaves.items() if ".linear." in n]  # a DCT to begin with: move it gently
         others = [p for n, p in leaves.items() if ".linear." not in n]
         groups = [{"params": others, "pace": 1.0}, {"params": linear, "pace": 0.1}]
-        self.optimizer = torch.optim.AdamW(groups, learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
+        self.learner.optimizer = torch.optim.AdamW(groups, learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
 
     def _leaves(self) -> dict[str, torch.nn.Parameter]:
         """Parameters of the optimiser: the steps of whitened layers, and all other parameters."""
@@ -96,64 +88,31 @@ class TrainState:
         """Do one step of the optimiser, and update the average."""
         for layer in self.whitened.values():
             layer.gather()
-        self.optimizer.step()
+        self.learner.optimizer.step()
         for layer in self.whitened.values():
             layer.apply()
-        decay = min(0.999, (self.step + 1) / (self.step + 20))
-        with torch.no_grad():
-            for name, parameter in parameters(self.model, self.motion):
-                self.average[name].lerp_(parameter, 1 - decay)
+        self.learner.follow()
 
     def averaged(self) -> Codec:
         """Codec with the averaged weights."""
         model, motion = fresh(self.model.config)
         with torch.no_grad():
             for name, parameter in parameters(model, motion):
-                parameter.copy_(self.average[name])
+                parameter.copy_(self.learner.average[name])
         device = next(self.model.parameters()).device
         return codec_of(model.to(device), motion.to(device), self.counts.tables(), self.library)
 
     def save(self, path: Path) -> None:
         """Write everything to `path`, complete or not at all."""
-        tensors = {f"average.{n}": t for n, t in self.average.items()}
-        tensors |= {f"parameter.{n}": p.detach() for n, p in parameters(self.model, self.motion)}
-        for name, leaf in self._leaves().items():
-            for key, value in self.optimizer.state.get(leaf, {}).items():
-                tensors[f"{key}.{name}"] = value
-        tensors |= {f"counts.{kind}": torch.from_numpy(c.copy()) for kind, c in self.counts.counts.items()}
-        about = {
-            "step": self.step,
-            "seconds": self.seconds,
-            "norms": self.norms,
-            "config": asdict(self.model.config),
-        }
-        temporary = path.with_name(path.name + ".part")
-        held = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
-        save_file(held, temporary, {"about": json.dumps(about)})
-        temporary.replace(path)
+        counts = {f"counts.{kind}": torch.from_numpy(c.copy()) for kind, c in self.counts.counts.items()}
+        self.learner.save(path, {"norms": self.norms, "config": asdict(self.model.config)}, counts)
 
     def restore(self, path: Path) -> None:
         """Restore from `path`. Raises CheckpointError unless it is the state of a run of this model."""
-        try:
-            tensors = load_file(path)
-            with safe_open(path, framework="pt") as file:
-                about = json.loads(file.metadata()["about"])
-            with torch.no_grad():
-                for name, parameter in parameters(self.model, self.motion):
-                    parameter.copy_(tensors[f"parameter.{name}"])
-                    self.average[name].copy_(tensors[f"average.{name}"])
-            for kind, counts in self.counts.counts.items():
-                counts[:] = tensors[f"counts.{kind}"].numpy()
-            for name, leaf in self._leaves().items():
-                if f"exp_avg.{name}" in tensors:
-                    self.optimizer.state[leaf] = {
-                        key: tensors[f"{key}.{name}"].to(leaf.device if key != "step" else "cpu")
-                        for key in ("step", "exp_avg", "exp_avg_sq")
-                    }
-            self.step, self.seconds = int(about["step"]), float(about["seconds"])
-            self.norms = [float(norm) for norm in about["norms"]]
-        except (OSError, KeyError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
-            raise CheckpointError(f"cannot resume from {path}: {error}") from error
+        about, tensors = self.learner.restore(path, asdict(self.model.config))
+        for kind, counts in self.counts.counts.items():
+            counts[:] = tensors[f"counts.{kind}"].numpy()
+        self.norms = [float(norm) for norm in about["norms"]]
         self.renew_rates()
 
 
