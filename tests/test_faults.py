@@ -848,8 +848,8 @@ for command in (
     ["info", "--model", "--weights", weights],
     ["decode", folder + "/a.vdf", folder + "/a.mkv", "--weights", weights, "--workers", "2"],
     ["selftest"],
-    ["train", "--data", folder + "/footage", "--out", folder + "/w.safetensors", "--init", weights,
-     "--steps", "1", "--batch", "1", "--max-minutes", "0.1"],
+    ["train", "--base", "none", "--data", folder + "/footage", "--out", folder + "/w.safetensors",
+     "--init", weights, "--steps", "1", "--batch", "1", "--max-minutes", "0.1"],
 ):
     main(command, standalone_mode=False)
 """

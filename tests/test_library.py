@@ -335,7 +335,7 @@ def test_a_library_without_training(released: Codec, tmp_path: Path) -> None:
     data.mkdir()
     clip(data / "a.y4m", visited(40))
     result = CliRunner().invoke(
-        main, ["train", "--data", str(data), "--out", str(out), "--steps", "0", "--json"]
+        main, ["train", "--base", "none", "--data", str(data), "--out", str(out), "--steps", "0", "--json"]
     )
     assert result.exit_code == 0, result.output
     first, last = map(json.loads, result.output.splitlines())

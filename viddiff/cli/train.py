@@ -2,12 +2,15 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from viddiff.cli import options
 from viddiff.errors import OutputError, ViddiffError
+
+if TYPE_CHECKING:
+    from viddiff.training.run import Report
 
 
 @click.command("train")
@@ -26,18 +29,31 @@ from viddiff.errors import OutputError, ViddiffError
     help="Weights to write.",
 )
 @click.option(
+    "--base",
+    type=click.Choice(["av1", "none"]),
+    default="av1",
+    show_default=True,
+    help="What will carry the frames of files with these weights, as in `encode`.",
+)
+@click.option(
     "--valid", type=options.PATH, metavar="DIR", help="Folder of videos for validation.  [default: none]"
 )
 @click.option(
     "--plot",
     type=options.PATH,
     metavar="PNG",
-    help="Draw curves and BD-rates of the validations to this file. Needs --valid and matplotlib.",
+    help="Draw the curves of the validations to this file. Needs --valid and matplotlib.",
 )
 @click.option(
     "--init", type=options.PATH, metavar="FILE", help="Weights to start from.  [default: the released ones]"
 )
-@click.option("--fresh", is_flag=True, help="Start from the untrained DCT codec.")
+@click.option("--fresh", is_flag=True, help="Start from untrained networks.")
+@click.option(
+    "--augment",
+    is_flag=True,
+    help="Train not only on the footage as it is, but also on stills (.jpg, .png) in it, on screens of text, "
+    "and on reduced, faded or noisy footage. The released weights were made so. Not with --base none.",
+)
 @click.option(
     "--cache", type=options.PATH, metavar="DIR", help="Folder for samples.  [default: beside the weights]"
 )
@@ -54,22 +70,31 @@ from viddiff.errors import OutputError, ViddiffError
     metavar="N",
     help="Stop after at most N steps. 0: only choose pictures for --library.",
 )
-@click.option("--batch", type=click.IntRange(1), default=12, show_default=True, help="Crops per step.")
+@click.option(
+    "--batch",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Samples in a step.  [default: 4, or 12 with --base none]",
+)
 @click.option(
     "--learning-rate",
     type=click.FloatRange(0, min_open=True),
-    default=1e-3,
-    show_default=True,
-    help="Highest learning rate.",
+    metavar="R",
+    help="Highest learning rate.  [default: 0.002, or 0.001 with --base none]",
 )
 @click.option(
     "--library",
     type=click.IntRange(0, 64),
-    default=8,
-    show_default=True,
     metavar="N",
     help="Largest number of pictures of the footage to store with the weights. Keyframes are predicted from "
-    "them. Footage of moving cameras gets none.",
+    "them. Footage of moving cameras gets none. Only with --base none.  [default: 8]",
+)
+@click.option(
+    "--compile",
+    "compiled",
+    is_flag=True,
+    help="Compile the network first. That takes minutes, and halves the time of a step: for long runs. "
+    "Ignored without a C++ compiler. Not with --base none.",
 )
 @click.option("--resume", is_flag=True, help="Continue the last run with the same --out.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random numbers.")
@@ -79,7 +104,7 @@ from viddiff.errors import OutputError, ViddiffError
 @options.combined(options.device_option, options.json_option, options.force_option)
 def train_command(
     data: Path,
-    out: Path,
+    base: str,
     init: Path | None,
     fresh: bool,
     log: Path | None,
@@ -87,19 +112,16 @@ def train_command(
     force: bool,
     **choices: Any,
 ) -> None:
-    """Train the networks on a folder of videos and write weights for --weights.
+    """Train the networks on a folder of videos and write weights for `encode --weights`.
 
-    Prints a line a minute to stderr, or to stdout as JSON with --json. The weights store pictures of the
-    footage (see --library): protect them like the footage.
+    Prints a line a minute to stderr, or to stdout as JSON with --json. With --base none, the weights store
+    pictures of the footage (see --library): protect them like the footage.
 
     \b
     Example:
-      viddiff train --data footage --out mine.safetensors --max-minutes 600
+      viddiff train --data footage --out mine.safetensors --max-minutes 15
     """
-    if fresh and init:
-        raise click.UsageError("use either --fresh or --init")
-    if choices["plot"] and not choices["valid"]:
-        raise click.UsageError("--plot needs validation videos: add --valid")
+    _check_usage(base, init, fresh, choices)
     if not data.is_dir():
         raise ViddiffError(f"{data} is not a folder")
 
@@ -108,10 +130,10 @@ def train_command(
 
     from viddiff.codec.tensor_file import stated_hash
     from viddiff.pipeline.device import choose_device
-    from viddiff.pipeline.weights_search import keep_copy, released_weights
+    from viddiff.pipeline.weights_search import keep_copy, released_weights, weights_to_encode
     from viddiff.plots import new_figure
-    from viddiff.training.train import TrainOptions, train
 
+    out: Path = choices["out"]
     if out.exists():
         if not stated_hash(out):
             raise OutputError(f"{out} exists, and it is not a file of weights: choose another name")
@@ -121,8 +143,10 @@ def train_command(
         new_figure(1, 1)  # matplotlib is missed now, not at the first validation
     torch.set_num_threads(1)  # one thread is the fastest beside other processes
     cv2.setNumThreads(1)
-    if init is None and not fresh and released_weights("none").exists():
-        init = released_weights("none")
+    if init is not None:
+        init = weights_to_encode(init, base)
+    elif not fresh and released_weights(base).exists():
+        init = released_weights(base)
 
     def report(line: dict[str, Any]) -> None:
         text = json.dumps(line)
@@ -135,6 +159,37 @@ def train_command(
             click.echo("  ".join(f"{name} {value}" for name, value in line.items()), err=True)
 
     choices["device"] = choose_device(choices["device"])
-    codec = train(TrainOptions(data=data, out=out, init=init, **choices), report)
-    copy = keep_copy(out, codec.hash)
-    report({"weights": str(out), "hash": codec.hash.hex(), "copy": copy and str(copy)})
+    given = {name: value for name, value in choices.items() if value is not None}
+    if base == "av1":
+        _train_enhancement(report, data=data, init=init, **given)
+    else:
+        _train_codec(report, data=data, init=init, **given)
+    digest = stated_hash(out)
+    copy = keep_copy(out, bytes.fromhex(digest))
+    report({"weights": str(out), "hash": digest, "copy": copy and str(copy)})
+
+
+def _check_usage(base: str, init: Path | None, fresh: bool, choices: dict[str, Any]) -> None:
+    if fresh and init:
+        raise click.UsageError("use either --fresh or --init")
+    if choices["plot"] and not choices["valid"]:
+        raise click.UsageError("--plot needs validation videos: add --valid")
+    if base == "av1" and choices["library"] is not None:
+        raise click.UsageError("--library is only for --base none")
+    if base == "av1" and choices["steps"] == 0:
+        raise click.UsageError("--steps 0 chooses pictures for the library, which is only for --base none")
+    for name, option in (("augment", "--augment"), ("compiled", "--compile")):
+        if base == "none" and choices[name]:
+            raise click.UsageError(f"{option} is only for --base av1")
+
+
+def _train_enhancement(report: "Report", **given: Any) -> None:
+    from viddiff.training.enhancement import EnhancementOptions, train
+
+    train(EnhancementOptions(**given), report)
+
+
+def _train_codec(report: "Report", augment: bool, compiled: bool, **given: Any) -> None:
+    from viddiff.training.train import TrainOptions, train
+
+    train(TrainOptions(**given), report)

@@ -59,7 +59,7 @@ def weights_to_encode(named: WeightsName, base: str | None = None) -> Path:
     Raises CheckpointError if there are none, or if they are for another base than `base`.
     """
     path = _named(named) or released_weights(base or next(iter(BASES)))
-    if base is not None and path.is_file() and base_of(path) != base:
+    if base is not None and stated_hash(path) and base_of(path) != base:
         raise CheckpointError(f"the weights {path} are for --base {base_of(path)}")
     return path
 

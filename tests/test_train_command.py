@@ -1,0 +1,143 @@
+"""`viddiff train` for files with an AV1 base: from a folder of clips to a file that decodes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from conftest import moving_picture
+from test_docs import named, sections
+
+from viddiff.cli import main
+from viddiff.codec import enhancement_weights
+from viddiff.codec.enhancement_module import weights_of
+from viddiff.codec.tensor_file import stated_hash
+from viddiff.codec.weights import Codec
+from viddiff.frame import VideoInfo
+from viddiff.media.video_writer import VideoWriter
+from viddiff.networks.enhancement import EnhancementNetwork
+from viddiff.networks.enhancement_config import EnhancementConfig
+from viddiff.training import enhancement
+
+TINY = EnhancementConfig("tiny", half=8, quarter=12, half_blocks=1, quarter_blocks=1)
+JSON_PAGE = Path(__file__).parent.parent / "docs" / "json.md"
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def lines(result: Result) -> list[dict[str, Any]]:
+    assert result.exit_code == 0, result.output
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def write_clip(path: Path, width: int, height: int) -> None:
+    path.parent.mkdir(exist_ok=True)
+    with VideoWriter(path, VideoInfo(width, height), lossless=True) as writer:
+        for frame in moving_picture(width, height, 5):
+            writer.write(frame)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("footage") / "clips"
+    write_clip(folder / "a.mkv", 176, 160)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def init(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("init") / "init.safetensors"
+    enhancement_weights.save(path, weights_of(EnhancementNetwork(TINY)))
+    return path
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's folder for weights."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
+    return tmp_path / "home" / "viddiff" / "weights"
+
+
+def test_weights_of_own_footage_encode_and_decode(
+    clips: Path, init: Path, own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(enhancement, "_FIRST_TILES", 32)
+    monkeypatch.setattr(enhancement, "_VALID_TILES", 16)
+    out, log = tmp_path / "mine.safetensors", tmp_path / "log.jsonl"
+    command = ["train", "--data", clips, "--out", out, "--init", init, "--batch", 1, "--learning-rate", 1]
+    command += ["--valid", clips, "--json", "--log", log]
+    before, after, last = lines(run(*command, "--steps", 2))
+    assert (before["step"], after["step"]) == (0, 2)
+    assert before["validation_error"] != after["validation_error"]
+    assert last["hash"] == stated_hash(out) != stated_hash(init)
+    assert Path(last["copy"]).parent == own
+    assert Path(last["copy"]).read_bytes() == out.read_bytes()
+    described = named(sections(JSON_PAGE)["train"])
+    assert set(before) | set(after) | set(last) <= described
+
+    (resumed, _) = lines(run(*command, "--steps", 3, "--resume"))
+    assert resumed["step"] == 3
+    assert len(log.read_text().splitlines()) == 5
+
+    coded = tmp_path / "a.vdf"
+    result = run("encode", clips / "a.mkv", coded, "--weights", out, "-q", "--json")
+    assert result.exit_code == 0, result.output
+    stated = json.loads(run("info", coded, "--json").stdout)
+    assert (stated["base"], stated["model_hash"]) == ("av1", stated_hash(out))
+    result = run("decode", coded, tmp_path / "a.mp4", "-q")
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--library", 2), "--library"),
+        (("--steps", 0), "--steps 0"),
+        (("--base", "none", "--augment"), "--augment"),
+        (("--base", "none", "--compile"), "--compile"),
+        (("--fresh", "--init", "w.safetensors"), "--fresh"),
+    ],
+)
+def test_options_of_the_other_base(clips: Path, arguments: tuple[object, ...], message: str) -> None:
+    result = run("train", "--data", clips, *arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def refusal(*arguments: object) -> str:
+    """The sentence that `train` ends with."""
+    result = run("train", *arguments)
+    assert result.exit_code == 1, result.output
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("Error: ")
+    return line
+
+
+def test_weights_for_the_other_base_are_refused(
+    codec: Codec, weights: Path, init: Path, clips: Path, tmp_path: Path
+) -> None:
+    common = ("--data", clips, "--out", tmp_path / "w.safetensors", "--steps", 1, "--init")
+    assert "--base none" in refusal(*common, weights)
+    assert "--base av1" in refusal(*common, init, "--base", "none")
+    (tmp_path / "text.safetensors").write_text("no weights")
+    for name in ("text", "missing"):
+        assert f"{name}.safetensors" in refusal(*common, tmp_path / f"{name}.safetensors")
+    assert not (tmp_path / "w.safetensors").exists()
+
+
+def test_footage_that_cannot_be_used_is_refused(init: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    common = ("--data", data, "--out", tmp_path / "w.safetensors", "--steps", 1, "--init", init)
+    assert "not a folder" in refusal(*common)
+    data.mkdir()
+    assert "no videos" in refusal(*common)
+    write_clip(data / "small.mkv", 160, 96)
+    message = refusal(*common)
+    assert "small.mkv" in message
+    assert "160x96" in message
+    assert "160x160" in message
+    assert "nothing to resume" in refusal(*common, "--resume")
+    assert not (tmp_path / "w.safetensors").exists()
