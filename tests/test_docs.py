@@ -28,7 +28,7 @@ README_WORDS = 900
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with short videos: in.mp4, and in.mkv with tags, chapters and an attachment."""
     folder = tmp_path_factory.mktemp("sources")
-    Source([Sound()]).write(folder / "in.mp4")
+    Source([Sound()], frames=25).write(folder / "in.mp4")
     attachments = [Attachment("a.ttf", "font/ttf", b"font")]
     chapters = [(0, 400, "One"), (400, 1000, "Two")]
     Source([Sound()], tags={"title": "T"}, chapters=chapters, attachments=attachments).write(
