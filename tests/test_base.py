@@ -7,6 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -265,7 +266,6 @@ def test_weights_must_be_the_files(enhancer: Enhancer, whole: bytes) -> None:
 
 def test_base_is_a_plain_av1_stream(whole: bytes) -> None:
     """Any AV1 decoder shows the base's frames, which `--base-only` rounds."""
-    av = pytest.importorskip("av")
     reader = Reader(io.BytesIO(whole))
     chunks = gop(reader)
     decoder = BaseGopDecoder(reader.header, None)
@@ -295,6 +295,7 @@ def test_base_is_taken_out_without_decoding(
     with open(source, "wb") as file:
         encoder = BaseGopEncoder(enhancer, info, EncodeOptions(gop=9, preset="fastest"))
         timed = [replace(frame, pts=40 * frame.pts + frame.pts % 2) for frame in frames]
+        timed[-1] = replace(timed[-1], duration=700)
         encode(timed, encoder, Output(Writer(file, encoder.header)))
     count, notes = extract_base(source, output_at(target))
     with pytest.raises(OutputError, match="exists"):
@@ -308,6 +309,10 @@ def test_base_is_taken_out_without_decoding(
     assert (found.width, found.height) == SIZE
     assert (found.primaries, found.transfer, found.matrix) == (9, 16, 9)
     assert found.sample_aspect_ratio == (Fraction(4, 3) if form == ".mp4" else 1)
+    with av.open(str(target)) as file:
+        (last,) = [p for p in file.demux(video=0) if p.size][-1:]
+        lasts = (last.duration or 0) * last.time_base
+    assert lasts == Fraction(7, 10) or form == ".mkv", "libav gives blocks of .mkv no duration"
     times = [frame.pts * found.time_base - shown[0].pts * found.time_base for frame in shown]
     assert times == [Fraction(frame.pts - timed[0].pts, 1000) for frame in timed]
     pairs = zip(shown, bare(source.read_bytes()), strict=True)

@@ -52,8 +52,11 @@ class BaseWriter:
         self._container: av.container.OutputContainer | None = None
         return self
 
-    def write(self, unit: bytes, pts: int, key: bool) -> None:
-        """Append the unit of a frame. VideoError if the file cannot hold it."""
+    def write(self, unit: bytes, pts: int, key: bool, duration: int) -> None:
+        """Append the unit of a frame. VideoError if the file cannot hold it.
+
+        duration: how long the frame is shown, 0 if that is unknown.
+        """
         if self._colour != (UNSPECIFIED,) * 3:
             unit = with_colour(unit, *self._colour) if key else unit
         time = pts * self._info.time_base
@@ -64,9 +67,9 @@ class BaseWriter:
             packet = av.Packet(unit)
             packet.stream, packet.time_base = self._stream, self._info.time_base
             packet.pts = packet.dts = pts
-            packet.duration = round(1 / (self._info.frame_rate * self._info.time_base))
+            packet.duration = duration or round(1 / (self._info.frame_rate * self._info.time_base))
             packet.is_keyframe = key
-            self._end = time + 1 / self._info.frame_rate
+            self._end = time + packet.duration * self._info.time_base
             assert self._container is not None
             self._container.mux(packet)
         except FAILURES as error:

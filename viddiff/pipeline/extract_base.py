@@ -32,25 +32,37 @@ def extract_base(
     return result
 
 
+def _last_duration(reader: Reader, frames: int) -> int:
+    """How long the last of `frames` frames is shown, 0 if that is unknown.
+
+    Raises BitstreamError if INDEX states another number.
+    """
+    if reader.index_body is None:
+        return 0
+    index = Index.unpack(reader.index_body, reader.header.gop)
+    if index.frames != frames:
+        raise BitstreamError(f"{index.frames} frames were written, but {frames} are there")
+    return index.last_duration
+
+
 def _extract(source: Path, target: Path, form: str, options: ReadOptions) -> tuple[int, list[str]]:
     with options.open(source) as file, options.open(source) as again:
         reader = Reader(file, options.limits)
         if not reader.header.base:
             raise ViddiffError(f"{source} has no AV1 base: networks predict its frames")
         tracks = TrackFile(again, None, options.limits)
-        frames = 0
+        frames, last = 0, None
         with BaseWriter(target, form, reader.header.video, Interleaver(tracks.extras, tracks)) as writer:
             for chunk in reader:
                 key = isinstance(chunk, KeyChunk)
                 times = (chunk.pts,) if isinstance(chunk, KeyChunk) else chunk.pts
                 units, _ = unpack_frames(chunk.payload[1:] if key else chunk.payload)
                 for unit, pts in zip(split_units(units, len(times)), times, strict=True):
-                    writer.write(unit, pts, key)
+                    if last is not None:
+                        writer.write(*last, pts - last[1])
+                    last = unit, pts, key
                 frames += len(times)
-        if not frames:
-            raise BitstreamError(f"{source} holds no frame")
-        if reader.index_body is not None:
-            stated = Index.unpack(reader.index_body, reader.header.gop).frames
-            if stated != frames:
-                raise BitstreamError(f"{stated} frames were written, but {frames} are there")
+            if last is None:
+                raise BitstreamError(f"{source} holds no frame")
+            writer.write(*last, _last_duration(reader, frames))
         return frames, writer.notes
