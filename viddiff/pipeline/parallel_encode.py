@@ -14,6 +14,7 @@ from viddiff.encoder.options import EncodeOptions
 from viddiff.frame import VideoInfo
 from viddiff.media.video_reader import VideoReader
 from viddiff.pipeline.division import Division, Share
+from viddiff.pipeline.interruption import uninterrupted
 from viddiff.pipeline.jobs import coded_jobs
 from viddiff.pipeline.memory import encoders_within_memory
 from viddiff.pipeline.output import CodedChunk, Output
@@ -44,7 +45,8 @@ def encode_video(
 
     Raises VideoError, LimitError and CheckpointError.
     """
-    encoder = open_encoder(resources.load(), reader.info, options, resources.cores)
+    with uninterrupted():  # see `Resources.load`
+        encoder = open_encoder(resources.load(), reader.info, options, resources.cores)
     output = open_output(encoder.header)
     division = _division(reader.info, resources, encoder)
     if division.workers == 1 or reader.live:

@@ -9,6 +9,7 @@ from viddiff.codec.load_weights import load_weights
 from viddiff.codec.open_decoder import Weights
 from viddiff.container.format import Header
 from viddiff.pipeline.division import Division, Unit
+from viddiff.pipeline.interruption import uninterrupted
 from viddiff.pipeline.weights_search import WeightsName, weights_to_decode, weights_to_encode
 
 _MOST_PER_GOP = 6
@@ -34,7 +35,8 @@ class Resources:
 
     def load(self) -> Weights:
         """Load the weights for encoding, or those that `to_decode` has found. CheckpointError."""
-        return load_weights(weights_to_encode(self.weights), self.device, self.engine)
+        with uninterrupted():  # imports may swallow what the handler of a signal raises
+            return load_weights(weights_to_encode(self.weights), self.device, self.engine)
 
     def load_to_decode(self) -> Weights | None:
         """The same for decoding. None: no networks."""
