@@ -27,11 +27,11 @@ def test_names_are_completed(shell: str) -> None:
     assert completed(shell, "encode", "--qu") == ["--quality", "--quiet"]
     assert completed(shell, "encode", "--preset", "") == [
         "fastest",
+        "faster",
         "fast",
         "default",
         "slow",
         "slower",
-        "slowest",
     ]
     assert completed(shell, "decode", "--format", "m") == ["mkv", "mp4"]
     assert completed(shell, "encode", "hol") == ["file"]

@@ -100,7 +100,7 @@ def encode(  # noqa: PLR0913
         target: A path or an open file. None: the source's path with the extension .vdf.
         quality: 0 (smallest file) to 63 (best picture).
         gop: Longest distance between keyframes in frames, 1 to 1024.
-        preset: How much work to do: "fastest", "fast", "default", "slow", "slower" or "slowest".
+        preset: How much work to do: "fastest", "faster", "fast", "default", "slow" or "slower".
         low_delay: Predict from past frames only, so that no frame waits for a later one.
         entropy: "ans", or "huffman" for larger files.
         audio: "copy", "none", or "opus:N" for N kbit/s, 6 to 510.

@@ -46,10 +46,10 @@ def _full(base_preset: int, motion_prices: tuple[float, ...]) -> Effort:
 
 PRESETS = {
     "fastest": _quick(8),
-    "fast": _quick(6),
-    "default": _full(4, (1.0,)),
-    "slow": _full(3, (1.0, 0.6, 1.6)),
-    "slower": _full(2, (1.0, 0.6, 1.6)),
-    "slowest": _full(1, (1.0, 0.6, 1.6)),
+    "faster": _quick(6),
+    "fast": _quick(4),
+    "default": _full(3, (1.0,)),
+    "slow": _full(2, (1.0, 0.6, 1.6)),
+    "slower": _full(1, (1.0, 0.6, 1.6)),
 }
 """Presets by name, fastest first."""
