@@ -277,7 +277,7 @@ def test_base_is_a_plain_av1_stream(whole: bytes) -> None:
         key = isinstance(chunk, KeyChunk)
         joined, _ = unpack_frames(chunk.payload[1:] if key else chunk.payload)
         units += split_units(joined, 1 if isinstance(chunk, KeyChunk) else len(chunk.pts))
-    with av.open(io.BytesIO(delimited(units)), format="obu") as file:
+    with av.open(io.BytesIO(delimited(units)), "r", format="obu") as file:
         pictures = [picture.to_ndarray() for picture in file.decode(video=0)]
     assert len(pictures) == len(expected)
     for picture, frame in zip(pictures, expected, strict=True):
