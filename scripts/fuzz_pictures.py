@@ -60,7 +60,7 @@ class TinyResources(Resources):
 
     weights: Path | None = Path("tiny")
 
-    def load(self) -> Codec:
+    def load(self, threads: int = 1) -> Codec:
         """The codec of the fuzzer."""
         return tiny_codec()
 

@@ -133,9 +133,30 @@ def test_any_size_and_depth(enhancer: Enhancer, size: tuple[int, int], bit_depth
 
 def test_threads_do_not_matter(enhancer: Enhancer, frames: list[Frame], whole: bytes) -> None:
     out, info, options = io.BytesIO(), VideoInfo(*SIZE), EncodeOptions(gop=9, preset="fastest")
-    encoder = BaseGopEncoder(enhancer, info, options, threads=2)
+    several = replace(enhancer, frames_at_once=3)
+    encoder = BaseGopEncoder(several, info, options, threads=2)
     encode(frames, encoder, Output(Writer(out, encoder.header)))
     assert out.getvalue() == whole
+    alone, together = (list(decode(io.BytesIO(whole), each)) for each in (enhancer, several))
+    assert same(alone, together)
+
+
+def test_threads_show_the_same_frames_before_a_fault(enhancer: Enhancer, whole: bytes) -> None:
+    reader, rng, faults = Reader(io.BytesIO(whole)), random.Random(5), 0
+    key, chunk = gop(reader)[:2]
+    for _ in range(12):
+        payload = bytearray(chunk.payload)
+        payload[rng.randrange(len(payload))] ^= 1 << rng.randrange(8)
+        shown: list[list[Frame]] = []
+        for threads in (1, 3):
+            decoder = open_decoder(reader.header, replace(enhancer, frames_at_once=threads))
+            shown.append(list(decoder.decode(key)))
+            try:
+                shown[-1].extend(decoder.decode(replace(chunk, payload=bytes(payload))))
+            except BitstreamError:
+                faults += 1
+        assert same(*shown)
+    assert faults > 4
 
 
 def test_enhancement_is_never_worse(enhancer: Enhancer, frames: list[Frame], whole: bytes) -> None:
@@ -410,6 +431,8 @@ def test_strengths_follow_what_helps(enhancer: Enhancer) -> None:
     )
     wanted = Frame(y, u, v)
     worth = Worth.of([wanted], [original], 1e5)
-    choice = choose_strengths(wanted, 8, correction, worth, StrengthTables.parametric(), [KINDS] * GROUPS)
+    choice = choose_strengths(
+        correction.errors(wanted, 8), worth, StrengthTables.parametric(), [KINDS] * GROUPS
+    )
     assert choice.strengths.tolist() == [[[2, 0]], [[2, 0]]]
     assert choice.kinds[0] >= STRENGTHS

@@ -77,7 +77,7 @@ class Loaded(Resources):
 
     loaded: Codec | None = None
 
-    def load(self) -> Codec:
+    def load(self, threads: int = 1) -> Codec:
         assert self.loaded is not None
         return self.loaded
 

@@ -201,7 +201,7 @@ class Loaded(Resources):
 
     loaded: Weights | None = None
 
-    def load_to_decode(self) -> Weights | None:
+    def load_to_decode(self, threads: int = 1) -> Weights | None:
         return self.loaded
 
 

@@ -1,12 +1,14 @@
 """Decode a GOP with an AV1 base: dav1d shows the frames, the network enhances them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 
 from viddiff.codec.base_bit_depth import BASE_BIT_DEPTH, rounded
 from viddiff.codec.base_payloads import StrengthReader, StrengthTables, unpack_frames
 from viddiff.codec.enhancer import Enhancer, blocks_of
 from viddiff.codec.entropy import SymbolDecoder
+from viddiff.codec.side_by_side import side_by_side
 from viddiff.container.format import Chunk, Header, KeyChunk
 from viddiff.errors import BitstreamError
 from viddiff.frame import Frame
@@ -26,19 +28,26 @@ class BaseGopDecoder:
     def decode(self, chunk: Chunk) -> Iterator[Frame]:
         """The frames of the next chunk. Raises BitstreamError if it is damaged."""
         times = (chunk.pts,) if isinstance(chunk, KeyChunk) else chunk.pts
-        stream, units, strengths = self._open(chunk, len(times))
-        info = self.header.video
+        threads = 1 if self.enhancer is None else min(self.enhancer.frames_at_once, len(times))
+        if self.enhancer is not None:
+            self.enhancer.prepare()
+        frames = side_by_side(self._decoded(chunk, len(times)), threads)
+        for frame, pts in zip(frames, times, strict=True):
+            yield replace(frame, pts=pts)
+
+    def _decoded(self, chunk: Chunk, count: int) -> Iterator[Callable[[], Frame]]:
+        """What remains to do for each frame, once AV1 and the strengths are decoded."""
+        stream, units, strengths = self._open(chunk, count)
+        info, enhancer = self.header.video, self.enhancer
         coded = SymbolDecoder(strengths, self.header.entropy)  # type: ignore[arg-type]
         reader = StrengthReader(coded, self._tables, blocks_of(info.width, info.height))
-        for unit, pts in zip(units, times, strict=True):
+        for unit in units:
             frame, coding = stream.decode(unit)
             chosen = reader.get()
-            if self.enhancer is None:
-                frame = rounded(frame, info.bit_depth)
+            if enhancer is None:
+                yield partial(rounded, frame, info.bit_depth)
             else:
-                quantiser = stream.quantiser
-                frame = self.enhancer.enhance(frame, info.bit_depth, coding, quantiser, chosen)
-            yield replace(frame, pts=pts)
+                yield partial(enhancer.enhance, frame, info.bit_depth, coding, stream.quantiser, chosen)
         coded.finish()
 
     def follow(self, chunk: Chunk) -> None:

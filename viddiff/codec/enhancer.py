@@ -49,6 +49,8 @@ class Enhancer:
     """What computes. The default is "compiled" on a CPU, "torch" elsewhere."""
     threads: int = 1
     """Threads that share a frame in the compiled engine."""
+    frames_at_once: int = 1
+    """Frames of a chunk that threads enhance side by side."""
 
     @cached_property
     def hash(self) -> bytes:
@@ -69,6 +71,10 @@ class Enhancer:
         from viddiff.codec.enhancement_module import ModuleEngine
 
         return ModuleEngine(self.weights, self.device)
+
+    def prepare(self) -> None:
+        """Load what computes, before threads share it."""
+        _ = self._engine
 
     def enhance(
         self, frame: Frame, bit_depth: int, coding: Coding, gop_quantiser: int, strengths: Strengths

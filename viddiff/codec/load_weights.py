@@ -9,14 +9,16 @@ from viddiff.codec.tensor_file import stated
 from viddiff.errors import CheckpointError
 
 
-def load_weights(path: Path, device: str = "cpu", engine: EngineName | None = None) -> Weights:
+def load_weights(
+    path: Path, device: str = "cpu", engine: EngineName | None = None, frames_at_once: int = 1
+) -> Weights:
     """Load networks that predict frames, or networks that enhance them.
 
     engine: what computes the networks that enhance, see `Enhancer`. Raises CheckpointError if anything is
     wrong with the file, or if the compiled engine does not have its networks.
     """
     if stated(path, "format") == enhancement_weights.FORMAT:
-        return Enhancer(enhancement_weights.load(path), device, engine)
+        return Enhancer(enhancement_weights.load(path), device, engine, frames_at_once=frames_at_once)
     if engine == "compiled":
         raise CheckpointError(
             f"--engine compiled needs an AV1 base: PyTorch runs the networks of {path.name}"

@@ -3,18 +3,24 @@
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
 
 from viddiff.codec.base_bit_depth import BASE_BIT_DEPTH, rounded, widened
 from viddiff.codec.base_gop_decoder import BaseStream
 from viddiff.codec.base_payloads import StrengthTables, StrengthWriter, pack_frames
-from viddiff.codec.enhancer import Enhancer
+from viddiff.codec.enhancer import Correction, Enhancer
 from viddiff.codec.entropy import SymbolEncoder
+from viddiff.codec.side_by_side import side_by_side
 from viddiff.container.format import Chunk, Header, KeyChunk, PredictedChunk, most_predicted
 from viddiff.encoder.coded_group import CodedGroup
 from viddiff.encoder.grouping import Group, group_regularly
 from viddiff.encoder.options import EncodeOptions
 from viddiff.encoder.strength_choice import Worth, choose_strengths
 from viddiff.frame import Frame, VideoInfo
+from viddiff.media.av1_headers import Coding
 from viddiff.media.av1_stream import Av1Decoder, Av1Encoder
 
 _LARGEST_INDEX = 255
@@ -120,9 +126,14 @@ class BaseGopEncoder:
         worth = Worth.of(group.frames, base, 8.0 * base_bytes)
         symbols = SymbolEncoder(self.options.entropy)  # type: ignore[arg-type]
         writer, shown = StrengthWriter(symbols, self._tables), list[Frame]()
-        for original, (frame, coding), plain in zip(group.frames, decoded, base, strict=True):
-            correction = self.enhancer.correction(frame, coding, stream.quantiser)
-            choice = choose_strengths(original, depth, correction, worth, self._tables, writer.before)
+        self.enhancer.prepare()
+        jobs = (
+            partial(self._measured, original, frame, coding, stream.quantiser)
+            for original, (frame, coding) in zip(group.frames, decoded, strict=True)
+        )
+        measured = side_by_side(jobs, min(self.enhancer.frames_at_once, len(units)))
+        for original, plain, (correction, errors) in zip(group.frames, base, measured, strict=True):
+            choice = choose_strengths(errors, worth, self._tables, writer.before)
             writer.put(choice.strengths, choice.kinds)
             enhanced = correction.applied(choice.strengths, depth) if choice.strengths.any() else plain
             shown.append(replace(enhanced, pts=original.pts))
@@ -136,3 +147,10 @@ class BaseGopEncoder:
             times = tuple(frame.pts for frame in group.frames)
             chunk = PredictedChunk(times, payload, group.frames[-1].duration)
         return CodedGroup(chunk, shown, base_bytes=base_bytes, strength_bytes=len(strengths))
+
+    def _measured(
+        self, original: Frame, frame: Frame, coding: Coding, quantiser: int
+    ) -> tuple[Correction, list[NDArray[np.float64]]]:
+        """The correction of a base frame, and the errors that each strength would leave."""
+        correction = self.enhancer.correction(frame, coding, quantiser)
+        return correction, correction.errors(original, self.info.bit_depth)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from viddiff.codec.base_payloads import StrengthTables, block_table, kind_table
-from viddiff.codec.enhancer import Correction, Strengths
+from viddiff.codec.enhancer import Strengths
 from viddiff.codec.entropy import Tables
 from viddiff.frame import Frame
 from viddiff.networks.enhancement_config import GROUPS, STRENGTHS
@@ -58,15 +58,14 @@ class Choice:
 
 
 def choose_strengths(
-    original: Frame,
-    bit_depth: int,
-    correction: Correction,
-    worth: Worth,
-    tables: StrengthTables,
-    before: list[int],
+    errors: list[NDArray[np.float64]], worth: Worth, tables: StrengthTables, before: list[int]
 ) -> Choice:
-    """The strengths of least cost. before: kinds of the frame before, as in `StrengthWriter`."""
-    costs = _costs(correction.errors(original, bit_depth), worth)
+    """The strengths of least cost.
+
+    errors: squared errors as from `Correction.errors`. before: kinds of the frame before, as in
+    `StrengthWriter`.
+    """
+    costs = _costs(errors, worth)
     strengths, kinds = np.zeros(costs.shape[:1] + costs.shape[2:], np.int64), []
     for group in range(GROUPS):
         by_strength = costs[group].reshape(STRENGTHS, -1)

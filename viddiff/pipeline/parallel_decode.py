@@ -64,7 +64,8 @@ def decode_video(
     stop = total if count is None else min(begin + count, total)
     gops = [gop for gop in all_gops if gop.first < stop and gop.first + gop.frames > begin]
     may_share_gops = not header.low_delay and stop - begin > MINI_GOP + 1
-    work = Work(max(len(gops), 1), (stop - begin) * video.width * video.height, _LEAST_PIXELS)
+    pixels = (stop - begin) * video.width * video.height
+    work = Work(header.base, max(len(gops), 1), pixels, _LEAST_PIXELS)
     division = _within_memory(resources.divide(work, may_share_gops), resources, video, gops)
     parts = _parts(file, _DecodeWork(source, gops, resources, options, division, header.base), video)
     damage = Damage(begin, stop)
@@ -161,7 +162,7 @@ def _parts(file: BinaryIO, work: _DecodeWork, video: VideoInfo) -> Iterator[Fram
     """Frames of all GOPs, each GOP with its end."""
     workers = work.division.workers
     if workers == 1:
-        weights = work.resources.load_to_decode()
+        weights = work.resources.load_to_decode(work.resources.cores)
         for gop in work.gops:
             yield from decode_gop(file, gop, weights, work.options)
         return

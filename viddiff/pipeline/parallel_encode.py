@@ -46,7 +46,7 @@ def encode_video(
     Raises VideoError, LimitError and CheckpointError.
     """
     with uninterrupted():  # see `Resources.load`
-        encoder = open_encoder(resources.load(), reader.info, options, resources.cores)
+        encoder = open_encoder(resources.load(resources.cores), reader.info, options, resources.cores)
     output = open_output(encoder.header)
     division = _division(reader.info, resources, encoder)
     if division.workers == 1 or reader.live:
@@ -66,7 +66,8 @@ def encode_video(
 def _division(info: VideoInfo, resources: Resources, encoder: GroupEncoder) -> Division:
     options = encoder.options
     frames = info.frame_count or options.gop * _UNKNOWN_GOPS
-    work = Work(max(-(-frames // options.gop), 1), frames * info.width * info.height, _LEAST_PIXELS)
+    gops, pixels = max(-(-frames // options.gop), 1), frames * info.width * info.height
+    work = Work(encoder.header.base, gops, pixels, _LEAST_PIXELS)
     division = resources.divide(work, encoder.parts_share_gops and frames > options.mini_gop + 1)
     if resources.workers is None:
         most = encoders_within_memory(info, encoder.header.base)

@@ -17,6 +17,8 @@ _MOST_PER_GOP = 6
 _ANCHORS = 0.2
 """Share of the work that each process must do for itself."""
 _WORTH_SHARING = 0.9
+_GOPS_OF_PROCESS = 4
+"""Fewer GOPs for each process leave some of them idle at the end. Threads of one process do not wait so."""
 
 
 @dataclass(frozen=True)
@@ -33,14 +35,19 @@ class Resources:
     engine: EngineName | None = None
     """What computes the networks that enhance an AV1 base. None: by the device, see `Enhancer`."""
 
-    def load(self) -> Weights:
-        """Load the weights for encoding, or those that `to_decode` has found. CheckpointError."""
-        with uninterrupted():  # imports may swallow what the handler of a signal raises
-            return load_weights(weights_to_encode(self.weights), self.device, self.engine)
+    def load(self, threads: int = 1) -> Weights:
+        """Load the weights for encoding, or those that `to_decode` has found. CheckpointError.
 
-    def load_to_decode(self) -> Weights | None:
+        threads: that enhance frames side by side in the compiled engine.
+        """
+        with uninterrupted():  # imports may swallow what the handler of a signal raises
+            return load_weights(
+                weights_to_encode(self.weights), self.device, self.engine, threads if self._threads_pay else 1
+            )
+
+    def load_to_decode(self, threads: int = 1) -> Weights | None:
         """The same for decoding. None: no networks."""
-        return None if self.base_only else self.load()
+        return None if self.base_only else self.load(threads)
 
     def to_decode(self, header: Header) -> Self:
         """The same with the weights that a file names. Raises CheckpointError if they are not found."""
@@ -61,6 +68,11 @@ class Resources:
         found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return found if self.workers is None else min(found, self.workers)
 
+    @property
+    def _threads_pay(self) -> bool:
+        """Whether threads can use all cores for files with an AV1 base."""
+        return self.device == "cpu" and self.engine != "torch"
+
     def divide(self, work: "Work", may_share_gops: bool) -> Division:
         """Divide work between processes: one for each `work.least` luma samples, up to the number of cores.
 
@@ -70,6 +82,8 @@ class Resources:
             return Division()  # a GPU is served by one process
         wanted = min(self.cores, work.pixels // work.least) if self.workers is None else self.workers
         wanted = max(wanted, 1)
+        if work.base and self._threads_pay and self.workers is None and work.gops < _GOPS_OF_PROCESS * wanted:
+            return Division()
         apart, together = max(min(work.gops, wanted), 1), min(wanted, _MOST_PER_GOP)
         rounds = -(-work.gops // apart) / work.gops
         if may_share_gops and _ANCHORS + (1 - _ANCHORS) / together < _WORTH_SHARING * rounds:
@@ -81,6 +95,8 @@ class Resources:
 class Work:
     """Amount of work."""
 
+    base: bool
+    """There is an AV1 base, so that threads can share the work on a frame."""
     gops: int
     """Number of GOPs, at least 1."""
     pixels: int

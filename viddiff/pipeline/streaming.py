@@ -53,7 +53,7 @@ def decode_stream(
     tracks = PassingTracks(file, on_fault, options.limits)
     header = tracks.reader.header
     resources = resources.to_decode(header)
-    decoder = _StreamDecoder(tracks, resources.load_to_decode(), damage, options.strict)
+    decoder = _StreamDecoder(tracks, resources.load_to_decode(resources.cores), damage, options.strict)
     frames = conceal(decoder.parts(), 0, header.video, damage, options.strict)
     frames = _since(frames, start, header.video.time_base)
     if count is not None:

@@ -1,0 +1,50 @@
+"""Threads change neither results nor faults."""
+
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import pytest
+
+from viddiff.codec.side_by_side import side_by_side
+from viddiff.errors import BitstreamError
+
+
+def jobs(count: int, then: Exception | None = None) -> Iterator[Callable[[], int]]:
+    def result(number: int) -> int:
+        time.sleep(0.01 * (count - number))  # the last job is done first
+        return number
+
+    for number in range(count):
+        yield partial(result, number)
+    if then is not None:
+        raise then
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_results_come_in_order(threads: int) -> None:
+    assert list(side_by_side(jobs(4), threads)) == [0, 1, 2, 3]
+    assert list(side_by_side(jobs(0), threads)) == []
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_a_fault_comes_after_the_results_before_it(threads: int) -> None:
+    found: list[int] = []
+    with pytest.raises(BitstreamError, match="damaged"):
+        found.extend(side_by_side(jobs(3, BitstreamError("damaged")), threads))
+    assert found == [0, 1, 2]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_is_not_wanted_is_not_asked_for(threads: int) -> None:
+    taken = []
+
+    def endless() -> Iterator[Callable[[], int]]:
+        while True:
+            taken.append(0)
+            yield lambda: 1
+
+    results = side_by_side(endless(), threads)
+    assert next(results) == 1
+    results.close()  # type: ignore[attr-defined]
+    assert len(taken) <= threads + 1
