@@ -28,9 +28,10 @@ class BaseGopDecoder:
     def decode(self, chunk: Chunk) -> Iterator[Frame]:
         """The frames of the next chunk. Raises BitstreamError if it is damaged."""
         times = (chunk.pts,) if isinstance(chunk, KeyChunk) else chunk.pts
-        threads = 1 if self.enhancer is None else min(self.enhancer.frames_at_once, len(times))
+        threads = 1
         if self.enhancer is not None:
             self.enhancer.prepare()
+            threads = min(self.enhancer.frames_at_once, len(times))
         frames = side_by_side(self._decoded(chunk, len(times)), threads)
         for frame, pts in zip(frames, times, strict=True):
             yield replace(frame, pts=pts)
