@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from conftest import coded, moving_picture  # noqa: E402
+from conftest import coded, fixed_camera, moving_picture  # noqa: E402
 
 from viddiff.codec import checkpoint  # noqa: E402
 from viddiff.codec.library import Library, LibraryPicture  # noqa: E402
@@ -24,6 +24,7 @@ from viddiff.codec.load_weights import load_weights  # noqa: E402
 from viddiff.codec.open_decoder import Weights  # noqa: E402
 from viddiff.codec.weights import Codec, codec_of  # noqa: E402
 from viddiff.encoder.options import EncodeOptions  # noqa: E402
+from viddiff.frame import Frame  # noqa: E402
 from viddiff.media.av1_stills import encode_still  # noqa: E402
 from viddiff.pipeline.selftest import frames_hash  # noqa: E402
 from viddiff.pipeline.weights_search import released_weights  # noqa: E402
@@ -41,12 +42,20 @@ FILES = {
 }
 
 
+# Of a fixed camera, whose GOPs share a background.
+BACKGROUND = (96, 80, 45, 8, EncodeOptions(quality=30, gop=20))
+
+
 def main() -> None:
     """Make all golden files that do not exist yet."""
     codec = checkpoint.load(released_weights("none"))
     with ledger(FOLDER) as hashes:
         plain("", codec, hashes)
-        plain("base-", load_weights(released_weights("av1")), hashes)
+        enhancer = load_weights(released_weights("av1"))
+        plain("base-", enhancer, hashes)
+        width, height, count, bit_depth, options = BACKGROUND
+        frames = [fixed_camera(width, height, bit_depth)(number) for number in range(count)]
+        one("base-background", enhancer, frames, bit_depth, options, hashes)
     with ledger(LIBRARY) as hashes:
         from_library(codec, hashes)
 
@@ -64,14 +73,22 @@ def ledger(folder: Path) -> Iterator[Ledger]:
 def plain(prefix: str, weights: Weights, hashes: Ledger) -> None:
     """Files of many kinds, whose keyframes are stills or begin an AV1 base."""
     for name, (width, height, count, bit_depth, options) in FILES.items():
-        path = FOLDER / f"{prefix}{name}-{weights.hash.hex()[:8]}.vdf"
-        if path.exists():
-            print(f"{path.name} stays as it is")
-            continue
-        data, _, _ = coded(weights, moving_picture(width, height, count, bit_depth), bit_depth, options)
-        path.write_bytes(data)
-        hashes[path.name] = {"weights": weights.hash.hex(), "frames": frames_hash(data, weights)}
-        print(f"{path.name}: {len(data)} bytes")
+        frames = moving_picture(width, height, count, bit_depth)
+        one(prefix + name, weights, frames, bit_depth, options, hashes)
+
+
+def one(
+    name: str, weights: Weights, frames: list[Frame], bit_depth: int, options: EncodeOptions, hashes: Ledger
+) -> None:
+    """A file of this name."""
+    path = FOLDER / f"{name}-{weights.hash.hex()[:8]}.vdf"
+    if path.exists():
+        print(f"{path.name} stays as it is")
+        return
+    data, _, _ = coded(weights, frames, bit_depth, options)
+    path.write_bytes(data)
+    hashes[path.name] = {"weights": weights.hash.hex(), "frames": frames_hash(data, weights)}
+    print(f"{path.name}: {len(data)} bytes")
 
 
 def from_library(codec: Codec, hashes: Ledger) -> None:

@@ -1,6 +1,7 @@
 """Shared helpers of tests: tiny networks, small moving pictures, one coded file."""
 
 import io
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,24 @@ def moving_picture(width: int, height: int, count: int, bit_depth: int = 8, seed
             planes.append(np.ascontiguousarray((picture.clip(0, 1) * peak).round().astype(kind)))
         frames.append(Frame(planes[0], planes[1], planes[2], 2 * time + time % 2))
     return frames
+
+
+def fixed_camera(width: int, height: int, bit_depth: int = 8, seed: int = 0) -> Callable[[int], Frame]:
+    """Frames of a fixed camera by their number: a texture with noise, and something that passes by."""
+    still = moving_picture(width, height, 1, bit_depth, seed)[0]
+    peak = 2**bit_depth - 1
+
+    def frame(number: int) -> Frame:
+        rng = np.random.default_rng([seed, number])
+        planes = list[Any]()
+        for plane in still.planes:
+            moved = plane + rng.normal(0, 0.01 * peak, plane.shape)
+            left = 3 * number % plane.shape[1]
+            moved[4:14, left : left + 12] = peak // 4
+            planes.append(moved.clip(0, peak).round().astype(plane.dtype))
+        return Frame(planes[0], planes[1], planes[2], pts=number)
+
+    return frame
 
 
 def coded(

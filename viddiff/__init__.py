@@ -71,6 +71,7 @@ def encode(  # noqa: PLR0913
     gop: int = 128,
     preset: str = "default",
     low_delay: bool = False,
+    background: bool = True,
     entropy: str = "ans",
     audio: str = "copy",
     start: int | float | Fraction = 0,
@@ -102,6 +103,7 @@ def encode(  # noqa: PLR0913
         gop: Longest distance between keyframes in frames, 1 to 1024.
         preset: How much work to do: "fastest", "faster", "fast", "default", "slow" or "slower".
         low_delay: Predict from past frames only, so that no frame waits for a later one.
+        background: GOPs that show the same place may share a background in place of keyframes.
         entropy: "ans", or "huffman" for larger files.
         audio: "copy", "none", or "opus:N" for N kbit/s, 6 to 510.
         start: First frame: its number (int), or seconds (float or Fraction).
@@ -144,6 +146,7 @@ def encode(  # noqa: PLR0913
         quality=quality,
         gop=gop,
         low_delay=low_delay,
+        background=background,
         entropy=entropy,
         preset=preset,
         audio=audio,

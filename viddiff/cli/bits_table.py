@@ -22,6 +22,8 @@ class GopRow:
     """Number of its keyframe, from 0."""
     start: float
     """Seconds after the first frame."""
+    background: bool = False
+    """Whether it begins with a background, whose bytes are not counted here."""
     end: float = 0.0
     """Start of the next GOP, or end of the last frame."""
     chunks: list[tuple[int, int]] = field(default_factory=list)
@@ -46,6 +48,7 @@ class GopRow:
             "frames": self.frames,
             "bytes": self.size,
             "kbps": self.size / 125 / seconds if seconds > 0 else 0.0,
+            "background": self.background,
             "chunks": [list(chunk) for chunk in self.chunks],
         }
 
@@ -63,7 +66,7 @@ def gop_table(file: BinaryIO, limits: Limits) -> list[GopRow]:
             start = float((chunk.pts - first) * video.time_base)
             if rows:
                 rows[-1].end = start
-            rows.append(GopRow(chunk.first, start))
+            rows.append(GopRow(chunk.first, start, chunk.background != b""))
         rows[-1].chunks.append((len(times), reader.end - offset))
         last = times[-1]
     if rows:

@@ -68,6 +68,12 @@ def _named_values(context: click.Context, option: click.Parameter, values: tuple
     "--low-delay", is_flag=True, help="Predict from past frames only: no frame waits for a later one."
 )
 @click.option(
+    "--background/--no-background",
+    default=True,
+    show_default=True,
+    help="Code what does not move once for many GOPs, in place of keyframes.",
+)
+@click.option(
     "--base",
     type=click.Choice(["av1", "none"]),
     help="What carries the frames: an AV1 stream, which networks enhance, or networks that predict them.  "

@@ -131,11 +131,13 @@ def describe_file(source: Path, options: "ReadOptions") -> dict[str, Any]:
         file.seek(0)
         others = summary(file, options.limits)
     header, video, frames = reader.header, reader.header.video, reader.frame_count or 0
+    backgrounds = {entry.background for entry in keyframes} - {None}
     size, seconds = source.stat().st_size, frames / float(video.frame_rate)
     return {
         "file": source, "format_version": VERSION, "bytes": size, "encrypted": options.key is not None,
         "width": video.width, "height": video.height, "bit_depth": video.bit_depth,
         "frames": frames, "keyframes": len(keyframes), "gop": header.gop,
+        "backgrounds": len(backgrounds),
         "low_delay": header.low_delay, "entropy": header.entropy, "base": "av1" if header.base else "none",
         "frame_rate": str(video.frame_rate), "time_base": str(video.time_base), "seconds": round(seconds, 3),
         "bpp": 8 * size / (frames * video.width * video.height) if frames else 0.0,

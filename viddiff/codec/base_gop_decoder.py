@@ -59,16 +59,19 @@ class BaseGopDecoder:
 
     def _open(self, chunk: Chunk, count: int) -> tuple["BaseStream", list[bytes], bytes]:
         """The stream that the chunk belongs to, its units and its strengths."""
-        payload, info = chunk.payload, self.header.video
+        payload, info, background = chunk.payload, self.header.video, b""
         if isinstance(chunk, KeyChunk):
             if not payload:
                 raise BitstreamError("a keyframe is cut short")
+            if chunk.background is None:
+                raise BitstreamError("the background of a keyframe is missing")
+            background = chunk.background
             self._stream = BaseStream(Av1Decoder(info.width, info.height, BASE_BIT_DEPTH), payload[0])
             payload = payload[1:]
         if self._stream is None:
             raise BitstreamError("predicted frames come before any keyframe")
         joined, strengths = unpack_frames(payload)
-        return self._stream, split_units(joined, count), strengths
+        return self._stream, split_units(background + joined, count), strengths
 
 
 class BaseStream:

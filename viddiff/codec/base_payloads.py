@@ -4,6 +4,8 @@
     PREDICTED    frames
     frames       varint size of the units | units (`media.av1_stream`), one for each frame | strengths
 
+The unit of KEY lacks its start if that is in a BACKGROUND (`container.format`).
+
 Strengths are one entropy-coded stream. For each frame in the order of display, and for luma and chroma, a
 kind says whether all blocks have the same strength or differ:
 

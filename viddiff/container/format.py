@@ -15,7 +15,7 @@ A payload has at most 64 MiB. Types below 0x80 are critical: a decoder rejects t
 second HEADER. Types from 0x80 are ancillary: a decoder checks their CRC and skips those it does not need.
 
     01 HEADER     02 KEY     03 PREDICTED     04 END     80 INDEX     81 TRACK     82 PACKETS     83 META
-    84 DISPLAY
+    06 BACKGROUND                                        84 DISPLAY
     05 SEALED, in place of HEADER: an encrypted file, see `sealing`
 
 **HEADER** is always the first chunk. Values that are not listed are rejected, and so are bytes after the last
@@ -53,8 +53,18 @@ readers ignore them.
 **KEY** is a frame that needs no other frame.
 
     4B 46 ("KF", to find it after damage) | varint number of the frame | zigzag pts
+    only in a file with an AV1 base: 00, or 01 | u32 identity of a BACKGROUND
     picture: AV1 still, or predicted (`codec.library`); the first frame of a base (`codec.base_payloads`) in a
     file with an AV1 base
+
+**BACKGROUND** is what several GOPs of a file with an AV1 base begin with (`media.av1_background`). It stands
+in the file once, not in each KEY.
+
+    42 47 ("BG", to find it after damage) | 1 byte or more: the start of the first unit
+
+Its identity is the CRC-32 of its payload. KEY may name the BACKGROUND that came last, and those before it as
+long as these are four different ones, of at most 64 MiB together. Writers repeat a BACKGROUND for a KEY if 64
+others came since its last copy: damage costs no more GOPs, and who joins a stream late waits no longer.
 
 **PREDICTED** is n frames that are displayed after all frames before them, and predicted from frames of the
 same GOP. n is 1..64. More than 8 frames have at most 8 * 4096 * 2304 luma samples together, so that a decoder
@@ -79,6 +89,7 @@ dropped or moved does not fit, whatever its size.
         varint offset from the file's first byte, minus that of the KEY before
         varint number of the frame from 0, minus that of the KEY before
         zigzag pts
+        only in a file with an AV1 base: varint 0, or the offset of KEY minus that of its BACKGROUND
     varint duration of the last frame, in units of the time base, 1..2^63 - 1; left out if unknown
 
 A frame is shown until the next one. INDEX alone states how long the last one is shown.
@@ -125,7 +136,8 @@ order. A packet stands before the first chunk whose frames are not earlier, unle
 A reader rebuilds a missing or false INDEX from the chunks. Around damage it goes on like this:
 
 1. It drops a chunk of frames that does not have the next number. PREDICTED with the next number goes on.
-2. After a chunk that is damaged or critical and unknown, it drops PREDICTED up to the next KEY.
+2. After a chunk that is damaged or critical and unknown, it drops PREDICTED up to the next KEY. KEY without
+   its BACKGROUND is damaged. A damaged BACKGROUND alone costs the GOPs that need that copy.
 3. KEY with a larger number than the next may follow lost frames, or may have been moved. It waits, and so
    does a good KEY with a smaller number after it. Only the last two wait. A chunk of frames confirms the one
    with the largest number below its own, the last of two equal ones, and drops the other. The end of the file
@@ -136,6 +148,7 @@ import io
 import re
 import struct
 import zlib
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -149,7 +162,7 @@ from viddiff.errors import BitstreamError, LimitError
 from viddiff.frame import VideoInfo
 
 MAGIC = b"\x89VDF\r\n\x1a\n"
-HEADER, KEY, PREDICTED, END, SEALED = 1, 2, 3, 4, 5
+HEADER, KEY, PREDICTED, END, SEALED, BACKGROUND = 1, 2, 3, 4, 5, 6
 INDEX, TRACK, PACKETS, META, DISPLAY = 0x80, 0x81, 0x82, 0x83, 0x84
 MAX_PREDICTED = 64
 """Largest number of frames in a PREDICTED chunk of small pictures. For large ones see `most_predicted`."""
@@ -161,9 +174,16 @@ ENTROPY_CODERS = ("ans", "huffman")
 VERSION = 2
 """Version of the format."""
 KEY_MARK = b"KF"
+BACKGROUND_MARK = b"BG"
 END_SIZE = 14
+MOST_BACKGROUNDS = 4
+"""Different BACKGROUND chunks that KEY may refer to."""
+_BACKGROUND_KEYS = 64
+"""KEY chunks after which a BACKGROUND is repeated."""
 PIECE = 1 << 16
 KEY_START = re.compile(rb"\x02[\x80-\xff]{0,3}[\x00-\x7f]KF")
+RECOVERY_START = re.compile(rb"\x02[\x80-\xff]{0,3}[\x00-\x7f]KF|\x06[\x80-\xff]{0,3}[\x00-\x7f]BG")
+"""Start of a chunk from which reading can go on after damage."""
 # Name, struct code (two of them: a fraction) and allowed numbers.
 _FIELDS: tuple[tuple[str, str, range | tuple[int, ...]], ...] = (
     ("version", "B", (VERSION,)),
@@ -267,6 +287,10 @@ class KeyChunk:
     """How long its frame is shown, 0 if unknown; a file has it of its last frame alone."""
     first: int = field(default=0, compare=False)
     """Number of its frame in the file, from 0. A reader sets it; a writer counts itself."""
+    background: bytes | None = b""
+    """What its GOP begins with, of a BACKGROUND. Empty if it has none, None if that is missing."""
+    background_offset: int | None = field(default=None, compare=False)
+    """Position of that BACKGROUND in the file. A reader sets it."""
 
 
 @dataclass(frozen=True)
@@ -291,6 +315,8 @@ class IndexEntry:
     offset: int
     frame: int
     pts: int
+    background: int | None = None
+    """Position of its BACKGROUND, if it has one."""
 
 
 def pack_varint(number: int) -> bytes:
@@ -328,11 +354,82 @@ def first_frame(kind: int, data: bytes) -> tuple[int, int]:
     return read_varint(data, len(KEY_MARK) if kind == KEY else 0)
 
 
-def unpack_key(data: bytes) -> KeyChunk:
-    """A KEY chunk from its body, wherever it stands."""
+@dataclass(frozen=True, slots=True)
+class Background:
+    """A BACKGROUND chunk."""
+
+    data: bytes
+    """What GOPs begin with: its payload after BACKGROUND_MARK."""
+    offset: int
+    """Position of its last copy, in bytes from the file's start."""
+
+    @property
+    def payload(self) -> bytes:
+        """Payload of the chunk."""
+        return BACKGROUND_MARK + self.data
+
+    @staticmethod
+    def unpack(payload: bytes, offset: int) -> "Background":
+        """Inverse of `payload`. Raises BitstreamError if it is empty or lacks its mark."""
+        if not payload.startswith(BACKGROUND_MARK) or len(payload) == len(BACKGROUND_MARK):
+            raise BitstreamError("a BACKGROUND chunk is empty or lacks its mark")
+        return Background(payload[len(BACKGROUND_MARK) :], offset)
+
+    @property
+    def identity(self) -> int:
+        """How KEY names it."""
+        return zlib.crc32(self.payload)
+
+
+class Backgrounds:
+    """The BACKGROUND chunks that the next KEY may name, for writers and readers."""
+
+    def __init__(self, *known: Background) -> None:
+        self._recent: dict[int, Background] = {}  # by identity, the one whose last copy is oldest first
+        for background in known:
+            self.add(background)
+
+    def add(self, background: Background) -> None:
+        """Take a chunk, or another copy of it."""
+        identity = background.identity
+        self._recent.pop(identity, None)
+        self._recent[identity] = background
+        while len(self._recent) > MOST_BACKGROUNDS or self._bytes() > MAX_PAYLOAD:
+            del self._recent[next(iter(self._recent))]
+
+    def _bytes(self) -> int:
+        return sum(len(background.data) for background in self._recent.values())
+
+    def get(self, identity: int) -> Background | None:
+        """The chunk of this identity, if KEY may name it."""
+        return self._recent.get(identity)
+
+
+def background_of(data: bytes, end: int) -> tuple[int | None, int]:
+    """The identity that KEY of a file with an AV1 base names at `end`, and the position after it."""
+    named, end = read_varint(data, end, 1)
+    if not named:
+        return None, end
+    if named > 1 or len(data) < end + 4:
+        raise BitstreamError("a KEY chunk names its background in a wrong way")
+    return int.from_bytes(data[end : end + 4], "little"), end + 4
+
+
+def unpack_key(data: bytes, backgrounds: Backgrounds | None) -> KeyChunk:
+    """A KEY chunk from its body, wherever it stands. `backgrounds`: of a file with an AV1 base."""
     number, end = first_frame(KEY, data)
     pts, end = read_zigzag(data, end)
-    return KeyChunk(pts, data[end:], first=number)
+    if backgrounds is None:
+        return KeyChunk(pts, data[end:], first=number)
+    identity, end = background_of(data, end)
+    if identity is None:
+        return KeyChunk(pts, data[end:], first=number)
+    background = backgrounds.get(identity)
+    if background is None:
+        return KeyChunk(pts, data[end:], first=number, background=None)
+    return KeyChunk(
+        pts, data[end:], first=number, background=background.data, background_offset=background.offset
+    )
 
 
 def most_predicted(video: VideoInfo) -> int:
@@ -344,8 +441,10 @@ def most_predicted(video: VideoInfo) -> int:
 class Timeline:
     """Bodies of KEY and PREDICTED chunks, and the rules of their order, for writers and readers."""
 
-    def __init__(self, header: Header) -> None:
+    def __init__(self, header: Header, backgrounds: Backgrounds) -> None:
+        """backgrounds: those that the next KEY may name, kept up to date by the caller."""
         self.gop, self.most = header.gop, most_predicted(header.video)
+        self._backgrounds = backgrounds if header.base else None
         self.number = 0  # of the next frame
         self.frames = 0  # since the last KEY, itself included; 0 before the first
         self.last = -1  # pts of the last frame, if there is one
@@ -381,12 +480,20 @@ class Timeline:
         number, last = pack_varint(self.number), self.last
         self.accept(chunk)
         if isinstance(chunk, KeyChunk):
-            return KEY_MARK + number + pack_zigzag(chunk.pts) + chunk.payload
+            return KEY_MARK + number + pack_zigzag(chunk.pts) + self._named(chunk) + chunk.payload
         steps = [b - a - 1 for a, b in pairwise((last, *chunk.pts))]
         irregular = len(set(steps)) > 1
         timing = bytes([len(steps) - 1 | irregular << 6])
         varints = b"".join(map(pack_varint, steps if irregular else steps[:1]))
         return number + timing + varints + chunk.payload
+
+    def _named(self, key: KeyChunk) -> bytes:
+        """How KEY names its background."""
+        if self._backgrounds is None:
+            return b""
+        if not key.background:
+            return b"\0"
+        return b"\1" + Background(key.background, 0).identity.to_bytes(4, "little")
 
     def unpack(self, kind: int, data: bytes) -> Chunk:
         """The next chunk from its body.
@@ -397,7 +504,7 @@ class Timeline:
         if number != self.number:
             raise MisplacedChunkError(f"frame {number} comes where frame {self.number} should")
         if kind == KEY:
-            return self.accept(unpack_key(data))
+            return self.accept(unpack_key(data, self._backgrounds))
         timing, end = read_varint(data, end, 1)
         step, end = read_varint(data, end)
         times = [self.last + step + 1]
@@ -431,29 +538,51 @@ class Writer:
 
     def __init__(self, file: BinaryIO, header: Header) -> None:
         """Write magic and `header`. Raises BitstreamError or LimitError if the format cannot hold it."""
-        self._file, self._timeline = file, Timeline(header)
+        self._file, self._header, self._backgrounds = file, header, Backgrounds()
+        self._timeline = Timeline(header, self._backgrounds)
         self._entries: list[IndexEntry] = []
         self._whole = deque[_Mark](maxlen=_MARKS)
         self._last_duration = 0
         payload = header.pack()
         self.size_bytes = file.write(MAGIC)
         """Bytes written so far."""
+        self.background_bytes = 0
+        """Bytes of BACKGROUND chunks so far."""
         self._emit(HEADER, payload)
         if header.video.display != Display():
             self._emit(DISPLAY, header.video.display.pack())
 
     def write(self, chunk: Chunk) -> None:
         """Append a chunk. Raises BitstreamError for wrong times or order, LimitError above 64 MiB."""
-        offset, frame = self.size_bytes, self._timeline.number
+        frame = self._timeline.number
         payload = self._timeline.pack(chunk)
         self._last_duration = chunk.duration
         if isinstance(chunk, KeyChunk):
+            background = self._place_background(chunk)
+            offset = self.size_bytes
             self._emit(KEY, payload)
-            self._entries.append(IndexEntry(offset, frame, chunk.pts))
+            self._entries.append(IndexEntry(offset, frame, chunk.pts, background))
         else:
             self._emit(PREDICTED, payload)
         frames = self._timeline.number
         self._whole.append(_Mark(self.size_bytes, frames, len(self._entries), self._last_duration))
+
+    def _place_background(self, key: KeyChunk) -> int | None:
+        """Write the background of `key` if no copy is near. Returns the position of the last one."""
+        if not (key.background and self._header.base):
+            if key.background == b"":
+                return None
+            raise BitstreamError("the background of a KEY chunk is missing, or the file has no base")
+        new = Background(key.background, self.size_bytes)
+        known = self._backgrounds.get(new.identity)
+        if known is not None:
+            since = bisect_right(self._entries, known.offset, key=lambda entry: entry.offset)
+            if len(self._entries) - since < _BACKGROUND_KEYS:
+                return known.offset
+        self._emit(BACKGROUND, new.payload)
+        self.background_bytes += self.size_bytes - new.offset
+        self._backgrounds.add(new)
+        return new.offset
 
     def attach(self, kind: int, payload: bytes) -> None:
         """Append an ancillary chunk: TRACK, PACKETS or META. Raises LimitError above 64 MiB."""
@@ -503,6 +632,8 @@ class Writer:
         body = pack_varint(self._timeline.number) + pack_varint(len(self._entries))
         for a, b in pairwise([IndexEntry(0, 0, 0), *self._entries]):
             body += pack_varint(b.offset - a.offset) + pack_varint(b.frame - a.frame) + pack_zigzag(b.pts)
+            if self._header.base:
+                body += pack_varint(0 if b.background is None else b.offset - b.background)
         if 0 < self._last_duration < 1 << 63:
             body += pack_varint(self._last_duration)
         return body

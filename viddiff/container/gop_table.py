@@ -14,7 +14,7 @@ from math import ceil
 from typing import BinaryIO
 
 from viddiff.config import Limits, Start
-from viddiff.container.format import IndexEntry, KeyChunk, read_varint
+from viddiff.container.format import Header, IndexEntry, KeyChunk, read_varint
 from viddiff.container.reader import Index, Reader
 from viddiff.errors import BitstreamError, LimitError
 from viddiff.frame import VideoInfo
@@ -131,16 +131,16 @@ def _surveyed(file: BinaryIO, limits: Limits, index_body: bytes | None) -> list[
     index_body = index_body or reader.index_body  # the second may be found where END is damaged
     if index_body is not None:
         with suppress(BitstreamError):  # INDEX does not speak of this file
-            return _as_stated(found, total, index_body, reader.header.gop, limits)
+            return _as_stated(found, total, index_body, reader.header, limits)
     return (missing_before(found[0], reader.header.video) if found else []) + _table(found, found, total)
 
 
-def _as_stated(found: list[IndexEntry], total: int, body: bytes, gop: int, limits: Limits) -> list[Gop]:
+def _as_stated(found: list[IndexEntry], total: int, body: bytes, header: Header, limits: Limits) -> list[Gop]:
     """GOPs that INDEX names. Raises BitstreamError if it lacks one that exists, or frames."""
     stated, _ = read_varint(body, 0)
     if stated > limits.frames:
         raise LimitError(f"{stated} frames are over the limit of {limits.frames}")
-    keys = Index.unpack(body, gop).entries
+    keys = Index.unpack(body, header).entries
     known = {(key.frame, key.pts) for key in keys}
     if stated < total or any((key.frame, key.pts) not in known for key in found):
         raise BitstreamError("INDEX lacks a KEY chunk or frames")

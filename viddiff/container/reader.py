@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 from viddiff.config import MAX_PAYLOAD, Limits
 from viddiff.container.format import (
+    BACKGROUND,
     DISPLAY,
     END,
     END_SIZE,
@@ -19,13 +20,17 @@ from viddiff.container.format import (
     MAGIC,
     PIECE,
     PREDICTED,
+    RECOVERY_START,
     SEALED,
+    Background,
+    Backgrounds,
     Chunk,
     Header,
     IndexEntry,
     KeyChunk,
     MisplacedChunkError,
     Timeline,
+    background_of,
     first_frame,
     read_varint,
     read_zigzag,
@@ -80,14 +85,14 @@ class _Source:
         return kind, payload
 
     def resync(self) -> None:
-        """Skip the damaged chunk, up to the next bytes that look like KEY, or to the end of the file."""
+        """Skip the damaged chunk, up to bytes that look like KEY or BACKGROUND, or to the end of the file."""
         self.drop(1)
         self.credit -= 1024
         if self.credit < 0:  # only a file made to waste time has so many false ones
             self.file = io.BytesIO()
             self.drop(len(self.buffer))
-        while (mark := KEY_START.search(self.buffer)) is None:
-            self.drop(max(len(self.buffer) - 6, 0))  # KEY_START matches at most 7 bytes
+        while (mark := RECOVERY_START.search(self.buffer)) is None:
+            self.drop(max(len(self.buffer) - 6, 0))  # RECOVERY_START matches at most 7 bytes
             size = len(self.buffer)
             self.fill(size + PIECE)
             if len(self.buffer) == size:
@@ -133,7 +138,7 @@ class Reader:
             )
         self._take_display()
         self._first = self._source.offset
-        self._restart(0)
+        self._restart(0, Backgrounds())
         self.end = 0
         """Position after the chunk of frames that was returned last, in bytes from the file's start."""
         self.index_body: bytes | None = None
@@ -143,9 +148,10 @@ class Reader:
         self.last_duration = 0
         """How long the last frame is shown, once INDEX has been read; 0 if that is unknown."""
 
-    def _restart(self, number: int) -> None:
+    def _restart(self, number: int, backgrounds: Backgrounds) -> None:
         """The next chunk is KEY of this frame."""
-        self._timeline = Timeline(self.header)
+        self._backgrounds = backgrounds
+        self._timeline = Timeline(self.header, backgrounds)
         self._timeline.number = number
         self._held = list[_Held]()  # KEY chunks that may have been moved, at most two
         self._held_at = 0  # number of the next frame when the last of them came
@@ -192,11 +198,11 @@ class Reader:
             self._file.seek(self._source.offset + len(self._source.buffer))
 
     def check(self, entries: Iterable[IndexEntry]) -> None:
-        """Raises BitstreamError unless all these KEY chunks exist at their positions."""
+        """Raises BitstreamError unless these KEY chunks and their backgrounds exist at their positions."""
         try:
-            end = self._file.seek(0, io.SEEK_END)
+            end, background = self._file.seek(0, io.SEEK_END), None
             for entry in entries:
-                self._key_at(entry, end)
+                _, background = self._key_at(entry, end, background)
         finally:
             self._file.seek(self._source.offset + len(self._source.buffer))
 
@@ -214,18 +220,23 @@ class Reader:
             self._file.seek(self._source.offset + len(self._source.buffer))
 
     def seek(self, entry: IndexEntry) -> None:
-        """Move `chunks` to `entry`. Raises BitstreamError and stays if that KEY chunk does not exist."""
+        """Move `chunks` to `entry`.
+
+        Raises BitstreamError and stays if that KEY chunk or its background does not exist.
+        """
         try:
-            self._source = self._key_at(entry, self._file.seek(0, io.SEEK_END))
+            self._source, background = self._key_at(entry, self._file.seek(0, io.SEEK_END))
         finally:
             self._file.seek(self._source.offset + len(self._source.buffer))
-        self._restart(entry.frame)
+        self._restart(entry.frame, Backgrounds() if background is None else Backgrounds(background))
 
     def survey(self) -> tuple[list[IndexEntry], int]:
         """All KEY chunks that count from here on, and the number of frames, by reading around damage."""
         found = self.scan(lambda fault: None)
         entries = [
-            IndexEntry(at, chunk.first, chunk.pts) for at, chunk in found if isinstance(chunk, KeyChunk)
+            IndexEntry(at, chunk.first, chunk.pts, chunk.background_offset)
+            for at, chunk in found
+            if isinstance(chunk, KeyChunk)
         ]
         return entries, self.next_frame
 
@@ -281,6 +292,8 @@ class Reader:
             self._ended = True
             if len(payload) != 8 or (self._file.seekable() and self._source.fill(1)):
                 raise BitstreamError("END has a wrong size or is not the end")
+        elif kind == BACKGROUND and self.header.base:
+            self._backgrounds.add(Background.unpack(payload, start))
         elif kind == INDEX:
             self.index_body = payload
         elif kind < 0x80:
@@ -296,7 +309,7 @@ class Reader:
             return
         missing = number - self._timeline.number
         if kind == KEY and (missing > 0 or (missing == 0 and self._held)):
-            key = unpack_key(payload)
+            key = unpack_key(payload, self._backgrounds if self.header.base else None)
             if self._timeline.may_leap(key):
                 self._hold(start, key)
                 if missing == 0 or self._silent:
@@ -329,19 +342,42 @@ class Reader:
         self._held, self._lost, self._silent = [], False, False
         ready.append(held)
 
-    def _key_at(self, entry: IndexEntry, end: int) -> _Source:
-        """The file from `entry` on. Raises BitstreamError unless that KEY chunk exists before byte `end`."""
+    def _key_at(
+        self, entry: IndexEntry, end: int, last: Background | None = None
+    ) -> tuple[_Source, Background | None]:
+        """The file from `entry` on, and the background that it names. last: one that was read already.
+
+        Raises BitstreamError unless that KEY chunk exists before byte `end`, and its background before it.
+        """
         if self._first <= entry.offset < end:
             self._file.seek(entry.offset)
             source = _Source(self._file, entry.offset)
-            source.fill(27)  # KEY_START, a number and a pts
+            source.fill(32)  # KEY_START, a number, a pts and a background's identity
             if mark := KEY_START.match(source.buffer):
-                number, end = read_varint(source.buffer, mark.end())
-                if (number, read_zigzag(source.buffer, end)[0]) == (entry.frame, entry.pts):
-                    return source
+                number, at = read_varint(source.buffer, mark.end())
+                pts, at = read_zigzag(source.buffer, at)
+                if (number, pts) == (entry.frame, entry.pts):
+                    return source, self._background_at(entry, bytes(source.buffer), at, last)
         raise BitstreamError(
             f"no KEY chunk of frame {entry.frame} and time {entry.pts} begins at byte {entry.offset}"
         )
+
+    def _background_at(
+        self, entry: IndexEntry, key: bytes, at: int, last: Background | None
+    ) -> Background | None:
+        """The background that the KEY chunk of `entry`, which names it at `at`, has according to `entry`."""
+        if entry.background is None or not self.header.base:
+            return None
+        found = last
+        if found is None or found.offset != entry.background:
+            self._file.seek(entry.background)
+            kind, payload = _Source(self._file, entry.background).chunk()
+            found = Background.unpack(payload, entry.background) if kind == BACKGROUND else None
+        if found is None or background_of(key, at)[0] != found.identity:
+            raise BitstreamError(
+                f"the background of frame {entry.frame} does not begin at {entry.background}"
+            )
+        return found
 
     def _stored_index(self, end: int) -> tuple[IndexEntry, ...]:
         """Content of INDEX, if END at byte `end` points to it."""
@@ -359,9 +395,13 @@ class Reader:
         total, _ = read_varint(body, 0)
         if total > self._limits.frames:
             raise LimitError(f"{total} frames are over the limit of {self._limits.frames}")
-        index = Index.unpack(body, self.header.gop)
+        index = Index.unpack(body, self.header)
         entries = index.entries
-        if entries and not self._first <= entries[0].offset <= entries[-1].offset < offset:
+        backgrounds = [entry.background for entry in entries if entry.background is not None]
+        if (
+            entries
+            and not self._first <= min([entries[0].offset, *backgrounds]) <= entries[-1].offset < offset
+        ):
             raise BitstreamError("INDEX names places outside of the chunks")
         self.frame_count, self.last_duration = total, index.last_duration
         return entries
@@ -379,8 +419,8 @@ class Index:
     """How long the last frame is shown, in units of the time base; 0 if that is unknown."""
 
     @staticmethod
-    def unpack(body: bytes, gop: int) -> "Index":
-        """The payload of an INDEX of a file of this `gop`. BitstreamError if it contradicts itself."""
+    def unpack(body: bytes, header: Header) -> "Index":
+        """The payload of an INDEX of a file with this header. BitstreamError if it contradicts itself."""
         total, at = read_varint(body, 0)
         count, at = read_varint(body, at)
         entry, entries, duration = IndexEntry(0, 0, 0), list[IndexEntry](), 0
@@ -389,8 +429,10 @@ class Index:
             step, at = read_varint(body, at)
             frames, at = read_varint(body, at)
             pts, at = read_zigzag(body, at)
-            entry = IndexEntry(last.offset + step, last.frame + frames, pts)
-            if not (1 <= frames <= gop and pts > last.pts if number else frames == 0):
+            back, at = read_varint(body, at) if header.base else (0, at)
+            offset = last.offset + step
+            entry = IndexEntry(offset, last.frame + frames, pts, offset - back if back else None)
+            if not (1 <= frames <= header.gop and pts > last.pts if number else frames == 0):
                 raise BitstreamError("INDEX is out of order")
             entries.append(entry)
         if at < len(body):
@@ -398,6 +440,6 @@ class Index:
             if not (total and 0 < duration < 1 << 63):
                 raise BitstreamError("INDEX has an impossible duration")
         tail = total - entry.frame
-        if at != len(body) or not min(count, 1) <= tail <= gop * min(count, 1):
+        if at != len(body) or not min(count, 1) <= tail <= header.gop * min(count, 1):
             raise BitstreamError("INDEX is damaged")
         return Index(total, tuple(entries), duration)

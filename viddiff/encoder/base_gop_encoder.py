@@ -15,6 +15,7 @@ from viddiff.codec.enhancer import Correction, Enhancer
 from viddiff.codec.entropy import SymbolEncoder
 from viddiff.codec.side_by_side import side_by_side
 from viddiff.container.format import Chunk, Header, KeyChunk, PredictedChunk, most_predicted
+from viddiff.encoder.background_choice import BackgroundChoice
 from viddiff.encoder.coded_group import CodedGroup
 from viddiff.encoder.grouping import Group, group_regularly
 from viddiff.encoder.options import EncodeOptions
@@ -71,13 +72,14 @@ class BaseGopEncoder:
         like a cut may be a page that scrolls.
         """
         most = min(self.options.base_group, most_predicted(self.info))
-        return group_regularly(frames, self.options.gop, most)
+        groups = group_regularly(frames, self.options.gop, most)
+        return BackgroundChoice(self.info).attached(groups) if self.options.backgrounds else groups
 
     def encode(self, group: Group) -> Iterator[CodedGroup]:
         """Take the next group. Yields the groups that are finished, oldest first."""
         if group.key:
             yield from self.flush()
-            self._gop = self._open()
+            self._gop = self._open(group.background)
         gop = self._gop
         if gop is None:
             raise ValueError("the first group of a video is a keyframe")
@@ -98,7 +100,7 @@ class BaseGopEncoder:
             gop.units += gop.encoder.finish()
             yield from self._finished(gop)
 
-    def _open(self) -> _Gop:
+    def _open(self, background: Frame | None) -> _Gop:
         info, options = self.info, self.options
         quantiser = options.base_quantiser
         encoder = Av1Encoder(
@@ -107,6 +109,7 @@ class BaseGopEncoder:
             preset=options.effort.base_preset,
             low_delay=options.low_delay,
             threads=self.threads,
+            background=background,
         )
         decoder = Av1Decoder(info.width, info.height, BASE_BIT_DEPTH)
         return _Gop(encoder, BaseStream(decoder, min(quantiser, _LARGEST_INDEX)))
@@ -116,11 +119,11 @@ class BaseGopEncoder:
             group = gop.groups.popleft()
             count = len(group.frames)
             units, gop.units = gop.units[:count], gop.units[count:]
-            yield self._code(gop.stream, group, units)
+            yield self._code(gop.stream, group, units, gop.encoder.background if group.key else b"")
 
-    def _code(self, stream: BaseStream, group: Group, units: list[bytes]) -> CodedGroup:
-        """Chunk of a group that has all its units."""
-        depth, base_bytes = self.info.bit_depth, sum(map(len, units))
+    def _code(self, stream: BaseStream, group: Group, units: list[bytes], background: bytes) -> CodedGroup:
+        """Chunk of a group that has all its units, of which the first begins with `background`."""
+        depth, base_bytes = self.info.bit_depth, sum(map(len, units)) - len(background)
         decoded = [stream.decode(unit) for unit in units]
         base = [rounded(frame, depth) for frame, _ in decoded]
         worth = Worth.of(group.frames, base, 8.0 * base_bytes)
@@ -138,11 +141,12 @@ class BaseGopEncoder:
             enhanced = correction.applied(choice.strengths, depth) if choice.strengths.any() else plain
             shown.append(replace(enhanced, pts=original.pts))
         strengths = symbols.finish()
-        payload = pack_frames(units, strengths)
+        payload = pack_frames([units[0][len(background) :], *units[1:]], strengths)
         chunk: Chunk
         if group.key:
             first = group.frames[0]
-            chunk = KeyChunk(first.pts, bytes([stream.quantiser]) + payload, first.duration)
+            payload = bytes([stream.quantiser]) + payload
+            chunk = KeyChunk(first.pts, payload, first.duration, background=background)
         else:
             times = tuple(frame.pts for frame in group.frames)
             chunk = PredictedChunk(times, payload, group.frames[-1].duration)

@@ -18,6 +18,8 @@ class Group:
     frames: list[Frame]
     following: list[Frame] = field(default_factory=list)
     """For a keyframe: the mini-GOP after it, if there is one and it can be waited for."""
+    background: Frame | None = None
+    """For the first frame of a GOP with an AV1 base: what the GOP is predicted from, of BASE_BIT_DEPTH."""
 
 
 def group_frames(frames: Iterable[Frame], gop: int, mini_gop: int) -> Iterator[Group]:

@@ -4,11 +4,14 @@ from dataclasses import dataclass
 
 from viddiff.config import QUALITIES
 from viddiff.encoder.presets import PRESETS, Effort
+from viddiff.media.av1_background import LEAST_FRAMES
 
 BASE_GROUP = 16
 """Largest number of frames of an AV1 base that share a chunk: SVT-AV1's mini-GOP."""
 _BASE_LOOKAHEAD = 80
 """Frames that SVT-AV1 takes before it returns the first."""
+MOST_WAITING = 128
+"""Largest number of frames of a GOP that are looked at before its background is decided."""
 _BASE_QUANTISERS = 32, 252
 """Quantisers of the best and the lowest quality."""
 MINI_GOP = 8
@@ -29,6 +32,8 @@ class EncodeOptions:
     """"ans" or "huffman"."""
     preset: str = "default"
     """A name of PRESETS: how much work the encoder does."""
+    background: bool = True
+    """With an AV1 base, GOPs that show the same place may share a background in place of keyframes."""
 
     @property
     def effort(self) -> Effort:
@@ -51,11 +56,18 @@ class EncodeOptions:
         least, most = _BASE_QUANTISERS
         return round(most - (most - least) * self.quality / (QUALITIES - 1))
 
+    @property
+    def backgrounds(self) -> bool:
+        """Whether GOPs with an AV1 base may have backgrounds."""
+        return self.background and not self.low_delay and self.gop >= LEAST_FRAMES
+
     def latency(self, base: bool) -> int:
         """Largest number of later frames that a frame waits for, with an AV1 base or without.
 
-        Without one, a keyframe waits for a mini-GOP. With one, SVT-AV1 looks ahead within the GOP.
+        Without one, a keyframe waits for a mini-GOP. With one, SVT-AV1 looks ahead within the GOP, and a GOP
+        may wait for the frames of its background.
         """
         if self.low_delay:
             return 0
-        return min(self.gop - 1, _BASE_LOOKAHEAD + BASE_GROUP) if base else MINI_GOP
+        waiting = MOST_WAITING if self.backgrounds else 0
+        return min(self.gop - 1, waiting + _BASE_LOOKAHEAD + BASE_GROUP) if base else MINI_GOP

@@ -50,7 +50,7 @@ class HeaderReader:
             raise BitstreamError("an AV1 frame comes before any sequence header")
         if bits.read():  # show_existing_frame
             return self._slots[bits.read(3)]
-        header = _FrameHeader.read(bits, self._sequence, self._sequence.tools)
+        header = FrameHeader.read(bits, self._sequence, self._sequence.tools)
         for slot in range(8):
             if header.refreshed >> slot & 1:
                 self._slots[slot] = header.coding
@@ -58,16 +58,23 @@ class HeaderReader:
 
 
 @dataclass(frozen=True)
-class _FrameHeader:
+class FrameHeader:
     """A frame header up to the quantiser."""
 
     coding: Coding
     shown: bool
     refreshed: int
     """One bit for each slot that the frame is stored in."""
+    references: tuple[int, ...]
+    """Slots that the frame may be predicted from."""
+    refreshed_at: int
+    """Bits of the header before refresh_frame_flags, or before the place where a displayed keyframe lacks
+    them."""
+    block_copy: bool
+    """allow_intrabc."""
 
     @classmethod
-    def read(cls, bits: Bits, sequence: SequenceHeader, tools: SequenceTools) -> "_FrameHeader":
+    def read(cls, bits: Bits, sequence: SequenceHeader, tools: SequenceTools) -> "FrameHeader":
         """Read the part after show_existing_frame."""
         kind, shown = bits.read(2), bool(bits.read())
         if kind == _SWITCH:
@@ -84,21 +91,21 @@ class _FrameHeader:
         bits.read(tools.order_hint_bits)
         if not (intra or resilient):
             bits.read(3)  # primary_ref_frame
+        refreshed_at = bits.position
         refreshed = _ALL_SLOTS if kind == _KEY and shown else bits.read(8)
         if resilient and tools.order_hint_bits and (not intra or refreshed != _ALL_SLOTS):
             bits.read(8 * tools.order_hint_bits)
-        if not intra:
-            _skip_references(bits, tools)
+        references = () if intra else _references(bits, tools)
         if bits.read():  # render_and_frame_size_different
             bits.read(32)
+        block_copy = bool(intra and screen and bits.read())
         if not intra:
             _skip_motion_tools(bits, tools, bool(integer_motion), resilient)
-        elif screen:
-            bits.read()  # allow_intrabc
         if not no_update:
             bits.read()  # disable_frame_end_update_cdf
         _skip_tiles(bits, sequence, tools)
-        return cls(Coding(bits.read(8), intra), shown, refreshed)
+        coding = Coding(bits.read(8), intra)
+        return cls(coding, shown, refreshed, references, refreshed_at, block_copy)
 
 
 def _chosen(bits: Bits, tool: int) -> int:
@@ -106,9 +113,11 @@ def _chosen(bits: Bits, tool: int) -> int:
     return bits.read() if tool == CHOSEN_BY_FRAME else tool
 
 
-def _skip_references(bits: Bits, tools: SequenceTools) -> None:
-    short = bits.read() if tools.order_hint_bits else 0  # frame_refs_short_signaling
-    bits.read(6 if short else 3 * _REFERENCES)
+def _references(bits: Bits, tools: SequenceTools) -> tuple[int, ...]:
+    if tools.order_hint_bits and bits.read():  # frame_refs_short_signaling
+        bits.read(6)
+        return tuple(range(8))  # the others follow from order hints: any slot
+    return tuple(bits.read(3) for _ in range(_REFERENCES))
 
 
 def _skip_motion_tools(bits: Bits, tools: SequenceTools, integer_motion: bool, resilient: bool) -> None:

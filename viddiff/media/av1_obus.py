@@ -136,6 +136,12 @@ class SequenceTools:
     """seq_force_screen_content_tools; CHOSEN_BY_FRAME if each frame says."""
     integer_motion: int
     """seq_force_integer_mv; CHOSEN_BY_FRAME if each frame says."""
+    cdef: bool
+    """enable_cdef."""
+    restoration: bool
+    """enable_restoration."""
+    separate_chroma_steps: bool
+    """separate_uv_delta_q."""
 
 
 CHOSEN_BY_FRAME = 2
@@ -186,15 +192,23 @@ class SequenceHeader:
             integer_motion = CHOSEN_BY_FRAME if bits.read() else bits.read()
         order_hint_bits = bits.read(3) + 1 if order_hint else 0
         bits.expect(0, 1)  # enable_superres
-        bits.read(2)  # enable_cdef, enable_restoration
+        cdef, restoration = bool(bits.read()), bool(bits.read())
         bit_depth = 10 if bits.read() else 8
         bits.expect(0, 1)  # mono_chrome
         colour_bit = bits.position
         bits.expect(0, 1)  # color_description_present_flag: the container says it
-        bits.read(1 + 2 + 1)  # color_range, chroma_sample_position, separate_uv_delta_q
+        bits.read(1 + 2)  # color_range, chroma_sample_position
+        separate_chroma_steps = bool(bits.read())
         bits.expect(0, 1)  # film_grain_params_present
         tools = SequenceTools(
-            large_superblocks, order_hint_bits, bool(reference_motion), screen_content, integer_motion
+            large_superblocks,
+            order_hint_bits,
+            bool(reference_motion),
+            screen_content,
+            integer_motion,
+            cdef,
+            restoration,
+            separate_chroma_steps,
         )
         return cls(width, height, bit_depth, tools, colour_bit)
 

@@ -8,6 +8,7 @@ low-overhead format (AV1 specification, section 5.3) that a decoder needs to sho
 
 The sequence header stands in the first unit and nowhere else, in front of the only keyframe. Hidden frames
 are there for others to refer to; a shown frame is a frame OBU, or the frame header that shows a hidden one.
+The first unit shows its keyframe, or hides it and up to 62 frames more (`av1_background`).
 Units carry no temporal delimiters, which take two bytes each and say nothing here: `delimited` puts them back
 and makes a stream for any AV1 decoder.
 
@@ -25,6 +26,7 @@ from av.video.reformatter import ColorRange
 
 from viddiff.errors import BitstreamError, LimitError, VideoError
 from viddiff.frame import Frame, VideoInfo
+from viddiff.media.av1_background import COPIES, LEAST_FRAMES, hidden_start, shared_copies
 from viddiff.media.av1_obus import FrameStart, ObuType, SequenceHeader, iter_obus, without_delimiters
 from viddiff.media.av1_stills import padded_size
 from viddiff.media.libav_errors import FAILURES
@@ -42,6 +44,8 @@ MAX_PIXELS = 35_651_584
 """Most luma samples of a picture: 8192x4352, AV1's level 6."""
 MAX_FRAMES_OF_UNIT = 8
 """Most frames of a unit, the shown one included: SVT-AV1's deepest hierarchy has 6, plus an overlay."""
+MAX_FRAMES_OF_FIRST_UNIT = 64
+"""Most frames of the first unit, which may begin with a background."""
 _MAX_FRAME_RATE = 240  # SVT-AV1 refuses more; only the level that the header states depends on it
 _DELIMITER = bytes([ObuType.TEMPORAL_DELIMITER << 3 | 2, 0])
 
@@ -57,12 +61,14 @@ class Av1Encoder:
         preset: int,
         low_delay: bool = False,
         threads: int = 1,
+        background: Frame | None = None,
     ) -> None:
         """Open an encoder for a video of this size, depth, range and rate.
 
         `quantiser` lies in QUANTISERS, `preset` in PRESETS. With `low_delay` every frame refers to the past
         alone and its unit comes at once; otherwise frames are ordered in a hierarchy and units come late, the
-        last ones from `finish`. `threads` is SVT-AV1's level of parallelism, 1 to 6. Raises ValueError for
+        last ones from `finish`. `threads` is SVT-AV1's level of parallelism, 1 to 6. With a `background`
+        frames may be predicted from it (`av1_background`); it excludes `low_delay`. Raises ValueError for
         arguments out of range, LimitError for a size beyond the limits, VideoError if SVT-AV1 fails.
         """
         width, height, bit_depth = info.width, info.height, info.bit_depth
@@ -70,6 +76,8 @@ class Av1Encoder:
             raise ValueError(f"a picture has 8 or 10 bits per sample, not {bit_depth}")
         if quantiser not in QUANTISERS or preset not in PRESETS:
             raise ValueError(f"quantiser {quantiser} or preset {preset} is out of range")
+        if low_delay and background is not None:
+            raise ValueError("a stream of low delay has no background")
         _check_size(width, height)
         self._size, self._bit_depth = (width, height), bit_depth
         self._coded = SequenceHeader(*padded_size(width, height), bit_depth)
@@ -100,12 +108,25 @@ class Av1Encoder:
         except FAILURES as error:
             raise VideoError(f"the AV1 encoder cannot be opened: {error}") from error
         self._context = context
+        self.background = b""
+        """Start of the first unit that all GOPs with this background share, once that unit has come."""
+        self._start, self._shared = b"", shared_copies(preset)
+        self._copies: list[bytes] | None = None if background is None else []
+        self._filler = background  # the last frame, which fills up a GOP that is too short for its background
+        if background is not None:
+            for _ in range(COPIES):
+                self._send(background)
 
     def send(self, frame: Frame) -> list[bytes]:
         """Code the next frame of the GOP; returns the units finished by now, oldest first.
 
         How many those are depends on the machine's load, but for low delay: there it is always one.
         """
+        if self._filler is not None:
+            self._filler = frame
+        return self._send(frame)
+
+    def _send(self, frame: Frame) -> list[bytes]:
         width, height = self._size
         if frame.y.shape != (height, width):
             raise ValueError(f"a frame of {frame.y.shape[::-1]} came where {self._size} was announced")
@@ -118,10 +139,14 @@ class Av1Encoder:
 
     def finish(self) -> list[bytes]:
         """Return the remaining units; the encoder has ended."""
-        units = self._encode(None)
+        units, surplus = list[bytes](), 0
+        while self._filler is not None and self._sent < COPIES + LEAST_FRAMES:
+            units += self._send(self._filler)
+            surplus += 1
+        units += self._encode(None)
         if self._received != self._sent:
             raise VideoError(f"the AV1 encoder coded {self._received} of {self._sent} frames")
-        return units
+        return units[: len(units) - surplus]
 
     def _encode(self, picture: av.VideoFrame | None) -> list[bytes]:
         try:
@@ -129,16 +154,25 @@ class Av1Encoder:
         except FAILURES as error:
             size = "x".join(map(str, self._size))
             raise VideoError(f"the AV1 encoder failed on pictures of {size}: {error}") from error
-        return [self._unit(bytes(packet)) for packet in packets]
+        units = (self._unit(bytes(packet)) for packet in packets)
+        return [unit for unit in units if unit is not None]
 
-    def _unit(self, packet: bytes) -> bytes:
-        """A packet's unit, checked as the decoder will check it."""
+    def _unit(self, packet: bytes) -> bytes | None:
+        """A packet's unit, checked as the decoder will check it. None for a copy of the background."""
         try:
-            unit = without_delimiters(packet)
-            _check_unit(unit, self._coded, first=self._received == 0)
+            unit, first = without_delimiters(packet), self._received == 0
+            self._received += 1
+            if self._copies is not None:
+                self._copies.append(unit)
+                if len(self._copies) == COPIES:
+                    self.background, rest = hidden_start(self._copies, self._shared)
+                    self._start, self._copies = self.background + rest, None
+                return None
+            if self._start:
+                unit, first, self._start = self._start + unit, True, b""
+            _check_unit(unit, self._coded, first)
         except BitstreamError as error:
             raise VideoError(f"the AV1 encoder wrote what no base layer has: {error}") from error
-        self._received += 1
         return unit
 
 
@@ -208,7 +242,9 @@ def split_units(data: bytes, count: int) -> list[bytes]:
         if FrameStart.parse(obu).shown:
             units.append(data[start:end])
             start, frames = end, 0
-        if frames == MAX_FRAMES_OF_UNIT or len(units) > count:
+        first = frames and data[start] >> 3 == ObuType.SEQUENCE_HEADER
+        most = MAX_FRAMES_OF_FIRST_UNIT if first else MAX_FRAMES_OF_UNIT
+        if frames == most or len(units) > count:
             raise BitstreamError("an AV1 unit shows more, or hides more, than it should")
     if start != len(data) or len(units) != count:
         raise BitstreamError(f"AV1 units show {len(units)} pictures where {count} were expected")
@@ -229,7 +265,7 @@ def _check_unit(unit: bytes, coded: SequenceHeader, first: bool) -> None:
         if obus[0].type == ObuType.SEQUENCE_HEADER or any(keys):
             raise BitstreamError("an AV1 unit begins a new stream within a GOP")
         return
-    if obus[0].type != ObuType.SEQUENCE_HEADER or keys[1:] != [True]:
+    if obus[0].type != ObuType.SEQUENCE_HEADER or keys[1:2] != [True] or any(keys[2:]):
         raise BitstreamError("the first AV1 unit of a GOP must be a sequence header and a keyframe")
     found = SequenceHeader.parse(obus[0].payload)
     if found != coded:

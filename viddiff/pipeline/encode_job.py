@@ -40,6 +40,8 @@ class EncodeJob:
     """Longest distance between keyframes in frames, 1 to 1024."""
     low_delay: bool = False
     """Predict from past frames only: no frame waits for a later one."""
+    background: bool = True
+    """With an AV1 base, GOPs that show the same place may share a background in place of keyframes."""
     base: str | None = None
     """"av1": an AV1 stream carries the frames. "none": networks predict them. None: by the weights."""
     entropy: str = "ans"
@@ -106,7 +108,9 @@ class EncodeJob:
     @property
     def options(self) -> EncodeOptions:
         """Options of the encoder."""
-        return EncodeOptions(self.quality, self.gop, self.low_delay, self.entropy, self.preset)
+        return EncodeOptions(
+            self.quality, self.gop, self.low_delay, self.entropy, self.preset, self.background
+        )
 
     @cached_property
     def named(self) -> Path | None:

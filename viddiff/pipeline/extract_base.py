@@ -39,7 +39,7 @@ def _last_duration(reader: Reader, frames: int) -> int:
     """
     if reader.index_body is None:
         return 0
-    index = Index.unpack(reader.index_body, reader.header.gop)
+    index = Index.unpack(reader.index_body, reader.header)
     if index.frames != frames:
         raise BitstreamError(f"{index.frames} frames were written, but {frames} are there")
     return index.last_duration
@@ -57,6 +57,10 @@ def _extract(source: Path, target: Path, form: str, options: ReadOptions) -> tup
                 key = isinstance(chunk, KeyChunk)
                 times = (chunk.pts,) if isinstance(chunk, KeyChunk) else chunk.pts
                 units, _ = unpack_frames(chunk.payload[1:] if key else chunk.payload)
+                if isinstance(chunk, KeyChunk):
+                    if chunk.background is None:
+                        raise BitstreamError("the background of a keyframe is missing")
+                    units = chunk.background + units
                 for unit, pts in zip(split_units(units, len(times)), times, strict=True):
                     if last is not None:
                         writer.write(*last, pts - last[1])

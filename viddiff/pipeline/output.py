@@ -112,6 +112,7 @@ class Output:
         with uninterrupted():
             self._writer.write(coded.chunk)
             self.summary.size_bytes = self._writer.size_bytes
+            self.summary.background_bytes = self._writer.background_bytes
             self._count(coded)
 
     def _count(self, coded: CodedChunk) -> None:

@@ -160,7 +160,7 @@ class _StreamDecoder:
         if body is None:
             return frames
         try:
-            index = Index.unpack(body, self._reader.header.gop)
+            index = Index.unpack(body, self._reader.header)
         except BitstreamError:
             return frames
         if not index.entries:

@@ -40,8 +40,8 @@ class LedgerRow:
     """Bytes of one kind."""
 
     part: str
-    """With a base: "base" and "strengths". Without: "keyframes", and by level "motion", "residual", "side"
-    and "stills". "other": container, sound and so on."""
+    """With a base: "base", "backgrounds" and "strengths". Without: "keyframes", and by level "motion",
+    "residual", "side" and "stills". "other": container, sound and so on."""
     bytes: int
     level: int | None = None
     """Level of the hierarchy of predicted frames."""
@@ -57,6 +57,8 @@ class EncodeSummary:
     key_bytes: int = 0
     base_bytes: int = 0
     """Of the AV1 base, where there is one; without frames that an earlier run coded, as below."""
+    background_bytes: int = 0
+    """Of backgrounds, which several GOPs of the base begin with."""
     strength_bytes: int = 0
     """Of the strengths at which frames of the base are enhanced."""
     levels: dict[int, LevelTotals] = field(default_factory=lambda: defaultdict(LevelTotals))
@@ -68,7 +70,11 @@ class EncodeSummary:
 
     def ledger(self) -> tuple[LedgerRow, ...]:
         """Bytes by what they are for; without frames that an earlier run coded."""
-        rows = [LedgerRow("base", self.base_bytes), LedgerRow("strengths", self.strength_bytes)]
+        rows = [
+            LedgerRow("base", self.base_bytes),
+            LedgerRow("backgrounds", self.background_bytes),
+            LedgerRow("strengths", self.strength_bytes),
+        ]
         if not self.base_bytes:
             rows = [LedgerRow("keyframes", self.key_bytes)]
         for level, totals in sorted(self.levels.items()):
