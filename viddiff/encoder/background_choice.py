@@ -30,10 +30,11 @@ _STILL, _LARGEST = 0.65, 0.75
 """Remainders, on average and at most, of frames that a new background is made for."""
 _FITS = 0.75
 """Largest remainder of a GOP's first frame if a known background serves it."""
-_DRIFT = 0.15
-"""Increase of the remainder after which a new background is considered, as when the light changes."""
+_RENEWAL = 0.75
+"""Sum of the remainders of GOPs' first frames, less the background's own, after which a new one is considered,
+as when the light has changed. A new background costs about as much as these frames lost."""
 _GAIN = 0.1
-"""Least advantage of a new background over a known one that fits."""
+"""Least advantage of a new background over a known one that fits, as a difference of remainders."""
 _MOVES = 0.9
 """Remainder of a frame after the first one that shows that the camera moves."""
 _BLOCK = 16
@@ -48,7 +49,9 @@ class _Known:
     luma: NDArray[np.int16]
     """Its luma at the depth of the video."""
     remainder: float
-    """Of the frames that it was made of."""
+    """Of the frames that it was made of, on average."""
+    lost: float = 0.0
+    """Sum of the remainders of GOPs' first frames, less its own, since a new one was considered."""
 
 
 class BackgroundChoice:
@@ -82,13 +85,20 @@ class BackgroundChoice:
         yield from self._decided(waiting, best)
 
     def _best(self, first: Frame) -> tuple["tuple[_Known, float] | None", bool]:
-        """The known background that fits a GOP's first frame best, its remainder, and whether it stays."""
+        """The known background that fits a GOP's first frame best, its remainder, and whether it stays.
+
+        It stays unless it has lost so much that a new one may be better.
+        """
         rated = [(known, _remainder(first, known.luma)) for known in self._known]
         fitting = [(known, remainder) for known, remainder in rated if remainder <= _FITS]
         if not fitting:
             return None, False
         known, remainder = min(fitting, key=lambda pair: pair[1])
-        return (known, remainder), remainder <= known.remainder + _DRIFT
+        known.lost += max(remainder - known.remainder, 0)
+        if known.lost < _RENEWAL:
+            return (known, remainder), True
+        known.lost = 0
+        return (known, remainder), False
 
     def _decided(self, waiting: list[Group], best: tuple[_Known, float] | None) -> Iterator[Group]:
         """The groups of a GOP, the first with its background."""
