@@ -31,8 +31,8 @@ _STILL, _LARGEST = 0.65, 0.75
 _FITS = 0.75
 """Largest remainder of a GOP's first frame if a known background serves it."""
 _RENEWAL = 0.75
-"""Sum of the remainders of GOPs' first frames, less the background's own, after which a new one is considered.
-The light may have changed. A new background costs about as much as was lost by then."""
+"""Sum of the remainders of GOPs' first frames, less the background's own, after which another is considered:
+the light may have changed. A new background costs about as much as was lost by then."""
 _GAIN = 0.1
 """Least advantage of a new background over a known one that fits, as a difference of remainders."""
 _MOVES = 0.9
