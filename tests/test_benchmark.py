@@ -232,6 +232,6 @@ def test_the_whole_of_it(
     assert "BD-rate of viddiff --preset fast --low-delay against x265 medium" in said
     data = json.loads((tmp_path / "results.json").read_text())
     assert {"command", "commit", "machine", "x265 medium", "ffmpeg"} <= set(data["facts"])
-    assert {name: len(curve) for name, curve in data["clips"][0]["points"].items()} == {"x265": 6, "late": 2}
+    assert {name: len(curve) for name, curve in data["clips"][0]["points"].items()} == {"x265": 4, "late": 2}
     assert (tmp_path / "rd.png").stat().st_size > 10_000
-    assert len(list((tmp_path / "anchors").iterdir())) == 6
+    assert len(list((tmp_path / "anchors").iterdir())) == 4

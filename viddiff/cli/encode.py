@@ -68,10 +68,11 @@ def _named_values(context: click.Context, option: click.Parameter, values: tuple
     "--low-delay", is_flag=True, help="Predict from past frames only: no frame waits for a later one."
 )
 @click.option(
-    "--background/--no-background",
+    "--no-background",
+    "background",
+    flag_value=False,
     default=True,
-    show_default=True,
-    help="Code what does not move once for many GOPs, in place of keyframes.",
+    help="Give each GOP a keyframe of its own, also where the camera stands still.",
 )
 @click.option(
     "--base",
@@ -205,6 +206,7 @@ def encode_command(
     if result.ended_by is not None:
         outcome = f"{name} is complete, with the first {result.frames} frames"
         click.get_current_context().exit(say_ended(result.ended_by, outcome))
+    check_termination()
 
 
 def _values(job: "EncodeJob", result: "EncodeResult") -> dict[str, Any]:
