@@ -160,6 +160,17 @@ def synthetic(gops: int = 2) -> bytes:
     )
 
 
+def with_backgrounds() -> bytes:
+    """A file with an AV1 base, without pictures, whose GOPs share backgrounds."""
+    out = io.BytesIO()
+    writer = Writer(out, Header(VideoInfo(32, 16), bytes(32), "tiny", 16, base=True))
+    for gop, background in enumerate((b"one", b"", b"two", b"one")):
+        writer.write(KeyChunk(20 * gop, b"abc", background=background))
+        writer.write(PredictedChunk((20 * gop + 2, 20 * gop + 5), b"\0xyz"))
+    writer.finish()
+    return out.getvalue()
+
+
 def symbols(coder: Coder) -> bytes:
     """A plan for the target, and a packet that fits it."""
     encoder = SymbolEncoder(coder)
@@ -187,5 +198,9 @@ def seeds(target: str) -> list[bytes]:
         case "sealed":
             return [sealed_bytes(data) for data in (synthetic(), synthetic() + bytes(9000), b"")]
         case "container" | "index":
-            return [written(Fraction(1, 90), [], [b"", b""]), written(Fraction(1, 90), [], [])]
+            return [
+                written(Fraction(1, 90), [], [b"", b""]),
+                written(Fraction(1, 90), [], []),
+                with_backgrounds(),
+            ]
     return [synthetic(1), synthetic(2)]

@@ -5,7 +5,7 @@ import struct
 import zlib
 from collections.abc import Callable
 
-from viddiff.container.format import MAGIC, pack_varint
+from viddiff.container.format import BACKGROUND, KEY, MAGIC, pack_varint
 
 Mutate = Callable[[bytes, int], bytes]
 """The fuzzer's own mutation of bytes, up to a size."""
@@ -42,6 +42,12 @@ def joined(chunks: list[tuple[int, bytes]]) -> bytes:
     return bytes(out)
 
 
+def renamed(chunks: list[tuple[int, bytes]], before: bytes, after: bytes) -> list[tuple[int, bytes]]:
+    """The chunks, KEY naming a background by its changed content."""
+    old, new = (zlib.crc32(payload).to_bytes(4, "little") for payload in (before, after))
+    return [(kind, payload.replace(old, new) if kind == KEY else payload) for kind, payload in chunks]
+
+
 def mutated_chunks(data: bytes, max_size: int, seed: int, mutate: Mutate) -> bytes:
     """Mutate a `.vdf`: change payloads; swap, repeat and drop chunks; sometimes change raw bytes."""
     rng, chunks = random.Random(seed), split(data)
@@ -58,7 +64,7 @@ def mutated_chunks(data: bytes, max_size: int, seed: int, mutate: Mutate) -> byt
             case 2:
                 del chunks[at : at + rng.randrange(1, 3)]
             case 3:
-                chunks[at] = rng.choice((0, 1, 2, 3, 4, 5, 0x80, 0x81, 0x82, 0x83, 0x90)), payload
+                chunks[at] = rng.choice((0, 1, 2, 3, 4, 5, 6, 0x80, 0x81, 0x82, 0x83, 0x90)), payload
             case 4:
                 chunks[at] = kind, payload[: rng.randrange(len(payload) + 1)]
             case 5 | 6:
@@ -69,6 +75,8 @@ def mutated_chunks(data: bytes, max_size: int, seed: int, mutate: Mutate) -> byt
                 chunks[at] = kind, rng.randbytes(rng.randrange(60))
             case _:
                 chunks[at] = kind, mutate(payload, max(len(payload) + 16, 1))
+        if kind == BACKGROUND and at < len(chunks):
+            chunks = renamed(chunks, payload, chunks[at][1])
         if not chunks:
             break
     return joined(chunks)[:max_size]
@@ -126,9 +134,11 @@ MUTATORS: dict[str, Callable[[bytes, int, int, Mutate], bytes]] = {
     "info": mutated_chunks,
     "decode": mutated_chunks,
     "stream": mutated_chunks,
+    "base": mutated_chunks,
     "sealed": mutated_records,
     "tracks": mutated_chunks,
     "weights": mutated_weights,
+    "enhancement": mutated_weights,
 }
 
 

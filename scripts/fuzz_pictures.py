@@ -7,15 +7,18 @@ from fractions import Fraction
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import torch
 from fuzz_bytes import pipe, written
 
-from viddiff.codec import checkpoint
-from viddiff.codec.gop_decoder import GopDecoder
+from viddiff.codec import checkpoint, enhancement_weights
+from viddiff.codec.enhancement_weights import EnhancementWeights
+from viddiff.codec.enhancer import Enhancer
 from viddiff.codec.library import Library, LibraryPicture
+from viddiff.codec.open_decoder import Weights, open_decoder
 from viddiff.codec.weights import Codec, untrained
 from viddiff.config import Limits, ModelConfig
 from viddiff.container.format import META, TRACK, Header, KeyChunk, Writer
@@ -24,6 +27,7 @@ from viddiff.container.read_options import ReadOptions
 from viddiff.container.reader import Reader
 from viddiff.container.track_chunks import pack_meta, pack_packets, pack_track
 from viddiff.container.track_file import TrackFile
+from viddiff.encoder.base_gop_encoder import BaseGopEncoder
 from viddiff.encoder.gop_encoder import GopEncoder
 from viddiff.encoder.options import EncodeOptions
 from viddiff.encoder.source_picture import SourcePicture
@@ -32,6 +36,7 @@ from viddiff.interleave import Interleaver
 from viddiff.media.av1_stills import encode_still
 from viddiff.media.codec_parameters import file_of
 from viddiff.media.video_writer import VideoWriter
+from viddiff.networks.enhancement_config import EnhancementConfig
 from viddiff.pipeline.concealment import conceal
 from viddiff.pipeline.damage import Damage
 from viddiff.pipeline.gop_decoding import decode_gop
@@ -52,6 +57,18 @@ def tiny_codec() -> Codec:
     codec = untrained(ModelConfig("tiny", quarter=8, eighth=16))
     library = Library((LibraryPicture(16, 16, 8, encode_still(noise(16, 8, 1)[0], 8, 4)),))
     return replace(codec, library=library, hash=bytes(32))
+
+
+@cache
+def tiny_enhancer() -> Enhancer:
+    """A narrow enhancement network, whose hash no release of a library changes."""
+    config, rng = EnhancementConfig("tiny", half=8, quarter=8, quarter_blocks=1), np.random.default_rng(1)
+    integers: dict[str, np.ndarray[Any, Any]] = {}
+    for name, layer in config.layers().items():
+        integers[f"{name}.weight"] = rng.integers(-20, 21, layer.shape).astype(np.int8)
+        integers[f"{name}.bias"] = rng.integers(-200, 201, layer.shape[0]).astype(np.int32)
+        integers[f"{name}.exponent"] = np.full(layer.shape[0], 7, np.int8)
+    return Enhancer(EnhancementWeights(config, integers))
 
 
 @dataclass(frozen=True)
@@ -88,9 +105,25 @@ def tracks(data: bytes) -> None:
                 writer.write(replace(picture, pts=pts))
 
 
+def enhancement(data: bytes) -> None:
+    """Load weights that enhance a base."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.safetensors"
+        path.write_bytes(data)
+        enhancement_weights.load(path)
+
+
 def decode(data: bytes) -> None:
     """Decode frames around all faults, then again in strict mode."""
-    codec = tiny_codec()
+    _decode(data, tiny_codec())
+
+
+def base(data: bytes) -> None:
+    """The same for files with an AV1 base."""
+    _decode(data, tiny_enhancer())
+
+
+def _decode(data: bytes, codec: Weights) -> None:
     with torch.inference_mode():
         file = io.BytesIO(data)
         gops = schedule(file, LIMITS)
@@ -103,7 +136,7 @@ def decode(data: bytes) -> None:
         assert all(a < b for a, b in pairwise(times))
         if damage:
             reader = Reader(io.BytesIO(data), LIMITS)
-            decoder = GopDecoder(reader.header, codec)
+            decoder = open_decoder(reader.header, codec)
             for chunk in reader:
                 for _ in decoder.decode(chunk):
                     pass
@@ -175,6 +208,24 @@ def real(size: int, bit_depth: int, count: int, options: EncodeOptions) -> bytes
     return out.getvalue()
 
 
+def on_base(size: int, bit_depth: int, count: int, options: EncodeOptions) -> bytes:
+    """A file with an AV1 base, of a fixed camera whose picture gets noisier."""
+    rng, out = np.random.default_rng(2), io.BytesIO()
+    still = noise(size, bit_depth, 1)[0]
+    frames = [
+        Frame(
+            np.minimum(still.y, 200) + rng.integers(0, 3, still.y.shape).astype(still.y.dtype),
+            still.u,
+            still.v,
+            t,
+        )
+        for t in range(count)
+    ]
+    encoder = BaseGopEncoder(tiny_enhancer(), VideoInfo(size, size, bit_depth), options)
+    encode(frames, encoder, Output(Writer(out, encoder.header)))
+    return out.getvalue()
+
+
 def from_library() -> bytes:
     """A file of one frame of noise, predicted from the library."""
     codec, info, options, out = tiny_codec(), VideoInfo(16, 16), EncodeOptions(gop=1), io.BytesIO()
@@ -202,6 +253,19 @@ def seeds(target: str) -> list[bytes]:
     match target:
         case "weights":
             return [tiny_weights(Library()), tiny_weights(tiny_codec().library)]
+        case "enhancement":
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "tiny.safetensors"
+                enhancement_weights.save(path, tiny_enhancer().weights)
+                return [path.read_bytes()]
+        case "base":
+            fastest = EncodeOptions(preset="fastest", quality=0)
+            return [
+                on_base(16, 8, 3, fastest),
+                on_base(16, 10, 3, replace(fastest, low_delay=True, entropy="huffman")),
+                on_base(32, 8, 5, replace(fastest, gop=3)),
+                on_base(16, 8, 36, replace(fastest, gop=18)),
+            ]
         case "tracks":
             return [with_sound("matroska"), with_sound("mp4")]
     return [

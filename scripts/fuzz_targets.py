@@ -42,6 +42,8 @@ KINDS = {
     "tracks": Kind("fuzz_pictures", 8000),
     "decode": Kind("fuzz_pictures", 6000),
     "stream": Kind("fuzz_pictures", 6000),
+    "base": Kind("fuzz_pictures", 6000),
+    "enhancement": Kind("fuzz_pictures", 1 << 16),
 }
 
 
