@@ -29,7 +29,9 @@ from viddiff.container.format import (
 )
 from viddiff.container.gop_table import schedule
 from viddiff.container.part_file import PartFile
+from viddiff.container.read_options import ReadOptions
 from viddiff.container.reader import Reader
+from viddiff.container.sealing import SealedWriter, Secret, unlock
 from viddiff.encoder.background_choice import BackgroundChoice
 from viddiff.encoder.grouping import group_regularly
 from viddiff.encoder.options import EncodeOptions
@@ -292,6 +294,21 @@ def test_seeking(path: Path, enhancer: Enhancer, whole: bytes, tmp_path: Path) -
             with open(file_path, "rb") as file:
                 video = decode_video(file, file_path, Resources(path, workers=1), start, 2)
                 assert same(list(video.frames), every[start : start + 2])
+
+
+def test_encrypted(path: Path, enhancer: Enhancer, whole: bytes, tmp_path: Path) -> None:
+    """Sought in, and read in order."""
+    out, secret = io.BytesIO(), Secret(bytes(32), passphrase=False)
+    writer = SealedWriter(out, secret)
+    writer.write(whole)
+    writer.finish()
+    every = list(decode(io.BytesIO(whole), enhancer))
+    sealed = tmp_path / "file.vdf"
+    sealed.write_bytes(out.getvalue())
+    for start in (0, 33):
+        with ReadOptions(key=unlock(io.BytesIO(out.getvalue()), secret)).open(sealed) as file:
+            video = decode_video(file, sealed, Resources(path, workers=1), start)
+            assert same(list(video.frames), every[start:])
 
 
 def test_the_base_taken_out_shows_the_same(enhancer: Enhancer, whole: bytes, tmp_path: Path) -> None:
