@@ -68,6 +68,8 @@ def encode(  # noqa: PLR0913
     target: Path | BinaryIO | None = None,
     *,
     quality: int = 32,
+    size: int | None = None,
+    bitrate: int | None = None,
     gop: int = 128,
     preset: str = "default",
     low_delay: bool = False,
@@ -100,6 +102,8 @@ def encode(  # noqa: PLR0913
         source: A path, a network address (rtsp://, http://), "-" for stdin, or an open file.
         target: A path or an open file. None: the source's path with the extension .vdf.
         quality: 0 (smallest file) to 63 (best picture).
+        size: Most bytes of the file, sound and all. A quality is searched for that gives at least 98 % of it.
+        bitrate: The same, as bits for each second of video.
         gop: Longest distance between keyframes in frames, 1 to 1024.
         preset: How much work to do: "fastest", "faster", "fast", "default", "slow" or "slower".
         low_delay: Predict from past frames only, so that no frame waits for a later one.
@@ -144,6 +148,8 @@ def encode(  # noqa: PLR0913
         source=source,
         target=target,
         quality=quality,
+        size=size,
+        bitrate=bitrate,
         gop=gop,
         low_delay=low_delay,
         background=background,

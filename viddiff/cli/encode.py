@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from viddiff.cli import options
 from viddiff.cli.files import opened_target
@@ -40,6 +41,19 @@ def _audio(context: click.Context, option: click.Parameter, value: str) -> str:
     return f"opus:{int(found[1])}"
 
 
+_UNITS = {"": 1, "k": 1000, "m": 1_000_000, "g": 1_000_000_000}
+
+
+def _amount(context: click.Context, option: click.Parameter, value: str | None) -> int | None:
+    """A number with a unit: 800k, 1.5M, 2G."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?)([kmg]?)", value, re.IGNORECASE)
+    if found is None or not (amount := int(float(found[1]) * _UNITS[found[2].lower()])):
+        raise click.BadParameter("use a number, with k, M or G: 800k, 1.5M")
+    return amount
+
+
 def _named_values(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
     """Values by name."""
     if not all("=" in value for value in values):
@@ -56,6 +70,18 @@ def _named_values(context: click.Context, option: click.Parameter, values: tuple
     default=32,
     show_default=True,
     help="0 (smallest file) to 63 (best picture).",
+)
+@click.option(
+    "--size",
+    callback=_amount,
+    metavar="BYTES",
+    help="Find the quality that gives a file of at most this size (700M, 1.5G), sound and all.",
+)
+@click.option(
+    "--bitrate",
+    callback=_amount,
+    metavar="BITS",
+    help="Find the quality that gives at most this many bits a second (800k, 2M), sound and all.",
 )
 @click.option(
     "--gop",
@@ -174,6 +200,9 @@ def encode_command(
         sealed = encrypt or key_file is not None or passphrase_file is not None
         if sealed and choices["resume"]:
             raise ValueError("an encrypted file cannot be resumed")
+        given = click.get_current_context().get_parameter_source("quality")
+        if given is ParameterSource.COMMANDLINE and (choices["size"] or choices["bitrate"]):
+            raise ValueError("give --quality, or a size for which it is searched")
         job = EncodeJob(source=source, target=opened_target(target), **choices)
     job.check_files()
     if sealed:
@@ -201,6 +230,7 @@ def encode_command(
         say(
             f"{name}: {result.frames} frames, {size_text(result.size_bytes)}, "
             f"{result.bits_per_pixel:.4f} bits per pixel, {result.frames / result.seconds:.1f} fps"
+            f"{f', quality {result.quality:.1f}' * job.has_target}"
             f"{', verified' * result.verified}"
         )
     if result.ended_by is not None:
@@ -222,7 +252,7 @@ def _values(job: "EncodeJob", result: "EncodeResult") -> dict[str, Any]:
         "key_bytes": result.key_bytes,
         "ledger": [asdict(row) for row in result.ledger],
         "bpp": result.bits_per_pixel,
-        "quality": job.quality,
+        "quality": round(result.quality, 2),
         "preset": job.preset,
         "seconds": result.seconds,
         "fps": result.frames / result.seconds,

@@ -14,6 +14,8 @@ MOST_WAITING = 128
 """Largest number of frames of a GOP that are looked at before its background is decided."""
 _BASE_QUANTISERS = 32, 252
 """Quantisers of the best and the lowest quality."""
+BASE_QUANTISERS = range(_BASE_QUANTISERS[0], _BASE_QUANTISERS[1] + 1)
+"""Quantisers that qualities stand for."""
 MINI_GOP = 8
 """Largest number of frames coded together. 4 need more bits; 16 need more as often as fewer."""
 
@@ -32,6 +34,8 @@ class EncodeOptions:
     """"ans" or "huffman"."""
     preset: str = "default"
     """A name of PRESETS: how much work the encoder does."""
+    quantiser: int | None = None
+    """Quantiser of an AV1 base, in place of the one that belongs to `quality`."""
     background: bool = True
     """With an AV1 base, GOPs that show the same place may share a background in place of keyframes."""
 
@@ -53,6 +57,8 @@ class EncodeOptions:
     @property
     def base_quantiser(self) -> int:
         """Quantiser of an AV1 base, in quarters of SVT-AV1's CRF: CRF 63 for quality 0, 8 for 63."""
+        if self.quantiser is not None:
+            return self.quantiser
         least, most = _BASE_QUANTISERS
         return round(most - (most - least) * self.quality / (QUALITIES - 1))
 
@@ -71,3 +77,9 @@ class EncodeOptions:
             return 0
         waiting = MOST_WAITING if self.backgrounds else 0
         return min(self.gop - 1, waiting + _BASE_LOOKAHEAD + BASE_GROUP) if base else MINI_GOP
+
+
+def quality_of(quantiser: int) -> float:
+    """The quality whose base has this quantiser, 0..63, with a fraction."""
+    least, most = _BASE_QUANTISERS
+    return (QUALITIES - 1) * (most - quantiser) / (most - least)

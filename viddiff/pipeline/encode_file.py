@@ -18,6 +18,7 @@ from viddiff.container.format import Chunk, Header
 from viddiff.container.interleaving_writer import InterleavingWriter
 from viddiff.container.part_file import PartFile
 from viddiff.container.sealing import SealedWriter, Secret, key_of
+from viddiff.encoder.options import quality_of
 from viddiff.errors import SourceChangeError, VerificationError, ViddiffError
 from viddiff.interleave import Interleaver
 from viddiff.media.demuxer import Demuxer
@@ -30,6 +31,7 @@ from viddiff.pipeline.output import Output
 from viddiff.pipeline.output_file import OutputFile, complete_file, recording_file
 from viddiff.pipeline.parallel_encode import encode_video
 from viddiff.pipeline.resources import Resources
+from viddiff.pipeline.size_target import encode_to_size
 from viddiff.pipeline.status import Observer, Status, ignore
 from viddiff.pipeline.summary import EncodeSummary
 from viddiff.pipeline.verify import verify
@@ -46,6 +48,8 @@ def encode_file(job: EncodeJob, observer: Observer = ignore) -> EncodeResult:
     """
     job.check_files()
     with job.output.claim() if job.output else nullcontext():
+        if job.has_target:
+            return encode_to_size(job, lambda single, watch: _Encode(single, watch).run(), observer)
         return _Encode(job, observer).run()
 
 
@@ -70,6 +74,8 @@ class _Encode:
             with self._opened(reader.live) as (file, done), _sealed(file, job.secret) as out:
                 summary = self._code(reader, tracks, out, done)
             size = out.size_bytes if isinstance(out, SealedWriter) else summary.size_bytes
+            video = reader.info
+            last = summary.last_duration * video.time_base or 1 / video.frame_rate
             return EncodeResult(
                 target=job.output.path if job.output else None,
                 width=reader.info.width,
@@ -77,6 +83,8 @@ class _Encode:
                 frames=summary.frames,
                 keyframes=summary.keyframes,
                 size_bytes=size,
+                duration=float((summary.last_pts - summary.first_pts) * video.time_base + last),
+                quality=job.quality if job.quantiser is None else quality_of(job.quantiser),
                 key_bytes=summary.key_bytes,
                 ledger=summary.ledger(),
                 seconds=time.monotonic() - started,
@@ -116,7 +124,7 @@ class _Encode:
         elif live:
             with recording_file(output, self._check, lambda: self._summary.frames > 0) as file:
                 yield file, ()
-        elif job.secret is not None or job.named is None:
+        elif job.secret is not None or job.named is None or job.quantiser is not None:
             with complete_file(output, self._check) as file:
                 yield file, ()
         else:

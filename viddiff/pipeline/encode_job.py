@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from viddiff.config import MAX_GOP, QUALITIES, Start, start_text
-from viddiff.encoder.options import EncodeOptions
+from viddiff.encoder.options import BASE_QUANTISERS, EncodeOptions
 from viddiff.encoder.presets import PRESETS
 from viddiff.media.demuxer import is_live, name_of
 from viddiff.pipeline.job_values import among, check_common, check_source, with_suffix, within
@@ -36,6 +36,12 @@ class EncodeJob:
     """A path, or an open file, seekable or not. None: the source's path with the extension .vdf."""
     quality: int = 32
     """0 (smallest file) to 63 (best picture)."""
+    size: int | None = None
+    """Most bytes of the file, in place of a quality."""
+    bitrate: int | None = None
+    """Most bits per second of the file, sound and all, in place of a quality."""
+    quantiser: int | None = None
+    """Quantiser of an AV1 base, in place of a quality: quarters of SVT-AV1's CRF, 32 to 252."""
     gop: int = 128
     """Longest distance between keyframes in frames, 1 to 1024."""
     low_delay: bool = False
@@ -98,6 +104,7 @@ class EncodeJob:
             raise ValueError("--verify needs the whole reconstruction, which --resume does not have")
         if self.resume and self.secret is not None:
             raise ValueError("an encrypted file cannot be resumed")
+        self._check_target()
         if self.target is None and not self.named:
             raise ValueError(f"name OUT: {self.source_name} has no file name to derive it from")
         if self.resume and (not self.named or self.output is None):
@@ -105,11 +112,40 @@ class EncodeJob:
         if self.verify and self.output is None:
             raise ValueError("--verify needs a file: what went through a pipe cannot be read again")
 
+    def _check_target(self) -> None:
+        """Raises ValueError unless the size is given in one possible way, or not at all."""
+        if self.quantiser is not None:
+            within("quantiser", self.quantiser, BASE_QUANTISERS)
+        if not self.has_target:
+            return
+        if (self.size, self.bitrate, self.quantiser).count(None) < 2:
+            raise ValueError("give one of --size and --bitrate")
+        if (self.size is not None and self.size < 1) or (self.bitrate is not None and self.bitrate < 1):
+            raise ValueError("a size and a bit rate are larger than 0")
+        name = "--size" if self.bitrate is None else "--bitrate"
+        if self.base == "none":
+            raise ValueError(f"{name} needs an AV1 base")
+        if self.named is None or self.output is None:
+            raise ValueError(f"{name} needs files: the source is read several times")
+        if self.resume:
+            raise ValueError(f"{name} cannot be resumed")
+
+    @property
+    def has_target(self) -> bool:
+        """Whether the quality is searched that gives a size."""
+        return self.size is not None or self.bitrate is not None
+
     @property
     def options(self) -> EncodeOptions:
         """Options of the encoder."""
         return EncodeOptions(
-            self.quality, self.gop, self.low_delay, self.entropy, self.preset, self.background
+            self.quality,
+            self.gop,
+            self.low_delay,
+            self.entropy,
+            self.preset,
+            self.quantiser,
+            self.background,
         )
 
     @cached_property
@@ -173,6 +209,10 @@ class EncodeResult:
     keyframes: int
     size_bytes: int
     """Size of the whole file."""
+    duration: float
+    """How long the video is, in seconds."""
+    quality: float
+    """Quality of the encode, 0..63. It has a fraction if it was searched for."""
     key_bytes: int
     """Bytes of the keyframes' pictures."""
     ledger: tuple[LedgerRow, ...]

@@ -117,6 +117,10 @@ class Output:
 
     def _count(self, coded: CodedChunk) -> None:
         chunk, summary = coded.chunk, self.summary
+        times = (chunk.pts,) if isinstance(chunk, KeyChunk) else chunk.pts
+        if not summary.frames:
+            summary.first_pts = times[0]
+        summary.last_pts, summary.last_duration = times[-1], chunk.duration
         if isinstance(chunk, KeyChunk):
             summary.frames += 1
             summary.keyframes += 1

@@ -54,6 +54,12 @@ class EncodeSummary:
     frames: int = 0
     keyframes: int = 0
     size_bytes: int = 0
+    first_pts: int = 0
+    """Time of the first frame."""
+    last_pts: int = 0
+    """Time of the last frame."""
+    last_duration: int = 0
+    """How long the last frame is shown; 0 if unknown."""
     key_bytes: int = 0
     base_bytes: int = 0
     """Of the AV1 base, where there is one; without frames that an earlier run coded, as below."""

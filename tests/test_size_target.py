@@ -1,0 +1,145 @@
+"""--size and --bitrate: never larger, hardly smaller, complete or not at all."""
+
+import json
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from conftest import moving_picture
+from test_base import restless
+
+from viddiff.cli import main
+from viddiff.codec import enhancement_weights
+from viddiff.errors import ViddiffError
+from viddiff.media.picture_planes import picture_from_planes
+from viddiff.pipeline.encode_job import EncodeJob, EncodeResult
+from viddiff.pipeline.size_target import encode_to_size
+from viddiff.pipeline.status import Observer, ignore
+from viddiff.pipeline.summary import LedgerRow
+
+FRAMES = 150
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "narrow.safetensors"
+    enhancement_weights.save(path, restless())
+    return path
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six seconds, with 16 kB of sound each."""
+    path = tmp_path_factory.mktemp("video") / "in.mkv"
+    with av.open(path, "w") as output:
+        stream = output.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 80, "yuv420p"
+        sound = output.add_stream("pcm_s16le", rate=8000, layout="mono")
+        for frame in moving_picture(96, 80, FRAMES):
+            output.mux(stream.encode(picture_from_planes(frame.planes, 8)))
+        output.mux(stream.encode())
+        for second in range(FRAMES // 25):
+            samples = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.int16), "s16", "mono")
+            samples.sample_rate, samples.pts = 8000, 8000 * second
+            output.mux(sound.encode(samples))
+        output.mux(sound.encode())
+    return path
+
+
+def encode(video: Path, out: Path, weights: Path, *options: str) -> Result:
+    arguments = [str(video), str(out), "--weights", str(weights), "--preset", "fastest", "--workers", "1"]
+    return CliRunner().invoke(main, ["encode", *arguments, *options])
+
+
+@pytest.mark.parametrize("share", [0.6, 1.0, 1.6])
+def test_size(video: Path, path: Path, tmp_path: Path, share: float) -> None:
+    middle = tmp_path / "middle.vdf"
+    assert encode(video, middle, path, "--audio", "none").exit_code == 0
+    out, wanted = tmp_path / "out.vdf", 100_000 + int(share * middle.stat().st_size)
+    result = encode(video, out, path, "--size", str(wanted), "--json", "--quiet", "--verify")
+    assert result.exit_code == 0, result.output
+    values = json.loads(result.stdout)
+    assert 0.98 * wanted <= out.stat().st_size <= wanted
+    assert values["bytes"] == out.stat().st_size
+    assert values["verified"]
+    assert (values["quality"] < 32) == (share < 1) or share == 1
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["middle.vdf", "out.vdf"]
+
+
+def test_bitrate_counts_the_sound(video: Path, path: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.vdf"
+    result = encode(video, out, path, "--bitrate", "180k")
+    assert result.exit_code == 0, result.output
+    wanted = 180_000 / 8 * FRAMES / 25
+    assert 0.97 * wanted <= out.stat().st_size <= wanted
+    assert ", quality " in result.output
+
+
+def test_too_small_is_one_sentence(video: Path, path: Path, tmp_path: Path) -> None:
+    result = encode(video, tmp_path / "out.vdf", path, "--size", "97k", "--quiet")
+    assert result.exit_code == 1
+    assert "even at the lowest quality" in result.output
+    assert len(result.output.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_more_than_the_best_quality_takes_is_the_best(video: Path, path: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.vdf"
+    result = encode(video, out, path, "--size", "1G", "--json", "--quiet")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["quality"] == 63
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["--size", "1M", "--bitrate", "1M"], "one of"),
+        (["--size", "1M", "--quality", "3"], "quality"),
+        (["--size", "1M", "--base", "none"], "base"),
+        (["--size", "1M", "--resume"], "resumed"),
+        (["--size", "none"], "number"),
+        (["--bitrate", "0"], "number"),
+        (["--bitrate", "1T"], "number"),
+    ],
+)
+def test_wrong_use(video: Path, path: Path, tmp_path: Path, options: list[str], why: str) -> None:
+    result = encode(video, tmp_path / "out.vdf", path, *options)
+    assert result.exit_code == 2
+    assert why in result.output
+
+
+def test_pipes_are_refused(video: Path, path: Path) -> None:
+    result = CliRunner().invoke(main, ["encode", str(video), "-", "--size", "1M", "--weights", str(path)])
+    assert result.exit_code == 2
+    assert "files" in result.output
+
+
+@pytest.mark.parametrize("slope", [-0.01, -0.025, -0.05])
+@pytest.mark.parametrize("ratio", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("wanted", [30_000, 1_000_000, 20_000_000])
+def test_few_passes(video: Path, tmp_path: Path, slope: float, ratio: float, wanted: int) -> None:
+    """Whatever a video's curve looks like, and however far the quick preset is off."""
+    passes = []
+
+    def run(job: EncodeJob, _: Observer) -> EncodeResult:
+        assert job.quantiser is not None
+        level = 2 ** (slope * (job.quantiser - 140)) * 1_000_000 * (ratio if job.preset == "fastest" else 1)
+        size = int(level * (1 + 0.004 * (job.quantiser % 3))) + 5000
+        if isinstance(job.target, Path):
+            passes.append(job.quantiser)
+            job.target.write_bytes(b"x")
+        ledger = LedgerRow("base", size - 5000), LedgerRow("other", 5000)
+        return EncodeResult(None, 64, 64, 250, 2, size, 10.0, 0.0, 0, ledger, 1.0, False)
+
+    job = EncodeJob(source=video, target=tmp_path / "out.vdf", size=wanted)
+    if 2 ** (slope * 112) * 1_000_000 + 5000 > wanted:
+        with pytest.raises(ViddiffError, match="lowest quality"):
+            encode_to_size(job, run, ignore)
+        assert list(tmp_path.iterdir()) == []
+    else:
+        result = encode_to_size(job, run, ignore)
+        assert 0.97 * 2**slope * wanted <= result.size_bytes <= wanted or passes[-1] == 32
+        assert [file.name for file in tmp_path.iterdir()] == ["out.vdf"]
+    assert len(passes) <= 4
