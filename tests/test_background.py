@@ -1,7 +1,7 @@
 """Backgrounds: GOPs that share what they begin with are exact, alone and together, and cost less."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,11 +33,11 @@ from viddiff.container.read_options import ReadOptions
 from viddiff.container.reader import Reader
 from viddiff.container.sealing import SealedWriter, Secret, unlock
 from viddiff.encoder.background_choice import BackgroundChoice
-from viddiff.encoder.grouping import group_regularly
+from viddiff.encoder.grouping import Group, group_regularly
 from viddiff.encoder.options import EncodeOptions
 from viddiff.errors import BitstreamError, LimitError
 from viddiff.frame import Frame, VideoInfo
-from viddiff.media.av1_background import COPIES, LEAST_FRAMES, hidden_start, shared_copies
+from viddiff.media.av1_background import LEAST_FRAMES, Copies, hidden_start
 from viddiff.media.av1_headers import HeaderReader
 from viddiff.media.av1_obus import iter_obus
 from viddiff.media.av1_stream import MAX_FRAMES_OF_FIRST_UNIT, Av1Decoder, Av1Encoder
@@ -119,9 +119,10 @@ def test_hidden_copies_leave_every_frame_as_it_was(preset: int, quantiser: int) 
     """A decoder that shows the copies, as SVT-AV1 wrote them, shows the same frames after them."""
     frame = place(1)
     encoder, units = stream(shown(frame, 18), widened(frame(99), 8), preset, quantiser)
-    _, rest = hidden_start(encoder.copies, shared_copies(preset))
+    copies = Copies.of(preset, low_delay=False)
+    _, rest = hidden_start(encoder.copies, copies.shared)
     after = units[0][len(encoder.background) + len(rest) :]
-    displayed = units_decoded([*encoder.copies, after, *units[1:]])[COPIES:]
+    displayed = units_decoded([*encoder.copies, after, *units[1:]])[copies.count :]
     assert same(
         [replace(frame, pts=0) for frame in displayed],
         [replace(frame, pts=0) for frame in units_decoded(units)],
@@ -165,9 +166,18 @@ def test_streams_of_any_length(count: int) -> None:
         assert np.abs(original.y.astype(int) * 4 - found.y).mean() < 60
 
 
-def test_low_delay_has_none() -> None:
-    with pytest.raises(ValueError, match="low delay"):
-        Av1Encoder(VideoInfo(*SIZE, 10), quantiser=120, preset=8, low_delay=True, background=place(1)(0))
+def test_low_delay_shows_each_frame_at_once() -> None:
+    frame = place(3)
+    info, background = VideoInfo(*SIZE, 10), widened(frame(99), 8)
+    starts, pictures = set[bytes](), shown(frame, 30)
+    for first in (0, 10):
+        encoder = Av1Encoder(info, quantiser=120, preset=8, low_delay=True, background=background)
+        units = [encoder.send(widened(picture, 8)) for picture in pictures[first : first + 20]]
+        assert [len(sent) for sent in units] == [1] * 20
+        assert encoder.finish() == []
+        assert len(units_decoded([sent[0] for sent in units])) == 20
+        starts.add(encoder.background)
+    assert len(starts) == 1
 
 
 # The choice
@@ -175,7 +185,8 @@ def test_low_delay_has_none() -> None:
 
 def backgrounds(video: list[Frame], gop: int = 20, info: VideoInfo | None = None) -> list[Frame | None]:
     """The background of each GOP."""
-    groups = list(BackgroundChoice(info or VideoInfo(*SIZE)).attached(group_regularly(video, gop, 16)))
+    choice = BackgroundChoice(info or VideoInfo(*SIZE), gop)
+    groups = list(choice.attached(group_regularly(video, gop, 16)))
     assert [frame for group in groups for frame in group.frames] == video, "nothing is lost or moved"
     return [group.background for group in groups if group.key]
 
@@ -222,6 +233,26 @@ def test_a_new_one_when_the_light_changes() -> None:
     assert third is fourth
 
 
+def test_low_delay_looks_back_only() -> None:
+    """A background is made of the GOP before, and frames are never held back."""
+    groups = group_regularly(shown(place(4), 70), 20, 1)
+    taken = list[int]()
+
+    def source() -> Iterator[Group]:
+        for group in groups:
+            taken.append(len(group.frames))
+            yield group
+
+    found = list[Frame | None]()
+    for number, group in enumerate(BackgroundChoice(VideoInfo(*SIZE), 20).attached_at_once(source())):
+        assert len(taken) == number + 1
+        if group.key:
+            found.append(group.background)
+    assert found[0] is None
+    assert found[1] is not None
+    assert found[1] is found[2] is found[3]
+
+
 def test_too_short_for_a_new_one() -> None:
     assert backgrounds(shown(place(4), LEAST_FRAMES - 1)) == [None]
 
@@ -237,13 +268,16 @@ def test_ten_bits() -> None:
 
 @pytest.mark.parametrize("bit_depth", [8, 10])
 @pytest.mark.parametrize("preset", ["fastest", "default"])
-def test_decoder_shows_the_encoders_reconstruction(enhancer: Enhancer, bit_depth: int, preset: str) -> None:
+@pytest.mark.parametrize("low_delay", [False, True])
+def test_decoder_shows_the_encoders_reconstruction(
+    enhancer: Enhancer, bit_depth: int, preset: str, low_delay: bool
+) -> None:
     video = shown(place(9, bit_depth), 45)
-    options = replace(OPTIONS, preset=preset, quality=20)
+    options = replace(OPTIONS, preset=preset, quality=20, low_delay=low_delay)
     data, reconstruction = coded(enhancer, video, options, bit_depth)
-    assert all(starts_of(data))
+    assert all(starts_of(data)[low_delay:])
     assert same(list(decode(io.BytesIO(data), enhancer)), reconstruction)
-    assert len(set(starts_of(data))) == 1
+    assert len(set(starts_of(data)[low_delay:])) == 1
 
 
 def test_smaller_at_no_worse_quality(enhancer: Enhancer, frames: list[Frame], whole: bytes) -> None:

@@ -4,6 +4,8 @@
         -> its frames show the same place          -> a new one, the mean of each sample's middle values
         -> otherwise                               -> none: the GOP has a keyframe
 
+In low delay nothing waits, so a new background is made of the GOP before.
+
 How well a picture predicts another one is its *remainder*: what it misses of what a block's mean misses, 0
 (nothing) to 1 (it is of no use). On still scenes it is 0.1 to 0.4, for moving cameras 0.8 to 1.
 """
@@ -24,6 +26,8 @@ from viddiff.media.av1_background import LEAST_FRAMES
 _MOST_WAITING_BYTES = 1 << 28
 _SAMPLES = 16
 """Frames that a background is made of."""
+_LEAST_SAMPLES = 8
+"""Different ones among them, at least."""
 _MIDDLE = slice(4, 12)
 """Samples, in order of their size, whose mean is the background's."""
 _STILL, _LARGEST = 0.65, 0.75
@@ -57,8 +61,9 @@ class _Known:
 class BackgroundChoice:
     """Attaches backgrounds to the groups of a video. All frames are seen in order."""
 
-    def __init__(self, info: VideoInfo) -> None:
-        self._depth = info.bit_depth
+    def __init__(self, info: VideoInfo, gop: int) -> None:
+        """gop: largest number of frames of a GOP."""
+        self._depth, self._step = info.bit_depth, -(-gop // _SAMPLES)
         bytes_of_frame = info.width * info.height * 3 // 2 * (1 if info.bit_depth == 8 else 2)
         self._most = min(MOST_WAITING, max(_MOST_WAITING_BYTES // bytes_of_frame, _SAMPLES))
         self._known: list[_Known] = []  # the one used last at the end
@@ -84,6 +89,24 @@ class BackgroundChoice:
                 yield group
         yield from self._decided(waiting, best)
 
+    def attached_at_once(self, groups: Iterable[Group]) -> Iterator[Group]:
+        """The same without waiting: new backgrounds are made of the GOP before."""
+        past, number = list[Frame](), 0
+        for group in groups:
+            if not group.key:
+                yield group
+            else:
+                best, certain = self._best(group.frames[0])
+                new = None if certain else self._new(past)
+                if new is not None:
+                    new = replace(new, remainder=_remainder(group.frames[0], new.luma))
+                yield replace(group, background=self._chosen(new, best))
+                past, number = [], 0
+            for frame in group.frames:
+                if number % self._step == 0:
+                    past.append(frame)
+                number += 1
+
     def _best(self, first: Frame) -> tuple["tuple[_Known, float] | None", bool]:
         """The known background that fits a GOP's first frame best, its remainder, and whether it stays.
 
@@ -104,13 +127,17 @@ class BackgroundChoice:
         """The groups of a GOP, the first with its background."""
         if not waiting:
             return
-        new = self._new([frame for group in waiting for frame in group.frames])
-        if new is not None and (best is None or new.remainder + _GAIN <= best[1]):
-            self._known = [*self._known[1 - MOST_BACKGROUNDS :], new]
-            yield replace(waiting[0], background=new.picture)
-        else:
-            yield replace(waiting[0], background=self._used(best))
+        frames = [frame for group in waiting for frame in group.frames]
+        new = self._new(frames) if len(frames) >= LEAST_FRAMES else None
+        yield replace(waiting[0], background=self._chosen(new, best))
         yield from waiting[1:]
+
+    def _chosen(self, new: _Known | None, best: tuple[_Known, float] | None) -> Frame | None:
+        """The picture of a new background if it fits and is better than the best known one, or of that."""
+        if new is None or new.remainder > (_FITS if best is None else best[1] - _GAIN):
+            return self._used(best)
+        self._known = [*self._known[1 - MOST_BACKGROUNDS :], new]
+        return new.picture
 
     def _used(self, best: tuple[_Known, float] | None) -> Frame | None:
         """The picture of a known background, which is the last one used now."""
@@ -122,7 +149,7 @@ class BackgroundChoice:
 
     def _new(self, frames: list[Frame]) -> _Known | None:
         """A background of these frames, None if they do not show the same place."""
-        if len(frames) < LEAST_FRAMES:
+        if len(frames) < _LEAST_SAMPLES:
             return None
         samples = [frames[at * len(frames) // _SAMPLES] for at in range(_SAMPLES)]
         if _remainder(samples[-1], _luma(samples[0])) > _MOVES:

@@ -73,7 +73,10 @@ class BaseGopEncoder:
         """
         most = min(self.options.base_group, most_predicted(self.info))
         groups = group_regularly(frames, self.options.gop, most)
-        return BackgroundChoice(self.info).attached(groups) if self.options.backgrounds else groups
+        if not self.options.backgrounds:
+            return groups
+        choice = BackgroundChoice(self.info, self.options.gop)
+        return choice.attached_at_once(groups) if self.options.low_delay else choice.attached(groups)
 
     def encode(self, group: Group) -> Iterator[CodedGroup]:
         """Take the next group. Yields the groups that are finished, oldest first."""

@@ -65,7 +65,7 @@ class EncodeOptions:
     @property
     def backgrounds(self) -> bool:
         """Whether GOPs with an AV1 base may have backgrounds."""
-        return self.background and not self.low_delay and self.gop >= LEAST_FRAMES
+        return self.background and self.gop >= LEAST_FRAMES
 
     def latency(self, base: bool) -> int:
         """Largest number of later frames that a frame waits for, with an AV1 base or without.

@@ -1,7 +1,7 @@
 """A background: a picture that several GOPs of a base are predicted from, in place of keyframes of their own.
 
-SVT-AV1 takes no reference from outside. So `COPIES` copies of the picture are coded in front of a GOP's
-frames. SVT-AV1 looks ahead so far that the first of them come out the same whatever frames follow.
+SVT-AV1 takes no reference from outside. So copies of the picture are coded in front of a GOP's frames, so many
+that the first of them come out the same whatever follows: SVT-AV1 does not look ahead any farther.
 `hidden_start` makes one start of the GOP's first unit of all copies. Nothing of it is displayed:
 
     copies   keyframe (displayed), hidden frames that others refer to, displayed frames that none refers to
@@ -22,10 +22,9 @@ from viddiff.errors import BitstreamError
 from viddiff.media.av1_headers import FrameHeader
 from viddiff.media.av1_obus import Bits, Obu, ObuType, SequenceHeader, SequenceTools, iter_obus
 
-COPIES = 80
-"""Copies in front of a GOP: a keyframe and two and a half of SVT-AV1's mini-GOPs of 32 frames."""
 LEAST_FRAMES = 17
-"""Frames that must follow, to complete the mini-GOP. SVT-AV1 orders incomplete ones differently."""
+"""Frames that must follow copies in a hierarchy, to complete the mini-GOP in which they begin. SVT-AV1 orders
+incomplete ones differently."""
 _PLANES = 3
 _SEGMENTS = 8
 _SEGMENT_FEATURES = (
@@ -53,9 +52,22 @@ class _Coded:
     """Numbers of the frames that it may be predicted from."""
 
 
-def shared_copies(preset: int) -> int:
-    """How many copies do not depend on the frames that follow: one mini-GOP, or two at quicker presets."""
-    return 33 if preset < 3 else 65
+@dataclass(frozen=True)
+class Copies:
+    """Copies of a background in front of a GOP."""
+
+    count: int
+    shared: int
+    """How many of them do not depend on the frames that follow."""
+
+    @classmethod
+    def of(cls, preset: int, low_delay: bool) -> "Copies":
+        """In a hierarchy: a keyframe and two and a half mini-GOPs of 32 frames.
+
+        The first mini-GOP does not depend on what follows, at quicker presets nor does the second. In low
+        delay SVT-AV1 does not look ahead.
+        """
+        return cls(1, 1) if low_delay else cls(80, 33 if preset < 3 else 65)
 
 
 def hidden_start(units: list[bytes], shared_units: int) -> tuple[bytes, bytes]:

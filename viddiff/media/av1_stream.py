@@ -26,7 +26,7 @@ from av.video.reformatter import ColorRange
 
 from viddiff.errors import BitstreamError, LimitError, VideoError
 from viddiff.frame import Frame, VideoInfo
-from viddiff.media.av1_background import COPIES, LEAST_FRAMES, hidden_start, shared_copies
+from viddiff.media.av1_background import LEAST_FRAMES, Copies, hidden_start
 from viddiff.media.av1_obus import FrameStart, ObuType, SequenceHeader, iter_obus, without_delimiters
 from viddiff.media.av1_stills import padded_size
 from viddiff.media.libav_errors import FAILURES
@@ -68,16 +68,14 @@ class Av1Encoder:
         `quantiser` lies in QUANTISERS, `preset` in PRESETS. With `low_delay` every frame refers to the past
         alone and its unit comes at once; otherwise frames are ordered in a hierarchy and units come late, the
         last ones from `finish`. `threads` is SVT-AV1's level of parallelism, 1 to 6. With a `background`
-        frames may be predicted from it (`av1_background`); it excludes `low_delay`. Raises ValueError for
-        arguments out of range, LimitError for a size beyond the limits, VideoError if SVT-AV1 fails.
+        frames may be predicted from it (`av1_background`). Raises ValueError for arguments out of range,
+        LimitError for a size beyond the limits, VideoError if SVT-AV1 fails.
         """
         width, height, bit_depth = info.width, info.height, info.bit_depth
         if bit_depth not in PIXEL_FORMATS:
             raise ValueError(f"a picture has 8 or 10 bits per sample, not {bit_depth}")
         if quantiser not in QUANTISERS or preset not in PRESETS:
             raise ValueError(f"quantiser {quantiser} or preset {preset} is out of range")
-        if low_delay and background is not None:
-            raise ValueError("a stream of low delay has no background")
         _check_size(width, height)
         self._size, self._bit_depth = (width, height), bit_depth
         self._coded = SequenceHeader(*padded_size(width, height), bit_depth)
@@ -110,11 +108,12 @@ class Av1Encoder:
         self._context = context
         self.background = b""
         """Start of the first unit that all GOPs with this background share, once that unit has come."""
-        self._start, self._shared = b"", shared_copies(preset)
+        self._start, self._needed = b"", Copies.of(preset, low_delay)
         self._copies: list[bytes] | None = None if background is None else []
-        self._filler = background  # the last frame, which fills up a GOP that is too short for its background
+        # The last frame fills up a GOP that is too short for its background.
+        self._filler = None if low_delay else background
         if background is not None:
-            for _ in range(COPIES):
+            for _ in range(self._needed.count):
                 self._send(background)
 
     def send(self, frame: Frame) -> list[bytes]:
@@ -140,7 +139,7 @@ class Av1Encoder:
     def finish(self) -> list[bytes]:
         """Return the remaining units; the encoder has ended."""
         units, surplus = list[bytes](), 0
-        while self._filler is not None and self._sent < COPIES + LEAST_FRAMES:
+        while self._filler is not None and self._sent < self._needed.count + LEAST_FRAMES:
             units += self._send(self._filler)
             surplus += 1
         units += self._encode(None)
@@ -164,8 +163,8 @@ class Av1Encoder:
             self._received += 1
             if self._copies is not None:
                 self._copies.append(unit)
-                if len(self._copies) == COPIES:
-                    self.background, rest = hidden_start(self._copies, self._shared)
+                if len(self._copies) == self._needed.count:
+                    self.background, rest = hidden_start(self._copies, self._needed.shared)
                     self._start, self._copies = self.background + rest, None
                 return None
             if self._start:
