@@ -1,6 +1,6 @@
 """A background: a picture that several GOPs of a base are predicted from, in place of keyframes of their own.
 
-SVT-AV1 takes no reference from outside. So copies of the picture are coded in front of a GOP's frames, so many
+SVT-AV1 takes no reference from outside. So copies of the picture stand in front of a GOP's frames, so many
 that the first of them come out the same whatever follows: SVT-AV1 does not look ahead any farther.
 `hidden_start` makes one start of the GOP's first unit of all copies. Nothing of it is displayed:
 
