@@ -1,5 +1,6 @@
 """Compiled code that is kept: loaded without numba, never when it is damaged, and missed by nobody."""
 
+import logging
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from viddiff import native_code
+from viddiff.cli.printing import notes_of_compiling
 from viddiff.native_code import Functions
 
 
@@ -34,10 +36,8 @@ def works(function: Callable[..., None]) -> bool:
     return numbers.tolist() == [0, 2, 4, 6, 8]
 
 
-def test_code_is_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = list[str]()
-    monkeypatch.setattr(native_code, "_LISTENERS", [])
-    native_code.listen(lambda: said.append("compiling"))
+def test_code_is_kept(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     assert native_code.load("a.native") is None
     assert not native_code.is_kept("a.native")
     assert works(native_code.build(FUNCTIONS, "a.native")["doubled"])
@@ -46,7 +46,16 @@ def test_code_is_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert loaded is not None
     assert works(loaded["doubled"])
     assert native_code.is_kept("a.native")
-    assert said == ["compiling"]
+    messages = [record.getMessage() for record in caplog.records if record.name == native_code.__name__]
+    assert messages == ["compiling code for this processor; later runs start faster"]
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_commands_say_that_code_is_compiled(quiet: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    with notes_of_compiling(quiet):
+        logging.getLogger(native_code.__name__).info("compiling")
+    logging.getLogger(native_code.__name__).info("again")
+    assert capsys.readouterr().err == ("" if quiet else "Note: compiling\n")
 
 
 def test_another_process_needs_no_numba(folder: Path) -> None:

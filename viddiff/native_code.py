@@ -10,12 +10,14 @@ code, an object file. Its name says for which processor, which versions and whic
 import ctypes
 import hashlib
 import json
+import logging
 import os
 import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,18 +31,27 @@ Signature = Sequence[str]
 """Arguments: a number by numba's name of its type ("int64"), or a pointer to such numbers ("uint16*")."""
 Functions = Mapping[str, tuple[Callable[..., None], Signature]]
 """Functions by name, and what they take."""
-Native = Callable[..., None]
-"""Takes addresses and integers. Runs without Python's lock."""
 OPTIONS: dict[str, Any] = {"_nrt": False, "error_model": "numpy"}
 """For numba: no memory is managed, and nothing is raised."""
 _DIGEST = hashlib.sha256().digest_size
-_LISTENERS: list[Callable[[], None]] = []
 _FROM_LIBC = {"memset", "memcpy", "memmove"}
 
 
-def listen(listener: Callable[[], None]) -> None:
-    """Let `listener` be called before something is compiled."""
-    _LISTENERS[:] = [listener]
+@dataclass(frozen=True, eq=False)
+class Native:
+    """A function by numba's convention: it returns a status, and takes places for a result and an error."""
+
+    function: Callable[..., int]
+    """Runs without Python's lock."""
+    engine: Any
+    """llvmlite's owner of the code."""
+
+    def __call__(self, *arguments: int) -> None:
+        """Call it with addresses and integers."""
+        places = (ctypes.c_void_p * 2)()
+        first, second = ctypes.addressof(places), ctypes.addressof(places) + ctypes.sizeof(ctypes.c_void_p)
+        if self.function(first, second, *arguments):
+            raise RuntimeError("compiled code has failed")
 
 
 @cache
@@ -89,9 +100,8 @@ def is_kept(file_name: str) -> bool:
 def build(
     functions: Mapping[str, tuple[Callable[..., None], Signature]], file_name: str
 ) -> dict[str, Native]:
-    """Compile functions, and keep them if there is a folder for them."""
-    for listener in _LISTENERS:
-        listener()
+    """Compile functions, and keep them if there is a folder for them. It is logged before it begins."""
+    logging.getLogger(__name__).info("compiling code for this processor; later runs start faster")
     content = _compiled(functions)
     for folder in _folders():
         with suppress(OSError):
@@ -137,29 +147,16 @@ def _linked(content: bytes) -> dict[str, Native]:
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
-    _ENGINES.append(engine)  # which own the code
     names = json.loads(line).items()
-    return {name: _native(engine.get_function_address(symbol), count) for name, (symbol, count) in names}
+    return {name: _native(engine, symbol, count) for name, (symbol, count) in names}
 
 
-_ENGINES: list[Any] = []
-
-
-def _native(address: int, arguments: int) -> Native:
-    """A function by numba's convention: it returns a status, and takes places for a result and an error."""
+def _native(engine: Any, symbol: str, arguments: int) -> Native:
+    address = engine.get_function_address(symbol)
     if not address:
         raise ValueError("a function is missing")
-    function: Any = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * arguments)(
-        address
-    )
-
-    def call(*arguments: int) -> None:
-        places = (ctypes.c_void_p * 2)()
-        first, second = ctypes.addressof(places), ctypes.addressof(places) + ctypes.sizeof(ctypes.c_void_p)
-        if function(first, second, *arguments):
-            raise RuntimeError("compiled code has failed")
-
-    return call
+    form = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * arguments)
+    return Native(form(address), engine)
 
 
 # --- folders -----------------------------------------------------------------------------------------------

@@ -9,7 +9,15 @@ import click
 
 from viddiff.cli import options
 from viddiff.cli.files import PIPE, opened_target
-from viddiff.cli.printing import objects, print_json, print_notes, printable, say, say_compiling, say_ended
+from viddiff.cli.printing import (
+    notes_of_compiling,
+    objects,
+    print_json,
+    print_notes,
+    printable,
+    say,
+    say_ended,
+)
 from viddiff.cli.progress import Watcher
 from viddiff.cli.secrets import read_secret, secret_for
 from viddiff.cli.termination import check as check_termination
@@ -94,10 +102,9 @@ def decode_command(
     job = replace(job, secret=_secret(job, key_file, passphrase_file))
     from viddiff.pipeline.decode_file import decode_file
 
-    say_compiling(quiet)
     check_termination()
     stdout = job.output is None
-    with Watcher(quiet, objects(as_json, stdout)) as watcher:
+    with Watcher(quiet, objects(as_json, stdout)) as watcher, notes_of_compiling(quiet):
         result = decode_file(job, watcher)
     print_notes(result.notes, quiet)
     name = "stdout" if stdout else str(result.target)

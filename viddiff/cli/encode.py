@@ -11,13 +11,13 @@ from click.core import ParameterSource
 from viddiff.cli import options
 from viddiff.cli.files import opened_target
 from viddiff.cli.printing import (
+    notes_of_compiling,
     notes_of_errors,
     objects,
     path_text,
     print_json,
     print_notes,
     say,
-    say_compiling,
     say_ended,
     size_text,
 )
@@ -211,10 +211,10 @@ def encode_command(
         prepare_processes(job.workers)
     from viddiff.pipeline.encode_file import encode_file
 
-    say_compiling(quiet)
     check_termination()
     stdout = job.output is None
-    with Watcher(quiet, objects(as_json, stdout)) as watcher, notes_of_errors(quiet):
+    watching = Watcher(quiet, objects(as_json, stdout))
+    with watching as watcher, notes_of_compiling(quiet), notes_of_errors(quiet):
 
         def watch(status: "Status") -> None:
             if status.latency is not None and (stdout or job.named is None) and not quiet:

@@ -4,6 +4,7 @@ If stderr cannot be written, the command continues: its work is worth more than 
 """
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -51,11 +52,24 @@ def print_notes(notes: Iterable[str], quiet: bool) -> None:
         say(f"Note: {printable(note)}")
 
 
-def say_compiling(quiet: bool) -> None:
-    """Say, if it comes to that, that code is compiled, which happens once after an installation."""
-    from viddiff.native_code import listen
+class _Notes(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        say(f"Note: {record.getMessage()}")
 
-    listen(lambda: None if quiet else say("Note: compiling code for this processor; later runs start faster"))
+
+@contextmanager
+def notes_of_compiling(quiet: bool) -> Iterator[None]:
+    """Say, if it comes to that, that code is compiled, which happens once after an installation."""
+    logger, notes = logging.getLogger("viddiff.native_code"), _Notes()
+    before = logger.level
+    if not quiet:
+        logger.setLevel(logging.INFO)
+        logger.addHandler(notes)
+    try:
+        yield
+    finally:
+        logger.removeHandler(notes)
+        logger.setLevel(before)
 
 
 @contextmanager
