@@ -109,6 +109,19 @@ def test_a_long_gop_has_one_keyframe_and_hidden_frames() -> None:
     assert psnr(cut, decode(units, 64, 64)) > 30
 
 
+@pytest.mark.parametrize("width", [WIDTH, 128])
+def test_frames_of_the_decoder_cannot_be_changed(width: int) -> None:
+    """They may be what later frames refer to; they last as long as they are held."""
+    units = encode(moving(width, HEIGHT, 6))
+    again = Av1Decoder(width, HEIGHT, 8)
+    for frame, unit in zip(decode(units, width), units, strict=True):
+        other = again.decode(unit)
+        for plane, same in zip(frame.planes, other.planes, strict=True):
+            assert plane.flags.c_contiguous
+            assert not plane.flags.writeable
+            assert np.array_equal(plane, same)
+
+
 def test_a_gop_of_one_frame() -> None:
     units = encode(FRAMES[:1])
     assert [obu.type for obu in iter_obus(b"".join(units))] == [ObuType.SEQUENCE_HEADER, ObuType.FRAME]

@@ -340,6 +340,16 @@ def test_base_is_taken_out_without_decoding(
     assert all(np.array_equal(rounded(a, 8).y, b.y) for a, b in pairs)
 
 
+def test_samples_are_rounded_half_to_even() -> None:
+    samples = np.arange(1024, dtype=np.uint16)
+    for plane in (samples[None], samples[:, None], np.tile(samples, (90, 1))):
+        shown = rounded(Frame(plane, plane[:1], plane[:, :1], 7), 8)
+        assert shown.pts == 7
+        for before, after in zip((plane, plane[:1], plane[:, :1]), shown.planes, strict=True):
+            assert after.dtype == np.uint8
+            assert np.array_equal(after, np.minimum(np.rint(before / 4), 255))
+
+
 def test_a_file_without_a_base_has_none_to_take_out(tmp_path: Path) -> None:
     golden = next((Path(__file__).parent / "data" / "golden").glob("plain*.vdf"))
     with pytest.raises(ViddiffError, match="no AV1 base"):

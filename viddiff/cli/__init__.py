@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 `Error: one sentence` on stderr, 2 wrong use, 3 decoded ar
 quick.
 """
 
+import os
 import re
 import sys
 from typing import Any
@@ -68,6 +69,7 @@ def main() -> None:
 def run() -> None:
     """Entry point of the installed command."""
     collect_rarely()
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's threads: slow to start, and no work for them
     make_usable()
     try:
         main(prog_name="viddiff")

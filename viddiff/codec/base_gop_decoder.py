@@ -40,15 +40,15 @@ class BaseGopDecoder:
         """What remains to do for each frame, once AV1 and the strengths are decoded."""
         stream, units, strengths = self._open(chunk, count)
         info, enhancer = self.header.video, self.enhancer
+        if enhancer is None:
+            for unit in units:
+                yield partial(rounded, stream.decode(unit)[0], info.bit_depth)
+            return
         coded = SymbolDecoder(strengths, self.header.entropy)  # type: ignore[arg-type]
         reader = StrengthReader(coded, self._tables, blocks_of(info.width, info.height))
         for unit in units:
             frame, coding = stream.decode(unit)
-            chosen = reader.get()
-            if enhancer is None:
-                yield partial(rounded, frame, info.bit_depth)
-            else:
-                yield partial(enhancer.enhance, frame, info.bit_depth, coding, stream.quantiser, chosen)
+            yield partial(enhancer.enhance, frame, info.bit_depth, coding, stream.quantiser, reader.get())
         coded.finish()
 
     def follow(self, chunk: Chunk) -> None:

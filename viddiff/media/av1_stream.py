@@ -30,7 +30,7 @@ from viddiff.media.av1_background import LEAST_FRAMES, Copies, hidden_start
 from viddiff.media.av1_obus import FrameStart, ObuType, SequenceHeader, iter_obus, without_delimiters
 from viddiff.media.av1_stills import padded_size
 from viddiff.media.libav_errors import FAILURES
-from viddiff.media.picture_planes import PIXEL_FORMATS, picture_from_planes, planes_from_picture
+from viddiff.media.picture_planes import PIXEL_FORMATS, picture_from_planes, planes_of_picture
 from viddiff.media.scheduling import kept_scheduling
 from viddiff.pixels import plane_shapes, replicate
 
@@ -198,7 +198,7 @@ class Av1Decoder:
         self._context: VideoCodecContext | None = context
 
     def decode(self, unit: bytes) -> Frame:
-        """The frame that the next unit shows, `pts` counting from 0.
+        """The frame that the next unit shows, `pts` counting from 0. Its planes cannot be written.
 
         Raises BitstreamError unless the unit is one that continues the stream and shows one frame; after that
         the decoder is of no use.
@@ -219,7 +219,7 @@ class Av1Decoder:
         found = (picture.width, picture.height, picture.format.name)
         if found != (coded.width, coded.height, PIXEL_FORMATS[coded.bit_depth]):
             raise BitstreamError(f"an AV1 unit shows a picture of {found[0]}x{found[1]} {found[2]}")
-        planes = planes_from_picture(picture, coded.bit_depth, *self._size)
+        planes = planes_of_picture(picture, coded.bit_depth, *self._size)
         frame = Frame(*planes, pts=self._decoded)
         self._decoded += 1
         self._context = context

@@ -29,10 +29,21 @@ def planes_from_picture(
     picture: av.VideoFrame, bit_depth: int, width: int, height: int
 ) -> tuple[Plane, Plane, Plane]:
     """Copy the top left width x height samples of the planes of a 4:2:0 libav picture of this depth."""
-    shapes = plane_shapes(width, height)
-    y, u, v = (
-        _view(plane, bit_depth)[:h, :w].copy() for plane, (h, w) in zip(picture.planes, shapes, strict=True)
-    )
+    y, u, v = (view.copy() for view in _views(picture, bit_depth, width, height))
+    return y, u, v
+
+
+def planes_of_picture(
+    picture: av.VideoFrame, bit_depth: int, width: int, height: int
+) -> tuple[Plane, Plane, Plane]:
+    """The same as `planes_from_picture`, but the picture's own memory where its rows have no gaps.
+
+    A decoder may still refer to it, so it cannot be written.
+    """
+    views = _views(picture, bit_depth, width, height)
+    y, u, v = (view if view.flags.c_contiguous else view.copy() for view in views)
+    for plane in (y, u, v):
+        plane.flags.writeable = False
     return y, u, v
 
 
@@ -42,6 +53,12 @@ def planes_from_rgb(samples: NDArray[np.uint8], width: int, height: int) -> tupl
     return planes_from_picture(
         picture.reformat(width, height, "yuv420p", interpolation="BICUBIC"), 8, width, height
     )
+
+
+def _views(picture: av.VideoFrame, bit_depth: int, width: int, height: int) -> list[Plane]:
+    """The top left width x height samples of each plane."""
+    shapes = plane_shapes(width, height)
+    return [_view(plane, bit_depth)[:h, :w] for plane, (h, w) in zip(picture.planes, shapes, strict=True)]
 
 
 def _view(plane: VideoPlane, bit_depth: int) -> Plane:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, Self, cast
 
 import av
+import numpy as np
 from av.container import OutputContainer
 from av.video.stream import VideoStream
 
@@ -144,8 +145,9 @@ class VideoWriter:
         with self._failures():
             if self._suffix == ".y4m":
                 self._note_lost_times()
-                samples = b"".join(plane.tobytes() for plane in frame.planes)
-                self._raw_bytes += self._raw.write(b"FRAME\n" + samples)
+                self._raw_bytes += self._raw.write(b"FRAME\n")
+                for plane in frame.planes:
+                    self._raw_bytes += self._raw.write(np.ascontiguousarray(plane).data.cast("B"))
                 if self._pipe is not None:
                     self._pipe.flush()
                 return
