@@ -133,7 +133,7 @@ def test_any_size_and_depth(enhancer: Enhancer, size: tuple[int, int], bit_depth
 
 def test_threads_do_not_matter(enhancer: Enhancer, frames: list[Frame], whole: bytes) -> None:
     out, info, options = io.BytesIO(), VideoInfo(*SIZE), EncodeOptions(gop=9, preset="fastest")
-    several = replace(enhancer, frames_at_once=3)
+    several = replace(enhancer, threads=3)
     encoder = BaseGopEncoder(several, info, options, threads=2)
     encode(frames, encoder, Output(Writer(out, encoder.header)))
     assert out.getvalue() == whole
@@ -149,7 +149,7 @@ def test_threads_show_the_same_frames_before_a_fault(enhancer: Enhancer, whole: 
         payload[rng.randrange(len(payload))] ^= 1 << rng.randrange(8)
         shown: list[list[Frame]] = []
         for threads in (1, 3):
-            decoder = open_decoder(reader.header, replace(enhancer, frames_at_once=threads))
+            decoder = open_decoder(reader.header, replace(enhancer, threads=threads))
             shown.append(list(decoder.decode(key)))
             try:
                 shown[-1].extend(decoder.decode(replace(chunk, payload=bytes(payload))))

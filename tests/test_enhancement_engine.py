@@ -77,9 +77,9 @@ def equal(a: Correction, b: Correction) -> bool:
     return all(np.array_equal(*planes) for planes in zip(a.planes, b.planes, strict=True))
 
 
-def with_instructions(weights: EnhancementWeights, instructions: InstructionSet, threads: int) -> Enhancer:
+def with_instructions(weights: EnhancementWeights, instructions: InstructionSet) -> Enhancer:
     enhancer = Enhancer(weights)
-    enhancer.__dict__["_engine"] = EnhancementEngine(weights.config, weights.integers, instructions, threads)
+    enhancer.__dict__["_engine"] = EnhancementEngine(weights.config, weights.integers, instructions)
     return enhancer
 
 
@@ -96,11 +96,11 @@ def test_engine_is_the_module(config: EnhancementConfig, calm: bool, instruction
         for (width, height), coding in zip(sizes, CODINGS * 2, strict=False):
             frame = noise(width, height, BASE_BIT_DEPTH, seed)
             expected = module.correction(frame, coding, 140)
-            for threads in (1, 3):
-                enhancer = with_instructions(weights, instructions, threads)
+            for strips in (1, 3):
+                enhancer = with_instructions(weights, instructions)
                 for _ in range(2):  # the second time with a workspace that was used
-                    found = enhancer.correction(frame, coding, 140)
-                    assert equal(found, expected), f"{width}x{height}, {threads = }"
+                    found = enhancer.correction(frame, coding, 140, strips)
+                    assert equal(found, expected), f"{width}x{height}, {strips = }"
             seen.append(np.concatenate([plane.ravel() for plane in expected.planes]))
     assert np.unique(np.concatenate(seen)).size > (100 if calm and config != NARROW else 2)
 
@@ -110,9 +110,14 @@ def test_threads_split_a_frame() -> None:
     weights = extreme(SMALL, 5, True)
     frame = noise(48, 400, BASE_BIT_DEPTH)
     expected = Enhancer(weights, engine="torch").correction(frame, CODINGS[1], 140)
-    for threads in (1, 2, 5, 12, 64):
-        found = Enhancer(weights, threads=threads).correction(frame, CODINGS[1], 140)
-        assert equal(found, expected), f"{threads = }"
+    for strips in (1, 2, 5, 12, 64):
+        found = Enhancer(weights).correction(frame, CODINGS[1], 140, strips)
+        assert equal(found, expected), f"{strips = }"
+
+
+def test_threads_share_chunks_and_frames() -> None:
+    enhancer = Enhancer(extreme(SMALL, 5, True), threads=8)
+    assert [enhancer.divided(frames) for frames in (1, 3, 8, 16)] == [(1, 8), (3, 2), (8, 1), (8, 1)]
 
 
 def test_sets_follow_what_the_processor_has(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from functools import partial
 
 from viddiff.codec.base_bit_depth import BASE_BIT_DEPTH, rounded
 from viddiff.codec.base_payloads import StrengthReader, StrengthTables, unpack_frames
-from viddiff.codec.enhancer import Enhancer, blocks_of
+from viddiff.codec.enhancer import Correction, Enhancer, Strengths, blocks_of
 from viddiff.codec.entropy import SymbolDecoder
 from viddiff.codec.side_by_side import side_by_side
 from viddiff.container.format import Chunk, Header, KeyChunk
@@ -28,27 +28,31 @@ class BaseGopDecoder:
     def decode(self, chunk: Chunk) -> Iterator[Frame]:
         """The frames of the next chunk. Raises BitstreamError if it is damaged."""
         times = (chunk.pts,) if isinstance(chunk, KeyChunk) else chunk.pts
-        threads = 1
-        if self.enhancer is not None:
-            self.enhancer.prepare()
-            threads = min(self.enhancer.frames_at_once, len(times))
-        frames = side_by_side(self._decoded(chunk, len(times)), threads)
+        threads, strips = (1, 1) if self.enhancer is None else self.enhancer.divided(len(times))
+        frames = side_by_side(self._decoded(chunk, len(times), strips), threads)
         for frame, pts in zip(frames, times, strict=True):
             yield replace(frame, pts=pts)
 
-    def _decoded(self, chunk: Chunk, count: int) -> Iterator[Callable[[], Frame]]:
+    def _decoded(self, chunk: Chunk, count: int, strips: int) -> Iterator[Callable[[], Frame]]:
         """What remains to do for each frame, once AV1 and the strengths are decoded."""
         stream, units, strengths = self._open(chunk, count)
         info, enhancer = self.header.video, self.enhancer
+        depth = info.bit_depth
         if enhancer is None:
             for unit in units:
-                yield partial(rounded, stream.decode(unit)[0], info.bit_depth)
+                yield partial(rounded, stream.decode(unit)[0], depth)
             return
         coded = SymbolDecoder(strengths, self.header.entropy)  # type: ignore[arg-type]
         reader = StrengthReader(coded, self._tables, blocks_of(info.width, info.height))
         for unit in units:
             frame, coding = stream.decode(unit)
-            yield partial(enhancer.enhance, frame, info.bit_depth, coding, stream.quantiser, reader.get())
+            chosen = reader.get()
+            if not chosen.any():
+                yield partial(rounded, frame, depth)
+                continue
+            enhancer.prepare()
+            correction = partial(enhancer.correction, frame, coding, stream.quantiser, strips)
+            yield partial(_enhanced, correction, chosen, depth)
         coded.finish()
 
     def follow(self, chunk: Chunk) -> None:
@@ -72,6 +76,10 @@ class BaseGopDecoder:
             raise BitstreamError("predicted frames come before any keyframe")
         joined, strengths = unpack_frames(payload)
         return self._stream, split_units(background + joined, count), strengths
+
+
+def _enhanced(correction: Callable[[], Correction], strengths: Strengths, bit_depth: int) -> Frame:
+    return correction().applied(strengths, bit_depth)
 
 
 class BaseStream:

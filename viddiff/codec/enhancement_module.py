@@ -37,10 +37,13 @@ class ModuleEngine:
 
     @exact_arithmetic()
     @torch.inference_mode()
-    def correction(self, frame: Frame, condition: NDArray[np.int64]) -> tuple[Int16, Int16, Int16]:
+    def correction(
+        self, frame: Frame, condition: NDArray[np.int64], strips: int = 1
+    ) -> tuple[Int16, Int16, Int16]:
         """What the network would add to Y, U and V, in 1/CORRECTION_UNIT of a level.
 
         frame: has 10 bits. condition: (CONDITIONS,) activations, see `enhancement_config.condition_of`.
+        strips: without effect, for PyTorch has threads of its own.
         """
         told = torch.from_numpy(condition).to(self._device, torch.float32)[None]
         packed = pack(planes_of(frame, BASE_BIT_DEPTH, self._device))

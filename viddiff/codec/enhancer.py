@@ -7,7 +7,6 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from viddiff.codec.base_bit_depth import rounded
 from viddiff.codec.enhancement_weights import EnhancementWeights
 from viddiff.frame import Frame
 from viddiff.media.av1_headers import Coding
@@ -33,8 +32,11 @@ def blocks_of(width: int, height: int) -> tuple[int, int]:
 class Engine(Protocol):
     """Computes the network."""
 
-    def correction(self, frame: Frame, condition: NDArray[np.int64]) -> Planes:
-        """What the network would change in a frame of the base. condition: (CONDITIONS,) activations."""
+    def correction(self, frame: Frame, condition: NDArray[np.int64], strips: int = 1) -> Planes:
+        """What the network would change in a frame of the base.
+
+        condition: (CONDITIONS,) activations. strips: that threads may compute side by side.
+        """
         ...
 
 
@@ -48,9 +50,7 @@ class Enhancer:
     engine: EngineName | None = None
     """What computes. The default is "compiled" on a CPU, "torch" elsewhere."""
     threads: int = 1
-    """Threads that share a frame in the compiled engine."""
-    frames_at_once: int = 1
-    """Frames of a chunk that threads enhance side by side."""
+    """Threads that enhance frames of a chunk side by side, and strips of a frame where there are fewer."""
 
     @cached_property
     def hash(self) -> bytes:
@@ -67,7 +67,7 @@ class Enhancer:
         if self.engine == "compiled" or (self.engine is None and self.device == "cpu"):
             from viddiff.codec.engine.enhancement import EnhancementEngine
 
-            return EnhancementEngine(self.weights.config, self.weights.integers, threads=self.threads)
+            return EnhancementEngine(self.weights.config, self.weights.integers)
         from viddiff.codec.enhancement_module import ModuleEngine
 
         return ModuleEngine(self.weights, self.device)
@@ -76,22 +76,19 @@ class Enhancer:
         """Load what computes, before threads share it."""
         _ = self._engine
 
-    def enhance(
-        self, frame: Frame, bit_depth: int, coding: Coding, gop_quantiser: int, strengths: Strengths
-    ) -> Frame:
-        """The base's frame with its correction at these strengths, rounded to `bit_depth`."""
-        if not strengths.any():
-            return rounded(frame, bit_depth)
-        return self.correction(frame, coding, gop_quantiser).applied(strengths, bit_depth)
+    def divided(self, frames: int) -> tuple[int, int]:
+        """How many of a chunk's frames are computed side by side, and in how many strips each of them."""
+        together = min(self.threads, frames)
+        return together, self.threads // together
 
-    def correction(self, frame: Frame, coding: Coding, gop_quantiser: int) -> "Correction":
+    def correction(self, frame: Frame, coding: Coding, gop_quantiser: int, strips: int = 1) -> "Correction":
         """What the network would change in a frame of the base.
 
         coding: from AV1's headers of the frame. gop_quantiser: index that the encoder requested for the GOP,
-        0..255.
+        0..255. strips: that threads may compute side by side.
         """
         condition = condition_of(coding.quantiser, gop_quantiser, coding.intra)
-        return Correction(frame, self._engine.correction(frame, condition))
+        return Correction(frame, self._engine.correction(frame, condition, strips))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from viddiff.errors import CheckpointError
 
 
 def load_weights(
-    path: Path, device: str = "cpu", engine: EngineName | None = None, frames_at_once: int = 1
+    path: Path, device: str = "cpu", engine: EngineName | None = None, threads: int = 1
 ) -> Weights:
     """Load networks that predict frames, or networks that enhance them.
 
@@ -18,7 +18,7 @@ def load_weights(
     wrong with the file, or if the compiled engine does not have its networks.
     """
     if stated(path, "format") == enhancement_weights.FORMAT:
-        return Enhancer(enhancement_weights.load(path), device, engine, frames_at_once=frames_at_once)
+        return Enhancer(enhancement_weights.load(path), device, engine, threads)
     if engine == "compiled":
         raise CheckpointError(
             f"--engine compiled needs an AV1 base: PyTorch runs the networks of {path.name}"

@@ -133,11 +133,12 @@ class BaseGopEncoder:
         symbols = SymbolEncoder(self.options.entropy)  # type: ignore[arg-type]
         writer, shown = StrengthWriter(symbols, self._tables), list[Frame]()
         self.enhancer.prepare()
+        threads, strips = self.enhancer.divided(len(units))
         jobs = (
-            partial(self._measured, original, frame, coding, stream.quantiser)
+            partial(self._measured, original, frame, coding, stream.quantiser, strips)
             for original, (frame, coding) in zip(group.frames, decoded, strict=True)
         )
-        measured = side_by_side(jobs, min(self.enhancer.frames_at_once, len(units)))
+        measured = side_by_side(jobs, threads)
         for original, plain, (correction, errors) in zip(group.frames, base, measured, strict=True):
             choice = choose_strengths(errors, worth, self._tables, writer.before)
             writer.put(choice.strengths, choice.kinds)
@@ -156,8 +157,8 @@ class BaseGopEncoder:
         return CodedGroup(chunk, shown, base_bytes=base_bytes, strength_bytes=len(strengths))
 
     def _measured(
-        self, original: Frame, frame: Frame, coding: Coding, quantiser: int
+        self, original: Frame, frame: Frame, coding: Coding, quantiser: int, strips: int
     ) -> tuple[Correction, list[NDArray[np.float64]]]:
         """The correction of a base frame, and the errors that each strength would leave."""
-        correction = self.enhancer.correction(frame, coding, quantiser)
+        correction = self.enhancer.correction(frame, coding, quantiser, strips)
         return correction, correction.errors(original, self.info.bit_depth)

@@ -27,20 +27,21 @@ class EnhancementEngine:
         config: EnhancementConfig,
         integers: Integers,
         instructions: InstructionSet | None = None,
-        threads: int = 1,
     ) -> None:
-        """instructions: the best that the processor has by default. threads: that share a frame."""
+        """instructions: the best that the processor has by default."""
         self.instructions = instructions or instruction_sets()[0]
-        self.threads = threads
         self._network = PackedNetwork(config, integers, self.instructions)
         self._kernels = kernels(self.instructions)
         self._plans = dict[int, tuple[RowPlan, list[Int16]]]()
         self._lock = threading.Lock()
 
-    def correction(self, frame: Frame, condition: NDArray[np.int64]) -> tuple[Int16, Int16, Int16]:
+    def correction(
+        self, frame: Frame, condition: NDArray[np.int64], strips: int = 1
+    ) -> tuple[Int16, Int16, Int16]:
         """What the network would add to Y, U and V, in 1/CORRECTION_UNIT of a level.
 
         frame: has 10 bits. condition: (CONDITIONS,) activations, see `enhancement_config.condition_of`.
+        strips: that threads compute side by side, if there are rows enough.
         """
         height, width = (-(-size // FRAME_MULTIPLE) * FRAME_MULTIPLE // 2 for size in frame.y.shape)
         packed = np.zeros((height + 2, width + 2, PLANES), np.int16)
@@ -51,7 +52,7 @@ class EnhancementEngine:
         y, u, v = (np.empty(plane.shape, np.int16) for plane in frame.planes)
         planes = (y, u, v)
         biases, turns = self._network.biases(condition), height // 2
-        strips = max(min(self.threads, turns // _STRIP_ROWS), 1)
+        strips = max(min(strips, turns // _STRIP_ROWS), 1)
         ends = [turns * n // strips for n in range(strips + 1)]
 
         def strip(begin: int, end: int) -> None:

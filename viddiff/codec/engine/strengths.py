@@ -30,9 +30,8 @@ def apply_strengths(
 
     The result has `bit_depth` bits.
     """
-    _check(samples, correction, strengths.shape, side)
+    base, change = _inputs(samples, correction, strengths.shape, side)
     result = np.empty(samples.shape, np.uint8 if bit_depth == 8 else np.uint16)
-    base, change = np.ascontiguousarray(samples, np.uint16), np.ascontiguousarray(correction)
     chosen = np.ascontiguousarray(strengths)
     _kernel("apply", result)(
         base.ctypes.data,
@@ -55,10 +54,10 @@ def strength_errors(
     original: has `bit_depth` bits.
     """
     rows, columns = (-(-size // side) for size in samples.shape)
-    _check(samples, original, (rows, columns), side)
-    _check(samples, correction, (rows, columns), side)
+    base, change = _inputs(samples, correction, (rows, columns), side)
+    if original.shape != samples.shape:
+        raise ValueError(f"{original.shape = }, {samples.shape = } do not go together")
     errors = np.zeros((STRENGTHS, rows, columns), np.int64)
-    base, change = np.ascontiguousarray(samples, np.uint16), np.ascontiguousarray(correction)
     wanted = np.ascontiguousarray(original)
     _kernel("add_errors", wanted)(
         wanted.ctypes.data,
@@ -79,7 +78,10 @@ def _kernel(name: str, plane: NDArray[Any]) -> Native:
     return kernels(instruction_sets()[0])[f"{name}_{plane.dtype.name}"]
 
 
-def _check(samples: Plane, other: NDArray[Any], blocks: tuple[int, ...], side: int) -> None:
-    """Kernels do not check indexes."""
-    if samples.shape != other.shape or blocks != tuple(-(-size // side) for size in samples.shape):
-        raise ValueError(f"{samples.shape = }, {other.shape = }, {blocks = } do not go together")
+def _inputs(
+    samples: Plane, correction: NDArray[np.int16], blocks: tuple[int, ...], side: int
+) -> tuple[NDArray[np.uint16], NDArray[np.int16]]:
+    """A plane and its correction as kernels read them. Kernels do not check indexes, so they are checked."""
+    if samples.shape != correction.shape or blocks != tuple(-(-size // side) for size in samples.shape):
+        raise ValueError(f"{samples.shape = }, {correction.shape = }, {blocks = } do not go together")
+    return np.ascontiguousarray(samples, np.uint16), np.ascontiguousarray(correction, np.int16)
