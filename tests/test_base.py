@@ -34,7 +34,7 @@ from viddiff.container.format import Chunk, KeyChunk, Writer
 from viddiff.container.reader import Reader
 from viddiff.encoder.base_gop_encoder import BaseGopEncoder
 from viddiff.encoder.options import EncodeOptions
-from viddiff.encoder.strength_choice import Worth, choose_strengths
+from viddiff.encoder.strength_choice import Prices, Worth, choose_strengths
 from viddiff.errors import BitstreamError, CheckpointError, OutputError, ViddiffError
 from viddiff.frame import Frame, VideoInfo
 from viddiff.media.authorship import written_by_viddiff
@@ -396,14 +396,14 @@ def test_strengths_there_and_back() -> None:
     rng, tables, blocks = np.random.default_rng(1), StrengthTables.parametric(), (3, 5)
     stream = SymbolEncoder()
     writer, written = StrengthWriter(stream, tables), []
-    for number in range(40):
+    for _ in range(40):
         strengths, kinds = np.zeros((GROUPS, *blocks), np.int64), []
         for group in range(GROUPS):
             kind = int(rng.integers(KINDS))
             kinds.append(kind)
             varied = rng.integers(0, STRENGTHS, blocks)
             strengths[group] = kind if kind < STRENGTHS else varied
-        assert writer.put(strengths, kinds) > 0, number
+        writer.put(strengths, kinds)
         written.append(strengths)
     decoder = SymbolDecoder(stream.finish())
     reader = StrengthReader(decoder, tables, blocks)
@@ -441,8 +441,7 @@ def test_strengths_follow_what_helps(enhancer: Enhancer) -> None:
     )
     wanted = Frame(y, u, v)
     worth = Worth.of([wanted], [original], 1e5)
-    choice = choose_strengths(
-        correction.errors(wanted, 8), worth, StrengthTables.parametric(), [KINDS] * GROUPS
-    )
+    prices = Prices.of(StrengthTables.parametric())
+    choice = choose_strengths(correction.errors(wanted, 8), worth, prices, [KINDS] * GROUPS)
     assert choice.strengths.tolist() == [[[2, 0]], [[2, 0]]]
     assert choice.kinds[0] >= STRENGTHS

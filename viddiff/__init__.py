@@ -142,7 +142,6 @@ def encode(  # noqa: PLR0913
     """
     from viddiff.pipeline.encode_job import EncodeJob
     from viddiff.pipeline.status import ignore
-    from viddiff.pipeline.worker_pool import prepare_processes
 
     job = EncodeJob(
         source=source,
@@ -172,8 +171,7 @@ def encode(  # noqa: PLR0913
         verify=verify,
         force=force,
     )
-    if job.named is not None:
-        prepare_processes(workers)
+    job.prepare()
     from viddiff.pipeline.encode_file import encode_file
 
     result = encode_file(job, progress or ignore)

@@ -192,7 +192,6 @@ def encode_command(
       viddiff encode :0 screen.vdf --input-format x11grab
     """
     from viddiff.pipeline.encode_job import EncodeJob
-    from viddiff.pipeline.worker_pool import prepare_processes
 
     with options.usage_errors():
         if key_file and passphrase_file:
@@ -207,8 +206,7 @@ def encode_command(
     job.check_files()
     if sealed:
         job = replace(job, secret=read_secret(key_file, passphrase_file, confirm=True))
-    if job.named is not None:
-        prepare_processes(job.workers)
+    job.prepare()
     from viddiff.pipeline.encode_file import encode_file
 
     check_termination()

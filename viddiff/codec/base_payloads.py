@@ -94,21 +94,17 @@ class StrengthWriter:
         self.before = [_BEGIN] * GROUPS
         """The last frame's kinds."""
 
-    def put(self, strengths: Strengths, kinds: list[int]) -> float:
-        """Code a frame whose groups are of these kinds; returns the bits."""
-        bits = 0.0
+    def put(self, strengths: Strengths, kinds: list[int]) -> None:
+        """Code a frame whose groups are of these kinds."""
         for group, kind in enumerate(kinds):
-            bits += self._put([kind], kind_table(group, self.before[group]), self._tables.kinds)
+            self._put([kind], kind_table(group, self.before[group]), self._tables.kinds)
             if kind >= STRENGTHS:
                 blocks = strengths[group].ravel().tolist()
-                bits += self._put(blocks, block_table(group, kind), self._tables.blocks)
+                self._put(blocks, block_table(group, kind), self._tables.blocks)
         self.before = kinds
-        return bits
 
-    def _put(self, symbols: list[int], table: int, tables: Tables) -> float:
-        values, indexes = np.array(symbols), np.full(len(symbols), table)
-        self._stream.put(values, indexes, tables)
-        return float(tables.bits(values, indexes).sum())
+    def _put(self, symbols: list[int], table: int, tables: Tables) -> None:
+        self._stream.put(np.array(symbols), np.full(len(symbols), table), tables)
 
 
 class StrengthReader:

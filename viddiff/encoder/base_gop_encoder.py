@@ -19,7 +19,7 @@ from viddiff.encoder.background_choice import BackgroundChoice
 from viddiff.encoder.coded_group import CodedGroup
 from viddiff.encoder.grouping import Group, group_regularly
 from viddiff.encoder.options import EncodeOptions
-from viddiff.encoder.strength_choice import Worth, choose_strengths
+from viddiff.encoder.strength_choice import Prices, Worth, choose_strengths
 from viddiff.frame import Frame, VideoInfo
 from viddiff.media.av1_headers import Coding
 from viddiff.media.av1_stream import Av1Decoder, Av1Encoder
@@ -49,6 +49,7 @@ class BaseGopEncoder:
         """threads: SVT-AV1's level of parallelism. It does not change the bytes."""
         self.enhancer, self.info, self.options, self.threads = enhancer, info, options, threads
         self._tables = StrengthTables.parametric()
+        self._prices = Prices.of(self._tables)
         self._gop: _Gop | None = None
 
     @property
@@ -140,7 +141,7 @@ class BaseGopEncoder:
         )
         measured = side_by_side(jobs, threads)
         for original, plain, (correction, errors) in zip(group.frames, base, measured, strict=True):
-            choice = choose_strengths(errors, worth, self._tables, writer.before)
+            choice = choose_strengths(errors, worth, self._prices, writer.before)
             writer.put(choice.strengths, choice.kinds)
             enhanced = correction.applied(choice.strengths, depth) if choice.strengths.any() else plain
             shown.append(replace(enhanced, pts=original.pts))

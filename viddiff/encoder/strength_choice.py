@@ -48,6 +48,21 @@ class Worth:
         return _SLOPE / self.bits
 
 
+@dataclass(frozen=True, eq=False)
+class Prices:
+    """Bits of a frame's kinds and of its blocks' strengths, by table: see `codec.base_payloads`."""
+
+    kinds: NDArray[np.float64]
+    """(tables, 2 * STRENGTHS)"""
+    blocks: NDArray[np.float64]
+    """(tables, STRENGTHS)"""
+
+    @classmethod
+    def of(cls, tables: StrengthTables) -> "Prices":
+        """The prices that these tables make."""
+        return cls(_bits(tables.kinds, 2 * STRENGTHS), _bits(tables.blocks, STRENGTHS))
+
+
 @dataclass(frozen=True)
 class Choice:
     """The strengths of a frame."""
@@ -58,7 +73,7 @@ class Choice:
 
 
 def choose_strengths(
-    errors: list[NDArray[np.float64]], worth: Worth, tables: StrengthTables, before: list[int]
+    errors: list[NDArray[np.float64]], worth: Worth, prices: Prices, before: list[int]
 ) -> Choice:
     """The strengths of least cost.
 
@@ -69,11 +84,11 @@ def choose_strengths(
     strengths, kinds = np.zeros(costs.shape[:1] + costs.shape[2:], np.int64), []
     for group in range(GROUPS):
         by_strength = costs[group].reshape(STRENGTHS, -1)
-        kind_bits = worth.of_a_bit * _bits(tables.kinds, kind_table(group, before[group]), 2 * STRENGTHS)
+        kind_bits = worth.of_a_bit * prices.kinds[kind_table(group, before[group])]
         ways = [(float(by_strength[kind].sum()) + kind_bits[kind], kind) for kind in range(STRENGTHS)]
         varied = {}
         for kind in range(STRENGTHS, 2 * STRENGTHS):
-            bits = worth.of_a_bit * _bits(tables.blocks, block_table(group, kind), STRENGTHS)
+            bits = worth.of_a_bit * prices.blocks[block_table(group, kind)]
             by_block = by_strength + bits[:, None]
             varied[kind] = by_block.argmin(0)
             ways.append((float(by_block.min(0).sum()) + kind_bits[kind], kind))
@@ -83,8 +98,10 @@ def choose_strengths(
     return Choice(strengths, kinds)
 
 
-def _bits(tables: Tables, table: int, symbols: int) -> NDArray[np.float64]:
-    return tables.bits(np.arange(symbols), np.full(symbols, table))
+def _bits(tables: Tables, symbols: int) -> NDArray[np.float64]:
+    """Bits (tables, symbols) of the first symbols of all tables."""
+    values, indexes = np.meshgrid(np.arange(symbols), np.arange(len(tables.radius)))
+    return tables.bits(values, indexes)
 
 
 def _costs(errors: list[NDArray[np.float64]], worth: Worth) -> NDArray[np.float64]:

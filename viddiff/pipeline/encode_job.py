@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
@@ -12,11 +13,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from viddiff.config import MAX_GOP, QUALITIES, Start, start_text
 from viddiff.encoder.options import BASE_QUANTISERS, EncodeOptions
 from viddiff.encoder.presets import PRESETS
+from viddiff.errors import CheckpointError
 from viddiff.media.demuxer import is_live, name_of
 from viddiff.pipeline.job_values import among, check_common, check_source, with_suffix, within
 from viddiff.pipeline.output_file import OutputFile, is_vdf, where
 from viddiff.pipeline.summary import LedgerRow
-from viddiff.pipeline.weights_search import BASES
+from viddiff.pipeline.weights_search import BASES, base_of, weights_to_encode
+from viddiff.pipeline.worker_pool import prepare_processes
 
 if TYPE_CHECKING:
     from viddiff.codec.enhancer import EngineName
@@ -177,6 +180,14 @@ class EncodeJob:
             check_source(self.named, os.fspath(self.source))  # type: ignore[arg-type]
         if self.output is not None:
             self.output.check(self.named)
+
+    def prepare(self) -> None:
+        """Start to load what processes will need, if that takes long, before this process loads it."""
+        if self.named is None:
+            return
+        with suppress(CheckpointError):  # which the encode itself will raise
+            if base_of(weights_to_encode(self.weights, self.base)) == "none":
+                prepare_processes(self.workers)
 
     def fingerprint(self) -> dict[str, Any]:
         """Everything that the file depends on, for a job whose source is a file, as plain data."""

@@ -26,6 +26,8 @@ from viddiff.pipeline.worker_pool import Give, Mark, WorkerPool
 _LEAST_PIXELS = 500_000
 """Luma samples that keep a process busy for about the time of its start."""
 _CHUNKS_WAITING = 4096
+_BASE_MODULES = "viddiff.encoder.base_gop_encoder", "viddiff.codec.engine.enhancement"
+"""What processes load for files with an AV1 base. For others, see `worker_pool.prepare_processes`."""
 _UNKNOWN_GOPS = 64
 """Assumed number of GOPs of a video of unknown length."""
 
@@ -54,7 +56,8 @@ def encode_video(
     reader.leave()
     resources.prepare(encoder.header.base)
     work = _EncodeWork(reader.open_again, resources, options, division, output.repeat(done))
-    with output.until_interrupted(), WorkerPool(work, division.workers, _CHUNKS_WAITING) as pool:
+    modules = _BASE_MODULES if encoder.header.base else ()
+    with output.until_interrupted(), WorkerPool(work, division.workers, _CHUNKS_WAITING, modules) as pool:
         for piece in pool.in_order():
             if isinstance(piece, CodedChunk):
                 output.take(piece)

@@ -96,7 +96,7 @@ class WorkerPool:
 
 
 def prepare_processes(workers: int | None) -> None:
-    """Start loading what processes that encode will need, before this process loads it."""
+    """Start loading what processes that encode without a base will need, before this process loads it."""
     if workers != 1 and (os.cpu_count() or 1) > 1:
         prepare(
             "viddiff.pipeline.parallel_encode",
