@@ -1,7 +1,14 @@
 """Measurement of speed and memory: how a run is measured, and what is computed from runs."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import speed
+from conftest import moving_picture
+
+from viddiff.frame import VideoInfo
+from viddiff.media.video_writer import VideoWriter
 
 ONE = speed.Result(
     speed.Case("encode", "default", 1),
@@ -39,7 +46,7 @@ def test_the_middle_of_runs_is_not_moved_by_one_that_was_disturbed() -> None:
 
 
 def test_a_command_is_measured_in_a_process_of_its_own() -> None:
-    taken = speed.run(["--help"])
+    taken = speed.run(speed.viddiff("--help"))
     assert taken.wall_s > 0
     assert taken.cpu_s > 0
     assert taken.peak_mib is None or taken.peak_mib > 1
@@ -47,4 +54,22 @@ def test_a_command_is_measured_in_a_process_of_its_own() -> None:
 
 def test_a_command_that_fails_ends_the_measurement() -> None:
     with pytest.raises(SystemExit, match="No such command"):
-        speed.run(["nonsense"])
+        speed.run(speed.viddiff("nonsense"))
+
+
+def test_other_codecs_run_beside(tmp_path: Path) -> None:
+    """The base of the first case is what both decode; other codecs take the same frames."""
+    with VideoWriter(tmp_path / "a.mkv", VideoInfo(64, 48), lossless=True) as writer:
+        for number, frame in enumerate(moving_picture(64, 48, 6)):
+            writer.write(replace(frame, pts=number))
+    works = {"encode": ("fastest", "x265 medium", "SVT-AV1 preset 6"), "decode": ("--base-only", "dav1d")}
+    cases = [speed.Case(work, coder, None) for work, coders in works.items() for coder in coders]
+    results = speed.measure(cases, [2, 6], 1, [], tmp_path / "a.mkv")
+    assert [result.case for result in results] == cases
+    assert all(list(result.runs) == [2, 6] for result in results)
+
+
+def test_ratios_to_other_codecs() -> None:
+    runs = {10: speed.Run(1.0, 1.0, None), 40: speed.Run(4.0, 4.0, None)}
+    other = speed.Result(speed.Case("encode", "x265 medium", None), runs)
+    assert speed.ratios([ONE, other]) == {"encode default, 1 workers / x265 medium": 0.2}
