@@ -6,9 +6,9 @@ Each frame is preceded by the packets that do not begin after it.
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
-from math import ceil, floor
 from typing import Protocol
 
+from viddiff.span import Span
 from viddiff.tracks import Extras, TrackPacket
 
 DISORDER = 10
@@ -46,15 +46,7 @@ class Interleaver:
         """Start the video at `since` seconds. Cut the chapters, also at `until` if that is known."""
         self._since = since if self._cut_start else None
         until = until if self._cut_end else None
-        chapters = []
-        for chapter in self.extras.chapters:
-            start, end = chapter.start, chapter.end
-            if self._since is not None:
-                start = max(start, floor(self._since / chapter.time_base))
-            if until is not None:
-                end = min(end, ceil(until / chapter.time_base))
-            if start < end or (start, end) == (chapter.start, chapter.end):
-                chapters.append(replace(chapter, start=start, end=end))
+        chapters = Span(self._since, until).chapters(self.extras.chapters)
         self.extras = replace(self.extras, chapters=chapters)
 
     def cut_short(self) -> None:
@@ -86,15 +78,7 @@ class Interleaver:
         return self.extras.tracks[packet.track].seconds(time)
 
     def _cut(self, packet: TrackPacket, until: Fraction | None) -> Iterator[TrackPacket]:
-        """The packet if it lies within the span. The times of a subtitle are cut to the span."""
-        track, start, end = self.extras.tracks[packet.track], packet.pts, packet.pts + packet.duration
-        since = self._since
-        if since is not None and track.seconds(max(start + 1, end)) <= since:
-            return
-        if until is not None and track.seconds(start) >= until:
-            return
-        if track.kind == "subtitle" and packet.duration:
-            start = start if since is None else max(start, ceil(since / track.time_base))
-            end = end if until is None else min(end, floor(until / track.time_base))
-            packet = replace(packet, pts=start, duration=max(end - start, 1))
-        yield packet
+        """The packet if it lies within the span, and cut to it."""
+        kept = Span(self._since, until).packet(packet, self.extras.tracks[packet.track])
+        if kept is not None:
+            yield kept

@@ -30,8 +30,10 @@ import os
 import secrets
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from viddiff.container.format import MAGIC, SEALED
 from viddiff.errors import BitstreamError, SecretError
@@ -181,6 +183,17 @@ class SealedWriter(io.RawIOBase):
         self.size_bytes += len(record)
         self._number += 1
         del self._waiting[:_PLAIN]
+
+
+@contextmanager
+def sealed(file: BinaryIO, secret: Secret | None) -> Iterator[BinaryIO]:
+    """`file` to write to, encrypted if there is a secret. It is complete if the block does not raise."""
+    if secret is None:
+        yield file
+        return
+    writer = SealedWriter(file, secret)
+    yield cast(BinaryIO, writer)
+    writer.finish()
 
 
 class SealedReader(io.RawIOBase):

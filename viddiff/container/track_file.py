@@ -28,11 +28,12 @@ class TrackFile:
         on_fault: Callable[[BitstreamError], None] | None = None,
         limits: Limits | None = None,
         start: Start = 0,
+        stop: int | None = None,
     ) -> None:
         """Read everything before the first frame. Raises BitstreamError, LimitError. Does not close `file`.
 
         on_fault: as for `Reader.chunks`. start: packets that end before it are not needed, and not all are
-        read.
+        read. stop: nothing is read that begins at this byte or after it.
         """
         self._described = ExtrasReader()
         self.extras = self._described.extras
@@ -40,7 +41,7 @@ class TrackFile:
         self._waiting = 0
         self._begun = self._taken = False
         self.reader = Reader(file, limits, self._take)
-        self._scan = self.reader.scan(on_fault)
+        self._scan = self.reader.scan(on_fault, stop)
         self._first = next(self._scan, None)
         self._begun = True
         if start:

@@ -17,7 +17,7 @@ from viddiff.config import start_text
 from viddiff.container.format import Chunk, Header
 from viddiff.container.interleaving_writer import InterleavingWriter
 from viddiff.container.part_file import PartFile
-from viddiff.container.sealing import SealedWriter, Secret, key_of
+from viddiff.container.sealing import SealedWriter, key_of, sealed
 from viddiff.encoder.options import quality_of
 from viddiff.errors import SourceChangeError, VerificationError, ViddiffError
 from viddiff.interleave import Interleaver
@@ -71,7 +71,7 @@ class _Encode:
             TrackReader(demuxer, job.audio) as tracks,
         ):
             started = time.monotonic()
-            with self._opened(reader.live) as (file, done), _sealed(file, job.secret) as out:
+            with self._opened(reader.live) as (file, done), sealed(file, job.secret) as out:
                 summary = self._code(reader, tracks, out, done)
             size = out.size_bytes if isinstance(out, SealedWriter) else summary.size_bytes
             video = reader.info
@@ -167,13 +167,3 @@ class _Encode:
             lambda frames: self._observer(Status("verify", frames, total)),
         )
 
-
-@contextmanager
-def _sealed(file: BinaryIO, secret: Secret | None) -> Iterator[BinaryIO]:
-    """`file`, with encryption if there is a secret."""
-    if secret is None:
-        yield file
-        return
-    writer = SealedWriter(file, secret)
-    yield cast(BinaryIO, writer)
-    writer.finish()
