@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from viddiff.codec.base_payloads import unpack_frames
+from viddiff.container.excerpt import stated_duration, times_of
 from viddiff.container.format import KeyChunk
 from viddiff.container.read_options import ReadOptions
-from viddiff.container.reader import Index, Reader
+from viddiff.container.reader import Reader
 from viddiff.container.track_file import TrackFile
 from viddiff.errors import BitstreamError, ViddiffError
 from viddiff.interleave import Interleaver
@@ -32,19 +33,6 @@ def extract_base(
     return result
 
 
-def _last_duration(reader: Reader, frames: int) -> int:
-    """How long the last of `frames` frames is shown, 0 if that is unknown.
-
-    Raises BitstreamError if INDEX states another number.
-    """
-    if reader.index_body is None:
-        return 0
-    index = Index.unpack(reader.index_body, reader.header)
-    if index.frames != frames:
-        raise BitstreamError(f"{index.frames} frames were written, but {frames} are there")
-    return index.last_duration
-
-
 def _extract(source: Path, target: Path, form: str, options: ReadOptions) -> tuple[int, list[str]]:
     with options.open(source) as file, options.open(source) as again:
         reader = Reader(file, options.limits)
@@ -55,7 +43,7 @@ def _extract(source: Path, target: Path, form: str, options: ReadOptions) -> tup
         with BaseWriter(target, form, reader.header.video, Interleaver(tracks.extras, tracks)) as writer:
             for chunk in reader:
                 key = isinstance(chunk, KeyChunk)
-                times = (chunk.pts,) if isinstance(chunk, KeyChunk) else chunk.pts
+                times = times_of(chunk)
                 units, _ = unpack_frames(chunk.payload[1:] if key else chunk.payload)
                 if isinstance(chunk, KeyChunk):
                     if chunk.background is None:
@@ -68,5 +56,5 @@ def _extract(source: Path, target: Path, form: str, options: ReadOptions) -> tup
                 frames += len(times)
             if last is None:
                 raise BitstreamError(f"{source} holds no frame")
-            writer.write(*last, _last_duration(reader, frames))
+            writer.write(*last, stated_duration(reader, frames))
         return frames, writer.notes
