@@ -1,4 +1,4 @@
-"""The command line: `viddiff encode`, `decode`, `base`, `info`, `train` and `selftest`, one file each.
+"""The command line: `viddiff encode`, `decode` and so on, one file for each command.
 
 Exit codes: 0 done, 1 `Error: one sentence` on stderr, 2 wrong use, 3 decoded around damage, 130 interrupted,
 129 and 143 ended by SIGHUP and SIGTERM. Commands import heavy modules only when they run, so that `--help` is
@@ -13,13 +13,16 @@ from typing import Any
 import click
 
 from viddiff.cli.base import base_command
+from viddiff.cli.cut import cut_command
 from viddiff.cli.decode import decode_command
 from viddiff.cli.encode import encode_command
 from viddiff.cli.info import info_command
+from viddiff.cli.join import join_command
 from viddiff.cli.printing import say, sentence
 from viddiff.cli.selftest import selftest_command
 from viddiff.cli.standard_streams import flush, make_usable
 from viddiff.cli.termination import end_orderly
+from viddiff.cli.thumbnail import thumbnail_command
 from viddiff.cli.train import train_command
 from viddiff.errors import ViddiffError
 from viddiff.garbage_collection import collect_rarely
@@ -80,5 +83,15 @@ def run() -> None:
         flush()
 
 
-for _command in (encode_command, decode_command, base_command, info_command, train_command, selftest_command):
+for _command in (
+    encode_command,
+    decode_command,
+    base_command,
+    cut_command,
+    join_command,
+    thumbnail_command,
+    info_command,
+    train_command,
+    selftest_command,
+):
     main.add_command(_command)

@@ -10,10 +10,14 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from viddiff.config import Limits, Start, nominal_rate
+from viddiff.config import MAX_SIDE, Limits, Start, nominal_rate
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
+
+
+def _end(context: click.Context, option: click.Parameter, value: str | None) -> Start | None:
+    return None if value is None else _start(context, option, value)
 
 
 def _start(context: click.Context, option: click.Parameter, value: str) -> Start:
@@ -82,6 +86,11 @@ passphrase_file_option = click.option(
     metavar="FILE",
     help="File with the passphrase of an encrypted .vdf.  [default: VIDDIFF_PASSPHRASE, or a prompt]",
 )
+encrypt_output_option = click.option(
+    "--encrypt",
+    is_flag=True,
+    help="Encrypt OUT, with the key or passphrase that encrypted inputs have.",
+)
 force_option = click.option("--force", "-f", is_flag=True, help="Overwrite an output that viddiff has made.")
 start_option = click.option(
     "--start",
@@ -90,6 +99,26 @@ start_option = click.option(
     show_default=True,
     metavar="N|TIME",
     help="First frame: a number from 0, or a time [HH:]MM:SS[.mmm] after the first frame.",
+)
+end_option = click.option(
+    "--end",
+    callback=_end,
+    metavar="N|TIME",
+    help="First frame after the part, in the same way.  [default: the end of the file]",
+)
+time_option = click.option(
+    "--time",
+    callback=_start,
+    default="0",
+    show_default=True,
+    metavar="N|TIME",
+    help="A frame: a number from 0, or a time [HH:]MM:SS[.mmm] after the first frame.",
+)
+width_option = click.option(
+    "--width",
+    type=click.IntRange(1, MAX_SIDE),
+    metavar="N",
+    help="Width of the picture. The shape stays.  [default: as coded]",
 )
 fps_option = click.option(
     "--fps",
@@ -146,6 +175,12 @@ def usage_errors() -> Iterator[None]:
         yield
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+
+
+def one_secret(key_file: Path | None, passphrase_file: Path | None) -> None:
+    """Raises ValueError if both are given."""
+    if key_file and passphrase_file:
+        raise ValueError("give either --key-file or --passphrase-file")
 
 
 def limits_of(pixels: int | None, frames: int | None) -> Limits:

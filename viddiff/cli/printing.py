@@ -91,6 +91,13 @@ def size_text(size: float) -> str:
     return f"{size:.2f} GB"
 
 
+def time_text(seconds: float) -> str:
+    """Text for a time, in the form of --start: 83.5 is "01:23.500"."""
+    minutes, rest = divmod(round(seconds, 3), 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return f"{hours:02}:{minutes:02}:{rest:06.3f}" if hours else f"{minutes:02}:{rest:06.3f}"
+
+
 def sentence(error: BaseException) -> str:
     """The message of an error on one line."""
     text = str(error)

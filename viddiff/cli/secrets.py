@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,17 +40,39 @@ def read_secret(key_file: Path | None, passphrase_file: Path | None, confirm: bo
     return Secret(words, passphrase=True)
 
 
-def secret_for(source: Path, key_file: Path | None, passphrase_file: Path | None) -> "Secret | None":
-    """Secret of a file; None if it is not encrypted and none is given. Raises SecretError, BitstreamError."""
+def _wanted(source: Path) -> str:
+    """What a file needs, "" if it is not encrypted. Raises BitstreamError."""
     from viddiff.container.sealing import wants
 
     with open(source, "rb") as file:
-        wanted = wants(file)
+        return wants(file)
+
+
+def secret_for(source: Path, key_file: Path | None, passphrase_file: Path | None) -> "Secret | None":
+    """Secret of a file; None if it is not encrypted and none is given. Raises SecretError, BitstreamError."""
+    wanted = _wanted(source)
     if not wanted and key_file is None and passphrase_file is None:
         return None
     if wanted == "key file" and key_file is None:
         raise SecretError(f"{source} is encrypted and needs its --key-file")
     return read_secret(key_file, passphrase_file, confirm=False)
+
+
+def secret_of_all(
+    sources: Sequence[Path], key_file: Path | None, passphrase_file: Path | None, encrypt: bool
+) -> "Secret | None":
+    """Secret of the files that are encrypted, and of an output if `encrypt`; None if none is needed.
+
+    Raises SecretError, BitstreamError.
+    """
+    for source in sources:
+        if _wanted(source):
+            return secret_for(source, key_file, passphrase_file)
+    if encrypt:
+        return read_secret(key_file, passphrase_file, confirm=True)
+    if key_file is not None or passphrase_file is not None:
+        raise SecretError("no input is encrypted, but a key was given; --encrypt encrypts the output")
+    return None
 
 
 def key_for(source: Path, key_file: Path | None, passphrase_file: Path | None) -> bytes | None:

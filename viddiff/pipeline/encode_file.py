@@ -166,4 +166,3 @@ class _Encode:
             key,
             lambda frames: self._observer(Status("verify", frames, total)),
         )
-
