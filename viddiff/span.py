@@ -23,7 +23,7 @@ class Span:
         if until is not None and track.seconds(start) >= until:
             return None
         if track.kind == "subtitle" and packet.duration:
-            start = start if since is None else max(start, ceil(since / track.time_base))
+            start = start if since is None else max(start, floor(since / track.time_base))
             end = end if until is None else min(end, floor(until / track.time_base))
             packet = replace(packet, pts=start, duration=max(end - start, 1))
         return packet
