@@ -112,6 +112,9 @@ def test_every_json_field_is_described(sources: Path, weights: Path, tmp_path: P
     results = {
         "encode": run("encode", sources / "in.mkv", vdf, *common),
         "decode": run("decode", vdf, tmp_path / "a.mp4", *common),
+        "cut": run("cut", vdf, tmp_path / "part.vdf", "--json"),
+        "join": run("join", vdf, vdf, tmp_path / "both.vdf", "--json"),
+        "thumbnail": run("thumbnail", vdf, tmp_path / "a.png", "--json", "--weights", weights),
         "info": run("info", vdf, "--json"),
         "info --model": run("info", "--model", "--json", "--weights", weights),
     }
