@@ -4,6 +4,8 @@ import io
 from fractions import Fraction
 from functools import cache
 from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 import numpy as np
@@ -17,9 +19,11 @@ from viddiff.container.gop_table import schedule
 from viddiff.container.reader import Reader
 from viddiff.container.sealing import SealedReader, SealedWriter, Secret, unlock, wants
 from viddiff.container.track_chunks import pack_meta, pack_track
-from viddiff.container.track_file import summary
+from viddiff.container.track_file import TrackFile, summary
 from viddiff.errors import BitstreamError, LimitError
 from viddiff.frame import VideoInfo
+from viddiff.pipeline.cut_file import CutJob, cut_file
+from viddiff.pipeline.join_files import JoinJob, join_files
 from viddiff.tracks import Chapter, Extras, Track
 
 if TYPE_CHECKING:
@@ -93,6 +97,21 @@ def info(data: bytes) -> None:
     summary(file, limits)
     for row in gop_table(file, limits):
         row.plain()
+
+
+def parts(data: bytes) -> None:
+    """Cut parts out and join them. What is written must be without a fault."""
+    with TemporaryDirectory() as folder:
+        source, part, joined = (Path(folder, name) for name in ("in.vdf", "part.vdf", "joined.vdf"))
+        source.write_bytes(data)
+        cut_file(CutJob(source=source, target=part, start=2))
+        cut_file(CutJob(source=source, target=part, end=Fraction(1, 100), force=True))
+        join_files(JoinJob(sources=(source, part, source), target=joined))
+        for path in (part, joined):
+            with open(path, "rb") as file:
+                tracks = TrackFile(file)
+                list(tracks.packets())
+                tracks.reader.check(tracks.reader.stored_index())
 
 
 def entropy(data: bytes) -> None:
@@ -197,6 +216,8 @@ def seeds(target: str) -> list[bytes]:
             return [symbols("ans"), symbols("huffman"), bytes([2, 40, 200, 40, 0])]
         case "sealed":
             return [sealed_bytes(data) for data in (synthetic(), synthetic() + bytes(9000), b"")]
+        case "parts":
+            return [synthetic(2), with_backgrounds(), written(Fraction(1, 90), [], [b"", b""])]
         case "container" | "index":
             return [
                 written(Fraction(1, 90), [], [b"", b""]),

@@ -132,6 +132,7 @@ MUTATORS: dict[str, Callable[[bytes, int, int, Mutate], bytes]] = {
     "container": mutated_chunks,
     "index": mutated_chunks,
     "info": mutated_chunks,
+    "parts": mutated_chunks,
     "decode": mutated_chunks,
     "stream": mutated_chunks,
     "base": mutated_chunks,

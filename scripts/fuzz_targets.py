@@ -36,6 +36,7 @@ KINDS = {
     "container": Kind("fuzz_bytes", 2048),
     "index": Kind("fuzz_bytes", 2048),
     "info": Kind("fuzz_bytes", 2048),
+    "parts": Kind("fuzz_bytes", 2048),
     "entropy": Kind("fuzz_bytes", 300),
     "sealed": Kind("fuzz_bytes", 20_000),
     "weights": Kind("fuzz_pictures", 1 << 19),

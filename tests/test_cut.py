@@ -529,6 +529,7 @@ def test_what_is_no_vdf(tmp_path: Path, data: bytes) -> None:
         result = run(*command, tmp_path / "a.vdf", tmp_path / "b.vdf")
         assert result.exit_code == 1
         assert result.stderr.startswith("Error: ")
+        assert ("a.vdf is not a .vdf file" in result.stderr) == (data[:4] != b"\x89VDF")
         assert not (tmp_path / "b.vdf").exists()
 
 

@@ -30,7 +30,9 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except BitstreamError as error:
-        raise BitstreamError(f"{path} is damaged: {error}") from error
+        fault = str(error)
+        known = fault if fault.startswith("not a ") else f"damaged: {fault}"
+        raise BitstreamError(f"{path} is {known}") from error
     except LimitError as error:
         raise LimitError(f"{path}: {error}") from error
 
