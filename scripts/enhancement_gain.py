@@ -22,9 +22,10 @@ from viddiff.encoder.base_gop_encoder import BaseGopEncoder
 from viddiff.encoder.options import EncodeOptions
 from viddiff.frame import Frame, VideoInfo
 from viddiff.media.video_reader import VideoReader
+from viddiff.metrics.bd_rate import bd_rate
+from viddiff.metrics.psnr import Distortion
 from viddiff.pipeline.weights_search import released_weights
 from viddiff.training.enhancement_scenes import with_noise
-from viddiff.training.metrics import Distortion, bd_rate
 
 QUALITIES = (54, 45, 36, 27, 18, 9)
 """About CRF 16, 24, 32, 40, 48, 55."""

@@ -31,8 +31,8 @@ from viddiff.frame import Frame, Plane, VideoInfo
 from viddiff.media.picture_planes import PIXEL_FORMATS
 from viddiff.media.video_reader import VideoReader
 from viddiff.media.video_writer import VideoWriter
+from viddiff.metrics.psnr import Distortion
 from viddiff.pixels import plane_shapes
-from viddiff.training.metrics import Distortion
 
 
 class BenchmarkError(ViddiffError):

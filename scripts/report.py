@@ -9,7 +9,7 @@ from typing import Any
 
 from points import BenchmarkError, Point
 
-from viddiff.training.metrics import bd_rate
+from viddiff.metrics.bd_rate import bd_rate
 
 METRICS = {"psnr_611": "6:1:1 PSNR", "psnr_y": "Y PSNR", "vmaf": "VMAF"}
 """What BD-rates are given for; names are those of `Fidelity`."""

@@ -19,12 +19,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     CORE: set(),
     "media": {CORE},
     "container": {CORE},
+    "metrics": {CORE},
     "networks": {CORE},
     "codec": {CORE, "media", "container", "networks"},
     "encoder": {CORE, "media", "container", "networks", "codec"},
     "pipeline": {CORE, "media", "container", "networks", "codec", "encoder"},
-    "training": {CORE, "media", "container", "networks", "codec", "encoder", "pipeline"},
-    "cli": {CORE, "media", "container", "networks", "codec", "encoder", "pipeline", "training"},
+    "training": {CORE, "metrics", "media", "container", "networks", "codec", "encoder", "pipeline"},
+    "comparison": {CORE, "metrics", "media", "container", "networks", "codec", "encoder", "pipeline"},
+    "cli": {
+        *(CORE, "metrics", "media", "container", "networks", "codec", "encoder", "pipeline", "training"),
+        "comparison",
+    },
 }
 FRONT_DOOR = {"__init__", "__main__"}
 """They may import everything. No other module imports them."""
@@ -32,8 +37,10 @@ OWNERS = {
     "av": {"media"},
     "constriction": {"codec.entropy"},
     "click": {"cli"},
+    "imageio_ffmpeg": {"media.ffmpeg_program"},
+    "jinja2": {"comparison.report"},
     "tqdm": {"cli.progress"},
-    "plotille": {"cli.bits_table"},
+    "plotille": {"cli.bits_plot"},
     "matplotlib": {"plots"},
     "safetensors": {
         "codec.tensor_file",
@@ -55,6 +62,7 @@ FREE_OF = {
     CORE: {"torch", "cv2"},
     "media": {"torch"},
     "container": {"numpy", "torch", "cv2"},
+    "metrics": {"torch", "io", "pathlib"},
     "networks": {"cv2", "io", "pathlib"},
 }
 

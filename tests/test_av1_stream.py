@@ -15,8 +15,8 @@ from viddiff.frame import Frame, VideoInfo
 from viddiff.media.av1_obus import ObuType, SequenceHeader, iter_obus
 from viddiff.media.av1_stills import padded_size
 from viddiff.media.av1_stream import Av1Decoder, Av1Encoder, delimited, split_units
+from viddiff.metrics.psnr import Distortion
 from viddiff.pixels import plane_shapes
-from viddiff.training.metrics import Distortion
 
 WIDTH, HEIGHT = 132, 100
 

@@ -16,7 +16,7 @@ from viddiff.codec.weights import untrained
 from viddiff.config import ModelConfig
 from viddiff.frame import Frame, VideoInfo
 from viddiff.media.video_writer import VideoWriter
-from viddiff.training.metrics import psnr
+from viddiff.metrics.psnr import psnr
 
 FRAMES = 4
 X265 = dataclasses.replace(points.anchors(128)["x265"], ladder=(20, 30, 40))

@@ -14,8 +14,8 @@ from viddiff.encoder.options import EncodeOptions
 from viddiff.encoder.presets import PRESETS
 from viddiff.errors import BitstreamError
 from viddiff.frame import Frame
+from viddiff.metrics.psnr import Distortion
 from viddiff.pipeline.serial import decode
-from viddiff.training.metrics import Distortion
 
 
 def decoded(data: bytes, codec: Codec) -> list[Frame]:

@@ -11,8 +11,8 @@ import pytest
 from viddiff.errors import BitstreamError, LimitError, ViddiffError
 from viddiff.frame import Frame
 from viddiff.media.av1_stills import decode_still, encode_still, padded_size
+from viddiff.metrics.psnr import Distortion
 from viddiff.pixels import plane_shapes
-from viddiff.training.metrics import Distortion
 
 
 def picture(width: int, height: int, bit_depth: int = 8) -> Frame:

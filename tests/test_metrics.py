@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from viddiff.frame import Frame
-from viddiff.training.metrics import Distortion, bd_rate, psnr, squared_errors
+from viddiff.metrics.bd_rate import bd_rate
+from viddiff.metrics.psnr import Distortion, psnr, squared_errors
 
 RATES = [100.0, 180.0, 330.0, 640.0]
 PSNRS = [30.0, 33.1, 35.9, 38.2]

@@ -10,10 +10,11 @@ from viddiff.container.format import Writer
 from viddiff.encoder.gop_encoder import GopEncoder
 from viddiff.encoder.options import EncodeOptions
 from viddiff.media.video_reader import VideoReader
+from viddiff.metrics.bd_rate import bd_rate
+from viddiff.metrics.psnr import Distortion
 from viddiff.pipeline.output import Output
 from viddiff.pipeline.serial import decode, encode
 from viddiff.plots import new_figure, save_figure
-from viddiff.training.metrics import Distortion, bd_rate
 from viddiff.training.samples import find_videos
 
 QUALITIES = (22, 34, 46)

@@ -1,0 +1,1 @@
+"""Measures of quality: PSNR, SSIM, their pooling over frames, and BD-rates."""
