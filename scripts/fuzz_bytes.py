@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 import numpy as np
 
-from viddiff.cli.bits_table import gop_table
 from viddiff.codec.entropy import Coder, SymbolDecoder, SymbolEncoder, Tables, discretised_tables
 from viddiff.codec.payloads import unpack_mini_gop
 from viddiff.config import Limits
@@ -22,6 +21,7 @@ from viddiff.container.track_chunks import pack_meta, pack_track
 from viddiff.container.track_file import TrackFile, summary
 from viddiff.errors import BitstreamError, LimitError
 from viddiff.frame import VideoInfo
+from viddiff.pipeline.chunk_sizes import gop_table
 from viddiff.pipeline.cut_file import CutJob, cut_file
 from viddiff.pipeline.join_files import JoinJob, join_files
 from viddiff.tracks import Chapter, Extras, Track

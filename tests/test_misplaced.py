@@ -10,7 +10,6 @@ from typing import BinaryIO, cast
 import pytest
 from conftest import coded, moving_picture, same
 
-from viddiff.cli.bits_table import gop_table
 from viddiff.codec import enhancement_weights
 from viddiff.codec.enhancement_module import weights_of
 from viddiff.codec.enhancer import Enhancer
@@ -37,6 +36,7 @@ from viddiff.errors import BitstreamError, LimitError, ViddiffError
 from viddiff.frame import Frame, VideoInfo
 from viddiff.networks.enhancement import EnhancementNetwork
 from viddiff.networks.enhancement_config import EnhancementConfig
+from viddiff.pipeline.chunk_sizes import gop_table
 from viddiff.pipeline.damage import Damage
 from viddiff.pipeline.extract_base import extract_base
 from viddiff.pipeline.output_file import OutputFile

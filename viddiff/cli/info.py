@@ -10,9 +10,9 @@ from viddiff.cli.printing import print_json, printable
 from viddiff.cli.secrets import key_for
 
 if TYPE_CHECKING:
-    from viddiff.cli.bits_table import GopRow
     from viddiff.container.read_options import ReadOptions
     from viddiff.display import Display
+    from viddiff.pipeline.chunk_sizes import GopRow
 
 _ROWS = 20
 """Largest number of GOPs in the table."""
@@ -68,7 +68,8 @@ def info_command(
         key = key_for(source, key_file, passphrase_file)
         reading = ReadOptions(limits=options.limits_of(limits["max_pixels"], limits["max_frames"]), key=key)
         values = describe_file(source, reading)
-        from viddiff.cli.bits_table import gop_table, plot_png, plot_text
+        from viddiff.cli.bits_plot import plot_png, plot_text
+        from viddiff.pipeline.chunk_sizes import gop_table
 
         with reading.open(source) as file:
             rows = gop_table(file, reading.limits)
