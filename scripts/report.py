@@ -70,12 +70,12 @@ def _bd_rate(clip: Clip, test: str, anchor: str, metric: str) -> BdRate:
     for name in (anchor, test):
         points = clip.points[name]
         curves += [[float(p.size_bytes) for p in points], [getattr(p.fidelity, metric) for p in points]]
+    unit = "" if metric == "vmaf" else " dB"
     try:
-        return BdRate(clip.name, test, anchor, metric, bd_rate(*curves))
+        percent = bd_rate(*curves, measure=METRICS[metric], unit=unit)
+        return BdRate(clip.name, test, anchor, metric, percent)
     except ValueError as error:
-        reason = str(error).replace("PSNR", METRICS[metric])
-        reason = reason.replace(" dB", "") if metric == "vmaf" else reason
-        return BdRate(clip.name, test, anchor, metric, None, f"{reason} (anchor {anchor}, test {test})")
+        return BdRate(clip.name, test, anchor, metric, None, f"{error} (anchor {anchor}, test {test})")
 
 
 def mean_text(rates: Sequence[BdRate]) -> str:

@@ -1,20 +1,30 @@
 """Plots by matplotlib, which is an optional dependency."""
 
+import io
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from viddiff.errors import ViddiffError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+INK = "#010203"
+"""Colour of text and lines that take the colour of the page in `svg_text`."""
+_UNUSED_NAME = re.compile(r' id="[a-z0-9]+_\d+"')
+"""Names of groups in matplotlib's SVG, which would be the same in every plot of a page."""
 
-def new_figure(width: float, height: float) -> "Figure":
-    """An empty figure of this size in inches. Raises ViddiffError if matplotlib is missing."""
+
+def new_figure(width: float, height: float, purpose: str = "--plot") -> "Figure":
+    """An empty figure of this size in inches. Raises ViddiffError if matplotlib is missing.
+
+    purpose: what needs it, for that message.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ViddiffError("--plot needs matplotlib: pip install matplotlib") from error
+        raise ViddiffError(f"{purpose} needs matplotlib: pip install 'viddiff[plot]'") from error
     return Figure(figsize=(width, height), layout="constrained")
 
 
@@ -26,3 +36,23 @@ def save_figure(figure: "Figure", target: Path) -> None:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def svg_text(figure: "Figure", name: str) -> str:
+    """The figure as an SVG element for an HTML page: text stays text, `INK` is the page's colour.
+
+    name: differs between the figures of a page, or their parts would be mixed up.
+    """
+    import matplotlib
+
+    memory = io.BytesIO()
+    style: Any = {"svg.fonttype": "none", "svg.hashsalt": name}
+    with matplotlib.rc_context(style):
+        figure.savefig(memory, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = memory.getvalue().decode()
+    element = text[text.index("<svg") :]
+    element = re.sub(r"<metadata>.*?</metadata>", "", element, flags=re.DOTALL)
+    element = re.sub(
+        r'<svg [^>]*?viewBox="([^"]+)"[^>]*>', r'<svg viewBox="\1" role="img">', element, count=1
+    )
+    return _UNUSED_NAME.sub("", element).replace(INK, "currentColor").strip()

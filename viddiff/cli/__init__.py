@@ -1,7 +1,7 @@
 """The command line: `viddiff encode`, `decode` and so on, one file for each command.
 
-Exit codes: 0 done, 1 `Error: one sentence` on stderr, 2 wrong use, 3 decoded around damage, 130 interrupted,
-129 and 143 ended by SIGHUP and SIGTERM. Commands import heavy modules only when they run, so that `--help` is
+Exit codes: 0 done, 1 `Error: one sentence` on stderr, 2 wrong use, 3 done, but frames are lost or have no
+match, 130 interrupted, 129 and 143 ended by SIGHUP and SIGTERM. Commands import heavy modules only when they run, so that `--help` is
 quick.
 """
 
@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from viddiff.cli.base import base_command
+from viddiff.cli.compare import compare_command
 from viddiff.cli.cut import cut_command
 from viddiff.cli.decode import decode_command
 from viddiff.cli.encode import encode_command
@@ -86,6 +87,7 @@ def run() -> None:
 for _command in (
     encode_command,
     decode_command,
+    compare_command,
     base_command,
     cut_command,
     join_command,

@@ -11,43 +11,46 @@ Floats = NDArray[np.float64]
 
 def bd_rate(
     anchor_rates: Sequence[float],
-    anchor_psnr: Sequence[float],
+    anchor_scores: Sequence[float],
     test_rates: Sequence[float],
-    test_psnr: Sequence[float],
+    test_scores: Sequence[float],
+    *,
+    measure: str = "PSNR",
+    unit: str = " dB",
 ) -> float:
-    """Bjøntegaard delta rate in percent: how much more the test spends than the anchor at equal PSNR.
+    """Bjøntegaard delta rate in percent: how much more the test spends than the anchor at equal quality.
 
-    It is the mean difference of log rate over the range of PSNR that both curves cover (G. Bjøntegaard,
-    VCEG-M33, 2001). Log rate is interpolated over PSNR by monotone piecewise cubics, as in the JVET common
+    It is the mean difference of log rate over the range of quality that both curves cover (G. Bjøntegaard,
+    VCEG-M33, 2001). Log rate is interpolated over quality by monotone piecewise cubics, as in the JVET common
     test conditions, instead of one cubic through all points. Negative is better. Both rates have the same
-    unit. Points may come in any order.
+    unit. Points may come in any order. Quality is PSNR in dB, or what `measure` and `unit` say, for messages.
 
     Raises ValueError if a curve has fewer than two points, if it does not rise (a point with more rate must
-    have a higher PSNR), or if the curves share no range of PSNR.
+    have more quality), or if the curves share no range of quality.
     """
-    anchor_x, anchor_y = _curve(anchor_rates, anchor_psnr, "anchor")
-    test_x, test_y = _curve(test_rates, test_psnr, "test")
+    anchor_x, anchor_y = _curve(anchor_rates, anchor_scores, "anchor", measure)
+    test_x, test_y = _curve(test_rates, test_scores, "test", measure)
     low, high = max(anchor_x[0], test_x[0]), min(anchor_x[-1], test_x[-1])
     if not low < high:
         raise ValueError(
-            f"the curves do not overlap: the anchor covers {anchor_x[0]:.2f}..{anchor_x[-1]:.2f} dB, "
-            f"the test {test_x[0]:.2f}..{test_x[-1]:.2f} dB"
+            f"the curves do not overlap: the anchor covers {anchor_x[0]:.2f}..{anchor_x[-1]:.2f}{unit}, "
+            f"the test {test_x[0]:.2f}..{test_x[-1]:.2f}{unit}"
         )
     area = _pchip_integral(test_x, test_y, low, high) - _pchip_integral(anchor_x, anchor_y, low, high)
     return 100 * math.expm1(area / (high - low))
 
 
-def _curve(rates: Sequence[float], psnrs: Sequence[float], name: str) -> tuple[Floats, Floats]:
-    """(PSNR, log rate) of one codec, sorted and checked."""
-    if len(rates) != len(psnrs) or len(rates) < 2:
-        raise ValueError(f"the {name} curve needs two or more pairs of rate and PSNR")
-    x, rate = np.array(psnrs, float), np.array(rates, float)
+def _curve(rates: Sequence[float], scores: Sequence[float], name: str, measure: str) -> tuple[Floats, Floats]:
+    """(Quality, log rate) of one codec, sorted and checked."""
+    if len(rates) != len(scores) or len(rates) < 2:
+        raise ValueError(f"the {name} curve needs two or more pairs of rate and {measure}")
+    x, rate = np.array(scores, float), np.array(rates, float)
     if not (np.isfinite(x).all() and np.isfinite(rate).all() and (rate > 0).all()):
-        raise ValueError(f"the {name} curve needs positive, finite rates and finite PSNRs")
+        raise ValueError(f"the {name} curve needs positive, finite rates and finite {measure}")
     order = np.argsort(x)
     x, y = x[order], np.log(rate[order])
     if not ((np.diff(x) > 0).all() and (np.diff(y) > 0).all()):
-        raise ValueError(f"the {name} curve does not rise: more rate must mean more PSNR at each point")
+        raise ValueError(f"the {name} curve does not rise: more rate must mean more {measure} at each point")
     return x, y
 
 

@@ -9,7 +9,7 @@ class Status:
     """Status of a job."""
 
     stage: str
-    """"encode", "decode" or "verify"."""
+    """"encode", "decode", "verify" or "compare"."""
     frames: int
     """Number of frames done."""
     total: int | None
