@@ -31,8 +31,7 @@ from points import (
     Source,
     Viddiff,
     anchors,
-    ffmpeg_version,
-    has_vmaf,
+    ffmpeg,
     measure_point,
     now,
 )
@@ -40,6 +39,8 @@ from report import Clip, bd_rates, markdown, plain, plot, summary
 
 from viddiff.config import QUALITIES
 from viddiff.errors import ViddiffError
+from viddiff.media.ffmpeg_program import ffmpeg_version
+from viddiff.media.vmaf import has_vmaf
 from viddiff.version import __version__
 
 SUFFIXES = {".mkv", ".mp4", ".mov", ".webm", ".avi", ".y4m"}
@@ -133,7 +134,7 @@ def cache_key(clip: Clip, codec: Codec, setting: int) -> str | None:
     if not isinstance(codec, FfmpegCodec):
         return None
     command = " ".join(codec.arguments(setting))
-    return f"{clip.digest} {clip.frames} frames, ffmpeg {ffmpeg_version()} {command}"
+    return f"{clip.digest} {clip.frames} frames, ffmpeg {ffmpeg_version(ffmpeg())} {command}"
 
 
 def tell(clip: Clip, name: str, point: Point, remark: str) -> None:
@@ -189,7 +190,7 @@ def facts(codecs: list[Codec], clips: list[Clip], interval: int) -> dict[str, st
         program = ["viddiff", "encode"]
         if isinstance(codec, FfmpegCodec):
             program = ["ffmpeg"]
-            found["ffmpeg"] = ffmpeg_version()
+            found["ffmpeg"] = ffmpeg_version(ffmpeg())
         command = [*program, *codec.arguments("N")]
         dates = [point.measured for clip in clips for point in clip.points[codec.name]]
         found[codec.title] = f"`{shlex.join(command)}`, measured {min(dates)} to {max(dates)} UTC"

@@ -10,7 +10,6 @@ SEI (x265 writes its options there), no IVF headers, no AV1 temporal delimiters.
 """
 
 import contextlib
-import functools
 import hashlib
 import json
 import os
@@ -28,9 +27,11 @@ import numpy as np
 
 from viddiff.errors import ViddiffError
 from viddiff.frame import Frame, Plane, VideoInfo
+from viddiff.media.ffmpeg_program import find_ffmpeg
 from viddiff.media.picture_planes import PIXEL_FORMATS
 from viddiff.media.video_reader import VideoReader
 from viddiff.media.video_writer import VideoWriter
+from viddiff.media.vmaf import VmafMeter
 from viddiff.metrics.psnr import Distortion
 from viddiff.pixels import plane_shapes
 
@@ -263,23 +264,17 @@ def measure_point(codec: Codec, setting: int, source: Source, vmaf: bool) -> Poi
 def measure(source: Source, decoded: Path, vmaf: bool) -> Fidelity:
     """Compare decoded frames with the original."""
     distortion = Distortion(source.info.bit_depth)
-    try:
-        for original, frame in zip(source, y4m_frames(decoded, source.info), strict=True):
-            distortion.add(original, frame)
-    except ValueError as error:
-        raise BenchmarkError(f"{source.name} was not decoded to its {source.frames} frames") from error
-    return Fidelity(*distortion.psnr_yuv, distortion.psnr_611, _vmaf(source.path, decoded) if vmaf else None)
-
-
-def _vmaf(original: Path, decoded: Path) -> float:
-    """VMAF, the mean over frames."""
-    log = original.with_name("vmaf.json")
-    same_times = "settb=AVTB,setpts=N/25/TB"
-    graph = f"[0:v]{same_times}[d];[1:v]{same_times}[r];"
-    graph += f"[d][r]libvmaf=n_threads=1:log_fmt=json:log_path={log.name}"
-    command = [ffmpeg(), "-v", "error", "-nostdin", "-i", decoded.name, "-i", original.name]
-    run([*command, "-lavfi", graph, "-f", "null", "-"], original.parent)
-    return float(json.loads(log.read_text())["pooled_metrics"]["vmaf"]["mean"])
+    with VmafMeter(source.info, threads=1) if vmaf else contextlib.nullcontext() as meter:
+        try:
+            for original, frame in zip(source, y4m_frames(decoded, source.info), strict=True):
+                distortion.add(original, frame)
+                if meter is not None:
+                    meter.add(original, frame)
+        except ValueError as error:
+            raise BenchmarkError(f"{source.name} was not decoded to its {source.frames} frames") from error
+        scores = meter.scores() if meter is not None else []
+    mean = sum(scores) / len(scores) if scores else None
+    return Fidelity(*distortion.psnr_yuv, distortion.psnr_611, mean)
 
 
 def payload_bytes(stream: Path) -> int:
@@ -319,30 +314,11 @@ def run(command: list[str], folder: Path) -> Finished:
     return Finished(result.stdout, Spent(wall, cpu))
 
 
-@functools.cache
 def ffmpeg() -> str:
-    """Path of the ffmpeg binary. Raises BenchmarkError if there is none."""
-    with contextlib.suppress(ImportError, RuntimeError):
-        import imageio_ffmpeg
-
-        return str(imageio_ffmpeg.get_ffmpeg_exe())
-    raise BenchmarkError("the other codecs need ffmpeg: pip install 'viddiff[bench]'")
-
-
-@functools.cache
-def ffmpeg_version() -> str:
-    """Version of the ffmpeg binary."""
-    answer = subprocess.run([ffmpeg(), "-version"], capture_output=True, text=True, check=True).stdout
-    return answer.split()[2]
-
-
-def has_vmaf() -> bool:
-    """Whether there is an ffmpeg binary that can measure VMAF."""
-    try:
-        command = [ffmpeg(), "-hide_banner", "-filters"]
-    except BenchmarkError:
-        return False
-    return " libvmaf " in subprocess.run(command, capture_output=True, text=True).stdout
+    """Path of the ffmpeg program. Raises BenchmarkError if there is none."""
+    if (path := find_ffmpeg()) is None:
+        raise BenchmarkError("the other codecs need ffmpeg: pip install 'viddiff[bench]'")
+    return path
 
 
 def now() -> str:

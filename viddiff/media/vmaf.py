@@ -43,9 +43,13 @@ def _program() -> str:
 class VmafMeter:
     """Measures the frames of one video while they come. Use it in a `with` statement."""
 
-    def __init__(self, info: VideoInfo) -> None:
-        """For frames of this size and depth. Raises VideoError if there is no ffmpeg with libvmaf."""
+    def __init__(self, info: VideoInfo, threads: int | None = None) -> None:
+        """For frames of this size and depth. threads: of libvmaf, by default one a core.
+
+        Raises VideoError if there is no ffmpeg with libvmaf.
+        """
         self._program, self._info, self._frames = _program(), info, 0
+        self._threads = threads or os.cpu_count() or 1
 
     def __enter__(self) -> Self:
         self._folder = tempfile.TemporaryDirectory(prefix="viddiff-vmaf-")
@@ -53,7 +57,7 @@ class VmafMeter:
         # One pipe carries both videos: the original's frame, then the decoded one.
         graph = (
             r"[0:v]split[a][b];[a]select='not(mod(n\,2))',setpts=N[r];[b]select='mod(n\,2)',setpts=N[d];"
-            f"[d][r]libvmaf=model=version={MODEL}:n_threads={os.cpu_count() or 1}"
+            f"[d][r]libvmaf=model=version={MODEL}:n_threads={self._threads}"
             ":log_fmt=json:log_path=scores.json"
         )
         info = self._info
