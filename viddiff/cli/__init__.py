@@ -1,8 +1,8 @@
 """The command line: `viddiff encode`, `decode` and so on, one file for each command.
 
 Exit codes: 0 done, 1 `Error: one sentence` on stderr, 2 wrong use, 3 done, but frames are lost or have no
-match, 130 interrupted, 129 and 143 ended by SIGHUP and SIGTERM. Commands import heavy modules only when they run, so that `--help` is
-quick.
+match, 130 interrupted, 129 and 143 ended by SIGHUP and SIGTERM. Commands import heavy modules only when they
+run, so that `--help` is quick.
 """
 
 import os

@@ -182,7 +182,9 @@ class _Pairing:
             first.pts * self._reference.info.time_base,
             file.pts * self._file.info.time_base,
         )
+        scaled, size = self._file.stored_size, (self._file.info.width, self._file.info.height)
         return (
+            *[f"it is {scaled[0]}x{scaled[1]} and was scaled to {size[0]}x{size[1]}"] * (scaled != size),
             *differences(self._reference.info, self._file.info, starts),
             *frame_differences(self.table, self.time_difference, 1 / self._reference.info.frame_rate),
         )

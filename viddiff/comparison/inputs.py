@@ -57,6 +57,8 @@ class Input:
 
     info: VideoInfo
     """`frame_count` is a hint."""
+    stored_size: tuple[int, int]
+    """Width and height before any scaling."""
     frames: Iterator[Frame]
     """Its frames, once."""
     notes: Callable[[], list[str]]
@@ -72,7 +74,9 @@ def open_input(path: Path, reading: Reading, scale: tuple[int, int] | None = Non
     if not is_vdf(path):
         threads = min(_THREADS, os.cpu_count() or 1)
         with VideoReader(path, threads=threads, changes=changes, drop_alpha=True) as reader:
-            yield Input(reader.info, iter(reader), lambda: list(reader.notes), lambda: False)
+            yield Input(
+                reader.info, reader.stored_size, iter(reader), lambda: list(reader.notes), lambda: False
+            )
         return
     options = reading.options(path)
     device = choose_device(reading.device, reading.engine)
@@ -81,8 +85,8 @@ def open_input(path: Path, reading: Reading, scale: tuple[int, int] | None = Non
         video = decode_video(file, path, resources, options=options)
         info = changes.of(replace(video.info, frame_count=video.frame_count))
         frames = change_frames(video.frames, video.info, changes, reading.limits.frames)
-        damage = video.damage
-        yield Input(info, iter(frames), lambda: [str(damage)] if damage else [], lambda: bool(damage))
+        size, damage = (video.info.width, video.info.height), video.damage
+        yield Input(info, size, iter(frames), lambda: [str(damage)] if damage else [], lambda: bool(damage))
 
 
 @dataclass(frozen=True)

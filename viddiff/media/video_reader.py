@@ -131,6 +131,11 @@ class VideoReader:
             self._own.close()
 
     @property
+    def stored_size(self) -> tuple[int, int]:
+        """Width and height of the source, before it is scaled."""
+        return self._original.width, self._original.height
+
+    @property
     def live(self) -> bool:
         """Whether the source can be read only once."""
         return self._demuxer.live
