@@ -17,7 +17,7 @@ import is quick: PyTorch is loaded by the first call that needs it.
 
 import importlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -36,9 +36,12 @@ from viddiff.version import __version__ as __version__
 if TYPE_CHECKING:
     from viddiff.codec.enhancer import EngineName
     from viddiff.codec.open_decoder import Weights as Weights
+    from viddiff.comparison.results import ComparedFile as ComparedFile
+    from viddiff.comparison.results import Comparison as Comparison
     from viddiff.container.sealing import Secret
     from viddiff.frame import Frame as Frame
     from viddiff.frame import VideoInfo as VideoInfo
+    from viddiff.metrics.pooling import Pooled as Pooled
     from viddiff.pipeline.decode_job import DecodeResult as DecodeResult
     from viddiff.pipeline.encode_job import EncodeResult as EncodeResult
     from viddiff.pipeline.status import Status as Status
@@ -46,9 +49,12 @@ if TYPE_CHECKING:
 
 Path = str | os.PathLike[str]
 _LATER = {
+    "ComparedFile": "viddiff.comparison.results",
+    "Comparison": "viddiff.comparison.results",
     "DecodeResult": "viddiff.pipeline.decode_job",
     "EncodeResult": "viddiff.pipeline.encode_job",
     "Frame": "viddiff.frame",
+    "Pooled": "viddiff.metrics.pooling",
     "Status": "viddiff.pipeline.status",
     "Video": "viddiff.pipeline.video",
     "VideoInfo": "viddiff.frame",
@@ -57,9 +63,10 @@ _LATER = {
 """Classes that are loaded when they are first used."""
 
 __all__ = [
-    "BitstreamError", "CheckpointError", "DecodeResult", "EncodeResult", "Frame", "LimitError",
-    "Limits", "OutputError", "ResumeError", "SecretError", "Status", "VerificationError", "ViddiffError",
-    "Video", "VideoError", "VideoInfo", "Weights", "__version__", "decode", "encode", "load_weights", "open",
+    "BitstreamError", "CheckpointError", "ComparedFile", "Comparison", "DecodeResult", "EncodeResult",
+    "Frame", "LimitError", "Limits", "OutputError", "Pooled", "ResumeError", "SecretError", "Status",
+    "VerificationError", "ViddiffError", "Video", "VideoError", "VideoInfo", "Weights", "__version__",
+    "compare", "decode", "encode", "load_weights", "open",
 ]  # fmt: skip
 
 
@@ -262,6 +269,94 @@ def decode(  # noqa: PLR0913
     if result.ended_by is not None:
         raise result.ended_by
     return result
+
+
+def compare(  # noqa: PLR0913
+    reference: Path,
+    files: Path | Sequence[Path],
+    *,
+    metrics: Sequence[str] | None = None,
+    against: Sequence[str] = (),
+    gop: int | None = None,
+    scale: bool = False,
+    stored_times: bool = False,
+    csv: Path | None = None,
+    html: Path | None = None,
+    weights: Path | None = None,
+    device: str = "auto",
+    engine: "EngineName | None" = None,
+    workers: int | None = None,
+    limits: Limits | None = None,
+    key: bytes | str | None = None,
+    force: bool = False,
+    progress: "Callable[[Status], None] | None" = None,
+) -> "Comparison":
+    """Compare videos with a reference, frame by frame.
+
+    Frames are matched by time. A frame that one video has and the other has not counts in no score: see
+    `ComparedFile.complete` and `ComparedFile.differences`.
+
+    Args:
+        reference: A `.vdf` or any media file.
+        files: One or more of such files.
+        metrics: Of "psnr", "ssim", "xpsnr" and "vmaf"; "psnr" is always measured. None: all, and "vmaf" if
+            there is an ffmpeg with libvmaf.
+        against: Of "x264", "x265" and "svtav1": also encode the reference with these, at several qualities.
+        gop: Longest distance between their keyframes in frames, 1 to 1024. None: as in the first `.vdf`, or
+            128.
+        scale: Scale files of another size to the reference's, instead of raising ViddiffError.
+        stored_times: Match by the times in the files. Otherwise times count from the first frame of each.
+        csv: Write the scores of every frame to this file.
+        html: Write a report to this file. Needs matplotlib.
+        weights: Weights of a `.vdf`: a file or folder, or the first digits of a hash. None: those that it
+            names.
+        device: "auto", "cpu" or "cuda". The frames are the same.
+        engine: What runs the networks that enhance an AV1 base: "compiled" code for CPUs, or "torch". None:
+            by the device. The frames are the same.
+        workers: Number of processes that decode. None: automatic. The frames are the same.
+        limits: Largest video to decode.
+        key: Key of encrypted files: 32 bytes, or a passphrase (str).
+        force: Replace csv and html if they are what a comparison writes. Other files are never replaced.
+        progress: Called again and again with the status.
+
+    Returns:
+        What was found.
+
+    Raises:
+        ValueError: An argument is out of range.
+        ViddiffError: Anything else failed. There is no csv or html then.
+        OSError: A file could not be read or written. There is no csv or html then.
+
+    Examples:
+        >>> found = viddiff.compare("holiday.mp4", "holiday.vdf", metrics=["ssim"])
+        >>> found.complete, found.files[0].matched
+        (True, 12)
+        >>> 30 < found.files[0].scores["psnr_611"].overall < 60
+        True
+    """
+    from pathlib import Path as FilePath
+
+    from viddiff.comparison.compare_job import CompareJob
+    from viddiff.comparison.inputs import Reading
+    from viddiff.pipeline.status import ignore
+
+    named = [files] if isinstance(files, str | os.PathLike) else files
+    job = CompareJob(
+        reference=FilePath(reference),
+        files=tuple(FilePath(file) for file in named),
+        metrics=None if metrics is None else tuple(metrics),
+        against=tuple(against),
+        gop=gop,
+        scale=scale,
+        stored_times=stored_times,
+        csv=None if csv is None else FilePath(csv),
+        html=None if html is None else FilePath(html),
+        force=force,
+        reading=Reading(weights, device, engine, workers, limits or Limits(), _secret(key)),
+    )
+    from viddiff.comparison.compare_files import compare_files
+
+    return compare_files(job, progress or ignore)
 
 
 def open(
