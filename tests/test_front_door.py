@@ -90,7 +90,14 @@ def test_examples(tmp_path: Path, released: object, monkeypatch: pytest.MonkeyPa
     (tmp_path / "weights.safetensors").write_bytes(released_weights("none").read_bytes())
     monkeypatch.chdir(tmp_path)
     tests = doctest.DocTestFinder().find(viddiff, "viddiff", globs={"viddiff": viddiff})
-    order = ["viddiff", "viddiff.encode", "viddiff.decode", "viddiff.open", "viddiff.load_weights"]
+    order = [
+        "viddiff",
+        "viddiff.encode",
+        "viddiff.decode",
+        "viddiff.compare",
+        "viddiff.open",
+        "viddiff.load_weights",
+    ]
     named = {test.name: test for test in tests if test.examples}
     assert named.keys() == set(order)
     for name in order:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from viddiff.errors import ViddiffError
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes as Axes
+    from matplotlib.figure import Figure as Figure
 
 INK = "#010203"
 """Colour of text and lines that take the colour of the page in `svg_text`."""
@@ -36,6 +37,16 @@ def save_figure(figure: "Figure", target: Path) -> None:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def use_log_rates(axes: "Axes") -> None:
+    """Make the horizontal axis logarithmic, with numbers that people read."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def svg_text(figure: "Figure", name: str) -> str:

@@ -9,11 +9,10 @@ from numpy.typing import NDArray
 from viddiff.comparison.curves import Axis
 from viddiff.comparison.measures import BY_NAME
 from viddiff.comparison.results import ComparedFile, Comparison
-from viddiff.plots import INK, new_figure, svg_text
+from viddiff.plots import INK, new_figure, svg_text, use_log_rates
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from viddiff.plots import Axes, Figure
 
 COLOURS = ("#0a7bc2", "#e0631a", "#0f9d6b", "#c2579f", "#c99700", "#6f5bd0", "#8a6a4a", "#7a8794")
 """Lines of files, one after the other. They differ on white and on black, and without red or green."""
@@ -58,18 +57,13 @@ def bits_chart(files: Sequence[ComparedFile]) -> str:
 
 def rate_chart(comparison: Comparison, axis: Axis) -> str:
     """Quality over rate of all curves."""
-    from matplotlib.ticker import LogLocator, NullFormatter
-
     figure, axes = _new(4.4, 3.4)
     for number, curve in enumerate(comparison.curves):
         rates = [point.kbps for point in curve.points]
         quality = [axis.of(point) for point in curve.points]
         style = "--" if curve.other else "-"
         axes.plot(rates, quality, style, color=colour(number), linewidth=1.8, marker="o", markersize=4.5)
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    use_log_rates(axes)
     axes.set(
         xlabel="kbit/s",
         ylabel=axis.title + ("" if axis.title.endswith("dB") else axis.unit.replace(" ", ", ")),
