@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 INK = "#010203"
 """Colour of text and lines that take the colour of the page in `svg_text`."""
-_UNUSED_NAME = re.compile(r' id="[a-z0-9]+_\d+"')
+_UNUSED_NAME = re.compile(r' id="[a-z0-9.]+_\d+"')
 """Names of groups in matplotlib's SVG, which would be the same in every plot of a page."""
 
 
