@@ -26,7 +26,7 @@ from viddiff.comparison.matching import Pair, Timed, match
 from viddiff.comparison.measures import Meters
 from viddiff.comparison.results import spans
 from viddiff.comparison.samples import Form, ToForm
-from viddiff.frame import Frame, VideoInfo
+from viddiff.frame import Frame, Plane, VideoInfo
 from viddiff.media.ffmpeg_program import find_ffmpeg
 from viddiff.media.video_writer import VideoWriter
 from viddiff.media.vmaf import has_vmaf
@@ -140,8 +140,8 @@ def test_similarity_is_that_of_windows_one_by_one(bit_depth: int) -> None:
     peak = (1 << bit_depth) - 1
     noise = rng.integers(0, peak + 1, (16, 19))
     other = np.clip(noise + rng.integers(-20, 21, noise.shape), 0, peak)
-    kind = np.uint8 if bit_depth == 8 else np.uint16
-    a, b = noise.astype(kind), other.astype(kind)
+    a: Plane = noise.astype(np.uint8) if bit_depth == 8 else noise.astype(np.uint16)
+    b: Plane = other.astype(np.uint8) if bit_depth == 8 else other.astype(np.uint16)
     steps = np.arange(-5, 6)
     line = np.exp(-(steps**2) / (2 * 1.5**2))
     window = np.outer(line, line) / line.sum() ** 2
