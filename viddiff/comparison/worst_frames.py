@@ -14,8 +14,8 @@ from viddiff.media.rgb import RgbConverter
 
 CHOSEN_BY = ("xpsnr_y", "psnr_y")
 """The measure that says which frames are bad: the first of these that is known while frames come."""
-_APART = 1.0
-"""Least distance in time of two of them, in seconds, so that they do not show the same moment."""
+_PIECE = 1
+"""Seconds of video of which at most one frame is kept, so that they do not all show the same moment."""
 _LOSSLESS_PIXELS = 1 << 20
 """Larger pictures are stored with a little loss, or a report would become too large."""
 _QUALITY = 92
@@ -25,7 +25,7 @@ _MOST_SIDE = 1920
 
 @dataclass(frozen=True)
 class _Kept:
-    time: float
+    piece: int
     score: float
     measure: str
     original: Timed
@@ -44,12 +44,12 @@ class WorstFrames:
         if not self._most:
             return
         measure = next(name for name in CHOSEN_BY if name in scores)
-        new = _Kept(float(original.time), scores[measure], measure, original, decoded)
-        near = [kept for kept in self._kept if new.time - kept.time < _APART]
-        if any(kept.score <= new.score for kept in near):
+        new = _Kept(int(original.time // _PIECE), scores[measure], measure, original, decoded)
+        same = next((kept for kept in self._kept if kept.piece == new.piece), None)
+        if same is not None and same.score <= new.score:
             return
-        far = [kept for kept in self._kept if new.time - kept.time >= _APART]
-        self._kept = sorted([*far, new], key=lambda kept: kept.score)[: self._most]
+        others = [kept for kept in self._kept if kept is not same]
+        self._kept = sorted([*others, new], key=lambda kept: kept.score)[: self._most]
 
     def pictures(self) -> tuple[WorstFrame, ...]:
         """The frames, the worst first. None if libav cannot turn them into RGB."""
@@ -63,8 +63,8 @@ class WorstFrames:
                 _picture(converter, pair.frame)
                 for converter, pair in zip(converters, (kept.original, kept.decoded), strict=True)
             )
-            number = kept.original.number
-            found.append(WorstFrame(number, kept.time, kept.measure, kept.score, original, decoded))
+            number, time = kept.original.number, float(kept.original.time)
+            found.append(WorstFrame(number, time, kept.measure, kept.score, original, decoded))
         return tuple(found)
 
 
