@@ -63,13 +63,15 @@ def _scale(x: Floats, y: Floats) -> tuple[float, float]:
     """Means over all windows of SSIM, and of its factors for contrast and structure. Samples are 0..1."""
     c1, c2 = np.float32(_K1 * _K1), np.float32(_K2 * _K2)
     mean_x, mean_y = _windows(x), _windows(y)
-    product = mean_x * mean_y
-    squares = mean_x * mean_x + mean_y * mean_y
-    covariance = _windows(x * y) - product
-    variances = _windows(x * x + y * y) - squares  # the sum of both
-    contrast = (2 * covariance + c2) / (variances + c2)
-    luminance = (2 * product + c1) / (squares + c1)
-    return float(np.mean(luminance * contrast, dtype=np.float64)), float(np.mean(contrast, dtype=np.float64))
+    luminance, squares = mean_x * mean_y, mean_x * mean_x + mean_y * mean_y
+    contrast, variances = _windows(x * y) - luminance, _windows(x * x + y * y) - squares
+    for numerator, denominator, constant in ((contrast, variances, c2), (luminance, squares, c1)):
+        numerator *= 2  # in place: most of the time would go into new arrays
+        numerator += constant
+        denominator += constant
+        numerator /= denominator
+    luminance *= contrast
+    return cv2.mean(luminance)[0], cv2.mean(contrast)[0]
 
 
 def _windows(plane: Floats) -> Floats:
