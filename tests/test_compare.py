@@ -28,12 +28,13 @@ from viddiff.comparison.results import spans
 from viddiff.comparison.samples import Form, ToForm
 from viddiff.frame import Frame, Plane, VideoInfo
 from viddiff.media.ffmpeg_program import find_ffmpeg
+from viddiff.media.picture_planes import PIXEL_FORMATS, picture_from_planes
 from viddiff.media.video_writer import VideoWriter
 from viddiff.media.vmaf import has_vmaf
-from viddiff.media.xpsnr import XpsnrMeter
 from viddiff.metrics.pooling import overall_psnr, overall_xpsnr, pool
-from viddiff.metrics.psnr import Distortion
+from viddiff.metrics.psnr import Distortion, psnr, squared_errors
 from viddiff.metrics.ssim import MS_SSIM_SIDE, WEIGHTS, similarity
+from viddiff.metrics.xpsnr import XpsnrMeter
 
 FRAMES = 10
 SIZE = 64, 48
@@ -204,9 +205,66 @@ def test_xpsnr_weighs_errors_by_the_original() -> None:
     """An error in flat parts counts more than one in busy parts; so both inputs may not be exchanged."""
     busy = moving_picture(*SIZE, 1)[0]
     flat = replace(busy, **{p: np.full_like(getattr(busy, p), 128) for p in "yuv"})
-    info = VideoInfo(*SIZE)
-    there, back = XpsnrMeter(info).add(busy, flat), XpsnrMeter(info).add(flat, busy)
+    there, back = (XpsnrMeter(*SIZE, 8, Fraction(25)).add(*pair) for pair in ((busy, flat), (flat, busy)))
     assert there[0] > back[0]
+
+
+def xpsnr_of_libav(pairs: list[tuple[Frame, Frame]], bit_depth: int, rate: int) -> list[list[float]]:
+    """What libavfilter measures, for sizes and depths that its filter can take."""
+    height, width = pairs[0][0].y.shape
+    graph = av.filter.Graph()
+    form = f"video_size={width}x{height}:pix_fmt={PIXEL_FORMATS[bit_depth]}"
+    inputs = [graph.add("buffer", f"{form}:time_base=1/1000:frame_rate={rate}") for _ in range(2)]
+    measure, sink = graph.add("xpsnr"), graph.add("buffersink")
+    for place, source in enumerate(inputs):
+        source.link_to(measure, 0, place)
+    measure.link_to(sink)
+    graph.configure()
+    found = []
+    for time, pair in enumerate(pairs):
+        for source, frame in zip(inputs, pair, strict=True):
+            picture = picture_from_planes(frame.planes, bit_depth)
+            picture.pts, picture.time_base = time, Fraction(1, 1000)
+            source.push(picture)
+        measured = sink.pull()
+        assert isinstance(measured, av.VideoFrame)
+        found.append([float(measured.metadata[f"lavfi.xpsnr.xpsnr.{plane}"]) for plane in "yuv"])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "bit_depth", "rate"),
+    [
+        (64, 48, 8, 25),
+        (208, 192, 8, 50),
+        (720, 480, 8, 25),
+        (640, 384, 10, 60),
+        (2560, 1440, 8, 25),
+        (2560, 1440, 8, 50),
+    ],
+)
+def test_xpsnr_is_that_of_its_authors_filter(width: int, height: int, bit_depth: int, rate: int) -> None:
+    frames = moving_picture(width, height, 3, bit_depth)
+    both = list(zip(frames, worse(frames, 5), strict=True))
+    meter = XpsnrMeter(width, height, bit_depth, Fraction(rate))
+    ours = [list(meter.add(*pair)) for pair in both]
+    assert np.array(ours) == pytest.approx(np.array(xpsnr_of_libav(both, bit_depth, rate)), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "size", [(16, 16), (17, 33), (45, 45), (16, 1000), (1000, 17), (641, 361), (2051, 1155)]
+)
+@pytest.mark.parametrize("bit_depth", [8, 10])
+def test_xpsnr_of_any_size(size: tuple[int, int], bit_depth: int) -> None:
+    """The filter of libav crashes on some of these, or gives nonsense."""
+    frame = moving_picture(*size, 1, bit_depth)[0]
+    meter = XpsnrMeter(*size, bit_depth, Fraction(25))
+    (bad,) = worse([frame], 5)
+    assert meter.add(frame, frame) == (math.inf,) * 3
+    scores = meter.add(frame, bad)
+    assert all(10 < score < 100 for score in scores)
+    if size == (16, 16):
+        assert scores[0] == pytest.approx(psnr(squared_errors(frame, bad)[0], bit_depth))
 
 
 def test_vmaf_of_ten_bits() -> None:

@@ -95,7 +95,7 @@ def fields(value: Any) -> set[str]:
     return set().union(*map(fields, value)) if isinstance(value, list) else set()
 
 
-OPEN = {"tags", "video_tags", "mastering_display", "parts_kmac_per_pixel"}
+OPEN = {"facts", "scores", "tags", "video_tags", "mastering_display", "parts_kmac_per_pixel"}
 """Objects whose names do not come from viddiff, or are described in their own row."""
 
 
@@ -112,6 +112,7 @@ def test_every_json_field_is_described(sources: Path, weights: Path, tmp_path: P
     results = {
         "encode": run("encode", sources / "in.mkv", vdf, *common),
         "decode": run("decode", vdf, tmp_path / "a.mp4", *common),
+        "compare": run("compare", sources / "in.mkv", vdf, "--against", "x264", *common),
         "cut": run("cut", vdf, tmp_path / "part.vdf", "--json"),
         "join": run("join", vdf, vdf, tmp_path / "both.vdf", "--json"),
         "thumbnail": run("thumbnail", vdf, tmp_path / "a.png", "--json", "--weights", weights),
@@ -166,7 +167,7 @@ def test_files_and_modules_that_are_named_exist(page: Path) -> None:
         assert (ROOT / path).exists(), path
     for name in re.findall(r"`viddiff\.([a-z_]+)`", text):
         folder = ROOT / "viddiff" / name
-        assert folder.is_dir() or name in ("encode", "decode", "open", "load_weights"), name
+        assert folder.is_dir() or name in ("encode", "decode", "compare", "open", "load_weights"), name
 
 
 def test_every_package_is_in_the_table() -> None:

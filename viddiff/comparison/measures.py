@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from viddiff.errors import ViddiffError
 from viddiff.frame import Frame, VideoInfo
-from viddiff.media.vmaf import VmafMeter, has_vmaf
-from viddiff.media.xpsnr import XpsnrMeter
+from viddiff.media.vmaf import VMAF_SIDE, VmafMeter, has_vmaf
 from viddiff.metrics.pooling import overall_psnr, overall_xpsnr
 from viddiff.metrics.psnr import psnr, squared_errors
 from viddiff.metrics.ssim import MS_SSIM_SIDE, similarity
+from viddiff.metrics.xpsnr import XpsnrMeter
 
 MOST_DB = 100.0
 """PSNR and XPSNR of a frame without any error, in dB, and the highest that a frame gets."""
@@ -85,9 +85,10 @@ def choose(metrics: Iterable[str] | None) -> tuple[tuple[str, ...], list[str]]:
 
 
 def measured(metrics: Iterable[str], info: VideoInfo) -> tuple[Measure, ...]:
-    """The measures of frames of this size. MS-SSIM needs `MS_SSIM_SIDE` samples a side."""
-    small = min(info.width, info.height) < MS_SSIM_SIDE
-    return tuple(m for m in MEASURES if m.metric in metrics and not (small and m.name == "ms_ssim"))
+    """The measures of frames of this size. MS-SSIM and VMAF need some samples a side."""
+    least = {"ms_ssim": MS_SSIM_SIDE, "vmaf": VMAF_SIDE}
+    side = min(info.width, info.height)
+    return tuple(m for m in MEASURES if m.metric in metrics and side >= least.get(m.name, 0))
 
 
 class Meters:
@@ -101,8 +102,11 @@ class Meters:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self._pool = stack.enter_context(ThreadPoolExecutor(1))
-            self._xpsnr = XpsnrMeter(self._info) if "xpsnr" in self._metrics else None
-            vmaf = VmafMeter(self._info) if "vmaf" in self._metrics else None
+            info = self._info
+            xpsnr = XpsnrMeter(info.width, info.height, info.bit_depth, info.frame_rate)
+            self._xpsnr = xpsnr if "xpsnr" in self._metrics else None
+            measures = [measure.name for measure in measured(self._metrics, info)]
+            vmaf = VmafMeter(info) if "vmaf" in measures else None
             self._vmaf = vmaf and stack.enter_context(vmaf)
             self._stack = stack.pop_all()
         return self

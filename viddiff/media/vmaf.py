@@ -20,6 +20,8 @@ from viddiff.media.ffmpeg_program import ffmpeg_version, find_ffmpeg
 from viddiff.media.picture_planes import PIXEL_FORMATS
 
 MODEL = "vmaf_v0.6.1"
+VMAF_SIDE = 32
+"""Smallest width and height of a picture; libvmaf may crash on smaller ones."""
 _ADVICE = "VMAF needs an ffmpeg with libvmaf: pip install 'viddiff[vmaf]', or install such an ffmpeg"
 
 
