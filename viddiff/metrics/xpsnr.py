@@ -5,8 +5,8 @@ perceptually weighted peak signal-to-noise ratio for high-resolution video quali
 for frames of all sizes and rates as in the authors' filter of libavfilter.
 
 A block's squared errors are divided by its activity: the mean response of a spatial highpass and of a
-temporal one, which for 32 frames per second and more is of second order. Beyond 2048x1152 samples, activity is
-that of means of 2x2 samples. Up to 640x480, a block weighs no more than the heaviest of its neighbours.
+temporal one, which for 32 frames per second and more is of second order. Beyond 2048x1152 samples, activity
+is that of means of 2x2 samples. Up to 640x480, a block weighs no more than the heaviest of its neighbours.
 
 The filter itself reads and writes outside of its memory where sizes are odd, and takes a wrong width for most
 pictures of 10 bits. So it cannot be used on any video.
