@@ -26,6 +26,7 @@ from viddiff.comparison.matching import Pair, Timed, match
 from viddiff.comparison.measures import Meters
 from viddiff.comparison.results import spans
 from viddiff.comparison.samples import Form, ToForm
+from viddiff.container.format import Header, KeyChunk, PredictedChunk, Writer
 from viddiff.frame import Frame, Plane, VideoInfo
 from viddiff.media.ffmpeg_program import find_ffmpeg
 from viddiff.media.picture_planes import PIXEL_FORMATS, picture_from_planes
@@ -458,6 +459,21 @@ def test_vdf_and_media_files(folder: Path, weights: Path, tmp_path: Path) -> Non
         sizes = [packet.size for packet in media.demux(video=0) if packet.size]
     assert stored.frames.bits().tolist() == [8 * size for size in sizes]
     assert stored.kbps == pytest.approx(sum(sizes) / 125 / 0.4)
+
+
+def test_backgrounds_count_for_the_first_keyframe_that_needs_them(tmp_path: Path) -> None:
+    path = tmp_path / "a.vdf"
+    with open(path, "wb") as file:
+        writer = Writer(file, Header(VideoInfo(32, 16), bytes(32), "tiny", 16, base=True))
+        for gop, background in enumerate((b"1" * 1000, b"", b"2" * 5000, b"1" * 1000)):
+            writer.write(KeyChunk(20 * gop, b"abc", background=background))
+            writer.write(PredictedChunk((20 * gop + 2, 20 * gop + 5), b"\0xyz"))
+        writer.finish()
+    found = bytes_of_frames(path, np.arange(12), Reading())
+    keys = found.frames[::3]
+    assert keys[1] < keys[3] < 100
+    assert keys[[0, 2]] - keys[3] == pytest.approx([1000, 5000], abs=10)
+    assert found.frames.sum() == pytest.approx(path.stat().st_size, abs=300)
 
 
 def test_bytes_follow_the_order_of_display(tmp_path: Path) -> None:

@@ -98,7 +98,8 @@ class Bytes:
     keyframe_distance: int | None
     """Longest distance between keyframes that the encoder was asked for, in frames; None if unknown."""
     frames: NDArray[np.float64]
-    """Bytes of each frame. Within a chunk of a `.vdf`, all frames count the same."""
+    """Bytes of each frame. Within a chunk of a `.vdf`, all frames count the same; a background counts for
+    the first keyframe that needs it."""
     by_chunk: bool
     """Whether only chunks of several frames have a known size."""
 
@@ -116,7 +117,10 @@ def bytes_of_frames(path: Path, times: NDArray[np.int64], reading: Reading) -> B
         rows = gop_table(file, options.limits)
         file.seek(0)
         header = Reader(file, options.limits).header
-    sizes = [size / frames for row in rows for frames, size in row.chunks for _ in range(frames)]
+    sizes = []
+    for row in rows:
+        each = [size / frames for frames, size in row.chunks for _ in range(frames)]
+        sizes += [each[0] + row.background_bytes, *each[1:]]
     found = np.array(sizes[: len(times)])
     found = np.pad(found, (0, len(times) - len(found)))  # frames that damage has cost
     return Bytes("viddiff", header.gop, found, by_chunk=True)

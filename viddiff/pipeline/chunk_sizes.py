@@ -19,6 +19,8 @@ class GopRow:
     """Seconds after the first frame."""
     background: bool = False
     """Whether it begins with a background, whose bytes are not counted here."""
+    background_bytes: int = 0
+    """Bytes of that background, if this is the first GOP that uses this copy of it."""
     end: float = 0.0
     """Start of the next GOP, or end of the last frame."""
     chunks: list[tuple[int, int]] = field(default_factory=list)
@@ -53,6 +55,7 @@ def gop_table(file: BinaryIO, limits: Limits) -> list[GopRow]:
     file.seek(0)
     reader, rows = Reader(file, limits), list[GopRow]()
     video, first, last = reader.header.video, 0, 0
+    seen: set[int | None] = set()
     step = usual_step(video)
     for offset, chunk in reader.scan(lambda fault: None):
         times = (chunk.pts,) if isinstance(chunk, KeyChunk) else chunk.pts
@@ -61,7 +64,10 @@ def gop_table(file: BinaryIO, limits: Limits) -> list[GopRow]:
             start = float((chunk.pts - first) * video.time_base)
             if rows:
                 rows[-1].end = start
-            rows.append(GopRow(chunk.first, start, chunk.background != b""))
+            fresh = chunk.background_offset is not None and chunk.background_offset not in seen
+            seen.add(chunk.background_offset)
+            new_bytes = len(chunk.background or b"") if fresh else 0
+            rows.append(GopRow(chunk.first, start, chunk.background != b"", new_bytes))
         rows[-1].chunks.append((len(times), reader.end - offset))
         last = times[-1]
     if rows:
