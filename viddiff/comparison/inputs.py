@@ -14,6 +14,7 @@ from viddiff.config import Limits
 from viddiff.container.read_options import ReadOptions
 from viddiff.container.reader import Reader
 from viddiff.container.sealing import Secret, key_of, wants
+from viddiff.errors import BitstreamError, CheckpointError, LimitError
 from viddiff.frame import Frame, VideoInfo
 from viddiff.media.filters import Changes, change_frames
 from viddiff.media.packet_sizes import video_packets
@@ -82,11 +83,26 @@ def open_input(path: Path, reading: Reading, scale: tuple[int, int] | None = Non
     device = choose_device(reading.device, reading.engine)
     resources = Resources(reading.weights, device, reading.workers, engine=reading.engine)
     with options.open(path) as file:
-        video = decode_video(file, path, resources, options=options)
+        with _naming(path):
+            video = decode_video(file, path, resources, options=options)
         info = changes.of(replace(video.info, frame_count=video.frame_count))
-        frames = change_frames(video.frames, video.info, changes, reading.limits.frames)
+        frames = change_frames(_named(video.frames, path), video.info, changes, reading.limits.frames)
         size, damage = (video.info.width, video.info.height), video.damage
         yield Input(info, size, iter(frames), lambda: [str(damage)] if damage else [], lambda: bool(damage))
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Let errors say which of the files they are about."""
+    try:
+        yield
+    except (BitstreamError, CheckpointError, LimitError) as error:
+        raise type(error)(f"{path}: {error}") from error
+
+
+def _named(frames: Iterator[Frame], path: Path) -> Iterator[Frame]:
+    with _naming(path):
+        yield from frames
 
 
 @dataclass(frozen=True)
