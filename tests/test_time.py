@@ -513,7 +513,7 @@ def test_a_plot_needs_matplotlib(long: Path, tmp_path: Path, monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     result = run("info", long, "--plot", tmp_path / "a.png")
     assert result.exit_code == 1
-    assert result.stderr == "Error: --plot needs matplotlib: pip install matplotlib\n"
+    assert result.stderr == "Error: --plot needs matplotlib: pip install 'viddiff[plot]'\n"
     assert list(tmp_path.iterdir()) == []
 
 
