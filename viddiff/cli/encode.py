@@ -24,21 +24,10 @@ from viddiff.cli.printing import (
 from viddiff.cli.progress import Watcher
 from viddiff.cli.secrets import read_secret
 from viddiff.cli.termination import check as check_termination
-from viddiff.encoder.presets import PRESETS
 
 if TYPE_CHECKING:
     from viddiff.pipeline.encode_job import EncodeJob, EncodeResult
     from viddiff.pipeline.status import Status
-
-
-def _audio(context: click.Context, option: click.Parameter, value: str) -> str:
-    """Check --audio, and drop the k of "64k"."""
-    if value in ("copy", "none"):
-        return value
-    found = re.fullmatch(r"opus:(\d{1,3})k?", value)
-    if found is None or not 6 <= int(found[1]) <= 510:
-        raise click.BadParameter("use copy, none, or opus:6k to opus:510k")
-    return f"opus:{int(found[1])}"
 
 
 _UNITS = {"": 1, "k": 1000, "m": 1_000_000, "g": 1_000_000_000}
@@ -64,13 +53,7 @@ def _named_values(context: click.Context, option: click.Parameter, values: tuple
 @click.command("encode")
 @click.argument("source", metavar="IN", shell_complete=options.complete_file)
 @click.argument("target", metavar="[OUT]", type=options.PATH, required=False)
-@click.option(
-    "--quality",
-    type=click.IntRange(0, 63),
-    default=32,
-    show_default=True,
-    help="0 (smallest file) to 63 (best picture).",
-)
+@options.quality_option
 @click.option(
     "--size",
     callback=_amount,
@@ -83,50 +66,14 @@ def _named_values(context: click.Context, option: click.Parameter, values: tuple
     metavar="BITS",
     help="Find the quality that gives at most this many bits a second (800k, 2M), sound and all.",
 )
-@click.option(
-    "--gop",
-    type=click.IntRange(1, 1024),
-    default=128,
-    show_default=True,
-    help="Longest distance between keyframes, in frames.",
-)
-@click.option(
-    "--low-delay", is_flag=True, help="Predict from past frames only: no frame waits for a later one."
-)
-@click.option(
-    "--no-background",
-    "background",
-    flag_value=False,
-    default=True,
-    help="Give each GOP a keyframe of its own, also where the camera stands still.",
-)
-@click.option(
-    "--base",
-    type=click.Choice(["av1", "none"]),
-    help="What carries the frames: an AV1 stream, which networks enhance, or networks that predict them.  "
-    "[default: av1, or what --weights are for]",
-)
-@click.option(
-    "--entropy",
-    type=click.Choice(["ans", "huffman"]),
-    default="ans",
-    show_default=True,
-    help="Entropy coder; huffman gives larger files.",
-)
-@click.option(
-    "--preset",
-    type=click.Choice(list(PRESETS)),
-    default="default",
-    show_default=True,
-    help="How much work to do. Slower presets give smaller files.",
-)
-@click.option(
-    "--audio",
-    callback=_audio,
-    default="copy",
-    show_default=True,
-    metavar="copy|opus:N|none",
-    help="Copy the sound, encode it as Opus with N kbit/s (opus:64k; 6 to 510), or omit it.",
+@options.combined(
+    options.gop_option,
+    options.low_delay_option,
+    options.background_option,
+    options.base_option,
+    options.entropy_option,
+    options.preset_option,
+    options.audio_option,
 )
 @click.option(
     "--encrypt",
@@ -153,8 +100,8 @@ def _named_values(context: click.Context, option: click.Parameter, values: tuple
     metavar="NAME=VALUE",
     help="Option for libav's input (framerate=30). Repeat it for more.",
 )
-@click.option("--drop-alpha", is_flag=True, help="Remove an alpha channel instead of ending with an error.")
 @options.combined(
+    options.drop_alpha_option,
     options.key_file_option,
     options.passphrase_file_option,
     options.start_option,

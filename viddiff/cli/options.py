@@ -11,6 +11,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from viddiff.config import MAX_SIDE, Limits, Start, nominal_rate
+from viddiff.encoder.presets import PRESETS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
@@ -49,6 +50,71 @@ def _scale(context: click.Context, option: click.Parameter, value: str | None) -
     return int(found[1]), int(found[2])
 
 
+def _audio(context: click.Context, option: click.Parameter, value: str) -> str:
+    """Check --audio, and drop the k of "64k"."""
+    if value in ("copy", "none"):
+        return value
+    found = re.fullmatch(r"opus:(\d{1,3})k?", value)
+    if found is None or not 6 <= int(found[1]) <= 510:
+        raise click.BadParameter("use copy, none, or opus:6k to opus:510k")
+    return f"opus:{int(found[1])}"
+
+
+quality_option = click.option(
+    "--quality",
+    type=click.IntRange(0, 63),
+    default=32,
+    show_default=True,
+    help="0 (smallest file) to 63 (best picture).",
+)
+gop_option = click.option(
+    "--gop",
+    type=click.IntRange(1, 1024),
+    default=128,
+    show_default=True,
+    help="Longest distance between keyframes, in frames.",
+)
+low_delay_option = click.option(
+    "--low-delay", is_flag=True, help="Predict from past frames only: no frame waits for a later one."
+)
+background_option = click.option(
+    "--no-background",
+    "background",
+    flag_value=False,
+    default=True,
+    help="Give each GOP a keyframe of its own, also where the camera stands still.",
+)
+base_option = click.option(
+    "--base",
+    type=click.Choice(["av1", "none"]),
+    help="What carries the frames: an AV1 stream, which networks enhance, or networks that predict them.  "
+    "[default: av1, or what --weights are for]",
+)
+entropy_option = click.option(
+    "--entropy",
+    type=click.Choice(["ans", "huffman"]),
+    default="ans",
+    show_default=True,
+    help="Entropy coder; huffman gives larger files.",
+)
+preset_option = click.option(
+    "--preset",
+    type=click.Choice(list(PRESETS)),
+    default="default",
+    show_default=True,
+    help="How much work to do. Slower presets give smaller files.",
+)
+audio_option = click.option(
+    "--audio",
+    callback=_audio,
+    default="copy",
+    show_default=True,
+    metavar="copy|opus:N|none",
+    help="Copy the sound, encode it as Opus with N kbit/s (opus:64k; 6 to 510), or omit it.",
+)
+drop_alpha_option = click.option(
+    "--drop-alpha", is_flag=True, help="Remove an alpha channel instead of ending with an error."
+)
 weights_option = click.option(
     "--weights",
     type=PATH,
