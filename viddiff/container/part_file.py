@@ -40,6 +40,7 @@ class PartFile:
                 "encode without --resume"
             )
         self._file = open(self._path, "r+b" if self._path.exists() else "x+b")  # noqa: SIM115
+        self._digest = hashlib.sha256()
         try:
             self._at, self._kept = 0, whole_gops(self._file)[0] if resume else 0
             self._file.truncate(self._kept)
@@ -63,12 +64,18 @@ class PartFile:
             self._file.write(data)
             self._file.flush()  # a crash of this process then costs nothing
         self._at += len(data)
+        self._digest.update(data)
         return len(data)
 
     @property
     def path(self) -> Path:
         """Path of the unfinished file."""
         return self._path
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of everything written, in hex."""
+        return self._digest.hexdigest()
 
     def finish(self) -> None:
         """Everything is written: flush it to the disk."""
@@ -99,9 +106,13 @@ class PartFile:
         self._path.unlink(missing_ok=True)
 
     def _others(self) -> list[Path]:
-        pattern = escape(_path(self._target, _DIGITS * "0").name.removesuffix(_DIGITS * "0" + _TAIL))
-        found = self._target.parent.glob(f"{pattern}{'[0-9a-f]' * _DIGITS}{_TAIL}")
-        return [path for path in found if path != self._path]
+        return [path for path in parts_of(self._target) if path != self._path]
+
+
+def parts_of(target: Path) -> list[Path]:
+    """Unfinished files of all jobs for a target."""
+    pattern = escape(_path(target, _DIGITS * "0").name.removesuffix(_DIGITS * "0" + _TAIL))
+    return list(target.parent.glob(f"{pattern}{'[0-9a-f]' * _DIGITS}{_TAIL}"))
 
 
 def whole_gops(file: BinaryIO) -> tuple[int, int]:

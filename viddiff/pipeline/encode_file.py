@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -27,6 +28,7 @@ from viddiff.media.track_reader import TrackReader
 from viddiff.media.video_reader import VideoReader
 from viddiff.pipeline.device import choose_device
 from viddiff.pipeline.encode_job import EncodeJob, EncodeResult
+from viddiff.pipeline.interruption import uninterrupted
 from viddiff.pipeline.output import Output
 from viddiff.pipeline.output_file import OutputFile, complete_file, recording_file
 from viddiff.pipeline.parallel_encode import encode_video
@@ -41,8 +43,29 @@ Opened = tuple[BinaryIO, Iterable[Chunk]]
 """A file to write, and the chunks of an earlier run in it."""
 
 
-def encode_file(job: EncodeJob, observer: Observer = ignore) -> EncodeResult:
+@dataclass(frozen=True)
+class CodedFile:
+    """A file that is complete, verified if that was asked for, and on the disk. It has no name yet."""
+
+    size_bytes: int
+    sha256: str
+    model_hash: bytes
+    """Of the weights that it needs."""
+    frames: int
+    notes: tuple[str, ...]
+    """Notes for the user."""
+
+
+Announce = Callable[[CodedFile], None]
+"""Gets a file before it has its name. What it raises keeps the file from getting one."""
+
+
+def encode_file(
+    job: EncodeJob, observer: Observer = ignore, announce: Announce | None = None
+) -> EncodeResult:
     """Run `job`. If Ctrl-C, or anything for a live source, ends it early, the result says so.
+
+    announce: only for jobs that can be resumed: from one file to another, without encryption.
 
     Raises ViddiffError, OSError; there is no file then.
     """
@@ -50,18 +73,19 @@ def encode_file(job: EncodeJob, observer: Observer = ignore) -> EncodeResult:
     with job.output.claim() if job.output else nullcontext():
         if job.has_target:
             return encode_to_size(job, lambda single, watch: _Encode(single, watch).run(), observer)
-        return _Encode(job, observer).run()
+        return _Encode(job, observer, announce).run()
 
 
 class _Encode:
     """A running encode."""
 
-    def __init__(self, job: EncodeJob, observer: Observer) -> None:
-        self._job, self._observer = job, observer
+    def __init__(self, job: EncodeJob, observer: Observer, announce: Announce | None = None) -> None:
+        self._job, self._observer, self._announce = job, observer, announce
         workers = job.workers if isinstance(job.source, str | os.PathLike) else 1  # others cannot open it
         weights, device = weights_to_encode(job.weights, job.base), choose_device(job.device, job.engine)
         self._resources = Resources(weights, device, workers, engine=job.engine)
         self._summary = EncodeSummary()
+        self._model_hash, self._notes = b"", tuple[str, ...]()
 
     def run(self) -> EncodeResult:
         job, changes = self._job, Changes(self._job.fps, self._job.scale)
@@ -73,6 +97,7 @@ class _Encode:
             started = time.monotonic()
             with self._opened(reader.live) as (file, done), sealed(file, job.secret) as out:
                 summary = self._code(reader, tracks, out, done)
+                self._notes = (*reader.notes, *tracks.notes)
             size = out.size_bytes if isinstance(out, SealedWriter) else summary.size_bytes
             video = reader.info
             last = summary.last_duration * video.time_base or 1 / video.frame_rate
@@ -89,7 +114,7 @@ class _Encode:
                 ledger=summary.ledger(),
                 seconds=time.monotonic() - started,
                 verified=job.verify,
-                notes=(*reader.notes, *tracks.notes),
+                notes=self._notes,
                 ended_by=summary.ended_by,
             )
 
@@ -102,8 +127,9 @@ class _Encode:
 
         def open_output(header: Header) -> Output:
             writer = InterleavingWriter(out, header, interleaver, count)
-            output = Output(writer, self._report(info.frame_count), recording=reader.live)
-            self._summary = output.summary
+            report = self._report(info.frame_count)
+            output = Output(writer, report, recording=reader.live, shorten=job.shorten)
+            self._summary, self._model_hash = output.summary, header.model_hash
             latency = job.options.latency(header.base)
             self._observer(Status("encode", 0, info.frame_count, latency=latency))
             return output
@@ -142,7 +168,9 @@ class _Encode:
             yield
             self._check(part.path)
             part.finish()
-            output.publish(part.path)
+            with uninterrupted():
+                self._tell(part)
+                output.publish(part.path)
         except (SourceChangeError, VerificationError):
             part.discard()
             raise
@@ -152,6 +180,11 @@ class _Encode:
                 error.add_note(f"what is coded is kept; the same {command} continues it")
             raise
         part.remove_others()
+
+    def _tell(self, part: PartFile) -> None:
+        if self._announce is not None:
+            size, summary = part.path.stat().st_size, self._summary
+            self._announce(CodedFile(size, part.sha256, self._model_hash, summary.frames, self._notes))
 
     def _check(self, written: Path) -> None:
         """Decode the new file and compare it with the reconstruction, if asked for."""

@@ -89,6 +89,8 @@ class EncodeJob:
     """Before the file gets its name, decode it and compare it with the encoder's reconstruction."""
     force: bool = False
     """Replace the target if it is a .vdf."""
+    shorten: bool = True
+    """Ctrl-C completes the file with the frames coded so far. If False, what is coded waits for `resume`."""
 
     def __post_init__(self) -> None:
         within("quality", self.quality, range(QUALITIES))

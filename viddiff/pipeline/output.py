@@ -39,9 +39,19 @@ class CodedChunk:
 class Output:
     """Writes chunks and counts them."""
 
-    def __init__(self, writer: Writer, progress: Observer | None = None, recording: bool = False) -> None:
-        """recording: the source cannot be read again, so everything coded is kept."""
+    def __init__(
+        self,
+        writer: Writer,
+        progress: Observer | None = None,
+        recording: bool = False,
+        shorten: bool = True,
+    ) -> None:
+        """recording: the source cannot be read again, so everything coded is kept.
+
+        shorten: Ctrl-C ends the file instead of the work.
+        """
         self._writer, self._progress, self.recording = writer, progress, recording
+        self._shorten = shorten
         self.summary = EncodeSummary()
 
     def repeat(self, done: Iterable[Chunk]) -> int:
@@ -78,14 +88,15 @@ class Output:
 
     @contextmanager
     def until_interrupted(self) -> Iterator[None]:
-        """Let Ctrl-C end the block; for a recording, any signal or error.
+        """Let Ctrl-C end the block, if it may; for a recording, any signal or error.
 
         What was written before can be finished. If there is nothing, the exception continues.
         """
         try:
             yield
         except (KeyboardInterrupt, SystemExit, ViddiffError, OSError, MemoryError) as end:
-            if not self.summary.frames or not (self.recording or isinstance(end, KeyboardInterrupt)):
+            ends_file = self.recording or (self._shorten and isinstance(end, KeyboardInterrupt))
+            if not self.summary.frames or not ends_file:
                 raise
             self._end_early(end)
 
