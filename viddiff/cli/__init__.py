@@ -1,8 +1,8 @@
 """The command line: `viddiff encode`, `decode` and so on, one file for each command.
 
 Exit codes: 0 done, 1 `Error: one sentence` on stderr, 2 wrong use, 3 done, but frames are lost or have no
-match, 130 interrupted, 129 and 143 ended by SIGHUP and SIGTERM. Commands import heavy modules only when they
-run, so that `--help` is quick.
+match, or files of a batch failed, 130 interrupted, 129 and 143 ended by SIGHUP and SIGTERM. Commands import
+heavy modules only when they run, so that `--help` is quick.
 """
 
 import os
@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from viddiff.cli.base import base_command
+from viddiff.cli.batch import batch_command
 from viddiff.cli.compare import compare_command
 from viddiff.cli.cut import cut_command
 from viddiff.cli.decode import decode_command
@@ -88,6 +89,7 @@ for _command in (
     encode_command,
     decode_command,
     compare_command,
+    batch_command,
     base_command,
     cut_command,
     join_command,

@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
@@ -20,8 +21,14 @@ class Progress:
         quiet: bool = False,
         stream: TextIO | None = None,
         objects: TextIO | None = None,
+        prefix: str = "",
+        about: Mapping[str, Any] | None = None,
     ) -> None:
-        """stream: for text, stderr by default. objects: for a JSON object every second."""
+        """stream: for text, stderr by default. objects: for a JSON object every second.
+
+        prefix: before the label in text. about: more fields of the objects.
+        """
+        self._prefix, self._about = prefix, about or {}
         self._label, self._total, self._quiet = label, total, quiet
         self._stream, self._objects = sys.stderr if stream is None else stream, objects
         self._started = time.monotonic()
@@ -34,7 +41,11 @@ class Progress:
             from tqdm import tqdm
 
             self._bar = tqdm(
-                desc=self._label, total=self._total, unit=" frames", file=self._stream, dynamic_ncols=True
+                desc=self._prefix + self._label,
+                total=self._total,
+                unit=" frames",
+                file=self._stream,
+                dynamic_ncols=True,
             )
         return self
 
@@ -72,7 +83,7 @@ class Progress:
         ]
         if (left := self._left(rate)) is not None:
             parts.append(f"{left:.0f} s left")
-        return f"{self._label}: " + ", ".join(parts + [size] * bool(size))
+        return f"{self._prefix}{self._label}: " + ", ".join(parts + [size] * bool(size))
 
     def _object(self, size_bytes: int | None) -> dict[str, Any]:
         rate = self.frames / max(self.seconds, 1e-9)
@@ -85,6 +96,7 @@ class Progress:
             "eta": self._left(rate),
             "bytes": size_bytes,
             "predicted_bytes": self._predicted(size_bytes),
+            **self._about,
         }
 
     def _left(self, rate: float) -> float | None:
@@ -103,9 +115,15 @@ class Progress:
 class Watcher:
     """Shows the progress of a job, stage by stage. Shows nothing if stderr cannot be written."""
 
-    def __init__(self, quiet: bool, objects: TextIO | None) -> None:
-        """objects: stream for JSON, or None."""
-        self._quiet, self._objects = quiet, objects
+    def __init__(
+        self,
+        quiet: bool,
+        objects: TextIO | None,
+        prefix: str = "",
+        about: Mapping[str, Any] | None = None,
+    ) -> None:
+        """objects: stream for JSON, or None. prefix: before the text. about: more fields of the JSON."""
+        self._quiet, self._objects, self._prefix, self._about = quiet, objects, prefix, about
         self._stage, self._shown = "", Progress("", None, quiet=True)
 
     def __enter__(self) -> Self:
@@ -121,7 +139,9 @@ class Watcher:
             if status.stage != self._stage:
                 self._shown.__exit__()
                 self._stage = status.stage
-                self._shown = Progress(status.stage, status.total, self._quiet, objects=self._objects)
+                self._shown = Progress(
+                    status.stage, status.total, self._quiet, None, self._objects, self._prefix, self._about
+                )
                 self._shown.__enter__()
             if status.frames:
                 self._shown.update(status.frames, status.size_bytes)

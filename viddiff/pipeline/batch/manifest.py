@@ -1,0 +1,147 @@
+"""The manifest of a batch: one line of JSON for each unit that was finished or has failed.
+
+Lines are only appended, and each is on the disk before the next step. The line of a finished unit is written
+when its file is complete and verified, just before the file gets its name. So every file that a batch has
+written is known, and a line whose file is missing only means that the unit is done again.
+
+Shards write manifests of their own, and read those of all.
+"""
+
+import json
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from viddiff.errors import ViddiffError
+from viddiff.pipeline.batch.units import Shard
+from viddiff.pipeline.interruption import uninterrupted
+from viddiff.pipeline.output_file import OutputFile
+
+_NAME = re.compile(r"manifest(\.\d+-of-\d+)?\.jsonl")
+
+
+class ManifestError(ViddiffError):
+    """A manifest cannot be written. Without it nothing must be done."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A line of a manifest. What is unknown about a unit that failed is None."""
+
+    time: str
+    """When it was written: UTC, ISO 8601."""
+    source: str
+    """Absolute path."""
+    size: int | None
+    """Of the source, in bytes."""
+    mtime_ns: int | None
+    """When the source was changed last, in nanoseconds since 1970."""
+    output: str
+    """Path of the file, below the folder of the manifest."""
+    bytes: int | None = None
+    """Size of the file."""
+    sha256: str | None = None
+    """Of the file."""
+    weights: str | None = None
+    """Hash of the weights that the file needs."""
+    frames: int | None = None
+    seconds: float = 0.0
+    """How long it took."""
+    verified: bool = False
+    notes: tuple[str, ...] = ()
+    """What the file does not hold of its source, and so on."""
+    error: str | None = None
+    """Why it failed. None: it is finished."""
+
+
+class Manifest:
+    """The manifests below a target: all of them are read, one is written."""
+
+    def __init__(self, target: Path, shard: Shard) -> None:
+        name = "manifest.jsonl" if shard.count == 1 else f"manifest.{shard.number}-of-{shard.count}.jsonl"
+        self.path = target / name
+        self._finished: dict[str, list[Record]] = defaultdict(list)
+        self._file: BinaryIO | None = None
+
+    @contextmanager
+    def loaded(self) -> Iterator[None]:
+        """Read what there is. Nothing can be appended."""
+        self._read()
+        yield
+
+    def _read(self) -> None:
+        self._finished.clear()
+        for path in sorted(self.path.parent.glob("manifest*.jsonl")):
+            if not _NAME.fullmatch(path.name):
+                continue
+            with open(path, "rb") as file:
+                for line in file:
+                    record = _record(line)
+                    if record is not None and record.error is None:
+                        self._finished[record.output].append(record)
+
+    def finished(self, output: str) -> list[Record]:
+        """Records of all finished encodes to a file, under this name."""
+        return self._finished.get(output, [])
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Read what there is, and let this process append. Raises OutputError if another one does."""
+        with OutputFile(self.path, False, lambda _: True, "").claim():
+            self._read()
+            with open(self.path, "a+b", buffering=0) as file:
+                self._file = file
+                _end_last_line(file)
+                try:
+                    yield
+                finally:
+                    self._file = None
+
+    def append(self, record: Record) -> None:
+        """Write a line to the disk. Raises ManifestError; the line is not there then."""
+        line = json.dumps(asdict(record)).encode() + b"\n"
+        assert self._file is not None, "it is open"
+        try:
+            with uninterrupted():
+                _append(self._file, line)
+        except OSError as error:
+            raise ManifestError(f"{self.path} cannot be written: {error.strerror}") from error
+        if record.error is None:
+            self._finished[record.output].append(record)
+
+
+def _record(line: bytes) -> Record | None:
+    """The record on a line. None if it was cut off, or if it is not one of ours."""
+    try:
+        values: dict[str, Any] = json.loads(line)
+        known = {name: values[name] for name in Record.__dataclass_fields__ if name in values}
+        return Record(**known | {"notes": tuple(known.get("notes", ()))})
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def _end_last_line(file: BinaryIO) -> None:
+    """End the last line, which a crash may have cut off."""
+    if size := file.seek(0, os.SEEK_END):
+        file.seek(size - 1)
+        if file.read(1) != b"\n":
+            _append(file, b"\n")
+
+
+def _append(file: BinaryIO, line: bytes) -> None:
+    """Append to a file, all or nothing, and flush it to the disk."""
+    before = file.seek(0, os.SEEK_END)
+    try:
+        rest = memoryview(line)
+        while rest:
+            rest = rest[file.write(rest) :]
+        os.fsync(file.fileno())
+    except OSError:
+        with suppress(OSError):
+            file.truncate(before)
+        raise

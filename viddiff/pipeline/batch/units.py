@@ -1,0 +1,202 @@
+"""Units of a batch: which files are encoded, and what they are called below the target.
+
+A unit's name is the path of its source below the folder or glob that was named, and its file is that name
+with `.vdf` behind it: `door/a.mp4` becomes `door/a.mp4.vdf`. So `a.mp4` and `a.mkv` do not collide, and a
+name does not depend on what else is in the folder.
+"""
+
+import glob
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from viddiff.errors import ViddiffError
+
+EXTENSIONS = (
+    *(".264", ".265", ".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".h264", ".h265"),
+    *(".hevc", ".ivf", ".m2ts", ".m2v", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf"),
+    *(".nut", ".obu", ".ogv", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv", ".y4m"),
+)
+"""Extensions of files that are taken for videos, where nobody names the file itself."""
+LIST = "@"
+"""Before the name of a file that lists sources."""
+_WILDCARDS = re.compile(r"[*?[]")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A file to encode."""
+
+    name: str
+    """Path below the target, with slashes, without `.vdf`. It stays the same from run to run."""
+    source: Path
+    """Absolute path."""
+    problem: str = ""
+    """Why it cannot be encoded, if that is known already."""
+
+    @property
+    def output(self) -> str:
+        """Path of its file below the target."""
+        return f"{self.name}.vdf"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A part of all units, for one of several machines. Every unit belongs to exactly one shard."""
+
+    number: int = 0
+    """0 to `count` - 1."""
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.number < self.count:
+            raise ValueError(
+                f"shard {self.number}/{self.count}: use 0/{self.count} to {self.count - 1}/{self.count}"
+            )
+
+    def holds(self, unit: Unit) -> bool:
+        """Whether a unit belongs here: by a hash of its name, so that all machines agree."""
+        digest = hashlib.sha256(os.fsencode(unit.name)).digest()
+        return int.from_bytes(digest[:8], "big") % self.count == self.number
+
+
+@dataclass
+class Found:
+    """What sources hold."""
+
+    units: dict[str, Unit] = field(default_factory=dict)
+    """By name."""
+    ignored: set[str] = field(default_factory=set)
+    """Paths of files that were left out because of their extension."""
+
+    @property
+    def ignored_by_extension(self) -> Counter[str]:
+        """How many files were left out, by extension."""
+        return Counter(os.path.splitext(path)[1].lower() for path in self.ignored)
+
+    def add(self, unit: Unit) -> None:
+        """Add a unit. Raises ViddiffError if another source has the same name."""
+        other = self.units.setdefault(unit.name, unit)
+        if other.source != unit.source:
+            raise ViddiffError(
+                f"{other.source} and {unit.source} would both become {unit.output}: "
+                "name a folder that holds both"
+            )
+
+
+def find_units(sources: Iterable[str], target: Path) -> Found:
+    """All units of folders, files, globs and `@` lists, in the order of their names.
+
+    What cannot be read becomes a unit with a problem. Raises ViddiffError if two units would write the same
+    file, OSError if a list cannot be read.
+    """
+    search = _Search(target)
+    for source in sources:
+        if source.startswith(LIST):
+            for line in _lines(Path(source.removeprefix(LIST))):
+                search.add(line, listed=True)
+        else:
+            search.add(source, listed=False)
+    found = search.found
+    return Found({name: found.units[name] for name in sorted(found.units)}, found.ignored)
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """Sources in a list: one a line, without blank lines and comments."""
+    for line in path.read_bytes().splitlines():
+        text = os.fsdecode(line.strip())
+        if text and not text.startswith("#"):
+            yield text
+
+
+class _Search:
+    """Collects units."""
+
+    def __init__(self, target: Path) -> None:
+        self.found, self._target = Found(), os.path.realpath(target)
+
+    def add(self, text: str, listed: bool) -> None:
+        """Add what `text` names. In a list, names keep the whole path, so that they are told apart."""
+        if os.path.isdir(text):
+            self._walk(text, _Names(text, _below(text) if listed else ""))
+        elif os.path.lexists(text) or not _WILDCARDS.search(text):
+            folder = os.path.dirname(text)
+            problem = "" if os.path.lexists(text) else "it does not exist"
+            self._take(text, _Names(folder, _below(folder) if listed else ""), problem)
+        else:
+            self._expand(text, listed)
+
+    def _expand(self, pattern: str, listed: bool) -> None:
+        """Add what a glob finds, by extension unless the pattern spells it out."""
+        fixed = _fixed_part(pattern)
+        names = _Names(fixed, _below(fixed) if listed else "")
+        extension = os.path.splitext(pattern)[1]
+        spelt = extension != "" and not _WILDCARDS.search(extension)
+        for path in glob.iglob(pattern, recursive=True):
+            if os.path.isdir(path):
+                if not pattern.endswith(("**", "**/")):  # which finds the files in it, too
+                    self._walk(path, names)
+            elif spelt:
+                self._take(path, names)
+            else:
+                self._take_video(path, names)
+
+    def _walk(self, top: str, names: "_Names") -> None:
+        """Add the videos in a folder and below, without hidden ones. Links to folders are not followed."""
+
+        def unreadable(error: OSError) -> None:
+            self._take(error.filename, names, error.strerror or "it cannot be read")
+
+        for folder, folders, files in os.walk(top, onerror=unreadable):
+            folders[:] = sorted(name for name in folders if self._enters(folder, name))
+            for name in files:
+                if not name.startswith("."):
+                    self._take_video(os.path.join(folder, name), names)
+
+    def _enters(self, folder: str, name: str) -> bool:
+        """Whether to look into a folder: not the target itself."""
+        return not name.startswith(".") and os.path.realpath(os.path.join(folder, name)) != self._target
+
+    def _take_video(self, path: str, names: "_Names") -> None:
+        extension = os.path.splitext(path)[1].lower()
+        if extension in EXTENSIONS:
+            self._take(path, names)
+        else:
+            self.found.ignored.add(path)
+
+    def _take(self, path: str, names: "_Names", problem: str = "") -> None:
+        self.found.add(Unit(names.of(path), Path(os.path.abspath(path)), problem))
+
+
+@dataclass(frozen=True)
+class _Names:
+    """Names of units that are found in one place."""
+
+    base: str
+    """What is cut off their paths."""
+    prefix: str
+    """What is put before the rest."""
+
+    def of(self, path: str) -> str:
+        """Name of the unit at a path."""
+        rest = os.path.relpath(path, self.base or os.curdir)
+        if rest == os.curdir:  # the place itself cannot be read
+            rest = os.path.basename(os.path.abspath(path))
+        return Path(self.prefix, rest).as_posix()
+
+
+def _below(path: str) -> str:
+    """A path as one below another folder: without root, and without steps up at its beginning."""
+    parts = [part for part in os.path.normpath(path).split(os.sep) if part not in ("", os.curdir, os.pardir)]
+    return os.path.join("", *parts)
+
+
+def _fixed_part(pattern: str) -> str:
+    """The folder of a glob: its path up to the first part with a wildcard."""
+    parts = pattern.split(os.sep)
+    first = next(number for number, part in enumerate(parts) if _WILDCARDS.search(part))
+    return os.sep.join(parts[:first]) or (os.sep if pattern.startswith(os.sep) else "")
