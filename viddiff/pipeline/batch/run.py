@@ -128,7 +128,7 @@ class _Batch:
             return Outcome(
                 unit, "waiting", f"changed {max(age, 0):.0f} s ago, it may still be written", seen.size
             )
-        if age < self._job.older_than:
+        if self._job.older_than and age < self._job.older_than:
             return Outcome(unit, "waiting", "not old enough for --older-than", seen.size)
         return seen
 
