@@ -127,6 +127,21 @@ def test_every_json_field_is_described(sources: Path, weights: Path, tmp_path: P
             assert fields(json.loads(example)) == printed
 
 
+def test_every_json_field_of_a_batch_is_described(sources: Path, weights: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.mp4").write_text("no video")
+    out, described = tmp_path / "out", sections(DOCS / "json.md")
+    common = ("--json", "-q", "--weights", weights, "--min-age", "0s", "--gop", 5)
+    result = run("batch", sources / "in.mp4", tmp_path / "bad.mp4", out, *common)
+    assert result.exit_code == 3, result.output
+    lines = result.stdout.splitlines()
+    manifest = (out / "manifest.jsonl").read_text().splitlines()
+    for section, line in (("batch", lines[0]), ("batch totals", lines[-1]), ("manifest", manifest[0])):
+        printed = fields(json.loads(line))
+        (example,) = re.findall(r"```json\n(.+?)\n```", described[section], re.DOTALL)
+        assert fields(json.loads(example)) == printed
+        assert named(first_cells(described[section])) <= printed <= named(described[section]), section
+
+
 def test_the_example_of_progress_has_the_fields_of_progress() -> None:
     text = sections(DOCS / "json.md")["Progress"]
     (example,) = re.findall(r"```json\n(.+?)\n```", text, re.DOTALL)
