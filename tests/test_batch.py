@@ -31,7 +31,7 @@ from viddiff.pipeline.batch import run as batch
 from viddiff.pipeline.batch.manifest import Manifest
 from viddiff.pipeline.batch.units import Shard, Unit, find_units
 from viddiff.pipeline.batch.weights_map import WeightsMap
-from viddiff.pipeline.encode_file import CodedFile
+from viddiff.pipeline.encode_file import CodedFile, encode_file
 from viddiff.pipeline.weights_search import released_weights
 
 ROOT = Path(__file__).parent.parent
@@ -177,7 +177,7 @@ def test_one_bad_file_does_not_stop_the_others(encode: Encoder, source: Path, ou
 def test_any_error_of_one_file_is_its_own(
     encode: Encoder, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = batch.encode_file
+    original = encode_file
 
     def broken(job: Any, *others: Any) -> Any:
         if job.source.name == "a.mkv":
@@ -247,7 +247,7 @@ def test_a_file_that_grows_is_left_alone(
         original(self)
 
     if moment == "before":
-        monkeypatch.setattr(batch.time, "sleep", lambda _: grow())
+        monkeypatch.setattr("viddiff.pipeline.batch.run.time.sleep", lambda _: grow())
     else:
         monkeypatch.setattr(PartFile, "finish", finish)
     result = encode("--json", age="60s")
@@ -372,7 +372,7 @@ def test_a_source_is_kept_if_anything_is_doubtful(
     encode: Encoder, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a, b = source / "a.mkv", source / "door/night/b.MKV"
-    original = batch.encode_file
+    original = encode_file
 
     def noted(job: Any, observe: Any, announce: Callable[[CodedFile], None]) -> Any:
         notes = ("damaged frames were left out",) if job.source == a else ()
