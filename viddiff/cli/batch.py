@@ -177,7 +177,8 @@ class _Printer:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._end_bar()
-        if kind is not None:
+        by_signal = kind is not None and not issubclass(kind, Exception)
+        if by_signal or (kind is not None and self._so_far.count):
             self._finish(self._so_far, interrupted=True)
 
     def watch(self, progress: "Progress") -> None:

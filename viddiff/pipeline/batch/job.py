@@ -88,6 +88,11 @@ class BatchSummary:
     ignored: dict[str, int] = field(default_factory=dict)
     """Files that are no videos by their extension, by extension."""
 
+    @property
+    def count(self) -> int:
+        """How many outcomes there were."""
+        return self.done + self.skipped + self.waiting + self.planned + len(self.failures)
+
     def add(self, outcome: Outcome) -> None:
         """Count an outcome."""
         if outcome.state == "failed":

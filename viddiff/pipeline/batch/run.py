@@ -118,9 +118,9 @@ class _Batch:
             if unit.problem and unit.source.exists():
                 raise OSError(errno.EACCES, unit.problem)
             seen = _Seen.of(unit.source)
-        except OSError as error:
+            record = self._done(unit, seen)
+        except (OSError, ValueError) as error:  # ValueError: of a name that no file can have
             return self._without_source(unit, error, dry_run)
-        record = self._done(unit, seen)
         if record is not None:
             return self._was_done(unit, seen, record, dry_run)
         age = time.time() - seen.mtime_ns / 1e9
@@ -173,8 +173,8 @@ class _Batch:
                 return record
         return None
 
-    def _without_source(self, unit: Unit, error: OSError, dry_run: bool) -> Outcome:
-        """A unit whose source cannot be read: done and deleted, or a failure."""
+    def _without_source(self, unit: Unit, error: Exception, dry_run: bool) -> Outcome:
+        """A unit whose source or file cannot be read: done and deleted, or a failure."""
         path = self._path(unit)
         if isinstance(error, FileNotFoundError):
             for record in reversed(self._manifest.finished(unit.output)):

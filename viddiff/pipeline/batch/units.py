@@ -121,6 +121,8 @@ class _Search:
 
     def add(self, text: str, listed: bool) -> None:
         """Add what `text` names. In a list, names keep the whole path, so that they are told apart."""
+        if not text:
+            raise ViddiffError("an empty name is no source")
         if os.path.isdir(text):
             self._walk(text, _Names(text, _below(text) if listed else ""))
         elif os.path.lexists(text) or not _WILDCARDS.search(text):
