@@ -76,7 +76,7 @@ class Found:
     @property
     def ignored_by_extension(self) -> Counter[str]:
         """How many files were left out, by extension."""
-        return Counter(os.path.splitext(path)[1].lower() for path in self.ignored)
+        return Counter(sorted(os.path.splitext(path)[1].lower() for path in self.ignored))
 
     def add(self, unit: Unit) -> None:
         """Add a unit. Raises ViddiffError if another source has the same name."""
