@@ -95,6 +95,7 @@ class EnhancementNetwork(nn.Module):
         with torch.autocast(packed.device.type, enabled=False):  # small differences of large numbers
             x = round_clamp(self.filters(packed - MIDDLE))
             x = round_clamp(self.head(x, condition))
+        x, condition = _in_computed_type(x), _in_computed_type(condition)
         for block in self.before:
             x = block(x, condition)
         deep = round_clamp(self.down(x))
@@ -138,6 +139,16 @@ class EnhancementNetwork(nn.Module):
             layer.set_integers(*(torch.from_numpy(np.array(integers[f"{name}.{part}"])) for part in INTEGERS))
         network.to(memory_format=torch.channels_last)
         return network.eval().requires_grad_(False)
+
+
+def _in_computed_type(x: Tensor) -> Tensor:
+    """Activations in the type in which autocast, if it is on, lets convolutions compute.
+
+    Most of a step's time goes to sums and roundings between convolutions, which bfloat16 halves. Of its
+    integers, those up to 256 are exact, and most activations are smaller.
+    """
+    kind = x.device.type
+    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
 
 
 def corrected(packed: Tensor, correction: Tensor, strengths: Tensor) -> Tensor:
