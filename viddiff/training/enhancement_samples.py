@@ -35,7 +35,8 @@ TILE = 160
 """Side of a tile, luma samples."""
 PLANE_WEIGHTS = (6 / 8, 1 / 8, 1 / 8)
 """Shares of Y, U and V in the 6:1:1 PSNR."""
-PRESET = 4
+PRESETS = (3, 4, 6)
+"""SVT-AV1's presets."""
 CRFS = (16, 63)
 """Smallest and largest CRF."""
 _ROUNDING_ERROR = 4.0**2 / 12
@@ -59,7 +60,7 @@ class Base:
     """Bytes of each temporal unit."""
 
 
-def code_base(frames: list[Frame], crf: int, preset: int = PRESET) -> Base:
+def code_base(frames: list[Frame], crf: int, preset: int = PRESETS[0]) -> Base:
     """Code frames of BASE_BIT_DEPTH as one closed GOP, random access. VideoError."""
     height, width = frames[0].y.shape
     info = VideoInfo(width, height, BASE_BIT_DEPTH)
@@ -173,8 +174,8 @@ class TileCollector:
                 if not footage:
                     raise
                 continue
-            crf = rng.randint(*CRFS)
-            parts.append(tiles_of(frames, code_base(frames, crf), crf, rng, per_scene))
+            crf, preset = rng.randint(*CRFS), rng.choice(PRESETS)
+            parts.append(tiles_of(frames, code_base(frames, crf, preset), crf, rng, per_scene))
         path = self.folder / f"tiles-{number:06}.npy"
         figures = {name: np.concatenate([f[name] for _, f in parts])[:count] for name in parts[0][1]}
         np.savez(path.with_suffix(".npz"), **figures)  # type: ignore[arg-type]
