@@ -33,6 +33,7 @@ from viddiff.training import enhancement_samples
 from viddiff.training.enhancement import EnhancementOptions, train
 from viddiff.training.enhancement_samples import TILE, TileCollector, TileShards
 from viddiff.training.enhancement_scenes import AS_THEY_ARE, Footage, SceneMix, scene
+from viddiff.training.enhancement_widening import widened
 
 TINY = EnhancementConfig("tiny", half=8, quarter=12, half_blocks=1, quarter_blocks=2)
 
@@ -272,6 +273,48 @@ def test_a_few_steps_learn(tmp_path: Path) -> None:
     assert lines[-1]["validation_ranges"] == {"q128": lines[-1]["validation_error"]}
     loaded = network_of(enhancement_weights.load(options.out))
     assert all(map(torch.equal, network.parameters(), loaded.parameters()))
+
+
+WIDER = EnhancementConfig("wider", half=11, quarter=20, half_blocks=2, quarter_blocks=3)
+
+
+@pytest.mark.parametrize("config", [WIDER, replace(TINY, half=9), replace(TINY, quarter_blocks=4)])
+@torch.inference_mode()
+def test_a_widened_network_begins_with_the_same_result(config: EnhancementConfig) -> None:
+    """Exactly, with the integers that would be stored; its new channels are not idle."""
+    torch.manual_seed(0)
+    start = trained_like(TINY)
+    network = network_of(weights_of(widened(start, config)))
+    assert network.config == config
+    x, condition = samples(2, 48, 80), numbers(2)
+    expected = start(x, condition)
+    assert expected.unique().numel() > 100
+    assert torch.equal(network(x, condition), expected)
+    for name, layer in network.layers().items():
+        new = layer.weight[len(start.layers()[name].weight) :] if name in start.layers() else layer.weight
+        assert name.startswith("filters") or name.endswith("outer") or not new.numel() or new.any(), name
+
+
+def trained_like(config: EnhancementConfig) -> EnhancementNetwork:
+    """Integer weights of usual size, with conditions that matter."""
+    network = EnhancementNetwork(config)
+    for layer in network.layers().values():
+        layer.weight.copy_(torch.randn_like(layer.weight) / layer.weight[0].numel() ** 0.5)
+        layer.bias.copy_(torch.randn_like(layer.bias))
+    return network_of(weights_of(network))
+
+
+def test_a_widened_network_learns(tmp_path: Path) -> None:
+    """From weights on disk; a smaller network than theirs is refused."""
+    start, lines = tmp_path / "start.safetensors", list[dict[str, Any]]()
+    enhancement_weights.save(start, fresh())
+    options = replace(options_of(tmp_path, 16, valid=tmp_path, steps=20, init=start), config=WIDER)
+    network = train(options, lines.append)
+    assert network.config == WIDER
+    assert lines[1]["validation_error"] < lines[0]["validation_error"]
+    assert network.tail.weight[:, TINY.half :].any()
+    with pytest.raises(ViddiffError, match=r"tiny.*--fresh"):
+        train(replace(options, config=replace(WIDER, half=7)), lines.append)
 
 
 def test_a_resumed_run_goes_on(tmp_path: Path) -> None:

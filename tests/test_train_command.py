@@ -17,7 +17,7 @@ from viddiff.codec.weights import Codec
 from viddiff.frame import VideoInfo
 from viddiff.media.video_writer import VideoWriter
 from viddiff.networks.enhancement import EnhancementNetwork
-from viddiff.networks.enhancement_config import EnhancementConfig
+from viddiff.networks.enhancement_config import LARGE, EnhancementConfig
 from viddiff.training import enhancement
 
 TINY = EnhancementConfig("tiny", half=8, quarter=12, half_blocks=1, quarter_blocks=1)
@@ -98,6 +98,7 @@ def test_weights_of_own_footage_encode_and_decode(
         (("--steps", 0), "--steps 0"),
         (("--base", "none", "--augment"), "--augment"),
         (("--base", "none", "--compile"), "--compile"),
+        (("--base", "none", "--network", "large"), "--network"),
         (("--fresh", "--init", "w.safetensors"), "--fresh"),
     ],
 )
@@ -105,6 +106,20 @@ def test_options_of_the_other_base(clips: Path, arguments: tuple[object, ...], m
     result = run("train", "--data", clips, *arguments)
     assert result.exit_code == 2
     assert message in result.stderr
+
+
+def test_larger_networks_begin_as_smaller_ones(
+    clips: Path, init: Path, own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(enhancement, "_FIRST_TILES", 4)
+    monkeypatch.setattr(enhancement, "_VALID_TILES", 4)
+    out = tmp_path / "large.safetensors"
+    choices = ("--valid", clips, "--json", "--batch", 1, "--steps", 1)
+    command = ("train", "--data", clips, "--init", init, *choices)
+    (before, *_) = lines(run(*command, "--out", tmp_path / "tiny.safetensors"))
+    (same, *_) = lines(run(*command, "--out", out, "--network", "large"))
+    assert same == before
+    assert enhancement_weights.load(out).config == LARGE
 
 
 def refusal(*arguments: object) -> str:

@@ -49,6 +49,12 @@ if TYPE_CHECKING:
 )
 @click.option("--fresh", is_flag=True, help="Start from untrained networks.")
 @click.option(
+    "--network",
+    type=click.Choice(["small", "large"]),
+    help="Size of the network. A larger one than that of the weights to start from begins with their result. "
+    "Not with --base none.  [default: that of the weights to start from; small with --fresh]",
+)
+@click.option(
     "--augment",
     is_flag=True,
     help="Train not only on the footage as it is, but also on stills (.jpg, .png) in it, on screens of text, "
@@ -178,15 +184,16 @@ def _check_usage(base: str, init: Path | None, fresh: bool, choices: dict[str, A
         raise click.UsageError("--library is only for --base none")
     if base == "av1" and choices["steps"] == 0:
         raise click.UsageError("--steps 0 chooses pictures for the library, which is only for --base none")
-    for name, option in (("augment", "--augment"), ("compiled", "--compile")):
+    for name, option in (("augment", "--augment"), ("compiled", "--compile"), ("network", "--network")):
         if base == "none" and choices[name]:
             raise click.UsageError(f"{option} is only for --base av1")
 
 
-def _train_enhancement(report: "Report", **given: Any) -> None:
+def _train_enhancement(report: "Report", network: str | None = None, **given: Any) -> None:
+    from viddiff.networks.enhancement_config import NETWORKS
     from viddiff.training.enhancement import EnhancementOptions, train
 
-    train(EnhancementOptions(**given), report)
+    train(EnhancementOptions(config=NETWORKS.get(network or ""), **given), report)
 
 
 def _train_codec(report: "Report", augment: bool, compiled: bool, **given: Any) -> None:

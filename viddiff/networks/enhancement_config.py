@@ -99,7 +99,9 @@ class LayerForm:
 
 
 SMALL = EnhancementConfig()
-LARGE = EnhancementConfig("large", half=64, quarter=96, half_blocks=1, quarter_blocks=6)
+LARGE = EnhancementConfig("large", half=48, quarter=80, half_blocks=2, quarter_blocks=4)
+NETWORKS = {config.name: config for config in (SMALL, LARGE)}
+"""Networks that can be trained, by name."""
 
 
 def condition_of(quantiser: ArrayLike, gop_quantiser: ArrayLike, intra: ArrayLike) -> NDArray[np.int64]:

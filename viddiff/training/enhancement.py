@@ -29,6 +29,7 @@ from viddiff.training.background import background
 from viddiff.training.enhancement_samples import TileBatch, TileCollector, TileShards, collect_forever
 from viddiff.training.enhancement_scenes import AS_THEY_ARE, SceneMix
 from viddiff.training.enhancement_validation import EnhancementJudge, tile_errors
+from viddiff.training.enhancement_widening import widened
 from viddiff.training.learner import Learner
 from viddiff.training.run import Report, RunOptions, run_steps, validate
 
@@ -50,8 +51,9 @@ class EnhancementOptions(RunOptions):
     validate_minutes: float = 5.0
     augment: bool = False
     """Train on the mix of scenes of the released weights: also stills, screens, reduced and noisy clips."""
-    config: EnhancementConfig = SMALL
-    """Configuration of an untrained network."""
+    config: EnhancementConfig | None = None
+    """Configuration of the network, which begins as that of `init` widened (see `enhancement_widening`).
+    None: that of `init`, or SMALL for an untrained network."""
     exact_share: float = 0.15
     """Share of the run, at its end, that computes in float32."""
     capacity: int = 2 << 30
@@ -89,8 +91,11 @@ def train(options: EnhancementOptions, report: Report) -> EnhancementNetwork:
 
 def _initial(options: EnhancementOptions) -> EnhancementNetwork:
     if options.init is None:
-        return EnhancementNetwork(options.config).to(memory_format=torch.channels_last)
-    return network_of(enhancement_weights.load(options.init)).requires_grad_(True)
+        return EnhancementNetwork(options.config or SMALL).to(memory_format=torch.channels_last)
+    network = network_of(enhancement_weights.load(options.init)).requires_grad_(True)
+    if options.config is None or options.config == network.config:
+        return network
+    return widened(network, options.config)
 
 
 def _first_tiles(collector: TileCollector, count: int) -> TileShards:
