@@ -110,6 +110,17 @@ def test_by_hash(own: Path, weights: Path, codec: Codec, released: Codec) -> Non
         viddiff.load_weights("675f")
 
 
+def test_released_weights_by_name(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless there is a file of that name."""
+    monkeypatch.chdir(tmp_path)
+    assert weights_to_encode("enhancement-small") == released_weights("av1")
+    assert viddiff.load_weights("small", "cpu").hash.hex() == stated_hash(released_weights("none"))
+    for name in ("enhancement", "checkpoints/small"):
+        assert weights_to_encode(name) == Path(name)
+    Path("small").touch()
+    assert weights_to_encode("small") == Path("small")
+
+
 def test_nobody_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, codec: Codec, weights: Path) -> None:
     """No home directory, or none that can be written: nothing is kept, and nothing fails."""
     monkeypatch.delenv("XDG_DATA_HOME", raising=False)

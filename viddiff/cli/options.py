@@ -119,7 +119,8 @@ weights_option = click.option(
     "--weights",
     type=PATH,
     metavar="FILE",
-    help="Weights: a file, the first digits of their hash or, to decode, a folder to look in.  "
+    help="Weights: a file, a name of released ones, the first digits of their hash or, to decode, a folder "
+    "to look in.  "
     "[default: VIDDIFF_WEIGHTS, or the released ones]",
 )
 device_option = click.option(

@@ -18,7 +18,7 @@ from viddiff.errors import CheckpointError
 from viddiff.file_names import hidden_beside
 
 WeightsName = str | os.PathLike[str] | None
-"""A file, a folder, or the first digits of a hash."""
+"""A file, a folder, a name of released weights, or the first digits of a hash."""
 BASES = {"av1": "enhancement-small.safetensors", "none": "small.safetensors"}
 """What can carry the frames of a file, and the released weights for it. The first is the default."""
 _VARIABLE = "VIDDIFF_WEIGHTS"
@@ -53,7 +53,7 @@ def user_folder() -> Path | None:
 
 
 def weights_to_encode(named: WeightsName, base: str | None = None) -> Path:
-    """The weights that the user names: a file, or at least eight digits of a hash.
+    """The weights that the user names: a file, released weights, or at least eight digits of a hash.
 
     None: the file in VIDDIFF_WEIGHTS, otherwise the released weights for `base`, by default an AV1 base.
     Raises CheckpointError if there are none, or if they are for another base than `base`.
@@ -76,6 +76,9 @@ def _named(named: WeightsName) -> Path | None:
         variable = os.environ.get(_VARIABLE)
         return Path(variable) if variable and Path(variable).is_file() else None
     path = Path(named)
+    released = _released() / f"{path}.safetensors"
+    if not path.exists() and path.name == str(path) and released.is_file():
+        return released
     if not path.exists() and _HASH.fullmatch(str(named)):
         return _of_hash(str(named), f"the weights {str(named)[:_SHOWN]}", None)
     if path.is_dir():
