@@ -99,7 +99,7 @@ if TYPE_CHECKING:
     "--compile",
     "compiled",
     is_flag=True,
-    help="Compile the network first. That takes minutes, and halves the time of a step: for long runs. "
+    help="Compile the network first, which takes minutes. On some processors steps are faster then. "
     "Ignored without a C++ compiler. Not with --base none.",
 )
 @click.option("--resume", is_flag=True, help="Continue the last run with the same --out.")
