@@ -56,6 +56,8 @@ def main() -> None:
         width, height, count, bit_depth, options = BACKGROUND
         frames = [fixed_camera(width, height, bit_depth)(number) for number in range(count)]
         one("base-background", enhancer, frames, bit_depth, options, hashes)
+        large = load_weights(ROOT / "checkpoints" / "enhancement-large.safetensors")
+        one("base-large", large, moving_picture(80, 48, 12), 8, EncodeOptions(quality=30), hashes)
     with ledger(LIBRARY) as hashes:
         from_library(codec, hashes)
 
