@@ -12,10 +12,10 @@ from test_base import restless
 
 from viddiff.cli import main
 from viddiff.codec import enhancement_weights
-from viddiff.errors import ViddiffError
+from viddiff.errors import OutputError, ViddiffError
 from viddiff.media.picture_planes import picture_from_planes
 from viddiff.pipeline.encode_job import EncodeJob, EncodeResult
-from viddiff.pipeline.size_target import encode_to_size
+from viddiff.pipeline.size_target import Run, encode_to_size
 from viddiff.pipeline.status import Observer, ignore
 from viddiff.pipeline.summary import LedgerRow
 
@@ -114,6 +114,41 @@ def test_pipes_are_refused(video: Path, path: Path) -> None:
     result = CliRunner().invoke(main, ["encode", str(video), "-", "--size", "1M", "--weights", str(path)])
     assert result.exit_code == 2
     assert "files" in result.output
+
+
+def interrupted_in(number: int, sizes: list[int]) -> Run:
+    """Encodes of these sizes. Ctrl-C ends the pass of this number at the job's preset."""
+    passes = list[int]()
+
+    def run(job: EncodeJob, _: Observer) -> EncodeResult:
+        size, end = 1_000_000, None
+        if isinstance(job.target, Path):
+            size = sizes[len(passes)]
+            passes.append(size)
+            job.target.write_bytes(b"%d" % len(passes))
+            end = KeyboardInterrupt() if len(passes) == number else None
+        ledger = LedgerRow("base", size - 5000), LedgerRow("other", 5000)
+        return EncodeResult(None, 64, 64, 250, 2, size, 10.0, 0.0, 0, ledger, 1.0, False, ended_by=end)
+
+    return run
+
+
+def test_an_interrupted_pass_does_not_replace_a_whole_file(video: Path, tmp_path: Path) -> None:
+    job = EncodeJob(source=video, target=tmp_path / "out.vdf", size=1_000_000)
+    result = encode_to_size(job, interrupted_in(2, [900_000, 300_000]), ignore)
+    assert result.size_bytes == 900_000
+    assert isinstance(result.ended_by, KeyboardInterrupt)
+    assert (tmp_path / "out.vdf").read_bytes() == b"1"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_coded_file_stays_if_another_has_appeared(video: Path, tmp_path: Path) -> None:
+    job = EncodeJob(source=video, target=tmp_path / "out.vdf", size=1_000_000)
+    (tmp_path / "out.vdf").write_bytes(b"other")
+    with pytest.raises(OutputError, match="what is coded is in") as error:
+        encode_to_size(job, interrupted_in(0, [990_000]), ignore)
+    assert Path(str(error.value).rpartition(" in ")[2]).read_bytes() == b"1"
+    assert (tmp_path / "out.vdf").read_bytes() == b"other"
 
 
 @pytest.mark.parametrize("slope", [-0.01, -0.025, -0.05])

@@ -24,9 +24,11 @@ Run = Callable[[EncodeJob, Observer], EncodeResult]
 _LEAST, _AIM = 0.98, 0.992
 """Shares of the size: what is enough, and what a pass aims at."""
 _FIRST = 140
+"""Quantiser of the first pass."""
 _SLOPE, _SLOPES = -0.025, (-0.06, -0.008)
 """Change of log2(bytes) with the quantiser, expected and possible."""
 _QUICK_PASSES, _PASSES = 3, 6
+"""Passes at most, at the fastest preset and at the job's."""
 _NEAR = 8
 """Change of the quantiser below which quick passes end."""
 
@@ -89,7 +91,45 @@ def encode_to_size(job: EncodeJob, run: Run, observer: Observer) -> EncodeResult
     """
     assert job.output is not None
     single = replace(job, size=None, bitrate=None, force=True)
-    search, quantiser, best = _Search(0), _FIRST, None
+    search, best = _Search(0), None
+    quantiser = _looked(job, single, search, run, observer)
+    search.begin_anew()
+    try:
+        for number in range(_PASSES):
+            temporary = job.output.temporary()
+            result = run(
+                replace(single, target=temporary, quantiser=quantiser),
+                _named(observer, f"encode, pass {number + 1}"),
+            )
+            search.add(quantiser, result)
+            if result.ended_by is not None and best is not None:  # what is whole is worth more
+                temporary.unlink()
+                best = replace(best[0], ended_by=result.ended_by), best[1]
+            elif result.size_bytes <= search.wanted or result.ended_by is not None:
+                if best is not None:
+                    best[1].unlink()
+                best = result, temporary
+            else:
+                temporary.unlink()
+            following = search.following(_other_bytes(result))
+            done = best is not None and best[0].size_bytes >= _LEAST * search.wanted
+            if done or result.ended_by is not None or following == quantiser or search.low > search.high:
+                break
+            quantiser = following
+        if best is None:
+            raise ViddiffError(_too_large(result, search))
+    except BaseException:
+        if best is not None:
+            with suppress(OSError):
+                best[1].unlink(missing_ok=True)
+        raise
+    job.output.publish(best[1])
+    return replace(best[0], target=job.output.path)
+
+
+def _looked(job: EncodeJob, single: EncodeJob, search: _Search, run: Run, observer: Observer) -> int:
+    """The quantiser that quick passes suggest. `single`: the job without its size."""
+    quantiser = _FIRST
     for number in range(_QUICK_PASSES):
         quick = replace(
             single,
@@ -111,35 +151,7 @@ def encode_to_size(job: EncodeJob, run: Run, observer: Observer) -> EncodeResult
         before, quantiser = quantiser, search.following(_other_bytes(result))
         if abs(quantiser - before) <= _NEAR:
             break
-    search.begin_anew()
-    try:
-        for number in range(_PASSES):
-            temporary = job.output.temporary()
-            result = run(
-                replace(single, target=temporary, quantiser=quantiser),
-                _named(observer, f"encode, pass {number + 1}"),
-            )
-            search.add(quantiser, result)
-            if result.size_bytes <= search.wanted or result.ended_by is not None:
-                if best is not None:
-                    best[1].unlink()
-                best = result, temporary
-            else:
-                temporary.unlink()
-            following = search.following(_other_bytes(result))
-            done = best is not None and best[0].size_bytes >= _LEAST * search.wanted
-            if done or result.ended_by is not None or following == quantiser or search.low > search.high:
-                break
-            quantiser = following
-        if best is None:
-            raise ViddiffError(_too_large(result, search))
-        job.output.publish(best[1])
-        return replace(best[0], target=job.output.path)
-    except BaseException:
-        if best is not None:
-            with suppress(OSError):
-                best[1].unlink(missing_ok=True)
-        raise
+    return quantiser
 
 
 def _wanted(job: EncodeJob, result: EncodeResult) -> int:
