@@ -2,8 +2,8 @@
 
 The loss is the mean over tiles of (error after) / (error before), with planes and tiles weighted as in the
 benchmark (see `enhancement_samples`). A network that does nothing has loss 1. Weights and activations are
-rounded from the first step on, as in the decoder. Convolutions run in bfloat16, except for the last, exact
-part.
+rounded from the first step on, as in the decoder. Where the processor has instructions for bfloat16,
+convolutions use it, except for the last, exact part.
 
 Training starts when there is a first small shard of tiles. A collector in another process adds more.
 """
@@ -131,6 +131,7 @@ class _EnhancementTraining:
         self.learner.optimizer = torch.optim.AdamW(
             network.parameters(), betas=(0.95, 0.99), weight_decay=0.0, fused=True
         )
+        self._reduced = has_bfloat16(options.device)
         self._errors: Callable[[EnhancementNetwork, TileBatch], Tensor] = (
             torch.compile(tile_errors) if options.compiled and _has_compiler() else tile_errors
         )
@@ -141,7 +142,8 @@ class _EnhancementTraining:
         if self.learner.step % _LOOK_EVERY == 0:
             self._tiles.look()
         batch = self._tiles.batch(options.batch, self._rng).to(options.device)
-        with torch.autocast(options.device, torch.bfloat16, enabled=share < 1 - options.exact_share):
+        reduced = self._reduced and share < 1 - options.exact_share
+        with torch.autocast(options.device, torch.bfloat16, enabled=reduced):
             loss = self._errors(self._network, batch).mean()
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.learner.parameters.values(), _GRADIENT_MAX)
@@ -183,6 +185,16 @@ class _EnhancementTraining:
         if self._options.plot is not None:
             self._judge.plot(self._options.plot)
         return figures
+
+
+def has_bfloat16(device: str) -> bool:
+    """Whether convolutions in bfloat16 are fast on the device.
+
+    A CPU without instructions for it computes them without oneDNN, ten times as slowly as in float32.
+    """
+    if device != "cpu":
+        return True
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _has_compiler() -> bool:
