@@ -87,6 +87,9 @@ def encode(  # noqa: PLR0913
     frames: int | None = None,
     fps: int | float | Fraction | None = None,
     scale: tuple[int, int] | None = None,
+    deinterlace: str = "none",
+    crop: tuple[int, int, int, int] | None = None,
+    vf: str | None = None,
     drop_alpha: bool = False,
     input_format: str | None = None,
     input_options: Mapping[str, str] | None = None,
@@ -121,6 +124,9 @@ def encode(  # noqa: PLR0913
         frames: Largest number of source frames. None: all.
         fps: New frame rate.
         scale: New size (width, height). -1 for one of them keeps the shape.
+        deinterlace: "none", "auto" (frames that are marked as interlaced) or "all".
+        crop: Width, height, left and upper edge of the part to keep.
+        vf: A chain of libav's filters, as in ffmpeg's -vf, after cropping and before scaling.
         drop_alpha: Remove an alpha channel instead of raising VideoError.
         input_format: libav's name of the source's format, for devices and raw video.
         input_options: libav's options for the source.
@@ -166,6 +172,9 @@ def encode(  # noqa: PLR0913
         frames=frames,
         fps=_rate(fps),
         scale=scale,
+        deinterlace=deinterlace,
+        crop=crop,
+        vf=vf,
         drop_alpha=drop_alpha,
         input_format=input_format,
         input_options=input_options or {},

@@ -199,6 +199,39 @@ scale_option = click.option(
     metavar="WxH",
     help="Scale to this size (before rotation). 640x-1 and -1x360 keep the shape.",
 )
+
+
+def _crop(
+    context: click.Context, option: click.Parameter, value: str | None
+) -> tuple[int, int, int, int] | None:
+    """A part of the picture: WxH+X+Y."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"(\d{1,5})x(\d{1,5})\+(\d{1,5})\+(\d{1,5})", value)
+    if found is None:
+        raise click.BadParameter("use WxH+X+Y, such as 1280x720+320+0")
+    width, height, left, top = map(int, found.groups())
+    return width, height, left, top
+
+
+deinterlace_option = click.option(
+    "--deinterlace",
+    type=click.Choice(["none", "auto", "all"]),
+    default="none",
+    show_default=True,
+    help="Make frames of the fields of interlaced video: of those that are marked (auto), or of all.",
+)
+crop_option = click.option(
+    "--crop",
+    callback=_crop,
+    metavar="WxH+X+Y",
+    help="Keep this part of the picture (before rotation), X and Y from the upper left corner.",
+)
+filters_option = click.option(
+    "--vf",
+    metavar="CHAIN",
+    help="Apply libav's filters, as in ffmpeg: hqdn3d=4,eq=brightness=0.1. They act after --crop.",
+)
 frames_option = click.option(
     "--frames", type=click.IntRange(1), metavar="N", help="Number of frames.  [default: all]"
 )

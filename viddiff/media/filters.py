@@ -22,6 +22,7 @@ from viddiff.media.picture_properties import (
     Layout,
     source_arguments,
 )
+from viddiff.media.source_filters import SourceFilters
 
 _MATRICES = {BT709: "bt709", BT2020: "bt2020"}
 
@@ -34,6 +35,8 @@ class Changes:
     """Frames per second. Frames are left out or repeated, each within half a frame of its time."""
     scale: tuple[int, int] | None = None
     """Width and height in luma samples. -1 for one of them keeps the shape."""
+    source: SourceFilters = SourceFilters()  # noqa: RUF009 (it is frozen)
+    """What happens to a source's pictures before that. Without effect on frames that are decoded already."""
 
     def _size(self, info: VideoInfo) -> tuple[int, int]:
         width, height = self.scale or (info.width, info.height)

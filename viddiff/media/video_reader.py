@@ -87,7 +87,7 @@ class VideoReader:
         self._changes, self._drop_alpha = changes or Changes(), drop_alpha
         try:
             stream = self._claim_stream(threads)
-            pictures = self._decode(stream)
+            pictures = self._filtered(stream)
             last = None if frames is None or isinstance(start, Fraction) else start + frames
             early = self._first_ones(pictures, last)
             first, pictures = early[0], itertools.chain(early, pictures)
@@ -96,6 +96,8 @@ class VideoReader:
             self._look, self._noted = looks[place], set[str]()
             aspect = self._look.aspect if len({look.aspect for look in looks}) > 1 else None
             self._original = self._describe(early[place], aspect or None, stream, start, frames)
+            if self._changes.source:
+                self._check_size(self._original.width, self._original.height)
             self._date(early)
             self._since = first.pts
             self.info = self._changes.of(self._original)
@@ -175,7 +177,12 @@ class VideoReader:
             raise VideoError(f"{self._name} has a video format that libav cannot decode")
         if not context.width or not context.height:
             raise VideoError(f"{self._name} has no frame that can be decoded{self._hint()}")
-        self._check_size(context.width, context.height)
+        if not self._changes.source:
+            self._check_size(context.width, context.height)
+        elif not _usable(context.width, context.height):
+            raise LimitError(
+                f"{self._name} is {context.width}x{context.height}, which is too small or too large"
+            )
         if "1" in (stream.metadata.get(name) for name in ("alpha_mode", "ALPHA_MODE")):
             self._refuse_alpha()  # libav's own decoders of VP8 and VP9 do not even show it
         context.thread_type = "AUTO"
@@ -191,7 +198,7 @@ class VideoReader:
                     f"{self._name} is {width}x{height}; sizes of {SIZES} are supported; "
                     "--scale makes it another one"
                 )
-        elif 4 * min(width, height) < MIN_SIDE or not allowed_size((width + 1) // 2, (height + 1) // 2):
+        elif not _usable(width, height):
             raise LimitError(
                 f"{self._name} is {width}x{height}, which is too small or too large to be scaled"
             )
@@ -236,6 +243,21 @@ class VideoReader:
                 picture.opaque = Appearance.of(picture, stream.codec_context)
                 yield picture
 
+    def _filtered(self, stream: VideoStream) -> Iterator[av.VideoFrame]:
+        """Pictures from the beginning, after the source's filters."""
+        pictures, filters = self._decode(stream), self._changes.source
+        if not filters:
+            yield from pictures
+            return
+        context, unit = stream.codec_context, stream.time_base or Fraction(1, av.time_base)
+        aspect = stream.sample_aspect_ratio or context.sample_aspect_ratio or Fraction(1)
+        try:
+            for picture in filters.applied(pictures, unit, aspect):
+                picture.opaque = replace(Appearance.of(picture, context), aspect=aspect)
+                yield picture
+        except (*FAILURES, ValueError) as error:
+            raise VideoError(f"{self._name} cannot be filtered: {reason_of(error)}") from error
+
     def _near(
         self,
         stream: VideoStream,
@@ -260,14 +282,14 @@ class VideoReader:
             sought, key = True, self._demuxer.seek(stream, wanted)
             if key is None or key > since:
                 continue
-            later = self._decode(stream)
+            later = self._filtered(stream)
             found = next(later, None)
             if found is not None and found.pts is not None and found.pts <= since:
                 return itertools.chain([found], later)
         if not sought:
             return pictures
         self._demuxer.rewind()
-        return self._decode(self._claim_stream(threads))
+        return self._filtered(self._claim_stream(threads))
 
     def _note_missing_end(self, end: float, stream: VideoStream) -> None:
         """Add a note if the file was read to `end` seconds, but declares to be longer."""
@@ -339,6 +361,7 @@ class VideoReader:
             count = max(0, count - (start if isinstance(start, int) else round(start * rate)))
             count = count if frames is None else min(count, frames)
         display = display_of(first, fields)
+        stated = stated_aspect or stream.sample_aspect_ratio or aspect
         return VideoInfo(
             width=first.width,
             height=first.height,
@@ -350,7 +373,7 @@ class VideoReader:
             matrix=matrix,
             full_range=layout.full_range,
             chroma_location=location,
-            sample_aspect_ratio=stated_aspect or stream.sample_aspect_ratio or aspect,
+            sample_aspect_ratio=aspect if self._changes.source else stated,
             rotation=0 if display.matrix else round(-first.rotation / 90) * 90 % 360,
             display=display,
             frame_count=count,
@@ -365,7 +388,10 @@ class VideoReader:
                 how = ", assuming full range, which is not stated"
             self._note(f"converted {layout.name} to {PIXEL_FORMATS[layout.bit_depth]}{how}")
         if interlaced:
-            self._note("interlaced video is coded as frames; the field order is kept")
+            self._note(
+                "interlaced video is coded as frames, and the field order is kept; "
+                "--deinterlace auto makes it progressive, which is better for screens"
+            )
         lost = side_data_lost(first)
         if lost:
             self._note(f"left out of the pictures: {', '.join(lost)}")
@@ -441,3 +467,8 @@ class VideoReader:
             raise VideoError(
                 f"{self._name} holds {layout.name}, which cannot be converted: {reason_of(error)}"
             ) from error
+
+
+def _usable(width: int, height: int) -> bool:
+    """Whether pictures of this size can be brought to an allowed one."""
+    return 4 * min(width, height) >= MIN_SIDE and allowed_size((width + 1) // 2, (height + 1) // 2)

@@ -23,7 +23,6 @@ from viddiff.encoder.options import quality_of
 from viddiff.errors import SourceChangeError, VerificationError, ViddiffError
 from viddiff.interleave import Interleaver
 from viddiff.media.demuxer import Demuxer
-from viddiff.media.filters import Changes
 from viddiff.media.track_reader import TrackReader
 from viddiff.media.video_reader import VideoReader
 from viddiff.pipeline.device import choose_device
@@ -88,7 +87,7 @@ class _Encode:
         self._model_hash, self._notes = b"", tuple[str, ...]()
 
     def run(self) -> EncodeResult:
-        job, changes = self._job, Changes(self._job.fps, self._job.scale)
+        job, changes = self._job, self._job.changes
         with (
             Demuxer(job.source, job.input_format, dict(job.input_options)) as demuxer,
             VideoReader(demuxer, job.start, job.frames, changes=changes, drop_alpha=job.drop_alpha) as reader,

@@ -15,6 +15,8 @@ from viddiff.encoder.options import BASE_QUANTISERS, EncodeOptions
 from viddiff.encoder.presets import PRESETS
 from viddiff.errors import CheckpointError
 from viddiff.media.demuxer import is_live, name_of
+from viddiff.media.filters import Changes
+from viddiff.media.source_filters import SourceFilters
 from viddiff.pipeline.job_values import among, check_common, check_source, with_suffix, within
 from viddiff.pipeline.output_file import OutputFile, is_vdf, where
 from viddiff.pipeline.summary import LedgerRow
@@ -67,6 +69,12 @@ class EncodeJob:
     """New frame rate."""
     scale: tuple[int, int] | None = None
     """New width and height. -1 for one of them keeps the shape."""
+    deinterlace: str = "none"
+    """"none", "auto" (frames that are marked as interlaced) or "all"."""
+    crop: tuple[int, int, int, int] | None = None
+    """Width, height, left and upper edge of the part to keep, before rotation and scaling."""
+    vf: str | None = None
+    """A chain of libav's filters, as in ffmpeg's -vf, after cropping and before scaling."""
     drop_alpha: bool = False
     """Remove an alpha channel instead of refusing the source."""
     input_format: str | None = None
@@ -102,6 +110,7 @@ class EncodeJob:
         if self.base == "none" and self.engine == "compiled":
             raise ValueError("--engine compiled needs an AV1 base: PyTorch runs the networks of --base none")
         check_common(self)
+        _ = self.changes
         found = _AUDIO.fullmatch(self.audio)
         if found is None or (found[1] and int(found[1]) not in _OPUS_RATES):
             raise ValueError("audio is copy, none, or opus:6 to opus:510")
@@ -154,6 +163,11 @@ class EncodeJob:
         )
 
     @cached_property
+    def changes(self) -> Changes:
+        """Changes of the pictures."""
+        return Changes(self.fps, self.scale, SourceFilters(self.deinterlace, self.crop, self.vf))
+
+    @cached_property
     def named(self) -> Path | None:
         """The source as a path, if it is a file that can be read again."""
         if not isinstance(self.source, str | os.PathLike) or is_live(self.source, self.input_format):
@@ -202,6 +216,7 @@ class EncodeJob:
             "frames": self.frames,
             "fps": self.fps and str(self.fps),
             "scale": self.scale,
+            "filters": self.changes.source.steps(),
             "drop_alpha": self.drop_alpha,
             "bytes": seen.st_size,
             "modified": seen.st_mtime_ns,
