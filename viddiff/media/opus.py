@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from fractions import Fraction
-from itertools import pairwise
 from typing import Any, cast
 
 import av
@@ -13,6 +12,7 @@ from av.stream import Stream
 
 from viddiff.media.codec_parameters import file_of
 from viddiff.media.libav_errors import FAILURES
+from viddiff.media.resampler import Resampler
 
 RATE = 48000
 SILENCE = b"\xf8\xff\xfe"
@@ -30,8 +30,7 @@ class OpusTranscoder:
         """Raises PyAV's errors if the stream cannot be decoded."""
         self._layout = LAYOUTS.get(stream.codec_context.channels, "stereo")
         self._kbps, self._stream = kbps, stream
-        self._graph: av.filter.Graph | None = None
-        self._form: tuple[int, str, str] | None = None
+        self._resampler = Resampler(RATE, self._layout, "flt")
         self._ended = False
         self._encoder = av.CodecContext.create("libopus", "w")
         self._configure(self._encoder)
@@ -51,10 +50,10 @@ class OpusTranscoder:
         except FAILURES:  # damage becomes silence
             frames = []
         for frame in frames:
-            yield from self._encoded(self._filtered(frame))
+            yield from self._encoded(self._resampler.feed(frame))
         if not packet.size and packet.dts is None and not self._ended:
             self._ended = True
-            yield from self._encoded(self._drained())
+            yield from self._encoded(self._resampler.drain())
             yield from _timed(self._encoder.encode(None))
 
     def _configure(self, context: AudioCodecContext) -> None:
@@ -69,47 +68,6 @@ class OpusTranscoder:
             return stream
 
         return file_of("matroska", add, SILENCE)
-
-    def _filtered(self, frame: av.AudioFrame) -> Iterator[av.AudioFrame]:
-        form = frame.sample_rate, frame.format.name, frame.layout.name
-        if form != self._form:  # broadcasts change within
-            yield from self._drained()
-            self._graph, self._form = self._new_graph(frame), form
-        if self._graph is not None:
-            self._graph.push(frame)
-        yield from self._pulled()
-
-    def _drained(self) -> Iterator[av.AudioFrame]:
-        """What the filters still hold."""
-        if self._graph is not None:
-            self._graph.push(None)
-        yield from self._pulled()
-
-    def _new_graph(self, frame: av.AudioFrame) -> av.filter.Graph:
-        graph = av.filter.Graph()
-        nodes = [
-            graph.add_abuffer(
-                sample_rate=frame.sample_rate,
-                format=frame.format.name,
-                layout=frame.layout.name,
-                time_base=frame.time_base,
-            ),
-            # async=1 fills gaps and cuts overlaps, min_hard_comp: of more than this many seconds
-            graph.add("aresample", f"{RATE}:async=1:min_hard_comp=0.02"),
-            graph.add("aformat", f"sample_fmts=flt:sample_rates={RATE}:channel_layouts={self._layout}"),
-            graph.add("abuffersink"),
-        ]
-        for first, second in pairwise(nodes):
-            first.link_to(second)
-        graph.configure()
-        return graph
-
-    def _pulled(self) -> Iterator[av.AudioFrame]:
-        while self._graph is not None:
-            try:
-                yield cast(av.AudioFrame, self._graph.pull())
-            except (av.BlockingIOError, av.EOFError):
-                return
 
     def _encoded(self, frames: Iterator[av.AudioFrame]) -> Iterator[tuple[int, int, bytes]]:
         for frame in frames:

@@ -22,6 +22,7 @@ from viddiff.frame import Frame, VideoInfo
 from viddiff.media.av1_stills import PRESET
 from viddiff.media.filters import linked
 from viddiff.media.libav_errors import FAILURES, reason_of
+from viddiff.media.orientation import UNTURNED, swaps_sides, turn_of, turned
 from viddiff.media.picture_properties import BT709, BT2020, FULL, UNSPECIFIED, source_arguments
 from viddiff.media.rgb import RgbConverter, RgbImage
 from viddiff.media.scheduling import kept_scheduling
@@ -38,8 +39,6 @@ _MARK = b"viddiff"
 _PNG_START = 33  # signature and IHDR
 _FREE_BOX = struct.pack(">I4s", 8 + len(_MARK), b"free") + _MARK
 _COMMENT = b"\xff\xfe" + struct.pack(">H", 2 + len(_MARK)) + _MARK
-_TURNS = {0: (1, 0, 0, 1), 90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}
-"""Signs of a display matrix by clockwise rotation: where x goes, and where y goes."""
 
 
 def encode_picture(frame: Frame, info: VideoInfo, form: str, width: int | None = None) -> bytes:
@@ -49,11 +48,11 @@ def encode_picture(frame: Frame, info: VideoInfo, form: str, width: int | None =
     8 bits for 8-bit video, 16 bits for 10-bit video. .jpg has 8 bits; HDR is not mapped to SDR. Raises
     VideoError, and LimitError for sizes that the codec does not have.
     """
-    turn = _turn(info)
+    turn = turn_of(info)
     size = upright_size(info, width)
     try:
-        rgb = _scaled(RgbConverter(info)(frame), size if turn[0] else size[::-1])
-        picture = _picture(_turned(rgb, turn))
+        rgb = _scaled(RgbConverter(info)(frame), size[::-1] if swaps_sides(turn) else size)
+        picture = _picture(turned(rgb, turn))
         encoders = {".png": _png, ".avif": _avif}
         return encoders.get(form, _jpeg)(picture, info)
     except FAILURES as error:
@@ -67,7 +66,7 @@ def upright_size(info: VideoInfo, width: int | None = None) -> tuple[int, int]:
     """
     aspect, one = info.sample_aspect_ratio, Fraction(1)
     shown = info.width * max(aspect, one), info.height / min(aspect, one)
-    if not _turn(info)[0]:
+    if swaps_sides(turn_of(info)):
         shown = shown[::-1]
     width = width or round(shown[0])
     height = max(round(width * shown[1] / shown[0]), 1)
@@ -88,25 +87,6 @@ def written_by_viddiff(path: Path) -> bool:
             return _COMMENT in start
         return not start or ends_with_box
     return False
-
-
-def _turn(info: VideoInfo) -> tuple[int, int, int, int]:
-    """How the frame is turned or mirrored; not at all where the display matrix asks for more than that."""
-    matrix = info.display.matrix
-    if matrix is None:
-        return _TURNS[info.rotation]
-    a, b, c, d = (int(np.sign(matrix[place])) for place in (0, 1, 3, 4))
-    return (a, b, c, d) if (a and d and not (b or c)) or (b and c and not (a or d)) else _TURNS[0]
-
-
-def _turned(rgb: RgbImage, turn: tuple[int, int, int, int]) -> RgbImage:
-    a, b, c, d = turn
-    turned = rgb if a else rgb.transpose(1, 0, 2)
-    if (a or c) < 0:
-        turned = turned[:, ::-1]
-    if (d or b) < 0:
-        turned = turned[::-1]
-    return cast(RgbImage, np.ascontiguousarray(turned))
 
 
 def _scaled(rgb: RgbImage, size: tuple[int, int]) -> RgbImage:
@@ -206,6 +186,6 @@ def notes_on(info: VideoInfo, form: str) -> list[str]:
     notes = []
     if form in (".jpg", ".jpeg") and _beyond_srgb(info):
         notes.append(f"{form} cannot say that colours are HDR or wide: they look pale; .avif and .png can")
-    if info.display.matrix is not None and _turn(info) == _TURNS[0]:
+    if info.display.matrix is not None and turn_of(info) == UNTURNED:
         notes.append("the display matrix of the video is not applied")
     return notes

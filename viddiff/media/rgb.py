@@ -21,14 +21,19 @@ _HD_HEIGHT, _HD_WIDTH = 576, 1024
 RgbImage = NDArray[np.uint8] | NDArray[np.uint16]
 
 
+def matrix_of(info: VideoInfo) -> int:
+    """The stated matrix; without one, that which players take for pictures of this size."""
+    if info.matrix != UNSPECIFIED:
+        return info.matrix
+    return 1 if info.width > _HD_WIDTH or info.height > _HD_HEIGHT else 6
+
+
 class RgbConverter:
     """Converts the frames of one video to RGB. Transfer and primaries stay: HDR is not mapped to SDR."""
 
     def __init__(self, info: VideoInfo) -> None:
         """Raises VideoError if libav cannot invert the video's matrix."""
-        matrix = info.matrix
-        if matrix == UNSPECIFIED:
-            matrix = 1 if info.width > _HD_WIDTH or info.height > _HD_HEIGHT else 6
+        matrix = matrix_of(info)
         if matrix not in _MATRICES:
             raise VideoError(f"colours of matrix {matrix} cannot be turned into RGB")
         self._info, self._matrix = replace(info, matrix=matrix), _MATRICES[matrix]
