@@ -6,6 +6,7 @@ GOP -> frames up to the first fault, GopEnd        (`concealment` makes a comple
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain, pairwise
 from typing import BinaryIO
 
 from viddiff.codec.open_decoder import ChunkDecoder, Weights, open_decoder
@@ -29,6 +30,8 @@ class GopEnd:
     faults: tuple[str, ...] = ()
     times: tuple[int, ...] = ()
     """Times of the frames that follow, as far as good chunks state them."""
+    lost: int = 0
+    """How many of its last frames could not be decoded."""
 
 
 def decode_until_fault(
@@ -77,7 +80,40 @@ def decode_gop(
         if options.strict:
             raise
         faults.append(str(error))
-    yield GopEnd(gop, tuple(faults[:_NAMED]), tuple(times[shown : gop.frames]))
+    yield GopEnd(gop, tuple(faults[:_NAMED]), tuple(times[shown : gop.frames]), gop.frames - shown)
+
+
+def decode_gop_from(
+    file: BinaryIO,
+    gop: Gop,
+    weights: Weights | None,
+    options: ReadOptions,
+    since: int,
+    watch: Callable[[], None] = lambda: None,
+) -> Iterator[Frame | GopEnd]:
+    """Decode one GOP from the frame that is shown at the time `since`, or from one before it.
+
+    Of chunks before that frame, only what later ones need is decoded. At a fault, frames may come again.
+    watch: called before each chunk. Raises CheckpointError if other weights are needed.
+    """
+    frames = 0
+    try:
+        chunks = chain(mini_gops(file, gop, weights, options), [None])
+        for this, following in pairwise(chunks):
+            watch()
+            assert this is not None
+            _, chunk, decoder = this
+            frames += len(times_of(chunk))
+            if following is not None and times_of(following[1])[0] <= since:
+                decoder.follow(chunk)
+            else:
+                yield from decoder.decode(chunk)
+        if frames < gop.frames:
+            raise BitstreamError(f"frames {gop.first + frames} to {gop.first + gop.frames - 1} are missing")
+    except (BitstreamError, LimitError):
+        yield from decode_gop(file, gop, weights, options)  # which tells what is damaged
+    else:
+        yield GopEnd(gop)
 
 
 def mini_gops(
@@ -97,6 +133,11 @@ def mini_gops(
         number += isinstance(chunk, PredictedChunk)
 
 
+def times_of(chunk: Chunk) -> tuple[int, ...]:
+    """Times of the frames of a chunk."""
+    return (chunk.pts,) if isinstance(chunk, KeyChunk) else chunk.pts
+
+
 def _reader_at(file: BinaryIO, gop: Gop, options: ReadOptions) -> Reader:
     """A reader of `file` at the start of `gop`, which has an entry."""
     file.seek(0)
@@ -111,7 +152,7 @@ def _checked(
 ) -> Iterator[Chunk]:
     """Chunks of `gop`. Adds the times of their frames to `times`."""
     for chunk in reader.chunks(on_fault, gop.stop):
-        added = (chunk.pts,) if isinstance(chunk, KeyChunk) else chunk.pts
+        added = times_of(chunk)
         if chunk.first != gop.first + len(times) or len(times) + len(added) > gop.frames:
             raise BitstreamError(f"frame {chunk.first} does not belong here")
         times += added
