@@ -26,9 +26,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pipeline": {CORE, "media", "container", "networks", "codec", "encoder"},
     "training": {CORE, "metrics", "media", "container", "networks", "codec", "encoder", "pipeline"},
     "comparison": {CORE, "metrics", "media", "container", "networks", "codec", "encoder", "pipeline"},
+    "serving": {CORE, "media", "container", "networks", "codec", "encoder", "pipeline"},
     "cli": {
         *(CORE, "metrics", "media", "container", "networks", "codec", "encoder", "pipeline", "training"),
-        "comparison",
+        *("comparison", "serving"),
     },
 }
 FRONT_DOOR = {"__init__", "__main__"}

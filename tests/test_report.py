@@ -5,7 +5,6 @@ import io
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import find_browser
 from conftest import moving_picture
 from PIL import Image
 from test_compare import store, timed, worse
@@ -32,7 +32,6 @@ from viddiff.media.video_reader import VideoReader
 pytest.importorskip("matplotlib")
 HOSTILE = "<script>alert(1)</script>$x_1$&.mkv"
 FRAMES = 60
-BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 
 
 @pytest.fixture(scope="module")
@@ -185,9 +184,7 @@ def encode(frames: list[Frame], path: Path, crf: int) -> Path:
 
 def test_a_browser_shows_it_and_the_slider_moves(page: Path, tmp_path: Path) -> None:
     """A script of the test moves the first slider, presses a button, and writes down what it sees."""
-    browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if browser is None:
-        pytest.skip("there is no Chromium")
+    browser = find_browser()
     probe = """<script>
       window.addEventListener("load", () => {
         const pair = document.querySelector(".pair"), slider = pair.querySelector("input");

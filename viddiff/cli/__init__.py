@@ -20,8 +20,10 @@ from viddiff.cli.decode import decode_command
 from viddiff.cli.encode import encode_command
 from viddiff.cli.info import info_command
 from viddiff.cli.join import join_command
+from viddiff.cli.play import play_command
 from viddiff.cli.printing import say, sentence
 from viddiff.cli.selftest import selftest_command
+from viddiff.cli.serve import serve_command
 from viddiff.cli.standard_streams import flush, make_usable
 from viddiff.cli.termination import end_orderly
 from viddiff.cli.thumbnail import thumbnail_command
@@ -94,6 +96,8 @@ for _command in (
     cut_command,
     join_command,
     thumbnail_command,
+    play_command,
+    serve_command,
     info_command,
     train_command,
     selftest_command,

@@ -33,9 +33,7 @@ if TYPE_CHECKING:
 @click.argument("target", metavar="[OUT]", type=options.PATH, required=False)
 @click.option("--lossless", is_flag=True, help="Store the frames exactly: FFV1 in .mkv.")
 @click.option("--strict", is_flag=True, help="Stop at the first fault, without output.")
-@click.option(
-    "--base-only", is_flag=True, help="Show the frames of an AV1 base as they are, without networks."
-)
+@options.show_base_option
 @click.option(
     "--format",
     "form",

@@ -250,6 +250,16 @@ workers_option = click.option(
     metavar="N",
     help="Number of processes. The result is the same.  [default: automatic]",
 )
+port_option = click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    metavar="N",
+    help="Port of the page on this machine.  [default: any free one]",
+)
+show_base_option = click.option(
+    "--base-only", is_flag=True, help="Show the frames of an AV1 base as they are, without networks."
+)
 
 
 def combined(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
