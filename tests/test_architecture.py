@@ -23,7 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "networks": {CORE},
     "codec": {CORE, "media", "container", "networks"},
     "encoder": {CORE, "media", "container", "networks", "codec"},
-    "pipeline": {CORE, "media", "container", "networks", "codec", "encoder"},
+    "pipeline": {CORE, "metrics", "media", "container", "networks", "codec", "encoder"},
     "training": {CORE, "metrics", "media", "container", "networks", "codec", "encoder", "pipeline"},
     "comparison": {CORE, "metrics", "media", "container", "networks", "codec", "encoder", "pipeline"},
     "serving": {CORE, "media", "container", "networks", "codec", "encoder", "pipeline"},

@@ -23,7 +23,6 @@ from test_cli import refused, run
 import viddiff
 from viddiff.comparison.inputs import Reading, bytes_of_frames
 from viddiff.comparison.matching import Pair, Timed, match
-from viddiff.comparison.measures import Meters
 from viddiff.comparison.results import spans
 from viddiff.comparison.samples import Form, ToForm
 from viddiff.container.format import Header, KeyChunk, PredictedChunk, Writer
@@ -36,6 +35,7 @@ from viddiff.metrics.pooling import overall_psnr, overall_xpsnr, pool
 from viddiff.metrics.psnr import Distortion, psnr, squared_errors
 from viddiff.metrics.ssim import MS_SSIM_SIDE, WEIGHTS, similarity
 from viddiff.metrics.xpsnr import XpsnrMeter
+from viddiff.pipeline.measures import Meters
 
 FRAMES = 10
 SIZE = 64, 48

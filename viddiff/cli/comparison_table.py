@@ -18,7 +18,7 @@ _LONGEST = 40
 
 def table(comparison: "Comparison") -> str:
     """Results, pooled scores and BD-rates."""
-    from viddiff.comparison.measures import BY_NAME
+    from viddiff.pipeline.measures import BY_NAME
 
     reference, first = comparison.reference, comparison.files[0]
     measures = [BY_NAME[name] for name in _COLUMNS if name in first.scores]

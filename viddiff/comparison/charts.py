@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from viddiff.comparison.curves import Axis
-from viddiff.comparison.measures import BY_NAME
 from viddiff.comparison.results import ComparedFile, Comparison
+from viddiff.pipeline.measures import BY_NAME
 from viddiff.plots import INK, new_figure, svg_text, use_log_rates
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from viddiff.comparison.compare_job import CompareJob
 from viddiff.comparison.comparer import Comparer
 from viddiff.comparison.curves import bd_rates, curves
 from viddiff.comparison.frame_list import write_frame_list
-from viddiff.comparison.measures import choose
 from viddiff.comparison.report import report
 from viddiff.comparison.results import Comparison
 from viddiff.media.other_codecs import libav_version
 from viddiff.media.vmaf import vmaf_version
+from viddiff.pipeline.measures import choose
 from viddiff.pipeline.output_file import complete_file
 from viddiff.pipeline.status import Observer, ignore
 from viddiff.version import __version__

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from viddiff.comparison.frame_list import is_frame_list
 from viddiff.comparison.inputs import Reading
-from viddiff.comparison.measures import METRICS
 from viddiff.comparison.report import is_report
 from viddiff.config import MAX_GOP
 from viddiff.media.other_codecs import OTHER_CODECS, OtherCodec
 from viddiff.pipeline.job_values import among, check_engine, check_source, within
+from viddiff.pipeline.measures import METRICS
 from viddiff.pipeline.output_file import OutputFile, where
 from viddiff.plots import new_figure
 

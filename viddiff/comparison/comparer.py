@@ -16,12 +16,12 @@ from viddiff.comparison.compare_job import CompareJob
 from viddiff.comparison.differences import check_size, differences, frame_differences
 from viddiff.comparison.inputs import Input, bytes_of_frames, open_input
 from viddiff.comparison.matching import Pair, Timed, match, timed
-from viddiff.comparison.measures import Meters, measured
 from viddiff.comparison.results import ComparedFile, FrameTable, Video
 from viddiff.comparison.samples import Form, ToForm
 from viddiff.comparison.worst_frames import WorstFrames
 from viddiff.errors import ViddiffError
 from viddiff.frame import Frame
+from viddiff.pipeline.measures import Meters, measured
 from viddiff.pipeline.status import Observer, Status
 
 

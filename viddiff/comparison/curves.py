@@ -4,9 +4,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from viddiff.comparison.measures import BY_NAME
 from viddiff.comparison.results import BdRate, ComparedFile, Curve
 from viddiff.metrics.bd_rate import bd_rate
+from viddiff.pipeline.measures import BY_NAME
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from viddiff.comparison.measures import MEASURES
 from viddiff.comparison.results import ComparedFile, Comparison
+from viddiff.pipeline.measures import MEASURES
 
 COLUMNS = ("file", "frame", "file_frame", "seconds", "match", "bits")
 """Columns before those of the measures."""

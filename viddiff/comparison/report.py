@@ -12,8 +12,8 @@ from markupsafe import Markup
 
 from viddiff.comparison.charts import bits_chart, colour, rate_chart, score_chart
 from viddiff.comparison.curves import axes
-from viddiff.comparison.measures import BY_NAME
 from viddiff.comparison.results import ComparedFile, Comparison, Video, WorstFrame
+from viddiff.pipeline.measures import BY_NAME
 
 GENERATOR = "viddiff compare"
 """What the head of a report says made it."""

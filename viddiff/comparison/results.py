@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from viddiff.comparison.measures import BY_NAME, Measure, Rule
 from viddiff.frame import VideoInfo
 from viddiff.metrics.pooling import Pooled, pool
+from viddiff.pipeline.measures import BY_NAME, Measure, Rule
 
 Span = tuple[int, int]
 """First and last number of frames that follow each other."""
