@@ -17,7 +17,8 @@ from typing import BinaryIO, cast
 from viddiff.encoder.options import BASE_QUANTISERS
 from viddiff.errors import ViddiffError
 from viddiff.pipeline.encode_job import EncodeJob, EncodeResult
-from viddiff.pipeline.status import Observer, Status
+from viddiff.pipeline.quality_search import Search, first_settings, named
+from viddiff.pipeline.status import Observer
 
 Run = Callable[[EncodeJob, Observer], EncodeResult]
 """Runs one encode."""
@@ -46,42 +47,22 @@ class _Nowhere(io.RawIOBase):
 
 
 @dataclass
-class _Search:
-    """Finds the quantiser by the sizes of passes so far."""
+class _Sizes:
+    """Sizes of the passes at one preset."""
 
-    wanted: int
+    search: Search = field(default_factory=lambda: Search(BASE_QUANTISERS, _SLOPE, _SLOPES))
+    """Over quantisers, by log2 of the video's bytes."""
+    wanted: int = 0
     """Bytes."""
-    slope: float = _SLOPE
-    points: list[tuple[int, float]] = field(default_factory=list)
-    """Quantiser and log2 of the video's bytes, of the passes at one preset."""
-    low: int = BASE_QUANTISERS.start
-    """Least quantiser that is not known to give too much."""
-    high: int = BASE_QUANTISERS.stop - 1
-    """Largest quantiser that is not known to give enough."""
-
-    def begin_anew(self) -> None:
-        """Forget the levels, but not the slope: the next passes have another preset."""
-        self.points, self.low, self.high = [], BASE_QUANTISERS.start, BASE_QUANTISERS.stop - 1
 
     def add(self, quantiser: int, result: EncodeResult) -> None:
         """Take in a pass."""
-        other = _other_bytes(result)
-        level = log2(max(result.size_bytes - other, 1))
-        for before, known in self.points[-1:]:
-            if before != quantiser:
-                self.slope = min(max((level - known) / (quantiser - before), _SLOPES[0]), _SLOPES[1])
-        self.points.append((quantiser, level))
-        if result.size_bytes > self.wanted:
-            self.low = max(self.low, quantiser + 1)
-        else:
-            self.high = min(self.high, quantiser)
+        level = log2(max(result.size_bytes - _other_bytes(result), 1))
+        self.search.add(quantiser, level, result.size_bytes <= self.wanted)
 
-    def following(self, other: int) -> int:
-        """The quantiser to try next. `other`: bytes that do not depend on it."""
-        quantiser, level = self.points[-1]
-        aim = log2(max(self.wanted * _AIM - other, 1))
-        estimate = floor(quantiser + (aim - level) / self.slope + 0.5)
-        return min(max(estimate, self.low), max(self.high, self.low), BASE_QUANTISERS.stop - 1)
+    def aim(self, result: EncodeResult) -> float:
+        """Log2 of the bytes that the video may have, if the rest has as many as in `result`."""
+        return log2(max(self.wanted * _AIM - _other_bytes(result), 1))
 
 
 def encode_to_size(job: EncodeJob, run: Run, observer: Observer) -> EncodeResult:
@@ -91,33 +72,34 @@ def encode_to_size(job: EncodeJob, run: Run, observer: Observer) -> EncodeResult
     """
     assert job.output is not None
     single = replace(job, size=None, bitrate=None, force=True)
-    search, best = _Search(0), None
-    quantiser = _looked(job, single, search, run, observer)
+    sizes, best = _Sizes(), None
+    search = sizes.search
+    quantiser = _looked(job, single, sizes, run, observer)
     search.begin_anew()
     try:
         for number in range(_PASSES):
             temporary = job.output.temporary()
             result = run(
                 replace(single, target=temporary, quantiser=quantiser),
-                _named(observer, f"encode, pass {number + 1}"),
+                named(observer, f"encode, pass {number + 1}"),
             )
-            search.add(quantiser, result)
+            sizes.add(quantiser, result)
             if result.ended_by is not None and best is not None:  # what is whole is worth more
                 temporary.unlink()
                 best = replace(best[0], ended_by=result.ended_by), best[1]
-            elif result.size_bytes <= search.wanted or result.ended_by is not None:
+            elif result.size_bytes <= sizes.wanted or result.ended_by is not None:
                 if best is not None:
                     best[1].unlink()
                 best = result, temporary
             else:
                 temporary.unlink()
-            following = search.following(_other_bytes(result))
-            done = best is not None and best[0].size_bytes >= _LEAST * search.wanted
+            following = search.following(sizes.aim(result))
+            done = best is not None and best[0].size_bytes >= _LEAST * sizes.wanted
             if done or result.ended_by is not None or following == quantiser or search.low > search.high:
                 break
             quantiser = following
         if best is None:
-            raise ViddiffError(_too_large(result, search))
+            raise ViddiffError(_too_large(result, sizes))
     except BaseException:
         if best is not None:
             with suppress(OSError):
@@ -127,10 +109,10 @@ def encode_to_size(job: EncodeJob, run: Run, observer: Observer) -> EncodeResult
     return replace(best[0], target=job.output.path)
 
 
-def _looked(job: EncodeJob, single: EncodeJob, search: _Search, run: Run, observer: Observer) -> int:
+def _looked(job: EncodeJob, single: EncodeJob, sizes: _Sizes, run: Run, observer: Observer) -> int:
     """The quantiser that quick passes suggest. `single`: the job without its size."""
-    quantiser = _FIRST
-    for number in range(_QUICK_PASSES):
+
+    def look(quantiser: int) -> float:
         quick = replace(
             single,
             target=cast(BinaryIO, _Nowhere()),
@@ -139,19 +121,18 @@ def _looked(job: EncodeJob, single: EncodeJob, search: _Search, run: Run, observ
             verify=False,
             secret=None,
         )
-        result = run(quick, _named(observer, f"look {number + 1}"))
+        result = run(quick, named(observer, f"look {len(sizes.search.points) + 1}"))
         if result.ended_by is not None:
             raise result.ended_by
         if all(row.part != "base" for row in result.ledger):
             raise ViddiffError(
                 "a size can be asked for only with an AV1 base, which these weights do not have"
             )
-        search.wanted = _wanted(job, result)
-        search.add(quantiser, result)
-        before, quantiser = quantiser, search.following(_other_bytes(result))
-        if abs(quantiser - before) <= _NEAR:
-            break
-    return quantiser
+        sizes.wanted = _wanted(job, result)
+        sizes.add(quantiser, result)
+        return sizes.aim(result)
+
+    return first_settings(sizes.search, _FIRST, _NEAR, _QUICK_PASSES, look)
 
 
 def _wanted(job: EncodeJob, result: EncodeResult) -> int:
@@ -167,19 +148,10 @@ def _other_bytes(result: EncodeResult) -> int:
     return sum(row.bytes for row in result.ledger if row.part == "other")
 
 
-def _named(observer: Observer, stage: str) -> Observer:
-    """The observer, told that an encode is this stage."""
-
-    def observe(status: Status) -> None:
-        observer(replace(status, stage=stage) if status.stage == "encode" else status)
-
-    return observe
-
-
-def _too_large(result: EncodeResult, search: _Search) -> str:
-    if search.low > BASE_QUANTISERS.stop - 1:
+def _too_large(result: EncodeResult, sizes: _Sizes) -> str:
+    if sizes.search.hopeless:
         return (
             f"even at the lowest quality the file has {result.size_bytes} bytes, {_other_bytes(result)} of "
-            f"them beside the video, but {search.wanted} are wanted: allow more, or use --scale or --audio"
+            f"them beside the video, but {sizes.wanted} are wanted: allow more, or use --scale or --audio"
         )
-    return f"no quality was found that gives {search.wanted} bytes; the last gave {result.size_bytes}"
+    return f"no quality was found that gives {sizes.wanted} bytes; the last gave {result.size_bytes}"

@@ -1,0 +1,35 @@
+"""What an encode works with: the source, opened, and weights, device and processes."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from viddiff.media.demuxer import Demuxer
+from viddiff.media.filters import Changes
+from viddiff.media.video_reader import VideoReader
+from viddiff.pipeline.device import choose_device
+from viddiff.pipeline.encode_job import EncodeJob
+from viddiff.pipeline.resources import Resources
+from viddiff.pipeline.weights_search import weights_to_encode
+
+
+@contextmanager
+def opened_source(job: EncodeJob) -> Iterator[Demuxer]:
+    """The source of a job. Raises VideoError."""
+    with Demuxer(job.source, job.input_format, dict(job.input_options)) as demuxer:
+        yield demuxer
+
+
+@contextmanager
+def opened_video(job: EncodeJob, demuxer: Demuxer) -> Iterator[VideoReader]:
+    """The frames that a job encodes. Raises VideoError, LimitError."""
+    changes = Changes(job.fps, job.scale)
+    with VideoReader(demuxer, job.start, job.frames, changes=changes, drop_alpha=job.drop_alpha) as reader:
+        yield reader
+
+
+def resources_for(job: EncodeJob) -> Resources:
+    """Weights, device and number of processes of a job. Raises CheckpointError, ViddiffError."""
+    workers = job.workers if isinstance(job.source, str | os.PathLike) else 1  # others cannot open it
+    weights, device = weights_to_encode(job.weights, job.base), choose_device(job.device, job.engine)
+    return Resources(weights, device, workers, engine=job.engine)
