@@ -3,6 +3,7 @@
 import io
 import itertools
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -327,6 +328,18 @@ def test_converted_input_is_named(weights: Path, tmp_path: Path) -> None:
     result = run("encode", source, "--weights", weights)
     assert result.exit_code == 0, result.output
     assert "Note: converted" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["encode", "decode"])
+def test_help_shows_every_option_in_one_group(name: str) -> None:
+    result = CliRunner().invoke(main, [name, "--help"])
+    assert result.exit_code == 0
+    shown = re.findall(r"^  (?:-\w, )?(--[\w-]+)", result.output, re.MULTILINE)
+    options = [o for o in main.commands[name].params if o.param_type_name == "option"]
+    assert sorted(shown) == sorted([*(max(o.opts, key=len) for o in options), "--help"])
+    titles = re.findall(r"^(\w[\w ]+):$", result.output, re.MULTILINE)
+    assert {"Input", "Output", "Machine"} < set(titles)
+    assert "Options" not in titles
 
 
 def test_help_does_not_load_pytorch() -> None:

@@ -28,6 +28,8 @@ from viddiff.errors import LimitError as LimitError
 from viddiff.errors import OutputError as OutputError
 from viddiff.errors import ResumeError as ResumeError
 from viddiff.errors import SecretError as SecretError
+from viddiff.errors import TargetError as TargetError
+from viddiff.errors import TooLargeError as TooLargeError
 from viddiff.errors import VerificationError as VerificationError
 from viddiff.errors import ViddiffError as ViddiffError
 from viddiff.errors import VideoError as VideoError
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from viddiff.metrics.pooling import Pooled as Pooled
     from viddiff.pipeline.decode_job import DecodeResult as DecodeResult
     from viddiff.pipeline.encode_job import EncodeResult as EncodeResult
+    from viddiff.pipeline.quality_goal import GoalReport as GoalReport
     from viddiff.pipeline.status import Status as Status
     from viddiff.pipeline.video import Video as Video
 
@@ -54,6 +57,7 @@ _LATER = {
     "DecodeResult": "viddiff.pipeline.decode_job",
     "EncodeResult": "viddiff.pipeline.encode_job",
     "Frame": "viddiff.frame",
+    "GoalReport": "viddiff.pipeline.quality_goal",
     "Pooled": "viddiff.metrics.pooling",
     "Status": "viddiff.pipeline.status",
     "Video": "viddiff.pipeline.video",
@@ -64,8 +68,9 @@ _LATER = {
 
 __all__ = [
     "BitstreamError", "CheckpointError", "ComparedFile", "Comparison", "DecodeResult", "EncodeResult",
-    "Frame", "LimitError", "Limits", "OutputError", "Pooled", "ResumeError", "SecretError", "Status",
-    "VerificationError", "ViddiffError", "Video", "VideoError", "VideoInfo", "Weights", "__version__",
+    "Frame", "GoalReport", "LimitError", "Limits", "OutputError", "Pooled", "ResumeError", "SecretError",
+    "Status", "TargetError", "TooLargeError", "VerificationError", "ViddiffError", "Video", "VideoError",
+    "VideoInfo", "Weights", "__version__",
     "compare", "decode", "encode", "load_weights", "open",
 ]  # fmt: skip
 
@@ -77,6 +82,11 @@ def encode(  # noqa: PLR0913
     quality: int = 32,
     size: int | None = None,
     bitrate: int | None = None,
+    min_vmaf: float | None = None,
+    min_psnr: float | None = None,
+    min_xpsnr: float | None = None,
+    pool: str | None = None,
+    max_encoded_percent: float | None = None,
     gop: int = 128,
     preset: str = "default",
     low_delay: bool = False,
@@ -114,6 +124,14 @@ def encode(  # noqa: PLR0913
         quality: 0 (smallest file) to 63 (best picture).
         size: Most bytes of the file, sound and all. A quality is searched for that gives at least 98 % of it.
         bitrate: The same, as bits for each second of video.
+        min_vmaf: Least VMAF of the video. The smallest quality is searched that reaches it. Needs an ffmpeg
+            with libvmaf.
+        min_psnr: The same for the PSNR in dB, 6:1:1 of Y, U and V.
+        min_xpsnr: The same for the XPSNR in dB, 6:1:1 of Y, U and V.
+        pool: What of the frames' scores has to reach it: "mean", "harmonic" (mean) or "p5" (5th percentile).
+            None: the mean.
+        max_encoded_percent: Raise TooLargeError if the file would be larger than this percentage of the
+            source. That is predicted from samples first.
         gop: Longest distance between keyframes in frames, 1 to 1024.
         preset: How much work to do: "fastest", "faster", "fast", "default", "slow" or "slower".
         low_delay: Predict from past frames only, so that no frame waits for a later one.
@@ -146,6 +164,8 @@ def encode(  # noqa: PLR0913
 
     Raises:
         ValueError: An argument is out of range.
+        TargetError: No quality reaches what is wanted.
+        TooLargeError: The file would be larger than max_encoded_percent allows.
         ViddiffError: Anything else failed. There is no target then.
         OSError: A file could not be read or written. There is no target then.
 
@@ -162,6 +182,11 @@ def encode(  # noqa: PLR0913
         quality=quality,
         size=size,
         bitrate=bitrate,
+        min_vmaf=min_vmaf,
+        min_psnr=min_psnr,
+        min_xpsnr=min_xpsnr,
+        pool=pool,
+        max_encoded_percent=max_encoded_percent,
         gop=gop,
         low_delay=low_delay,
         background=background,

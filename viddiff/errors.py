@@ -39,3 +39,11 @@ class SecretError(ViddiffError):
 
 class LimitError(ViddiffError):
     """A size or count exceeds the limits."""
+
+
+class TargetError(ViddiffError):
+    """No encode reaches what was asked for."""
+
+
+class TooLargeError(TargetError):
+    """A file would be larger than the share of its source that was allowed."""

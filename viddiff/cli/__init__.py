@@ -1,7 +1,8 @@
 """The command line: `viddiff encode`, `decode` and so on, one file for each command.
 
 Exit codes: 0 done, 1 `Error: one sentence` on stderr, 2 wrong use, 3 done, but frames are lost or have no
-match, or files of a batch failed, 130 interrupted, 129 and 143 ended by SIGHUP and SIGTERM. Commands import
+match, or files of a batch failed, 4 not worth it: the file would be too large, 130 interrupted, 129 and 143
+ended by SIGHUP and SIGTERM. Commands import
 heavy modules only when they run, so that `--help` is quick.
 """
 
@@ -28,10 +29,12 @@ from viddiff.cli.standard_streams import flush, make_usable
 from viddiff.cli.termination import end_orderly
 from viddiff.cli.thumbnail import thumbnail_command
 from viddiff.cli.train import train_command
-from viddiff.errors import ViddiffError
+from viddiff.errors import TooLargeError, ViddiffError
 from viddiff.garbage_collection import collect_rarely
 from viddiff.version import __version__
 
+NOT_WORTH_IT = 4
+"""Exit code if a file would be larger than `--max-encoded-percent` allows."""
 _NO_MEMORY = re.compile(
     "allocate memory|out of memory|bad_alloc|failed to map segment|error return without exception set", re.I
 )
@@ -44,6 +47,9 @@ class _Commands(click.Group):
         end_orderly()
         try:
             return super().invoke(ctx)
+        except TooLargeError as error:
+            say(f"Not worth it: {sentence(error)}")
+            ctx.exit(NOT_WORTH_IT)
         except ViddiffError as error:
             raise click.ClickException(sentence(error)) from error
         except BrokenPipeError:

@@ -28,35 +28,42 @@ if TYPE_CHECKING:
     from viddiff.pipeline.decode_job import DecodeJob, DecodeResult
 
 
-@click.command("decode")
+@click.command("decode", cls=options.GroupedCommand)
 @click.argument("source", metavar="IN.vdf", type=options.PATH)
 @click.argument("target", metavar="[OUT]", type=options.PATH, required=False)
-@click.option("--lossless", is_flag=True, help="Store the frames exactly: FFV1 in .mkv.")
-@click.option("--strict", is_flag=True, help="Stop at the first fault, without output.")
-@options.show_base_option
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["mkv", "mp4", "y4m"]),
-    help="Format of OUT.  [default: by its name; mkv for -]",
-)
-@click.option(
-    "--follow", is_flag=True, help="Decode a file that is still being written, until it is complete."
-)
-@options.combined(
+@options.group(
+    "Output",
+    click.option("--lossless", is_flag=True, help="Store the frames exactly: FFV1 in .mkv."),
+    click.option(
+        "--format",
+        "form",
+        type=click.Choice(["mkv", "mp4", "y4m"]),
+        help="Format of OUT.  [default: by its name; mkv for -]",
+    ),
+    options.show_base_option,
     options.start_option,
     options.frames_option,
     options.fps_option,
     options.scale_option,
-    options.weights_option,
-    options.device_option,
-    options.engine_option,
-    options.workers_option,
+    options.force_option,
+)
+@options.group(
+    "Input",
+    click.option("--strict", is_flag=True, help="Stop at the first fault, without output."),
+    click.option(
+        "--follow", is_flag=True, help="Decode a file that is still being written, until it is complete."
+    ),
     options.max_pixels_option,
     options.max_frames_option,
     options.key_file_option,
     options.passphrase_file_option,
-    options.force_option,
+)
+@options.group(
+    "Machine",
+    options.weights_option,
+    options.device_option,
+    options.engine_option,
+    options.workers_option,
     options.progress_json_option,
     options.quiet_option,
 )

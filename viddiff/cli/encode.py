@@ -21,12 +21,14 @@ from viddiff.cli.printing import (
     say_ended,
     size_text,
 )
-from viddiff.cli.progress import Watcher
+from viddiff.cli.progress import Watcher, target_values
 from viddiff.cli.secrets import read_secret
 from viddiff.cli.termination import check as check_termination
+from viddiff.pipeline.quality_goal import POOLS
 
 if TYPE_CHECKING:
     from viddiff.pipeline.encode_job import EncodeJob, EncodeResult
+    from viddiff.pipeline.quality_goal import GoalReport
     from viddiff.pipeline.status import Status
 
 
@@ -50,60 +52,57 @@ def _named_values(context: click.Context, option: click.Parameter, values: tuple
     return dict(value.split("=", 1) for value in values)
 
 
-@click.command("encode")
+@click.command("encode", cls=options.GroupedCommand)
 @click.argument("source", metavar="IN", shell_complete=options.complete_file)
 @click.argument("target", metavar="[OUT]", type=options.PATH, required=False)
-@options.quality_option
-@click.option(
-    "--size",
-    callback=_amount,
-    metavar="BYTES",
-    help="Find the quality that gives a file of at most this size (700M, 1.5G), sound and all.",
+@options.group(
+    "Quality or size",
+    options.quality_option,
+    click.option(
+        "--min-vmaf",
+        type=float,
+        metavar="N",
+        help="Find the smallest quality whose frames have this VMAF (93).",
+    ),
+    click.option("--min-psnr", type=float, metavar="DB", help="The same for PSNR, 6:1:1 of Y, U and V (40)."),
+    click.option(
+        "--min-xpsnr", type=float, metavar="DB", help="The same for XPSNR, 6:1:1 of Y, U and V (40)."
+    ),
+    click.option(
+        "--pool",
+        type=click.Choice(list(POOLS)),
+        help="What of the frames has to reach it: mean, harmonic mean or 5th percentile.  [default: mean]",
+    ),
+    click.option(
+        "--size",
+        callback=_amount,
+        metavar="BYTES",
+        help="Find the quality that gives a file of at most this size (700M, 1.5G), sound and all.",
+    ),
+    click.option(
+        "--bitrate",
+        callback=_amount,
+        metavar="BITS",
+        help="Find the quality that gives at most this many bits a second (800k, 2M), sound and all.",
+    ),
+    click.option(
+        "--max-encoded-percent",
+        type=float,
+        metavar="N",
+        help="Give up, with exit code 4, if the file would be larger than this percentage of IN (80).",
+    ),
 )
-@click.option(
-    "--bitrate",
-    callback=_amount,
-    metavar="BITS",
-    help="Find the quality that gives at most this many bits a second (800k, 2M), sound and all.",
-)
-@options.combined(
+@options.group(
+    "Coding",
+    options.preset_option,
     options.gop_option,
     options.low_delay_option,
     options.background_option,
     options.base_option,
     options.entropy_option,
-    options.preset_option,
-    options.audio_option,
 )
-@click.option(
-    "--encrypt",
-    is_flag=True,
-    help="Encrypt with a passphrase, from --passphrase-file, VIDDIFF_PASSPHRASE or a prompt.",
-)
-@click.option("--resume", is_flag=True, help="Continue the same encode after a crash or a full disk.")
-@click.option(
-    "--verify",
-    is_flag=True,
-    help="Decode the new file and compare every frame with the encoder's reconstruction, before the file "
-    "gets its name. Not with --resume.",
-)
-@click.option(
-    "--input-format",
-    metavar="NAME",
-    help="libav's name of the input format or device: v4l2, x11grab, rawvideo. IN need not be a file.",
-)
-@click.option(
-    "--input-option",
-    "input_options",
-    multiple=True,
-    callback=_named_values,
-    metavar="NAME=VALUE",
-    help="Option for libav's input (framerate=30). Repeat it for more.",
-)
-@options.combined(
-    options.drop_alpha_option,
-    options.key_file_option,
-    options.passphrase_file_option,
+@options.group(
+    "Input",
     options.start_option,
     options.frames_option,
     options.deinterlace_option,
@@ -111,11 +110,46 @@ def _named_values(context: click.Context, option: click.Parameter, values: tuple
     options.filters_option,
     options.fps_option,
     options.scale_option,
+    options.audio_option,
+    options.drop_alpha_option,
+    click.option(
+        "--input-format",
+        metavar="NAME",
+        help="libav's name of the input format or device: v4l2, x11grab, rawvideo. IN need not be a file.",
+    ),
+    click.option(
+        "--input-option",
+        "input_options",
+        multiple=True,
+        callback=_named_values,
+        metavar="NAME=VALUE",
+        help="Option for libav's input (framerate=30). Repeat it for more.",
+    ),
+)
+@options.group(
+    "Output",
+    options.force_option,
+    click.option("--resume", is_flag=True, help="Continue the same encode after a crash or a full disk."),
+    click.option(
+        "--verify",
+        is_flag=True,
+        help="Decode the new file and compare every frame with the encoder's reconstruction, before the "
+        "file gets its name. Not with --resume.",
+    ),
+    click.option(
+        "--encrypt",
+        is_flag=True,
+        help="Encrypt with a passphrase, from --passphrase-file, VIDDIFF_PASSPHRASE or a prompt.",
+    ),
+    options.key_file_option,
+    options.passphrase_file_option,
+)
+@options.group(
+    "Machine",
     options.weights_option,
     options.device_option,
     options.engine_option,
     options.workers_option,
-    options.force_option,
     options.progress_json_option,
     options.quiet_option,
 )
@@ -138,6 +172,7 @@ def encode_command(
     Examples:
       viddiff encode holiday.mp4
       viddiff encode holiday.mp4 small.vdf --quality 24
+      viddiff encode holiday.mp4 --min-vmaf 93 --max-encoded-percent 80
       viddiff encode rtsp://camera/1 - --low-delay | ssh host 'cat > 1.vdf'
       viddiff encode :0 screen.vdf --input-format x11grab
     """
@@ -148,10 +183,10 @@ def encode_command(
         sealed = encrypt or key_file is not None or passphrase_file is not None
         if sealed and choices["resume"]:
             raise ValueError("an encrypted file cannot be resumed")
-        given = click.get_current_context().get_parameter_source("quality")
-        if given is ParameterSource.COMMANDLINE and (choices["size"] or choices["bitrate"]):
-            raise ValueError("give --quality, or a size for which it is searched")
         job = EncodeJob(source=source, target=opened_target(target), **choices)
+        given = click.get_current_context().get_parameter_source("quality")
+        if given is ParameterSource.COMMANDLINE and job.has_target:
+            raise ValueError("give --quality, or something for which it is searched")
     job.check_files()
     if sealed:
         job = replace(job, secret=read_secret(key_file, passphrase_file, confirm=True))
@@ -177,13 +212,26 @@ def encode_command(
         say(
             f"{name}: {result.frames} frames, {size_text(result.size_bytes)}, "
             f"{result.bits_per_pixel:.4f} bits per pixel, {result.frames / result.seconds:.1f} fps"
-            f"{f', quality {result.quality:.1f}' * job.has_target}"
+            f"{f', quality {result.quality:.4g}' * job.has_target}"
+            f"{_goal_text(result.quality_goal)}"
             f"{', verified' * result.verified}"
         )
     if result.ended_by is not None:
         outcome = f"{name} is complete, with the first {result.frames} frames"
         click.get_current_context().exit(say_ended(result.ended_by, outcome))
     check_termination()
+
+
+def _goal_text(report: "GoalReport | None") -> str:
+    """What was wanted, predicted and reached."""
+    if report is None or report.reached is None or report.predicted is None:
+        return ""
+    from viddiff.pipeline.measures import BY_NAME
+
+    return (
+        f", {BY_NAME[report.measure].title} ({report.pool}) {report.reached:.2f}: "
+        f"{report.wanted:g} wanted, {report.predicted:.2f} predicted"
+    )
 
 
 def _values(job: "EncodeJob", result: "EncodeResult") -> dict[str, Any]:
@@ -203,6 +251,8 @@ def _values(job: "EncodeJob", result: "EncodeResult") -> dict[str, Any]:
         "preset": job.preset,
         "seconds": result.seconds,
         "fps": result.frames / result.seconds,
+        "target": target_values(result.quality_goal),
+        "predicted_bytes": result.predicted_bytes,
         "interrupted": result.ended_by is not None,
         "verified": result.verified,
     }

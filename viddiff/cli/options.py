@@ -15,6 +15,8 @@ from viddiff.encoder.presets import PRESETS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
+_TITLE = "viddiff_group"
+"""Attribute of an option: the title of its group."""
 
 
 def _end(context: click.Context, option: click.Parameter, value: str | None) -> Start | None:
@@ -268,6 +270,35 @@ def combined(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
     def decorate(command: Command) -> Command:
         for option in reversed(options):
             command = option(command)
+        return command
+
+    return decorate
+
+
+class GroupedCommand(click.Command):
+    """A command whose help shows options in groups, see `group`."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the groups in order. Options of no group are the last."""
+        rows: dict[str, list[tuple[str, str]]] = {}
+        for option in self.get_params(ctx):
+            if not isinstance(option, click.Option):
+                continue
+            if (row := option.get_help_record(ctx)) is not None:
+                rows.setdefault(getattr(option, _TITLE, "Other"), []).append(row)
+        for title, group_rows in rows.items():
+            with formatter.section(title):
+                formatter.write_dl(group_rows)
+
+
+def group(title: str, *options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options as one decorator, which help shows together."""
+
+    def decorate(command: Command) -> Command:
+        before = len(getattr(command, "__click_params__", ()))
+        command = combined(*options)(command)
+        for option in command.__click_params__[before:]:  # type: ignore[attr-defined]
+            setattr(option, _TITLE, title)
         return command
 
     return decorate

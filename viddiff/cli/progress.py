@@ -5,9 +5,11 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
 if TYPE_CHECKING:
+    from viddiff.pipeline.quality_goal import GoalReport
     from viddiff.pipeline.status import Status
 
 
@@ -58,12 +60,14 @@ class Progress:
         """Time since the start."""
         return time.monotonic() - self._started
 
-    def update(self, frames: int, size_bytes: int | None = None) -> None:
-        """`frames` are done so far, and `size_bytes` are written."""
+    def update(
+        self, frames: int, size_bytes: int | None = None, target: dict[str, Any] | None = None
+    ) -> None:
+        """`frames` are done so far, and `size_bytes` are written. target: what is known of it, for JSON."""
         added, self.frames = frames - self.frames, frames
         if self._objects is not None and not self._quiet and self.seconds >= self._next_object:
             self._next_object = self.seconds + 1
-            print(json.dumps(self._object(size_bytes)), file=self._objects, flush=True)
+            print(json.dumps(self._object(size_bytes, target)), file=self._objects, flush=True)
         size = "" if size_bytes is None else f"{size_bytes / 1000:.1f} kB"
         if size and (predicted := self._predicted(size_bytes)) is not None:
             size += f" of about {predicted / 1000:.1f} kB"
@@ -85,7 +89,7 @@ class Progress:
             parts.append(f"{left:.0f} s left")
         return f"{self._prefix}{self._label}: " + ", ".join(parts + [size] * bool(size))
 
-    def _object(self, size_bytes: int | None) -> dict[str, Any]:
+    def _object(self, size_bytes: int | None, target: dict[str, Any] | None) -> dict[str, Any]:
         rate = self.frames / max(self.seconds, 1e-9)
         return {
             "progress": self._label,
@@ -96,6 +100,7 @@ class Progress:
             "eta": self._left(rate),
             "bytes": size_bytes,
             "predicted_bytes": self._predicted(size_bytes),
+            "target": target,
             **self._about,
         }
 
@@ -110,6 +115,16 @@ class Progress:
         if size_bytes is None or not self._total or not self.frames:
             return None
         return round(size_bytes * max(self._total / self.frames, 1))
+
+
+def target_values(report: "GoalReport | None") -> dict[str, Any] | None:
+    """What is known of a quality that is searched for, as JSON values."""
+    if report is None:
+        return None
+    values = asdict(report)
+    for name in ("predicted", "reached"):
+        values[name] = None if values[name] is None else round(values[name], 4)
+    return values
 
 
 class Watcher:
@@ -144,4 +159,4 @@ class Watcher:
                 )
                 self._shown.__enter__()
             if status.frames:
-                self._shown.update(status.frames, status.size_bytes)
+                self._shown.update(status.frames, status.size_bytes, target_values(status.quality_goal))

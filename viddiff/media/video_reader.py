@@ -138,6 +138,11 @@ class VideoReader:
         return self._original.width, self._original.height
 
     @property
+    def source_rate(self) -> Fraction:
+        """Frames per second of the source, before its rate is changed."""
+        return self._original.frame_rate
+
+    @property
     def live(self) -> bool:
         """Whether the source can be read only once."""
         return self._demuxer.live

@@ -6,7 +6,6 @@ A live source cannot be read again. Whatever ends the recording, the file is com
 so far.
 """
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -20,23 +19,20 @@ from viddiff.container.interleaving_writer import InterleavingWriter
 from viddiff.container.part_file import PartFile
 from viddiff.container.sealing import SealedWriter, key_of, sealed
 from viddiff.encoder.options import quality_of
-from viddiff.errors import SourceChangeError, VerificationError, ViddiffError
+from viddiff.errors import SourceChangeError, TargetError, VerificationError, ViddiffError
 from viddiff.interleave import Interleaver
-from viddiff.media.demuxer import Demuxer
 from viddiff.media.track_reader import TrackReader
 from viddiff.media.video_reader import VideoReader
-from viddiff.pipeline.device import choose_device
+from viddiff.pipeline.encode_inputs import opened_source, opened_video, resources_for
 from viddiff.pipeline.encode_job import EncodeJob, EncodeResult
 from viddiff.pipeline.interruption import uninterrupted
 from viddiff.pipeline.output import Output
 from viddiff.pipeline.output_file import OutputFile, complete_file, recording_file
 from viddiff.pipeline.parallel_encode import encode_video
-from viddiff.pipeline.resources import Resources
 from viddiff.pipeline.size_target import encode_to_size
 from viddiff.pipeline.status import Observer, Status, ignore
 from viddiff.pipeline.summary import EncodeSummary
 from viddiff.pipeline.verify import verify
-from viddiff.pipeline.weights_search import weights_to_encode
 
 Opened = tuple[BinaryIO, Iterable[Chunk]]
 """A file to write, and the chunks of an earlier run in it."""
@@ -57,6 +53,8 @@ class CodedFile:
 
 Announce = Callable[[CodedFile], None]
 """Gets a file before it has its name. What it raises keeps the file from getting one."""
+Judge = Callable[[Path], None]
+"""Gets a whole file that has no name yet. TargetError keeps it from getting one, and removes it."""
 
 
 def encode_file(
@@ -70,27 +68,38 @@ def encode_file(
     """
     job.check_files()
     with job.output.claim() if job.output else nullcontext():
-        if job.has_target:
+        if job.size_is_wanted:
             return encode_to_size(job, lambda single, watch: _Encode(single, watch).run(), observer)
+        if job.quality_goal is not None or job.max_encoded_percent is not None:
+            from viddiff.pipeline.quality_target import encode_to_quality  # loads what measures
+
+            def run(single: EncodeJob, watch: Observer, judge: Judge | None = None) -> EncodeResult:
+                return _Encode(single, watch, judge=judge).run()
+
+            return encode_to_quality(job, run, observer)
         return _Encode(job, observer, announce).run()
 
 
 class _Encode:
     """A running encode."""
 
-    def __init__(self, job: EncodeJob, observer: Observer, announce: Announce | None = None) -> None:
-        self._job, self._observer, self._announce = job, observer, announce
-        workers = job.workers if isinstance(job.source, str | os.PathLike) else 1  # others cannot open it
-        weights, device = weights_to_encode(job.weights, job.base), choose_device(job.device, job.engine)
-        self._resources = Resources(weights, device, workers, engine=job.engine)
+    def __init__(
+        self,
+        job: EncodeJob,
+        observer: Observer,
+        announce: Announce | None = None,
+        judge: Judge | None = None,
+    ) -> None:
+        self._job, self._observer, self._announce, self._judge = job, observer, announce, judge
+        self._resources = resources_for(job)
         self._summary = EncodeSummary()
         self._model_hash, self._notes = b"", tuple[str, ...]()
 
     def run(self) -> EncodeResult:
-        job, changes = self._job, self._job.changes
+        job = self._job
         with (
-            Demuxer(job.source, job.input_format, dict(job.input_options)) as demuxer,
-            VideoReader(demuxer, job.start, job.frames, changes=changes, drop_alpha=job.drop_alpha) as reader,
+            opened_source(job) as demuxer,
+            opened_video(job, demuxer) as reader,
             TrackReader(demuxer, job.audio) as tracks,
         ):
             started = time.monotonic()
@@ -170,7 +179,7 @@ class _Encode:
             with uninterrupted():
                 self._tell(part)
                 output.publish(part.path)
-        except (SourceChangeError, VerificationError):
+        except (SourceChangeError, VerificationError, TargetError):
             part.discard()
             raise
         except BaseException as error:
@@ -186,7 +195,9 @@ class _Encode:
             self._announce(CodedFile(size, part.sha256, self._model_hash, summary.frames, self._notes))
 
     def _check(self, written: Path) -> None:
-        """Decode the new file and compare it with the reconstruction, if asked for."""
+        """Have the new file judged, and decode it and compare it with the reconstruction, if asked for."""
+        if self._judge is not None and self._summary.ended_by is None:
+            self._judge(written)
         if not self._job.verify:
             return
         key, total = key_of(written, self._job.secret), self._summary.frames

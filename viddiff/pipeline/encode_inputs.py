@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from viddiff.media.demuxer import Demuxer
-from viddiff.media.filters import Changes
 from viddiff.media.video_reader import VideoReader
 from viddiff.pipeline.device import choose_device
 from viddiff.pipeline.encode_job import EncodeJob
@@ -23,8 +22,9 @@ def opened_source(job: EncodeJob) -> Iterator[Demuxer]:
 @contextmanager
 def opened_video(job: EncodeJob, demuxer: Demuxer) -> Iterator[VideoReader]:
     """The frames that a job encodes. Raises VideoError, LimitError."""
-    changes = Changes(job.fps, job.scale)
-    with VideoReader(demuxer, job.start, job.frames, changes=changes, drop_alpha=job.drop_alpha) as reader:
+    with VideoReader(
+        demuxer, job.start, job.frames, changes=job.changes, drop_alpha=job.drop_alpha
+    ) as reader:
         yield reader
 
 

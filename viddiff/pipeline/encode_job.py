@@ -19,6 +19,7 @@ from viddiff.media.filters import Changes
 from viddiff.media.source_filters import SourceFilters
 from viddiff.pipeline.job_values import among, check_common, check_source, with_suffix, within
 from viddiff.pipeline.output_file import OutputFile, is_vdf, where
+from viddiff.pipeline.quality_goal import METRICS, GoalReport, QualityGoal
 from viddiff.pipeline.summary import LedgerRow
 from viddiff.pipeline.weights_search import BASES, base_of, weights_to_encode
 from viddiff.pipeline.worker_pool import prepare_processes
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 _AUDIO = re.compile(r"copy|none|opus:([1-9]\d{0,2})")
 _OPUS_RATES = range(6, 511)
+MOST_PERCENT = 1000
+"""Largest limit of a file's size, in percent of its source."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +48,16 @@ class EncodeJob:
     """Most bytes of the file, in place of a quality."""
     bitrate: int | None = None
     """Most bits per second of the file, sound and all, in place of a quality."""
+    min_vmaf: float | None = None
+    """Least VMAF, in place of a quality: the smallest quality is searched that reaches it."""
+    min_psnr: float | None = None
+    """The same for the PSNR 6:1:1, in dB."""
+    min_xpsnr: float | None = None
+    """The same for the XPSNR 6:1:1, in dB."""
+    pool: str | None = None
+    """How the scores of frames become one: "mean", "harmonic" or "p5". None: the mean."""
+    max_encoded_percent: float | None = None
+    """Give up with TooLargeError if the file would be larger than this percentage of the source."""
     quantiser: int | None = None
     """Quantiser of an AV1 base, in place of a quality: quarters of SVT-AV1's CRF, 32 to 252."""
     gop: int = 128
@@ -127,27 +140,71 @@ class EncodeJob:
             raise ValueError("--verify needs a file: what went through a pipe cannot be read again")
 
     def _check_target(self) -> None:
-        """Raises ValueError unless the size is given in one possible way, or not at all."""
+        """Raises ValueError unless what is wanted is said in one possible way."""
         if self.quantiser is not None:
             within("quantiser", self.quantiser, BASE_QUANTISERS)
-        if not self.has_target:
-            return
-        if (self.size, self.bitrate, self.quantiser).count(None) < 2:
-            raise ValueError("give one of --size and --bitrate")
+        options = [name for name, value in self._targets.items() if value is not None]
+        if len(options) > 1 or (options and self.quantiser is not None):
+            raise ValueError(f"give one of {', '.join(self._targets)}")
+        if self.size_is_wanted:
+            self._check_size(options[0])
+        self._check_goal()
+        if self.max_encoded_percent is not None:
+            self._check_percent()
+            options.append("--max-encoded-percent")
+        if options and (self.named is None or self.output is None):
+            raise ValueError(f"{options[0]} needs files: the source is read several times")
+
+    def _check_size(self, name: str) -> None:
         if (self.size is not None and self.size < 1) or (self.bitrate is not None and self.bitrate < 1):
             raise ValueError("a size and a bit rate are larger than 0")
-        name = "--size" if self.bitrate is None else "--bitrate"
         if self.base == "none":
             raise ValueError(f"{name} needs an AV1 base")
-        if self.named is None or self.output is None:
-            raise ValueError(f"{name} needs files: the source is read several times")
         if self.resume:
             raise ValueError(f"{name} cannot be resumed")
 
+    def _check_goal(self) -> None:
+        if self.quality_goal is None and self.pool is not None:
+            raise ValueError("--pool says how --min-vmaf, --min-psnr or --min-xpsnr is meant: give one")
+
+    def _check_percent(self) -> None:
+        assert self.max_encoded_percent is not None
+        if not 0 < self.max_encoded_percent <= MOST_PERCENT:
+            raise ValueError(f"--max-encoded-percent is more than 0 and at most {MOST_PERCENT}")
+        if self.size_is_wanted:
+            raise ValueError("--max-encoded-percent does not go with --size and --bitrate")
+        if self.start or self.frames is not None:
+            raise ValueError("--max-encoded-percent compares whole files: not with --start or --frames")
+
+    @property
+    def _targets(self) -> dict[str, float | None]:
+        """What is wanted in place of a quality, by option."""
+        return {
+            "--size": self.size,
+            "--bitrate": self.bitrate,
+            "--min-vmaf": self.min_vmaf,
+            "--min-psnr": self.min_psnr,
+            "--min-xpsnr": self.min_xpsnr,
+        }
+
     @property
     def has_target(self) -> bool:
+        """Whether the quality is searched for."""
+        return any(value is not None for value in self._targets.values())
+
+    @property
+    def size_is_wanted(self) -> bool:
         """Whether the quality is searched that gives a size."""
         return self.size is not None or self.bitrate is not None
+
+    @cached_property
+    def quality_goal(self) -> QualityGoal | None:
+        """The score that is wanted. Raises ValueError if it is out of range."""
+        for metric in METRICS:
+            wanted = self._targets[f"--min-{metric}"]
+            if wanted is not None:
+                return QualityGoal(metric, wanted, self.pool or "mean")
+        return None
 
     @property
     def options(self) -> EncodeOptions:
@@ -248,6 +305,10 @@ class EncodeResult:
     seconds: float
     """Wall clock time."""
     verified: bool
+    quality_goal: GoalReport | None = None
+    """How the search for a quality went, if there was one."""
+    predicted_bytes: int | None = None
+    """Size that was predicted for `max_encoded_percent`."""
     notes: tuple[str, ...] = ()
     """Notes for the user."""
     ended_by: BaseException | None = None

@@ -3,13 +3,15 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from viddiff.pipeline.quality_goal import GoalReport
+
 
 @dataclass(frozen=True)
 class Status:
     """Status of a job."""
 
     stage: str
-    """"encode", "decode", "verify" or "compare"."""
+    """"encode", "decode", "verify", "measure" or "compare", or a step of a search, as "look 1"."""
     frames: int
     """Number of frames done."""
     total: int | None
@@ -18,6 +20,8 @@ class Status:
     """Bytes written so far, if any."""
     latency: int | None = None
     """Before the first frame of an encode: how many later frames a frame waits for, at most."""
+    quality_goal: GoalReport | None = None
+    """What is known so far of a quality that is searched for."""
 
 
 Observer = Callable[[Status], None]

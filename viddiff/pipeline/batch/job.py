@@ -35,7 +35,8 @@ class BatchJob:
     def __post_init__(self) -> None:
         if self.delete_source and not self.encode.verify:
             raise ValueError("a source is deleted only if its file is verified")
-        if self.encode.has_target or self.encode.secret is not None:
+        encode = self.encode
+        if encode.has_target or encode.max_encoded_percent is not None or encode.secret is not None:
             raise ValueError("a batch encodes to a quality, and without encryption")
 
 
