@@ -26,7 +26,7 @@ def units_of(
     encoder = Av1Encoder(
         VideoInfo(width, height, bit_depth), quantiser=140, preset=preset, low_delay=low_delay
     )
-    return [unit for frame in frames for unit in encoder.send(frame)] + encoder.finish()
+    return [*(unit for frame in frames for unit in encoder.send(frame)), *encoder.finish()]
 
 
 @pytest.fixture

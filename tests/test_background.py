@@ -105,7 +105,7 @@ def stream(
     info = VideoInfo(width, height, 10)
     encoder = Recorded(info, quantiser=quantiser, preset=preset, background=background)
     units = [unit for frame in frames for unit in encoder.send(widened(frame, 8))]
-    return encoder, units + encoder.finish()
+    return encoder, [*units, *encoder.finish()]
 
 
 def units_decoded(units: list[bytes], size: tuple[int, int] = SIZE) -> list[Frame]:
@@ -174,7 +174,7 @@ def test_low_delay_shows_each_frame_at_once() -> None:
         encoder = Av1Encoder(info, quantiser=120, preset=8, low_delay=True, background=background)
         units = [encoder.send(widened(picture, 8)) for picture in pictures[first : first + 20]]
         assert [len(sent) for sent in units] == [1] * 20
-        assert encoder.finish() == []
+        assert not list(encoder.finish())
         assert len(units_decoded([sent[0] for sent in units])) == 20
         starts.add(encoder.background)
     assert len(starts) == 1

@@ -1,5 +1,6 @@
 """Enhance base frames with exact integers. What computes them is loaded when it is needed."""
 
+import threading
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, Protocol
@@ -22,6 +23,7 @@ SIDES = (BLOCK, BLOCK // 2, BLOCK // 2)
 """Side of a block in each plane, samples."""
 _GROUP = (0, 1, 1)
 """Group of each plane."""
+_LOADING = threading.Lock()
 
 
 def blocks_of(width: int, height: int) -> tuple[int, int]:
@@ -73,8 +75,9 @@ class Enhancer:
         return ModuleEngine(self.weights, self.device)
 
     def prepare(self) -> None:
-        """Load what computes, before threads share it."""
-        _ = self._engine
+        """Load what computes, once, before threads share it."""
+        with _LOADING:
+            _ = self._engine
 
     def divided(self, frames: int) -> tuple[int, int]:
         """How many of a chunk's frames are computed side by side, and in how many strips each of them."""

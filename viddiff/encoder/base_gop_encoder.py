@@ -66,6 +66,10 @@ class BaseGopEncoder:
             base=True,
         )
 
+    def another(self) -> "BaseGopEncoder":
+        """An encoder for another GOP of the video, which another thread may use."""
+        return BaseGopEncoder(self.enhancer, self.info, self.options, self.threads)
+
     def groups(self, frames: Iterable[Frame]) -> Iterator[Group]:
         """Divide the video into groups.
 
@@ -101,8 +105,9 @@ class BaseGopEncoder:
         """End the GOP. Yields the remaining groups."""
         gop, self._gop = self._gop, None
         if gop is not None:
-            gop.units += gop.encoder.finish()
-            yield from self._finished(gop)
+            for unit in gop.encoder.finish():
+                gop.units.append(unit)
+                yield from self._finished(gop)
 
     def _open(self, background: Frame | None) -> _Gop:
         info, options = self.info, self.options

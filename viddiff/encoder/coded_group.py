@@ -49,6 +49,10 @@ class GroupEncoder(Protocol):
         """Whether several encoders can share the mini-GOPs of one GOP."""
         ...
 
+    def another(self) -> "GroupEncoder":
+        """An encoder for another GOP of the video, with the same settings."""
+        ...
+
     def groups(self, frames: Iterable[Frame]) -> Iterator[Group]:
         """Divide the video into groups."""
         ...

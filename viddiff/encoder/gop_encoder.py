@@ -77,6 +77,10 @@ class GopEncoder:
         """Whether several encoders can share the mini-GOPs of one GOP."""
         return not self.options.low_delay
 
+    def another(self) -> "GopEncoder":
+        """An encoder for another GOP of the video."""
+        return GopEncoder(self.codec, self.info, self.options, self.sampled)
+
     def groups(self, frames: Iterable[Frame]) -> Iterator[Group]:
         """The video as this encoder takes it."""
         return group_frames(frames, self.options.gop, self.options.mini_gop)

@@ -16,7 +16,8 @@ Pictures are coded at `padded_size(width, height)`, filled up by repeating the l
 cropped back by the decoder.
 """
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import cast
 
@@ -114,7 +115,7 @@ class Av1Encoder:
         self._filler = None if low_delay else background
         if background is not None:
             for _ in range(self._needed.count):
-                self._send(background)
+                self.send(background)
 
     def send(self, frame: Frame) -> list[bytes]:
         """Code the next frame of the GOP; returns the units finished by now, oldest first.
@@ -123,9 +124,9 @@ class Av1Encoder:
         """
         if self._filler is not None:
             self._filler = frame
-        return self._send(frame)
+        return list(self._send(frame))
 
-    def _send(self, frame: Frame) -> list[bytes]:
+    def _send(self, frame: Frame) -> Iterator[bytes]:
         width, height = self._size
         if frame.y.shape != (height, width):
             raise ValueError(f"a frame of {frame.y.shape[::-1]} came where {self._size} was announced")
@@ -134,27 +135,35 @@ class Av1Encoder:
         picture = picture_from_planes((y, u, v), self._bit_depth)
         picture.pts, picture.time_base = self._sent, self._context.time_base
         self._sent += 1
-        return self._encode(picture)
+        yield from self._encode(picture)
 
-    def finish(self) -> list[bytes]:
-        """Return the remaining units; the encoder has ended."""
-        units, surplus = list[bytes](), 0
-        while self._filler is not None and self._sent < self._needed.count + LEAST_FRAMES:
-            units += self._send(self._filler)
-            surplus += 1
-        units += self._encode(None)
+    def finish(self) -> Iterator[bytes]:
+        """The remaining units, as they come; the encoder has ended after the last one."""
+        wanted = self._sent
+        for unit in itertools.chain(self._fill(), self._encode(None)):
+            if self._received <= wanted:
+                yield unit
         if self._received != self._sent:
             raise VideoError(f"the AV1 encoder coded {self._received} of {self._sent} frames")
-        return units[: len(units) - surplus]
 
-    def _encode(self, picture: av.VideoFrame | None) -> list[bytes]:
-        try:
-            packets = self._context.encode(picture)
-        except FAILURES as error:
-            size = "x".join(map(str, self._size))
-            raise VideoError(f"the AV1 encoder failed on pictures of {size}: {error}") from error
-        units = (self._unit(bytes(packet)) for packet in packets)
-        return [unit for unit in units if unit is not None]
+    def _fill(self) -> Iterator[bytes]:
+        """Fill up a GOP that is too short for its background. Returns units finished by now."""
+        while self._filler is not None and self._sent < self._needed.count + LEAST_FRAMES:
+            yield from self._send(self._filler)
+
+    def _encode(self, picture: av.VideoFrame | None) -> Iterator[bytes]:
+        packets = self._context.encode_lazy(picture)
+        while True:
+            try:
+                packet = next(packets, None)
+            except FAILURES as error:
+                size = "x".join(map(str, self._size))
+                raise VideoError(f"the AV1 encoder failed on pictures of {size}: {error}") from error
+            if packet is None:
+                return
+            unit = self._unit(bytes(packet))
+            if unit is not None:
+                yield unit
 
     def _unit(self, packet: bytes) -> bytes | None:
         """A packet's unit, checked as the decoder will check it. None for a copy of the background."""

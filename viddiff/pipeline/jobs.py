@@ -29,13 +29,14 @@ def coded_jobs(
     """Code the jobs of `share` in order. Take each job completely before the next."""
     for number, job in jobs(groups, share.division.unit):
         if share.has(number):
-            yield _coded(encoder, job)
+            yield coded_job(encoder, job)
         elif share.division.unit is Unit.MINI_GOP:
             for group in job:
                 encoder.follow(group)
 
 
-def _coded(encoder: GroupEncoder, job: Iterator[Group]) -> Iterator[CodedGroup]:
+def coded_job(encoder: GroupEncoder, job: Iterable[Group]) -> Iterator[CodedGroup]:
+    """Code the groups of a job."""
     for group in job:
         yield from encoder.encode(group)
     yield from encoder.flush()

@@ -52,7 +52,8 @@ def encode_video(
     output = open_output(encoder.header)
     division = _division(reader.info, resources, encoder)
     if division.workers == 1 or reader.live:
-        return encode(reader, encoder, output, done)
+        together = 1 if reader.live else _gops_together(reader.info, resources, encoder)
+        return encode(reader, encoder, output, done, together=together)
     reader.leave()
     resources.prepare(encoder.header.base)
     work = _EncodeWork(reader.open_again, resources, options, division, output.repeat(done))
@@ -76,6 +77,13 @@ def _division(info: VideoInfo, resources: Resources, encoder: GroupEncoder) -> D
         most = encoders_within_memory(info, encoder.header.base)
         return replace(division, workers=min(division.workers, most))
     return division
+
+
+def _gops_together(info: VideoInfo, resources: Resources, encoder: GroupEncoder) -> int:
+    """How many GOPs threads of this process may encode side by side: one more than cores, while one ends."""
+    if not (encoder.header.base and resources.compiled) or resources.cores == 1:
+        return 1
+    return min(resources.cores + 1, encoders_within_memory(info, base=True))
 
 
 @dataclass(frozen=True)

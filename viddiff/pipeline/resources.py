@@ -42,7 +42,7 @@ class Resources:
         """
         with uninterrupted():  # imports may swallow what the handler of a signal raises
             return load_weights(
-                weights_to_encode(self.weights), self.device, self.engine, threads if self._compiled else 1
+                weights_to_encode(self.weights), self.device, self.engine, threads if self.compiled else 1
             )
 
     def load_to_decode(self, threads: int = 1) -> Weights | None:
@@ -57,7 +57,7 @@ class Resources:
 
     def prepare(self, base: bool) -> None:
         """Compile, once, what processes would compile side by side. base: whether there is an AV1 base."""
-        if base and not self.base_only and self._compiled:
+        if base and not self.base_only and self.compiled:
             from viddiff.codec.engine.native_kernels import prepare
 
             prepare()
@@ -69,7 +69,7 @@ class Resources:
         return found if self.workers is None else min(found, self.workers)
 
     @property
-    def _compiled(self) -> bool:
+    def compiled(self) -> bool:
         """Whether the compiled engine enhances AV1 bases. Its threads can use all cores."""
         return self.device == "cpu" and self.engine != "torch"
 
@@ -82,7 +82,7 @@ class Resources:
             return Division()  # a GPU is served by one process
         wanted = min(self.cores, work.pixels // work.least) if self.workers is None else self.workers
         wanted = max(wanted, 1)
-        if work.base and self._compiled and self.workers is None and work.gops < _GOPS_OF_PROCESS * wanted:
+        if work.base and self.compiled and self.workers is None and work.gops < _GOPS_OF_PROCESS * wanted:
             return Division()
         apart, together = max(min(work.gops, wanted), 1), min(wanted, _MOST_PER_GOP)
         rounds = -(-work.gops // apart) / work.gops

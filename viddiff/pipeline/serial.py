@@ -7,9 +7,8 @@ A group is a keyframe or a mini-GOP. It becomes one chunk with one entropy-coded
 reconstruction comes from the functions that the decoder runs.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
-from itertools import chain
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, nullcontext
 from typing import BinaryIO
 
 from viddiff.codec.open_decoder import Weights, open_decoder
@@ -19,6 +18,7 @@ from viddiff.encoder.coded_group import CodedGroup, GroupEncoder
 from viddiff.encoder.grouping import Group, after_gops
 from viddiff.frame import Frame
 from viddiff.pipeline.division import Share
+from viddiff.pipeline.gops_side_by_side import coded_side_by_side
 from viddiff.pipeline.interruption import DeferredSignals
 from viddiff.pipeline.jobs import coded_jobs
 from viddiff.pipeline.output import CodedChunk, Output
@@ -31,19 +31,21 @@ def encode(
     output: Output,
     done: Iterable[Chunk] = (),
     watch: Callable[[CodedGroup], None] | None = None,
+    together: int = 1,
 ) -> EncodeSummary:
     """Encode frames in presentation order; `output` is only written to, never sought in.
 
     done: chunks of the first GOPs, which are not coded again. watch: takes each group once it is written.
+    together: number of GOPs that threads may encode side by side. Chunks come later then.
     Ctrl-C completes the file with what is coded. A recording is completed with all frames that have come,
     whatever ends it. Raises VideoError or LimitError from the frames' source unchanged. Returns totals.
     """
     gops = output.repeat(done)
     with DeferredSignals() if output.recording else nullcontext() as signals:
         source = frames if signals is None else output.recorded(frames, signals)
-        with output.until_interrupted():
-            jobs = coded_jobs(encoder, groups_after(source, encoder, gops), Share())
-            for group in chain.from_iterable(jobs):
+        groups = groups_after(source, encoder, gops)
+        with output.until_interrupted(), closing(_coded(encoder, groups, together)) as coded:
+            for group in coded:
                 output.take(CodedChunk.of(group))
                 if watch is not None:
                     watch(group)
@@ -51,6 +53,14 @@ def encode(
         if signals is not None and summary.ended_by is not None:
             signals.forget()
     return summary
+
+
+def _coded(
+    encoder: GroupEncoder, groups: Iterable[Group], together: int
+) -> Generator[CodedGroup, None, None]:
+    if together > 1:
+        return coded_side_by_side(encoder, groups, together)
+    return (group for job in coded_jobs(encoder, groups, Share()) for group in job)
 
 
 def groups_after(frames: Iterable[Frame], encoder: GroupEncoder, gops: int) -> Iterator[Group]:

@@ -65,7 +65,7 @@ def code_base(frames: list[Frame], crf: int, preset: int = PRESETS[0]) -> Base:
     height, width = frames[0].y.shape
     info = VideoInfo(width, height, BASE_BIT_DEPTH)
     encoder = Av1Encoder(info, quantiser=4 * crf, preset=preset)
-    units = [unit for frame in frames for unit in encoder.send(frame)] + encoder.finish()
+    units = [*(unit for frame in frames for unit in encoder.send(frame)), *encoder.finish()]
     decoder, headers = Av1Decoder(width, height, BASE_BIT_DEPTH), HeaderReader()
     decoded = [decoder.decode(unit) for unit in units]
     return Base(decoded, [headers.shown(unit) for unit in units], [len(unit) for unit in units])
