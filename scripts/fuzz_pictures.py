@@ -259,12 +259,12 @@ def seeds(target: str) -> list[bytes]:
                 enhancement_weights.save(path, tiny_enhancer().weights)
                 return [path.read_bytes()]
         case "base":
-            fastest = EncodeOptions(preset="fastest", quality=0)
+            fast = EncodeOptions(preset="fast", quality=0)
             return [
-                on_base(16, 8, 3, fastest),
-                on_base(16, 10, 3, replace(fastest, low_delay=True, entropy="huffman")),
-                on_base(32, 8, 5, replace(fastest, gop=3)),
-                on_base(16, 8, 36, replace(fastest, gop=18)),
+                on_base(16, 8, 3, fast),
+                on_base(16, 10, 3, replace(fast, low_delay=True, entropy="huffman")),
+                on_base(32, 8, 5, replace(fast, gop=3)),
+                on_base(16, 8, 36, replace(fast, gop=18)),
             ]
         case "tracks":
             return [with_sound("matroska"), with_sound("mp4")]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from viddiff.codec.base_bit_depth import BASE_BIT_DEPTH, rounded, widened
 from viddiff.codec.base_gop_decoder import BaseStream
 from viddiff.codec.base_payloads import StrengthTables, StrengthWriter, pack_frames
-from viddiff.codec.enhancer import Correction, Enhancer
+from viddiff.codec.enhancer import Correction, Enhancer, blocks_of
 from viddiff.codec.entropy import SymbolEncoder
 from viddiff.codec.side_by_side import side_by_side
 from viddiff.container.format import Chunk, Header, KeyChunk, PredictedChunk, most_predicted
@@ -19,7 +19,7 @@ from viddiff.encoder.background_choice import BackgroundChoice
 from viddiff.encoder.coded_group import CodedGroup
 from viddiff.encoder.grouping import Group, group_regularly
 from viddiff.encoder.options import EncodeOptions
-from viddiff.encoder.strength_choice import Prices, Worth, choose_strengths
+from viddiff.encoder.strength_choice import Choice, Prices, Worth, choose_strengths
 from viddiff.frame import Frame, VideoInfo
 from viddiff.media.av1_headers import Coding
 from viddiff.media.av1_stream import Av1Decoder, Av1Encoder
@@ -50,6 +50,7 @@ class BaseGopEncoder:
         self.enhancer, self.info, self.options, self.threads = enhancer, info, options, threads
         self._tables = StrengthTables.parametric()
         self._prices = Prices.of(self._tables)
+        self._plain = Choice.of_nothing(blocks_of(info.width, info.height))
         self._gop: _Gop | None = None
 
     @property
@@ -132,24 +133,17 @@ class BaseGopEncoder:
 
     def _code(self, stream: BaseStream, group: Group, units: list[bytes], background: bytes) -> CodedGroup:
         """Chunk of a group that has all its units, of which the first begins with `background`."""
-        depth, base_bytes = self.info.bit_depth, sum(map(len, units)) - len(background)
+        base_bytes = sum(map(len, units)) - len(background)
         decoded = [stream.decode(unit) for unit in units]
-        base = [rounded(frame, depth) for frame, _ in decoded]
-        worth = Worth.of(group.frames, base, 8.0 * base_bytes)
         symbols = SymbolEncoder(self.options.entropy)  # type: ignore[arg-type]
         writer, shown = StrengthWriter(symbols, self._tables), list[Frame]()
-        self.enhancer.prepare()
-        threads, strips = self.enhancer.divided(len(units))
-        jobs = (
-            partial(self._measured, original, frame, coding, stream.quantiser, strips)
-            for original, (frame, coding) in zip(group.frames, decoded, strict=True)
-        )
-        measured = side_by_side(jobs, threads)
-        for original, plain, (correction, errors) in zip(group.frames, base, measured, strict=True):
-            choice = choose_strengths(errors, worth, self._prices, writer.before)
+        if self.options.effort.enhanced:
+            enhanced = self._enhanced(group.frames, decoded, stream.quantiser, 8.0 * base_bytes, writer)
+        else:
+            enhanced = ((self._plain, rounded(frame, self.info.bit_depth)) for frame, _ in decoded)
+        for original, (choice, frame) in zip(group.frames, enhanced, strict=True):
             writer.put(choice.strengths, choice.kinds)
-            enhanced = correction.applied(choice.strengths, depth) if choice.strengths.any() else plain
-            shown.append(replace(enhanced, pts=original.pts))
+            shown.append(replace(frame, pts=original.pts))
         strengths = symbols.finish()
         payload = pack_frames([units[0][len(background) :], *units[1:]], strengths)
         chunk: Chunk
@@ -161,6 +155,31 @@ class BaseGopEncoder:
             times = tuple(frame.pts for frame in group.frames)
             chunk = PredictedChunk(times, payload, group.frames[-1].duration)
         return CodedGroup(chunk, shown, base_bytes=base_bytes, strength_bytes=len(strengths))
+
+    def _enhanced(
+        self,
+        originals: list[Frame],
+        decoded: list[tuple[Frame, Coding]],
+        quantiser: int,
+        bits: float,
+        writer: StrengthWriter,
+    ) -> Iterator[tuple[Choice, Frame]]:
+        """The strengths of frames, and the frames with them. Each is to be written before the next one.
+
+        bits: of the frames' base. quantiser: of the GOP.
+        """
+        depth = self.info.bit_depth
+        base = [rounded(frame, depth) for frame, _ in decoded]
+        worth = Worth.of(originals, base, bits)
+        self.enhancer.prepare()
+        threads, strips = self.enhancer.divided(len(decoded))
+        jobs = (
+            partial(self._measured, original, frame, coding, quantiser, strips)
+            for original, (frame, coding) in zip(originals, decoded, strict=True)
+        )
+        for plain, (correction, errors) in zip(base, side_by_side(jobs, threads), strict=True):
+            choice = choose_strengths(errors, worth, self._prices, writer.before)
+            yield choice, correction.applied(choice.strengths, depth) if choice.strengths.any() else plain
 
     def _measured(
         self, original: Frame, frame: Frame, coding: Coding, quantiser: int, strips: int

@@ -71,6 +71,11 @@ class Choice:
     kinds: list[int]
     """How they are coded, see `codec.base_payloads`."""
 
+    @classmethod
+    def of_nothing(cls, blocks: tuple[int, int]) -> "Choice":
+        """A frame of so many rows and columns of blocks stays as it is."""
+        return cls(np.zeros((GROUPS, *blocks), np.int64), [0] * GROUPS)
+
 
 def choose_strengths(
     errors: list[NDArray[np.float64]], worth: Worth, prices: Prices, before: list[int]
