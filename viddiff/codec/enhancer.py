@@ -24,6 +24,7 @@ SIDES = (BLOCK, BLOCK // 2, BLOCK // 2)
 _GROUP = (0, 1, 1)
 """Group of each plane."""
 _LOADING = threading.Lock()
+"""Held while an engine is loaded: threads that encode GOPs side by side need the same one."""
 
 
 def blocks_of(width: int, height: int) -> tuple[int, int]:

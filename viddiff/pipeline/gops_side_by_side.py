@@ -6,6 +6,7 @@ before that. Results come in order, and do not depend on the number of threads.
 
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
@@ -18,7 +19,7 @@ from viddiff.pipeline.jobs import coded_job, jobs
 _WAITING = 2
 """Groups that may wait for each thread."""
 _PATIENCE_S = 5.0
-"""How long a thread that has to end is waited for: SVT-AV1 may hold it for some frames more."""
+"""How long threads that have to end are waited for: SVT-AV1 may hold them for some frames more."""
 
 
 def coded_side_by_side(
@@ -42,8 +43,9 @@ def coded_side_by_side(
     finally:
         for gop in running:
             gop.leave()
+        deadline = time.monotonic() + _PATIENCE_S
         for gop in running:
-            gop.join(_PATIENCE_S)
+            gop.join(max(deadline - time.monotonic(), 0))
 
 
 def _results(running: "deque[_Gop]", most: int) -> Iterator[CodedGroup]:
