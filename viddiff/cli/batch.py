@@ -2,6 +2,8 @@
 
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 SOME_FAILED = 3
 """Exit code if some units have failed."""
+_OWN = ("min_age", "older_than", "delete_source", "shard", "watch", "poll")
+"""Options of the batch itself. The others are those of every encode."""
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -38,6 +42,10 @@ def _duration(context: click.Context, option: click.Parameter, value: str | None
     if found is None:
         raise click.BadParameter("use a number with s, m, h or d: 60s, 15m, 12h, 7d")
     return float(found[1]) * _UNITS[found[2]]
+
+
+def _interval(context: click.Context, option: click.Parameter, value: str | None) -> float | None:
+    return None if value is None else _duration(context, option, value)
 
 
 def _shard(context: click.Context, option: click.Parameter, value: str | None) -> "Shard":
@@ -94,6 +102,17 @@ def _shard(context: click.Context, option: click.Parameter, value: str | None) -
     metavar="I/N",
     help="Do part I (from 0) of N. The parts of several machines are complete and do not overlap.",
 )
+@click.option(
+    "--watch",
+    is_flag=True,
+    help="Go on: take up new and changed files until Ctrl-C or SIGTERM ends it, with exit code 0.",
+)
+@click.option(
+    "--poll",
+    callback=_interval,
+    metavar="TIME",
+    help="With --watch, look for new files this often, for network file systems, which report no changes.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and write nothing.")
 @options.combined(
     options.quality_option,
@@ -137,6 +156,7 @@ def batch_command(
       viddiff batch footage archive
       viddiff batch footage archive --older-than 7d --delete-source
       viddiff batch 'footage/*/2025-*.mkv' @more.txt archive --weights-map cameras.toml
+      viddiff batch footage archive --watch
       viddiff batch footage archive --shard $SLURM_ARRAY_TASK_ID/8
     """
     from viddiff.pipeline.batch.job import BatchJob
@@ -144,7 +164,9 @@ def batch_command(
     from viddiff.pipeline.encode_job import EncodeJob
 
     with options.usage_errors():
-        own = {name: choices.pop(name) for name in ("min_age", "older_than", "delete_source", "shard")}
+        own = {name: choices.pop(name) for name in _OWN}
+        if own["watch"] and dry_run:
+            raise ValueError("--dry-run looks once: leave --watch out")
         choices["verify"] = choices["verify"] or own["delete_source"]
         encode = EncodeJob(source="", target=target, **choices)
         weights = WeightsMap.read(weights_map) if weights_map else WeightsMap()
@@ -154,12 +176,23 @@ def batch_command(
     from viddiff.pipeline.batch.run import run_batch
 
     check_termination()
-    with _Printer(as_json, quiet) as printer, notes_of_compiling(quiet):
+    with _watched(job.watch), _Printer(as_json, quiet) as printer, notes_of_compiling(quiet):
         summary = run_batch(job, printer.report, printer.watch, dry_run)
         printer.finish(summary)
     check_termination()
     if summary.failures:
         click.get_current_context().exit(SOME_FAILED)
+
+
+@contextmanager
+def _watched(watch: bool) -> Iterator[None]:
+    """End the command with exit code 0 if a signal ends it while it watches."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        if not watch:
+            raise
+        click.get_current_context().exit(0)
 
 
 class _Printer:

@@ -56,7 +56,7 @@ def decode_video(
     options = options or ReadOptions()
     all_gops = schedule(file, options.limits, start, count)
     header = _header(file, options, all_gops)
-    resources = resources.to_decode(header)
+    resources = resources.to_decode(header, source)
     video, total = header.video, all_gops[-1].first + all_gops[-1].frames if all_gops else 0
     begin = frame_number(file, all_gops, video, start, options.limits)
     if begin and begin >= total:

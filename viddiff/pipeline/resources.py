@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Self
 
 from viddiff.codec.enhancer import EngineName
@@ -49,11 +50,14 @@ class Resources:
         """The same for decoding. None: no networks."""
         return None if self.base_only else self.load(threads)
 
-    def to_decode(self, header: Header) -> Self:
-        """The same with the weights that a file names. Raises CheckpointError if they are not found."""
+    def to_decode(self, header: Header, file: Path | None = None) -> Self:
+        """The same with the weights that a file names. Raises CheckpointError if they are not found.
+
+        file: the path of the file, for weights that are archived with it.
+        """
         if self.base_only:
             return self
-        return replace(self, weights=weights_to_decode(header.model_hash, self.weights))
+        return replace(self, weights=weights_to_decode(header.model_hash, self.weights, file))
 
     def prepare(self, base: bool) -> None:
         """Compile, once, what processes would compile side by side. base: whether there is an AV1 base."""

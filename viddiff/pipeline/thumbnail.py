@@ -133,7 +133,7 @@ def _key_chunk(file: BinaryIO, gop: Gop, limits: Limits) -> KeyChunk:
 
 def _decoded(key: KeyChunk, header: Header, job: ThumbnailJob) -> Frame:
     """The frame as `decode` shows it."""
-    resources = Resources(job.weights).to_decode(header)
+    resources = Resources(job.weights).to_decode(header, job.source)
     weights = resources.load_to_decode(resources.cores)
     with naming(job.source):
         (frame,) = open_decoder(header, weights).decode(key)

@@ -51,12 +51,12 @@ class Video:
         """Read header and index. Raises ValueError, ViddiffError, OSError."""
         check_engine(engine, device)
         self._device, self._engine, self._weights = device, engine, weights
-        self._limits = limits or Limits()
+        self._limits, self._path = limits or Limits(), Path(path)
         self._stack = ExitStack()
         try:
             key = key_of(path, secret)
             options = ReadOptions(strict=True, limits=self._limits, key=key)
-            self._options, self._file = options, self._stack.enter_context(options.open(Path(path)))
+            self._options, self._file = options, self._stack.enter_context(options.open(self._path))
             self._gops = schedule(self._file, self._limits)
             self._file.seek(0)
             self._header = Reader(self._file, self._limits).header
@@ -151,7 +151,7 @@ class Video:
 
     def _load(self) -> Weights:
         if self._loaded is None:
-            path = weights_to_decode(self._header.model_hash, self._weights)
+            path = weights_to_decode(self._header.model_hash, self._weights, self._path)
             self._loaded = load_weights(path, choose_device(self._device, self._engine), self._engine)
         return self._loaded
 

@@ -1,7 +1,8 @@
 """Find weights: the file that a user names, or the one with the hash that a `.vdf` names.
 
 Searched in this order: the folder that the user names, the released weights, the file or folder in the
-environment variable VIDDIFF_WEIGHTS, and the user's own folder, where training leaves a copy.
+environment variable VIDDIFF_WEIGHTS, the user's own folder, where training leaves a copy, and the folder
+`weights` beside the `.vdf` or above it, where a batch archives them.
 """
 
 import os
@@ -86,15 +87,28 @@ def _named(named: WeightsName) -> Path | None:
     return path
 
 
-def weights_to_decode(model_hash: bytes, named: WeightsName) -> Path:
+def archived_weights(folder: Path, digest: str) -> Path:
+    """Where weights with this hash (hex) are archived below a folder. They need not be there."""
+    return folder / "weights" / f"{digest}.safetensors"
+
+
+def weights_to_decode(model_hash: bytes, named: WeightsName, file: Path | None = None) -> Path:
     """The weights with this hash. `named`: a folder to search first, or a file or hash to use as it is.
 
-    Raises CheckpointError, which says where it looked.
+    file: the `.vdf`, for weights that are archived with it. Raises CheckpointError, which says where it
+    looked.
     """
     if named is not None and not Path(named).is_dir():
         return weights_to_encode(named)
     digest = model_hash.hex()
-    return _of_hash(digest, f"the weights {digest[:_SHOWN]} of this file", named)
+    try:
+        return _of_hash(digest, f"the weights {digest[:_SHOWN]} of this file", named)
+    except CheckpointError:
+        for folder in file.absolute().parents if file is not None else ():
+            path = archived_weights(folder, digest)
+            if stated_hash(path) == digest:
+                return path
+        raise
 
 
 def keep_copy(weights: Path, model_hash: bytes) -> Path | None:

@@ -31,6 +31,10 @@ class BatchJob:
     """Delete a source when its file is verified and recorded."""
     shard: Shard = field(default_factory=Shard)
     """The part of the units that is done here."""
+    watch: bool = False
+    """Go on until a signal comes: take up what is new or has changed."""
+    poll: float | None = None
+    """Seconds between two looks at all sources. None: the operating system reports changes."""
 
     def __post_init__(self) -> None:
         if self.delete_source and not self.encode.verify:
@@ -38,6 +42,10 @@ class BatchJob:
         encode = self.encode
         if encode.has_target or encode.max_encoded_percent is not None or encode.secret is not None:
             raise ValueError("a batch encodes to a quality, and without encryption")
+        if self.poll is not None and not self.watch:
+            raise ValueError("--poll says how --watch looks for new files: give both")
+        if self.poll is not None and self.poll <= 0:
+            raise ValueError("--poll needs a time longer than 0s")
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,8 @@ class Outcome:
     """Of its file, if there is one."""
     deleted: bool = False
     """Whether the source was deleted."""
+    due: float = 0.0
+    """Seconds until a source that waits is old enough."""
 
 
 @dataclass(frozen=True)
@@ -80,14 +90,26 @@ class BatchSummary:
 
     done: int = 0
     skipped: int = 0
-    waiting: int = 0
     planned: int = 0
     source_bytes: int = 0
     """Of what was done now."""
     output_bytes: int = 0
-    failures: list[Outcome] = field(default_factory=list)
+    failed: dict[str, Outcome] = field(default_factory=dict)
+    """By the unit's name."""
+    late: set[str] = field(default_factory=set)
+    """Names of units that wait."""
     ignored: dict[str, int] = field(default_factory=dict)
     """Files that are no videos by their extension, by extension."""
+
+    @property
+    def failures(self) -> list[Outcome]:
+        """Outcomes of units that have failed."""
+        return list(self.failed.values())
+
+    @property
+    def waiting(self) -> int:
+        """How many units wait."""
+        return len(self.late)
 
     @property
     def count(self) -> int:
@@ -95,9 +117,14 @@ class BatchSummary:
         return self.done + self.skipped + self.waiting + self.planned + len(self.failures)
 
     def add(self, outcome: Outcome) -> None:
-        """Count an outcome."""
+        """Count an outcome. Of units that wait or have failed, the last outcome counts."""
+        name = outcome.unit.name
+        self.failed.pop(name, None)
+        self.late.discard(name)
         if outcome.state == "failed":
-            self.failures.append(outcome)
+            self.failed[name] = outcome
+        elif outcome.state == "waiting":
+            self.late.add(name)
         else:
             setattr(self, outcome.state, getattr(self, outcome.state) + 1)
         if outcome.state == "done" and outcome.record is not None:

@@ -22,9 +22,12 @@ from pathlib import Path
 from viddiff.container.part_file import parts_of
 from viddiff.errors import OutputError, ResumeError, SourceChangeError, ViddiffError
 from viddiff.file_names import hidden_beside
+from viddiff.pipeline.batch.flushing import flush_folder
 from viddiff.pipeline.batch.job import BatchJob, BatchSummary, Outcome, Progress, Report, Watch
 from viddiff.pipeline.batch.manifest import Manifest, ManifestError, Record
 from viddiff.pipeline.batch.units import Unit, find_units
+from viddiff.pipeline.batch.watching import Watching
+from viddiff.pipeline.batch.weights_archive import WeightsArchive
 from viddiff.pipeline.device import choose_device
 from viddiff.pipeline.encode_file import Announce, CodedFile, encode_file
 from viddiff.pipeline.encode_job import EncodeJob
@@ -35,8 +38,6 @@ from viddiff.pipeline.weights_search import weights_to_encode
 LOOK_APART = 1.0
 """Seconds between two looks at a source that must not grow."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF)
-"""Errors of file systems that cannot flush folders."""
 
 
 def run_batch(
@@ -50,12 +51,14 @@ def run_batch(
     report: gets the outcome of every unit, first of those that need no encode. dry_run: write nothing; what
     would be encoded is "planned".
 
+    With `job.watch` it goes on until what the handler of a signal raises ends it.
+
     Raises ViddiffError or OSError if the batch as a whole cannot go on: two units have one name, weights are
     missing, the disk is full, or the manifest cannot be written. What is done stays done.
     """
-    found = find_units(job.sources, job.target)
-    units = [unit for unit in found.units.values() if job.shard.holds(unit)]
-    summary = BatchSummary(ignored=dict(found.ignored_by_extension.most_common()))
+    watching = Watching(job.sources, job.poll) if job.watch and not dry_run else None
+    find_units(job.sources, job.target)  # which raises before anything is created
+    summary = BatchSummary()
 
     def tell(outcome: Outcome) -> None:
         summary.add(outcome)
@@ -65,23 +68,16 @@ def run_batch(
         job.target.mkdir(parents=True, exist_ok=True)
     manifest = Manifest(job.target, job.shard)
     with manifest.loaded() if dry_run else manifest.opened():
-        batch = _Batch(job, manifest)
-        looked, to_do = time.monotonic(), list[tuple[Unit, _Seen]]()
-        for unit in units:
-            outcome = batch.look(unit, dry_run)
-            if isinstance(outcome, Outcome):
-                tell(outcome)
-            else:
-                to_do.append((unit, outcome))
-        batch.check_means([unit for unit, _ in to_do])
-        if dry_run:
-            for unit, seen in to_do:
-                tell(Outcome(unit, "planned", size=seen.size))
-        else:
-            if job.min_age and to_do:
-                time.sleep(max(looked + LOOK_APART - time.monotonic(), 0))
-            batch.encode_all(to_do, tell, watch)
-    return summary
+        batch = _Batch(job, manifest, dry_run)
+        while True:
+            found = find_units(job.sources, job.target)
+            summary.ignored = dict(found.ignored_by_extension.most_common())
+            due = batch.run_pass(
+                [unit for unit in found.units.values() if job.shard.holds(unit)], tell, watch
+            )
+            if watching is None:
+                return summary
+            watching.wait(due)
 
 
 @dataclass(frozen=True)
@@ -102,6 +98,10 @@ class _Seen:
         return cls(found.st_size, found.st_mtime_ns, found.st_dev, found.st_ino)
 
 
+_NEVER = _Seen(-1, -1, -1, -1)
+"""No source."""
+
+
 class _SourceGrew(SourceChangeError):
     """A source has changed while it was encoded. Its part file is of no use."""
 
@@ -109,10 +109,58 @@ class _SourceGrew(SourceChangeError):
 class _Batch:
     """A running batch."""
 
-    def __init__(self, job: BatchJob, manifest: Manifest) -> None:
-        self._job, self._manifest = job, manifest
+    def __init__(self, job: BatchJob, manifest: Manifest, dry_run: bool) -> None:
+        self._job, self._manifest, self._dry_run = job, manifest, dry_run
+        self._archive = WeightsArchive(job.target, manifest.path.stem)
+        self._unarchived: ViddiffError | None = None
+        """Why weights of files that are done are not in the archive."""
+        self._settled: dict[str, _Seen | None] = {}
+        """Units that are done or have failed, by name, with their source at that time."""
+        self._late = set[str]()
+        """Names of units that wait, as was reported."""
 
-    def look(self, unit: Unit, dry_run: bool) -> Outcome | _Seen:
+    def run_pass(self, units: list[Unit], tell: Report, watch: Watch) -> float | None:
+        """Look at all units that are new or have changed, and encode what is to do.
+
+        Returns the seconds until a unit that is too young now is old enough. None: there is no such unit.
+        """
+        looked, to_do, due = time.monotonic(), list[tuple[Unit, _Seen]](), list[float]()
+        for unit in units:
+            now = _seen_now(unit)
+            if self._settled.get(unit.name, _NEVER) == now:
+                continue
+            outcome = self.look(unit)
+            if isinstance(outcome, _Seen):
+                to_do.append((unit, outcome))
+                continue
+            if outcome.state == "waiting":
+                due.append(outcome.due)
+            self._tell(outcome, now, tell)
+        self.check_means([unit for unit, _ in to_do])
+        if self._dry_run:
+            for unit, seen in to_do:
+                tell(Outcome(unit, "planned", size=seen.size))
+            return None
+        if self._job.min_age and to_do:
+            time.sleep(max(looked + LOOK_APART - time.monotonic(), 0))
+        due += self.encode_all(to_do, tell, watch)
+        if self._unarchived is not None:
+            raise self._unarchived
+        return max(min(due) - (time.monotonic() - looked), 0) if due else None
+
+    def _tell(self, outcome: Outcome, seen: _Seen | None, tell: Report) -> None:
+        """Report an outcome. seen: the source that it is about. That a unit waits is reported once."""
+        name = outcome.unit.name
+        if outcome.state != "waiting":
+            self._late.discard(name)
+            self._settled[name] = seen
+        elif name in self._late:
+            return
+        else:
+            self._late.add(name)
+        tell(outcome)
+
+    def look(self, unit: Unit) -> Outcome | _Seen:
         """What is clear about a unit before anything is encoded, or its source as it is now."""
         try:
             if unit.problem and unit.source.exists():
@@ -120,26 +168,32 @@ class _Batch:
             seen = _Seen.of(unit.source)
             record = self._done(unit, seen)
         except (OSError, ValueError) as error:  # ValueError: of a name that no file can have
-            return self._without_source(unit, error, dry_run)
+            return self._without_source(unit, error)
         if record is not None:
-            return self._was_done(unit, seen, record, dry_run)
+            return self._was_done(unit, seen, record)
         age = time.time() - seen.mtime_ns / 1e9
         if abs(age) < self._job.min_age:  # times far in the future are of a clock that is wrong
-            return Outcome(
-                unit, "waiting", f"changed {max(age, 0):.0f} s ago, it may still be written", seen.size
-            )
+            reason = f"changed {max(age, 0):.0f} s ago, it may still be written"
+            return Outcome(unit, "waiting", reason, seen.size, due=self._job.min_age - age)
         if self._job.older_than and age < self._job.older_than:
-            return Outcome(unit, "waiting", "not old enough for --older-than", seen.size)
+            due = self._job.older_than - age
+            return Outcome(unit, "waiting", "not old enough for --older-than", seen.size, due=due)
         return seen
 
     def check_means(self, units: list[Unit]) -> None:
-        """Raises ViddiffError unless there are the device and the weights that all units need."""
+        """Raises ViddiffError unless there are the device and the weights that all units need.
+
+        The weights are archived, unless this is a dry run.
+        """
         choose_device(self._job.encode.device, self._job.encode.engine)
         for weights in {self._weights_of(unit) for unit in units}:
-            weights_to_encode(weights, self._job.encode.base)
+            path = weights_to_encode(weights, self._job.encode.base)
+            if not self._dry_run:
+                self._archive.keep(path)
 
-    def encode_all(self, to_do: list[tuple[Unit, _Seen]], tell: Report, watch: Watch) -> None:
-        """Encode units one after the other."""
+    def encode_all(self, to_do: list[tuple[Unit, _Seen]], tell: Report, watch: Watch) -> list[float]:
+        """Encode units one after the other. Returns when those that must wait are to be looked at again."""
+        due = list[float]()
         all_bytes, done_bytes = sum(seen.size for _, seen in to_do), 0
         for number, (unit, seen) in enumerate(to_do, 1):
 
@@ -148,8 +202,12 @@ class _Batch:
             ) -> None:
                 watch(Progress(unit, number, len(to_do), before, all_bytes, status))
 
-            tell(self._attempt(unit, seen, observe))
+            outcome = self._attempt(unit, seen, observe)
+            if outcome.state == "waiting":
+                due.append(self._job.min_age)
+            self._tell(outcome, seen, tell)
             done_bytes += seen.size
+        return due
 
     def _weights_of(self, unit: Unit) -> "str | os.PathLike[str] | None":
         return self._job.weights.weights_of(unit.name) or self._job.encode.weights
@@ -173,19 +231,33 @@ class _Batch:
                 return record
         return None
 
-    def _without_source(self, unit: Unit, error: Exception, dry_run: bool) -> Outcome:
+    def _without_source(self, unit: Unit, error: Exception) -> Outcome:
         """A unit whose source or file cannot be read: done and deleted, or a failure."""
         path = self._path(unit)
         if isinstance(error, FileNotFoundError):
             for record in reversed(self._manifest.finished(unit.output)):
                 if record.verified and path.is_file() and path.stat().st_size == record.bytes:
+                    if not self._dry_run:
+                        self._archived(record)
                     return Outcome(unit, "skipped", record=record)
-        return self._failed(unit, None, unit.problem or _reason(error), 0.0, dry_run)
+        return self._failed(unit, None, unit.problem or _reason(error), 0.0)
 
-    def _was_done(self, unit: Unit, seen: _Seen, record: Record, dry_run: bool) -> Outcome:
+    def _archived(self, record: Record) -> bool:
+        """Whether the weights of a finished file are in the archive. If not, the batch ends with an error."""
+        try:
+            if record.weights is not None:
+                self._archive.keep_for(record.weights)
+        except ViddiffError as error:
+            self._unarchived = error
+            return False
+        return True
+
+    def _was_done(self, unit: Unit, seen: _Seen, record: Record) -> Outcome:
         """A unit that an earlier run has finished: remove what that run left, and the source if it may go."""
-        if dry_run:
+        if self._dry_run:
             return Outcome(unit, "skipped", size=seen.size, record=record)
+        if not self._archived(record):
+            return Outcome(unit, "skipped", "the source is kept: weights are missing", seen.size, record)
         path = self._path(unit)
         if hidden_beside(path, ".lock").exists():
             with suppress(OutputError, OSError), OutputFile(path, False, is_vdf, "").claim():
@@ -198,6 +270,8 @@ class _Batch:
         """Encode a unit. Raises only what ends the whole batch."""
         began = time.monotonic()
         try:
+            if not unit.source.exists():
+                return Outcome(unit, "waiting", "it was removed meanwhile", seen.size)
             if _Seen.of(unit.source) != seen:
                 raise _SourceGrew
             record = self._encode(unit, seen, began, observe)
@@ -221,6 +295,7 @@ class _Batch:
         def announce(coded: CodedFile) -> None:
             if self._changed(unit, seen):
                 raise _SourceGrew(f"{unit.source} has changed")
+            self._archive.keep_for(coded.model_hash.hex())
             record = Record(
                 time=_now(),
                 source=str(unit.source),
@@ -267,12 +342,10 @@ class _Batch:
             f"{path} exists, but not as the manifest records it: remove it or choose another OUT"
         )
 
-    def _failed(
-        self, unit: Unit, seen: _Seen | None, reason: str, seconds: float, dry_run: bool = False
-    ) -> Outcome:
+    def _failed(self, unit: Unit, seen: _Seen | None, reason: str, seconds: float) -> Outcome:
         """Record a failure."""
         size, mtime = (seen.size, seen.mtime_ns) if seen is not None else (None, None)
-        if not dry_run:
+        if not self._dry_run:
             self._manifest.append(
                 Record(
                     time=_now(),
@@ -319,10 +392,18 @@ class _Batch:
         """Make the name of a file, and those of its folders, survive a power cut."""
         folder, last = path.parent, self._job.target.parent
         while True:
-            _flush_folder(folder)
+            flush_folder(folder)
             if folder in (last, folder.parent):
                 return
             folder = folder.parent
+
+
+def _seen_now(unit: Unit) -> _Seen | None:
+    """A unit's source as it is now. None if it cannot be read."""
+    try:
+        return _Seen.of(unit.source)
+    except (OSError, ValueError):
+        return None
 
 
 def _encode_or_restart(job: EncodeJob, observe: Observer, announce: Announce) -> None:
@@ -331,18 +412,6 @@ def _encode_or_restart(job: EncodeJob, observe: Observer, announce: Announce) ->
         encode_file(job, observe, announce)
     except ResumeError:
         encode_file(replace(job, resume=False), observe, announce)
-
-
-def _flush_folder(folder: Path) -> None:
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        if error.errno not in _NO_FOLDER_SYNC:
-            raise
 
 
 def _sha256(path: Path) -> str:

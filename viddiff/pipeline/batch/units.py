@@ -202,3 +202,20 @@ def _fixed_part(pattern: str) -> str:
     parts = pattern.split(os.sep)
     first = next(number for number, part in enumerate(parts) if _WILDCARDS.search(part))
     return os.sep.join(parts[:first]) or (os.sep if pattern.startswith(os.sep) else "")
+
+
+def places_of(source: str) -> set[str]:
+    """Folders in which a source may find new files: those that exist. Raises OSError of a list."""
+    if source.startswith(LIST):
+        path = Path(source.removeprefix(LIST))
+        return {str(path.parent)}.union(*(_folder_of(line) for line in _lines(path)))
+    return _folder_of(source)
+
+
+def _folder_of(text: str) -> set[str]:
+    if os.path.isdir(text):
+        folder = text
+    else:
+        exact = os.path.lexists(text) or not _WILDCARDS.search(text)
+        folder = (os.path.dirname(text) if exact else _fixed_part(text)) or os.curdir
+    return {folder} if os.path.isdir(folder) else set()

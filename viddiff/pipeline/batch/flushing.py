@@ -1,0 +1,21 @@
+"""Make names of files survive a power cut."""
+
+import errno
+import os
+from pathlib import Path
+
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF)
+"""Errors of file systems that cannot flush folders."""
+
+
+def flush_folder(folder: Path) -> None:
+    """Flush the names in a folder to the disk, where the file system can. Raises OSError."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
