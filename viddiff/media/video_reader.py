@@ -394,8 +394,8 @@ class VideoReader:
             self._note(f"converted {layout.name} to {PIXEL_FORMATS[layout.bit_depth]}{how}")
         if interlaced:
             self._note(
-                "interlaced video is coded as frames, and the field order is kept; "
-                "--deinterlace auto makes it progressive, which is better for screens"
+                "interlaced video is coded as frames; the field order is kept; "
+                "--deinterlace auto makes it progressive"
             )
         lost = side_data_lost(first)
         if lost:
