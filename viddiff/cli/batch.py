@@ -25,6 +25,7 @@ from viddiff.cli.termination import check as check_termination
 
 if TYPE_CHECKING:
     from viddiff.pipeline.batch.job import BatchSummary, Outcome, Progress
+    from viddiff.pipeline.batch.run import Execute
     from viddiff.pipeline.batch.units import Shard
 
 SOME_FAILED = 3
@@ -113,6 +114,12 @@ def _shard(context: click.Context, option: click.Parameter, value: str | None) -
     metavar="TIME",
     help="With --watch, look for new files this often, for network file systems, which report no changes.",
 )
+@click.option(
+    "--ray",
+    metavar="ADDRESS",
+    help="Encode the files side by side on a Ray cluster: auto, local, or HOST:PORT. All its nodes need SRC "
+    "and OUT. --workers is the number of CPUs for each file (1).",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and write nothing.")
 @options.combined(
     options.quality_option,
@@ -140,6 +147,7 @@ def batch_command(
     sources: tuple[str, ...],
     target: Path,
     weights_map: Path | None,
+    ray: str | None,
     dry_run: bool,
     as_json: bool,
     quiet: bool,
@@ -176,12 +184,29 @@ def batch_command(
     from viddiff.pipeline.batch.run import run_batch
 
     check_termination()
-    with _watched(job.watch), _Printer(as_json, quiet) as printer, notes_of_compiling(quiet):
-        summary = run_batch(job, printer.report, printer.watch, dry_run)
+    with (
+        _watched(job.watch),
+        _Printer(as_json, quiet) as printer,
+        notes_of_compiling(quiet),
+        _executing(None if dry_run else ray) as execute,
+    ):
+        summary = run_batch(job, printer.report, printer.watch, dry_run, execute)
         printer.finish(summary)
     check_termination()
     if summary.failures:
         click.get_current_context().exit(SOME_FAILED)
+
+
+@contextmanager
+def _executing(ray: str | None) -> "Iterator[Execute | None]":
+    """What encodes the units elsewhere."""
+    if ray is None:
+        yield None
+        return
+    from viddiff.pipeline.batch.ray_cluster import on_ray
+
+    with on_ray(ray) as execute:
+        yield execute
 
 
 @contextmanager

@@ -92,15 +92,20 @@ class Manifest:
     @contextmanager
     def opened(self) -> Iterator[None]:
         """Read what there is, and let this process append. Raises OutputError if another one does."""
-        with OutputFile(self.path, False, lambda _: True, "").claim():
-            self._read()
-            with open(self.path, "a+b", buffering=0) as file:
-                self._file = file
-                _end_last_line(file)
-                try:
-                    yield
-                finally:
-                    self._file = None
+        with OutputFile(self.path, False, lambda _: True, "").claim(), self.appending():
+            yield
+
+    @contextmanager
+    def appending(self) -> Iterator[None]:
+        """The same for a process that appends on behalf of one that has opened it, and waits meanwhile."""
+        self._read()
+        with open(self.path, "a+b", buffering=0) as file:
+            self._file = file
+            _end_last_line(file)
+            try:
+                yield
+            finally:
+                self._file = None
 
     def append(self, record: Record) -> None:
         """Write a line to the disk. Raises ManifestError; the line is not there then."""

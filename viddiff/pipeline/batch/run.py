@@ -14,6 +14,7 @@ import hashlib
 import os
 import stat
 import time
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -45,11 +46,14 @@ def run_batch(
     report: Report = lambda _: None,
     watch: Watch = lambda _: None,
     dry_run: bool = False,
+    execute: "Execute | None" = None,
 ) -> BatchSummary:
     """Encode what is to do. A unit that fails does not stop the others.
 
     report: gets the outcome of every unit, first of those that need no encode. dry_run: write nothing; what
     would be encoded is "planned".
+
+    execute: encodes the units somewhere else. None: one after the other, here.
 
     With `job.watch` it goes on until what the handler of a signal raises ends it.
 
@@ -68,7 +72,7 @@ def run_batch(
         job.target.mkdir(parents=True, exist_ok=True)
     manifest = Manifest(job.target, job.shard)
     with manifest.loaded() if dry_run else manifest.opened():
-        batch = _Batch(job, manifest, dry_run)
+        batch = _Batch(job, manifest, dry_run, execute)
         while True:
             found = find_units(job.sources, job.target)
             summary.ignored = dict(found.ignored_by_extension.most_common())
@@ -81,7 +85,7 @@ def run_batch(
 
 
 @dataclass(frozen=True)
-class _Seen:
+class Seen:
     """A source at one moment."""
 
     size: int
@@ -90,7 +94,7 @@ class _Seen:
     inode: int
 
     @classmethod
-    def of(cls, path: Path) -> "_Seen":
+    def of(cls, path: Path) -> "Seen":
         """Look at a source. Raises OSError."""
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
@@ -98,7 +102,7 @@ class _Seen:
         return cls(found.st_size, found.st_mtime_ns, found.st_dev, found.st_ino)
 
 
-_NEVER = _Seen(-1, -1, -1, -1)
+_NEVER = Seen(-1, -1, -1, -1)
 """No source."""
 
 
@@ -106,15 +110,31 @@ class _SourceGrew(SourceChangeError):
     """A source has changed while it was encoded. Its part file is of no use."""
 
 
+Execute = Callable[[BatchJob, Manifest, list[tuple[Unit, Seen]]], Iterable[Outcome]]
+"""Encodes units, with their sources as they were seen, and gives their outcomes in any order."""
+
+
+def attempt_unit(job: BatchJob, manifest: Manifest, unit: Unit, seen: Seen) -> Outcome:
+    """Encode one unit, unless another attempt has done so. Raises only what ends the whole batch."""
+    batch = _Batch(job, manifest, dry_run=False)
+    outcome = batch.look(unit)
+    if isinstance(outcome, Seen):
+        return batch.attempt(unit, seen, lambda _: None)
+    return replace(outcome, state="done") if outcome.state == "skipped" else outcome
+
+
 class _Batch:
     """A running batch."""
 
-    def __init__(self, job: BatchJob, manifest: Manifest, dry_run: bool) -> None:
+    def __init__(
+        self, job: BatchJob, manifest: Manifest, dry_run: bool, execute: Execute | None = None
+    ) -> None:
+        self._execute = execute
         self._job, self._manifest, self._dry_run = job, manifest, dry_run
         self._archive = WeightsArchive(job.target, manifest.path.stem)
         self._unarchived: ViddiffError | None = None
         """Why weights of files that are done are not in the archive."""
-        self._settled: dict[str, _Seen | None] = {}
+        self._settled: dict[str, Seen | None] = {}
         """Units that are done or have failed, by name, with their source at that time."""
         self._late = set[str]()
         """Names of units that wait, as was reported."""
@@ -124,13 +144,13 @@ class _Batch:
 
         Returns the seconds until a unit that is too young now is old enough. None: there is no such unit.
         """
-        looked, to_do, due = time.monotonic(), list[tuple[Unit, _Seen]](), list[float]()
+        looked, to_do, due = time.monotonic(), list[tuple[Unit, Seen]](), list[float]()
         for unit in units:
             now = _seen_now(unit)
             if self._settled.get(unit.name, _NEVER) == now:
                 continue
             outcome = self.look(unit)
-            if isinstance(outcome, _Seen):
+            if isinstance(outcome, Seen):
                 to_do.append((unit, outcome))
                 continue
             if outcome.state == "waiting":
@@ -143,12 +163,15 @@ class _Batch:
             return None
         if self._job.min_age and to_do:
             time.sleep(max(looked + LOOK_APART - time.monotonic(), 0))
-        due += self.encode_all(to_do, tell, watch)
+        if self._execute is None:
+            due += self.encode_all(to_do, tell, watch)
+        else:
+            due += self._encode_elsewhere(self._execute, to_do, tell)
         if self._unarchived is not None:
             raise self._unarchived
         return max(min(due) - (time.monotonic() - looked), 0) if due else None
 
-    def _tell(self, outcome: Outcome, seen: _Seen | None, tell: Report) -> None:
+    def _tell(self, outcome: Outcome, seen: Seen | None, tell: Report) -> None:
         """Report an outcome. seen: the source that it is about. That a unit waits is reported once."""
         name = outcome.unit.name
         if outcome.state != "waiting":
@@ -160,12 +183,12 @@ class _Batch:
             self._late.add(name)
         tell(outcome)
 
-    def look(self, unit: Unit) -> Outcome | _Seen:
+    def look(self, unit: Unit) -> Outcome | Seen:
         """What is clear about a unit before anything is encoded, or its source as it is now."""
         try:
             if unit.problem and unit.source.exists():
                 raise OSError(errno.EACCES, unit.problem)
-            seen = _Seen.of(unit.source)
+            seen = Seen.of(unit.source)
             record = self._done(unit, seen)
         except (OSError, ValueError) as error:  # ValueError: of a name that no file can have
             return self._without_source(unit, error)
@@ -191,7 +214,7 @@ class _Batch:
             if not self._dry_run:
                 self._archive.keep(path)
 
-    def encode_all(self, to_do: list[tuple[Unit, _Seen]], tell: Report, watch: Watch) -> list[float]:
+    def encode_all(self, to_do: list[tuple[Unit, Seen]], tell: Report, watch: Watch) -> list[float]:
         """Encode units one after the other. Returns when those that must wait are to be looked at again."""
         due = list[float]()
         all_bytes, done_bytes = sum(seen.size for _, seen in to_do), 0
@@ -202,11 +225,22 @@ class _Batch:
             ) -> None:
                 watch(Progress(unit, number, len(to_do), before, all_bytes, status))
 
-            outcome = self._attempt(unit, seen, observe)
+            outcome = self.attempt(unit, seen, observe)
             if outcome.state == "waiting":
                 due.append(self._job.min_age)
             self._tell(outcome, seen, tell)
             done_bytes += seen.size
+        return due
+
+    def _encode_elsewhere(
+        self, execute: Execute, to_do: list[tuple[Unit, Seen]], tell: Report
+    ) -> list[float]:
+        """The same as `encode_all`, side by side."""
+        due, seen = list[float](), {unit.name: seen for unit, seen in to_do}
+        for outcome in execute(self._job, self._manifest, to_do):
+            if outcome.state == "waiting":
+                due.append(self._job.min_age)
+            self._tell(outcome, seen[outcome.unit.name], tell)
         return due
 
     def _weights_of(self, unit: Unit) -> "str | os.PathLike[str] | None":
@@ -215,7 +249,7 @@ class _Batch:
     def _path(self, unit: Unit) -> Path:
         return self._job.target / unit.output
 
-    def _done(self, unit: Unit, seen: _Seen) -> Record | None:
+    def _done(self, unit: Unit, seen: Seen) -> Record | None:
         """The record of a unit whose file is there and belongs to its source as it is now."""
         records = self._manifest.finished(unit.output)
         path = self._path(unit)
@@ -252,7 +286,7 @@ class _Batch:
             return False
         return True
 
-    def _was_done(self, unit: Unit, seen: _Seen, record: Record) -> Outcome:
+    def _was_done(self, unit: Unit, seen: Seen, record: Record) -> Outcome:
         """A unit that an earlier run has finished: remove what that run left, and the source if it may go."""
         if self._dry_run:
             return Outcome(unit, "skipped", size=seen.size, record=record)
@@ -266,13 +300,13 @@ class _Batch:
         done = Outcome(unit, "skipped", size=seen.size, record=record)
         return self._deleted(done, seen) if self._job.delete_source else done
 
-    def _attempt(self, unit: Unit, seen: _Seen, observe: Observer) -> Outcome:
+    def attempt(self, unit: Unit, seen: Seen, observe: Observer) -> Outcome:
         """Encode a unit. Raises only what ends the whole batch."""
         began = time.monotonic()
         try:
             if not unit.source.exists():
                 return Outcome(unit, "waiting", "it was removed meanwhile", seen.size)
-            if _Seen.of(unit.source) != seen:
+            if Seen.of(unit.source) != seen:
                 raise _SourceGrew
             record = self._encode(unit, seen, began, observe)
         except ManifestError:
@@ -286,7 +320,7 @@ class _Batch:
         done = Outcome(unit, "done", size=seen.size, record=record)
         return self._deleted(done, seen) if self._job.delete_source else done
 
-    def _encode(self, unit: Unit, seen: _Seen, began: float, observe: Observer) -> Record:
+    def _encode(self, unit: Unit, seen: Seen, began: float, observe: Observer) -> Record:
         """Encode a unit, and return its line in the manifest."""
         path, written = self._path(unit), list[Record]()
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -342,24 +376,13 @@ class _Batch:
             f"{path} exists, but not as the manifest records it: remove it or choose another OUT"
         )
 
-    def _failed(self, unit: Unit, seen: _Seen | None, reason: str, seconds: float) -> Outcome:
+    def _failed(self, unit: Unit, seen: Seen | None, reason: str, seconds: float) -> Outcome:
         """Record a failure."""
-        size, mtime = (seen.size, seen.mtime_ns) if seen is not None else (None, None)
         if not self._dry_run:
-            self._manifest.append(
-                Record(
-                    time=_now(),
-                    source=str(unit.source),
-                    size=size,
-                    mtime_ns=mtime,
-                    output=unit.output,
-                    seconds=round(seconds, 3),
-                    error=reason,
-                )
-            )
-        return Outcome(unit, "failed", reason, size)
+            self._manifest.append(failure(unit, seen, reason, seconds))
+        return Outcome(unit, "failed", reason, seen.size if seen is not None else None)
 
-    def _deleted(self, done: Outcome, seen: _Seen) -> Outcome:
+    def _deleted(self, done: Outcome, seen: Seen) -> Outcome:
         """Delete the source of a finished unit, if the file certainly replaces it."""
         unit, record, path = done.unit, done.record, self._path(done.unit)
         assert record is not None
@@ -372,7 +395,7 @@ class _Batch:
                 if _sha256(path) != record.sha256:
                     raise ViddiffError(f"{path} is damaged")
                 self._flush_folders(path)
-            if _Seen.of(unit.source) != seen:
+            if Seen.of(unit.source) != seen:
                 return replace(done, reason="the source is kept: it has changed")
             unit.source.unlink()
         except (OSError, ViddiffError) as error:
@@ -381,10 +404,10 @@ class _Batch:
             )
         return replace(done, deleted=True)
 
-    def _changed(self, unit: Unit, seen: _Seen) -> bool:
+    def _changed(self, unit: Unit, seen: Seen) -> bool:
         """Whether a source is there and no longer as it was."""
         try:
-            return _Seen.of(unit.source) != seen
+            return Seen.of(unit.source) != seen
         except OSError:
             return False
 
@@ -398,10 +421,23 @@ class _Batch:
             folder = folder.parent
 
 
-def _seen_now(unit: Unit) -> _Seen | None:
+def failure(unit: Unit, seen: Seen | None, reason: str, seconds: float) -> Record:
+    """The line of a unit that has failed."""
+    return Record(
+        time=_now(),
+        source=str(unit.source),
+        size=seen.size if seen is not None else None,
+        mtime_ns=seen.mtime_ns if seen is not None else None,
+        output=unit.output,
+        seconds=round(seconds, 3),
+        error=reason,
+    )
+
+
+def _seen_now(unit: Unit) -> Seen | None:
     """A unit's source as it is now. None if it cannot be read."""
     try:
-        return _Seen.of(unit.source)
+        return Seen.of(unit.source)
     except (OSError, ValueError):
         return None
 
