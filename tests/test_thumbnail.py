@@ -212,7 +212,7 @@ def test_pictures_are_upright(properties: dict[str, Any], turned: Callable[..., 
 
 def test_rotation_is_that_of_libav() -> None:
     """A player turns the frame as the thumbnail is turned."""
-    from viddiff.media.filters import linked
+    from viddiff.media.filter_chain import linked
     from viddiff.media.picture_properties import source_arguments
 
     frame = moving_picture(*SIZE, 1)[0]

@@ -2,8 +2,7 @@
 
 Exit codes: 0 done, 1 `Error: one sentence` on stderr, 2 wrong use, 3 done, but frames are lost or have no
 match, or files of a batch failed, 4 not worth it: the file would be too large, 130 interrupted, 129 and 143
-ended by SIGHUP and SIGTERM. Commands import
-heavy modules only when they run, so that `--help` is quick.
+ended by SIGHUP and SIGTERM. Commands import heavy modules only when they run, so that `--help` is quick.
 """
 
 import os

@@ -27,7 +27,7 @@ class BaseGopDecoder:
 
     def decode(self, chunk: Chunk) -> Iterator[Frame]:
         """The frames of the next chunk. Raises BitstreamError if it is damaged."""
-        times = (chunk.pts,) if isinstance(chunk, KeyChunk) else chunk.pts
+        times = chunk.times
         threads, strips = (1, 1) if self.enhancer is None else self.enhancer.divided(len(times))
         frames = side_by_side(self._decoded(chunk, len(times), strips), threads)
         for frame, pts in zip(frames, times, strict=True):
@@ -57,7 +57,7 @@ class BaseGopDecoder:
 
     def follow(self, chunk: Chunk) -> None:
         """Decode only what later chunks need: the base. Raises BitstreamError if the chunk is damaged."""
-        stream, units, _ = self._open(chunk, 1 if isinstance(chunk, KeyChunk) else len(chunk.pts))
+        stream, units, _ = self._open(chunk, len(chunk.times))
         for unit in units:
             stream.decode(unit)
 

@@ -134,7 +134,7 @@ class Excerpt:
             for chunk in self._read(reader):
                 if held is not None:
                     yield self._moved(held, 0)
-                held, done = chunk, done + len(times_of(chunk))
+                held, done = chunk, done + len(chunk.times)
                 if done >= self.frames and last.until is not None:
                     break
             if held is None or done != self.frames:
@@ -142,7 +142,7 @@ class Excerpt:
             if last.until is None:
                 yield self._moved(held, stated_duration(reader, first.first + done))
             else:
-                yield self._moved(held, last.until - times_of(held)[-1])
+                yield self._moved(held, last.until - held.times[-1])
 
     def _read(self, reader: Reader) -> Iterator[Chunk]:
         """The chunks as they are in the file. Behind the last GOP of a file it reads on to the end."""
@@ -233,16 +233,11 @@ class Excerpt:
         source = self.source
         alone = replace(self, gops=(last,), shift=0)
         *_, chunk = alone.chunks()
-        return times_of(chunk)[-1] + (chunk.duration or usual_step(source.header.video))
+        return chunk.times[-1] + (chunk.duration or usual_step(source.header.video))
 
 
 def _missing(first: int, end: int) -> str:
     return f"frames {first} to {end - 1} are missing"
-
-
-def times_of(chunk: Chunk) -> tuple[int, ...]:
-    """Times of the frames of a chunk."""
-    return (chunk.pts,) if isinstance(chunk, KeyChunk) else chunk.pts
 
 
 def stated_duration(reader: Reader, frames: int) -> int:

@@ -292,6 +292,11 @@ class KeyChunk:
     background_offset: int | None = field(default=None, compare=False)
     """Position of that BACKGROUND in the file. A reader sets it."""
 
+    @property
+    def times(self) -> tuple[int, ...]:
+        """Presentation times of its frames, one."""
+        return (self.pts,)
+
 
 @dataclass(frozen=True)
 class PredictedChunk:
@@ -303,6 +308,11 @@ class PredictedChunk:
     """How long the last of its frames is shown, as of `KeyChunk`."""
     first: int = field(default=0, compare=False)
     """Number of its first frame in the file, as of `KeyChunk`."""
+
+    @property
+    def times(self) -> tuple[int, ...]:
+        """Presentation times of its frames."""
+        return self.pts
 
 
 Chunk = KeyChunk | PredictedChunk
@@ -452,7 +462,7 @@ class Timeline:
     def accept(self, chunk: Chunk) -> Chunk:
         """Check that `chunk` may come next. Raises BitstreamError if not."""
         key = isinstance(chunk, KeyChunk)
-        times = (chunk.pts,) if isinstance(chunk, KeyChunk) else chunk.pts
+        times = chunk.times
         frames = len(times) if key else self.frames + len(times)
         if not key and (not self.frames or frames > self.gop or not 1 <= len(times) <= MAX_PREDICTED):
             raise BitstreamError(f"{len(times)} predicted frames follow {self.frames} of a GOP of {self.gop}")

@@ -14,7 +14,7 @@ from math import ceil
 from typing import BinaryIO
 
 from viddiff.config import Limits, Start
-from viddiff.container.format import Header, IndexEntry, KeyChunk, read_varint
+from viddiff.container.format import Header, IndexEntry, read_varint
 from viddiff.container.reader import Index, Reader
 from viddiff.errors import BitstreamError, LimitError
 from viddiff.frame import VideoInfo
@@ -86,7 +86,7 @@ def frame_number(file: BinaryIO, gops: list[Gop], video: VideoInfo, start: Start
         with suppress(BitstreamError, LimitError):
             reader.seek(gop.entry)
             for chunk in reader.chunks(stop=gop.stop):
-                times = (chunk.pts,) if isinstance(chunk, KeyChunk) else chunk.pts
+                times = chunk.times
                 number += sum(time < at for time in times)
                 if times[-1] >= at:
                     return number
@@ -104,7 +104,7 @@ def frame_time(file: BinaryIO, gops: list[Gop], number: int, limits: Limits) -> 
     with suppress(BitstreamError, LimitError):
         reader.seek(gop.entry)
         for chunk in reader.chunks(stop=gop.stop):
-            times = (chunk.pts,) if isinstance(chunk, KeyChunk) else chunk.pts
+            times = chunk.times
             if number < first + len(times):
                 return times[number - first]
             first += len(times)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import BinaryIO
 
-from viddiff.container.format import META, PACKETS, TRACK, Chunk, Header, KeyChunk, Writer
+from viddiff.container.format import META, PACKETS, TRACK, Chunk, Header, Writer
 from viddiff.container.track_chunks import pack_meta, pack_packets, pack_track
 from viddiff.interleave import Interleaver
 from viddiff.tracks import TrackPacket
@@ -26,7 +26,7 @@ class InterleavingWriter(Writer):
 
     def write(self, chunk: Chunk) -> None:
         """Append a chunk, and before it the packets that do not begin later."""
-        times = (chunk.pts,) if isinstance(chunk, KeyChunk) else chunk.pts
+        times = chunk.times
         start, step = times[0] * self._video.time_base, 1 / self._video.frame_rate
         if self._end is None:
             self._begin(start, None if self._frames_asked is None else start + self._frames_asked * step)

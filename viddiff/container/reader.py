@@ -260,7 +260,7 @@ class Reader:
                 self._report(fault, start, on_fault)
 
     def _check_count(self, chunk: Chunk) -> None:
-        if chunk.first + (1 if isinstance(chunk, KeyChunk) else len(chunk.pts)) > self._limits.frames:
+        if chunk.first + len(chunk.times) > self._limits.frames:
             raise LimitError(f"the file has more than {self._limits.frames} frames")
 
     def _report(

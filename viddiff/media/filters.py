@@ -11,6 +11,7 @@ import av
 from viddiff.config import SIZES, Limits, allowed_size
 from viddiff.errors import LimitError, VideoError
 from viddiff.frame import Frame, VideoInfo
+from viddiff.media.filter_chain import linked
 from viddiff.media.libav_errors import FAILURES, NO_TIME
 from viddiff.media.picture_planes import PIXEL_FORMATS, picture_from_planes, planes_from_picture
 from viddiff.media.picture_properties import (
@@ -192,13 +193,6 @@ def least_alpha(picture: av.VideoFrame) -> float:
     alpha = cast(av.VideoFrame, graph.pull())
     deep = alpha.format.components[0].bits > 8
     return float(alpha.to_ndarray().min()) / ((1 << alpha.format.components[0].bits) - 1 if deep else 255)
-
-
-def linked(*filters: tuple[str, str]) -> av.filter.Graph:
-    """A chain of libav's filters, each with its arguments. Raises what PyAV does."""
-    graph = av.filter.Graph()
-    graph.link_nodes(*(graph.add(name, arguments or None) for name, arguments in filters)).configure()
-    return graph
 
 
 def _common(a: Fraction, b: Fraction) -> Fraction:

@@ -20,7 +20,7 @@ from viddiff.config import SIZES, allowed_size
 from viddiff.errors import LimitError, VideoError
 from viddiff.frame import Frame, VideoInfo
 from viddiff.media.av1_stills import PRESET
-from viddiff.media.filters import linked
+from viddiff.media.filter_chain import linked
 from viddiff.media.libav_errors import FAILURES, reason_of
 from viddiff.media.orientation import UNTURNED, swaps_sides, turn_of, turned
 from viddiff.media.picture_properties import BT709, BT2020, FULL, UNSPECIFIED, source_arguments

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from viddiff.errors import VideoError
 from viddiff.frame import Frame, VideoInfo
-from viddiff.media.filters import linked
+from viddiff.media.filter_chain import linked
 from viddiff.media.libav_errors import FAILURES
 from viddiff.media.picture_planes import picture_from_planes
 from viddiff.media.picture_properties import CHROMA_LOCATIONS, FULL, LIMITED, UNSPECIFIED, source_arguments

@@ -7,6 +7,7 @@ from typing import cast
 
 import av
 
+from viddiff.media.filter_chain import linked
 from viddiff.media.picture_properties import source_arguments
 
 DEINTERLACING = {"none": None, "auto": "interlaced", "all": "all"}
@@ -66,14 +67,9 @@ class SourceFilters:
             yield from _ready(graph, time_base)
 
     def _graph(self, arguments: str, aspect: Fraction) -> av.filter.Graph:
-        graph = av.filter.Graph()
         stated = ("setsar", f"sar={aspect.numerator}/{aspect.denominator}")
-        nodes = [graph.add("buffer", arguments)]
-        # some filters leave rows in reverse order in memory, which a copy puts right
-        steps = (stated, *self.steps(), ("copy", ""))
-        nodes += [graph.add(name, options or None) for name, options in steps]
-        graph.link_nodes(*nodes, graph.add("buffersink")).configure()
-        return graph
+        # Some filters leave rows in reverse order in memory, which the copy puts right.
+        return linked(("buffer", arguments), stated, *self.steps(), ("copy", ""), ("buffersink", ""))
 
 
 def _ready(graph: av.filter.Graph, time_base: Fraction) -> Iterator[av.VideoFrame]:

@@ -58,7 +58,7 @@ def gop_table(file: BinaryIO, limits: Limits) -> list[GopRow]:
     seen: set[int | None] = set()
     step = usual_step(video)
     for offset, chunk in reader.scan(lambda fault: None):
-        times = (chunk.pts,) if isinstance(chunk, KeyChunk) else chunk.pts
+        times = chunk.times
         if isinstance(chunk, KeyChunk):
             first = first if rows else chunk.pts
             start = float((chunk.pts - first) * video.time_base)

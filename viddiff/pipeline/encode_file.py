@@ -29,6 +29,7 @@ from viddiff.pipeline.interruption import uninterrupted
 from viddiff.pipeline.output import Output
 from viddiff.pipeline.output_file import OutputFile, complete_file, recording_file
 from viddiff.pipeline.parallel_encode import encode_video
+from viddiff.pipeline.quality_goal import Judge
 from viddiff.pipeline.size_target import encode_to_size
 from viddiff.pipeline.status import Observer, Status, ignore
 from viddiff.pipeline.summary import EncodeSummary
@@ -53,8 +54,6 @@ class CodedFile:
 
 Announce = Callable[[CodedFile], None]
 """Gets a file before it has its name. What it raises keeps the file from getting one."""
-Judge = Callable[[Path], None]
-"""Gets a whole file that has no name yet. TargetError keeps it from getting one, and removes it."""
 
 
 def encode_file(

@@ -1,8 +1,6 @@
 """What an encode works with: the source, opened, and weights, device and processes."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from viddiff.media.demuxer import Demuxer
 from viddiff.media.video_reader import VideoReader
@@ -12,20 +10,14 @@ from viddiff.pipeline.resources import Resources
 from viddiff.pipeline.weights_search import weights_to_encode
 
 
-@contextmanager
-def opened_source(job: EncodeJob) -> Iterator[Demuxer]:
+def opened_source(job: EncodeJob) -> Demuxer:
     """The source of a job. Raises VideoError."""
-    with Demuxer(job.source, job.input_format, dict(job.input_options)) as demuxer:
-        yield demuxer
+    return Demuxer(job.source, job.input_format, dict(job.input_options))
 
 
-@contextmanager
-def opened_video(job: EncodeJob, demuxer: Demuxer) -> Iterator[VideoReader]:
+def opened_video(job: EncodeJob, demuxer: Demuxer) -> VideoReader:
     """The frames that a job encodes. Raises VideoError, LimitError."""
-    with VideoReader(
-        demuxer, job.start, job.frames, changes=job.changes, drop_alpha=job.drop_alpha
-    ) as reader:
-        yield reader
+    return VideoReader(demuxer, job.start, job.frames, changes=job.changes, drop_alpha=job.drop_alpha)
 
 
 def resources_for(job: EncodeJob) -> Resources:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from viddiff.codec.base_payloads import unpack_frames
-from viddiff.container.excerpt import stated_duration, times_of
+from viddiff.container.excerpt import stated_duration
 from viddiff.container.format import KeyChunk
 from viddiff.container.read_options import ReadOptions
 from viddiff.container.reader import Reader
@@ -43,7 +43,7 @@ def _extract(source: Path, target: Path, form: str, options: ReadOptions) -> tup
         with BaseWriter(target, form, reader.header.video, Interleaver(tracks.extras, tracks)) as writer:
             for chunk in reader:
                 key = isinstance(chunk, KeyChunk)
-                times = times_of(chunk)
+                times = chunk.times
                 units, _ = unpack_frames(chunk.payload[1:] if key else chunk.payload)
                 if isinstance(chunk, KeyChunk):
                     if chunk.background is None:

@@ -10,7 +10,7 @@ from itertools import chain, pairwise
 from typing import BinaryIO
 
 from viddiff.codec.open_decoder import ChunkDecoder, Weights, open_decoder
-from viddiff.container.format import Chunk, KeyChunk, PredictedChunk
+from viddiff.container.format import Chunk, PredictedChunk
 from viddiff.container.gop_table import Gop
 from viddiff.container.read_options import ReadOptions
 from viddiff.container.reader import Reader
@@ -103,8 +103,8 @@ def decode_gop_from(
             watch()
             assert this is not None
             _, chunk, decoder = this
-            frames += len(times_of(chunk))
-            if following is not None and times_of(following[1])[0] <= since:
+            frames += len(chunk.times)
+            if following is not None and following[1].times[0] <= since:
                 decoder.follow(chunk)
             else:
                 yield from decoder.decode(chunk)
@@ -133,11 +133,6 @@ def mini_gops(
         number += isinstance(chunk, PredictedChunk)
 
 
-def times_of(chunk: Chunk) -> tuple[int, ...]:
-    """Times of the frames of a chunk."""
-    return (chunk.pts,) if isinstance(chunk, KeyChunk) else chunk.pts
-
-
 def _reader_at(file: BinaryIO, gop: Gop, options: ReadOptions) -> Reader:
     """A reader of `file` at the start of `gop`, which has an entry."""
     file.seek(0)
@@ -152,7 +147,7 @@ def _checked(
 ) -> Iterator[Chunk]:
     """Chunks of `gop`. Adds the times of their frames to `times`."""
     for chunk in reader.chunks(on_fault, gop.stop):
-        added = times_of(chunk)
+        added = chunk.times
         if chunk.first != gop.first + len(times) or len(times) + len(added) > gop.frames:
             raise BitstreamError(f"frame {chunk.first} does not belong here")
         times += added

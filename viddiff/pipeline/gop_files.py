@@ -66,7 +66,7 @@ def write_gops(
         for chunk in chunks:
             writer.write(chunk)
             key = isinstance(chunk, KeyChunk)
-            frames += 1 if isinstance(chunk, KeyChunk) else len(chunk.pts)
+            frames += len(chunk.times)
             keyframes += key
         writer.finish()
     return Written(frames, keyframes)

@@ -128,7 +128,7 @@ class Output:
 
     def _count(self, coded: CodedChunk) -> None:
         chunk, summary = coded.chunk, self.summary
-        times = (chunk.pts,) if isinstance(chunk, KeyChunk) else chunk.pts
+        times = chunk.times
         if not summary.frames:
             summary.first_pts = times[0]
         summary.last_pts, summary.last_duration = times[-1], chunk.duration

@@ -1,7 +1,11 @@
 """A quality that an encode must reach, and how it went."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
+Judge = Callable[[Path], None]
+"""Gets a whole file that has no name yet. TargetError keeps it from getting one, and removes it."""
 METRICS = {"vmaf": "vmaf", "psnr": "psnr_611", "xpsnr": "xpsnr_611"}
 """Measures by the names of their options."""
 POOLS = {"mean": "mean", "harmonic": "harmonic_mean", "p5": "p5"}

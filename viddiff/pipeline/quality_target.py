@@ -16,7 +16,7 @@ from viddiff.errors import ResumeError, TargetError
 from viddiff.pipeline.encode_inputs import resources_for
 from viddiff.pipeline.encode_job import EncodeJob, EncodeResult
 from viddiff.pipeline.measures import BY_NAME
-from viddiff.pipeline.quality_goal import METRICS, GoalReport, QualityGoal
+from viddiff.pipeline.quality_goal import METRICS, GoalReport, Judge, QualityGoal
 from viddiff.pipeline.quality_search import Search, first_settings, named
 from viddiff.pipeline.sample_encodes import SampleEncodes, pooled
 from viddiff.pipeline.sample_spans import samples_of
@@ -40,13 +40,6 @@ _ENCODES = 5
 _STEPS = {"vmaf": 0.6, "psnr": 0.25, "xpsnr": 0.25}
 """Change of the score from one quality to the next, as expected."""
 _LEAST_STEP, _LARGEST_STEP = 0.01, 3.0
-
-
-class Judge(Protocol):
-    """Gets a whole file that has no name yet."""
-
-    def __call__(self, written: Path, /) -> None:
-        """Raise TargetError if it is to get none."""
 
 
 class Run(Protocol):

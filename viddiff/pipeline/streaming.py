@@ -134,7 +134,7 @@ class _StreamDecoder:
         """Chunks up to the next KEY chunk, which becomes `_key`. Stores their times."""
         chunk: Chunk | None = key
         while chunk is not None:
-            self._times += self._times_of(chunk)
+            self._times += chunk.times
             yield chunk
             self._key = self._next()
             chunk = None if self._key is None or isinstance(self._key[1], KeyChunk) else self._key[1]
@@ -146,10 +146,7 @@ class _StreamDecoder:
             raise _Unreadable(error) from error
 
     def _entry(self, offset: int, key: Chunk) -> IndexEntry:
-        return IndexEntry(offset, key.first, self._times_of(key)[0])
-
-    def _times_of(self, chunk: Chunk) -> tuple[int, ...]:
-        return (chunk.pts,) if isinstance(chunk, KeyChunk) else chunk.pts
+        return IndexEntry(offset, key.first, key.times[0])
 
     def _checked_by_index(self, first: int, frames: int) -> int:
         """Expected number of frames of the last GOP, which begins with frame `first`.

@@ -14,7 +14,7 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -163,10 +163,11 @@ class _Batch:
             return None
         if self._job.min_age and to_do:
             time.sleep(max(looked + LOOK_APART - time.monotonic(), 0))
-        if self._execute is None:
-            due += self.encode_all(to_do, tell, watch)
-        else:
-            due += self._encode_elsewhere(self._execute, to_do, tell)
+        sources = {unit.name: seen for unit, seen in to_do}
+        for outcome in self._outcomes(to_do, watch):
+            if outcome.state == "waiting":
+                due.append(self._job.min_age)
+            self._tell(outcome, sources[outcome.unit.name], tell)
         if self._unarchived is not None:
             raise self._unarchived
         return max(min(due) - (time.monotonic() - looked), 0) if due else None
@@ -214,9 +215,14 @@ class _Batch:
             if not self._dry_run:
                 self._archive.keep(path)
 
-    def encode_all(self, to_do: list[tuple[Unit, Seen]], tell: Report, watch: Watch) -> list[float]:
-        """Encode units one after the other. Returns when those that must wait are to be looked at again."""
-        due = list[float]()
+    def _outcomes(self, to_do: list[tuple[Unit, Seen]], watch: Watch) -> Iterable[Outcome]:
+        """Encode units, here or elsewhere."""
+        if self._execute is None:
+            return self._encode_here(to_do, watch)
+        return self._execute(self._job, self._manifest, to_do)
+
+    def _encode_here(self, to_do: list[tuple[Unit, Seen]], watch: Watch) -> Iterator[Outcome]:
+        """Encode units one after the other."""
         all_bytes, done_bytes = sum(seen.size for _, seen in to_do), 0
         for number, (unit, seen) in enumerate(to_do, 1):
 
@@ -225,23 +231,8 @@ class _Batch:
             ) -> None:
                 watch(Progress(unit, number, len(to_do), before, all_bytes, status))
 
-            outcome = self.attempt(unit, seen, observe)
-            if outcome.state == "waiting":
-                due.append(self._job.min_age)
-            self._tell(outcome, seen, tell)
+            yield self.attempt(unit, seen, observe)
             done_bytes += seen.size
-        return due
-
-    def _encode_elsewhere(
-        self, execute: Execute, to_do: list[tuple[Unit, Seen]], tell: Report
-    ) -> list[float]:
-        """The same as `encode_all`, side by side."""
-        due, seen = list[float](), {unit.name: seen for unit, seen in to_do}
-        for outcome in execute(self._job, self._manifest, to_do):
-            if outcome.state == "waiting":
-                due.append(self._job.min_age)
-            self._tell(outcome, seen[outcome.unit.name], tell)
-        return due
 
     def _weights_of(self, unit: Unit) -> "str | os.PathLike[str] | None":
         return self._job.weights.weights_of(unit.name) or self._job.encode.weights
