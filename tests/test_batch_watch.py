@@ -19,6 +19,7 @@ from viddiff.cli import main
 from viddiff.codec.tensor_file import stated_hash
 from viddiff.pipeline.batch import watching
 from viddiff.pipeline.batch.watching import Watching
+from viddiff.serving.movie import Movie, PlayOptions
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +110,7 @@ def test_a_change_ends_the_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_weights_are_archived(clip: Path, weights: Path, tmp_path: Path) -> None:
-    """`decode` finds them from a folder below. A batch that is done makes sure of them again."""
+    """`decode` and `play` find them from a folder below. A batch that is done makes sure of them again."""
     mine, out = tmp_path / "mine.safetensors", tmp_path / "out"
     shutil.copy(weights, mine)
     (tmp_path / "source" / "door").mkdir(parents=True)
@@ -121,6 +122,7 @@ def test_weights_are_archived(clip: Path, weights: Path, tmp_path: Path) -> None
     assert kept.read_bytes() == weights.read_bytes()
     mine.unlink()
     assert run("decode", out / "door" / "a.mkv.vdf", tmp_path / "a.mkv").exit_code == 0
+    Movie(out / "door" / "a.mkv.vdf", PlayOptions(), pytest.fail).prepare()
     assert run(*command).exit_code == 0
     kept.unlink()
     message = refused(run(*command, "--delete-source"))

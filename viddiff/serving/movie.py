@@ -85,7 +85,7 @@ class Movie:
             raise CheckpointError(f"{path} has no AV1 base: networks predict its frames")
         device = choose_device(options.device, options.engine)
         found = Resources(options.weights, device, None, options.base_only, options.engine)
-        self._resources = found.to_decode(self.header)
+        self._resources = found.to_decode(self.header, path)
         self._weights: Weights | None = None
         first = Rendition(base_only=options.base_only)
         self.pace = Pace(self.header.base, first)
