@@ -93,6 +93,8 @@ def encode(  # noqa: PLR0913
     background: bool = True,
     entropy: str = "ans",
     audio: str = "copy",
+    maps: Sequence[str] = (),
+    audio_lang: Sequence[str] = (),
     start: int | float | Fraction = 0,
     frames: int | None = None,
     fps: int | float | Fraction | None = None,
@@ -138,6 +140,8 @@ def encode(  # noqa: PLR0913
         background: GOPs that show the same place may share a background in place of keyframes.
         entropy: "ans", or "huffman" for larger files.
         audio: "copy", "none", or "opus:N" for N kbit/s, 6 to 510.
+        maps: Tracks to take, as in ffmpeg's -map: ["v", "a:0", "s"]. Empty: all.
+        audio_lang: Languages of the sound to take: ["eng", "deu"]. Empty: all.
         start: First frame: its number (int), or seconds (float or Fraction).
         frames: Largest number of source frames. None: all.
         fps: New frame rate.
@@ -193,6 +197,8 @@ def encode(  # noqa: PLR0913
         entropy=entropy,
         preset=preset,
         audio=audio,
+        maps=tuple(maps),
+        audio_lang=tuple(audio_lang),
         start=_start(start),
         frames=frames,
         fps=_rate(fps),

@@ -110,7 +110,9 @@ def _named_values(context: click.Context, option: click.Parameter, values: tuple
     options.filters_option,
     options.fps_option,
     options.scale_option,
+    options.map_option,
     options.audio_option,
+    options.audio_language_option,
     options.drop_alpha_option,
     click.option(
         "--input-format",

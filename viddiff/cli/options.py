@@ -114,6 +114,26 @@ audio_option = click.option(
     metavar="copy|opus:N|none",
     help="Copy the sound, encode it as Opus with N kbit/s (opus:64k; 6 to 510), or omit it.",
 )
+
+
+def _languages(context: click.Context, option: click.Parameter, value: str | None) -> tuple[str, ...]:
+    return () if value is None else tuple(value.split(","))
+
+
+map_option = click.option(
+    "--map",
+    "maps",
+    multiple=True,
+    metavar="TRACKS",
+    help="Take only these tracks, as in ffmpeg: v, a, s, t, or one of them (a:0). Repeat it for more.  "
+    "[default: all]",
+)
+audio_language_option = click.option(
+    "--audio-lang",
+    callback=_languages,
+    metavar="LIST",
+    help="Take only sound of these languages: eng,deu.  [default: all]",
+)
 drop_alpha_option = click.option(
     "--drop-alpha", is_flag=True, help="Remove an alpha channel instead of ending with an error."
 )

@@ -1,4 +1,4 @@
-"""Which of several video streams is taken: the first that shows moving pictures."""
+"""Which of several video streams is taken: the one that is named, or the first that shows moving pictures."""
 
 from typing import Any, cast
 
@@ -10,6 +10,7 @@ from av.video.stream import VideoStream
 from viddiff.errors import VideoError
 from viddiff.media.demuxer import Demuxer
 from viddiff.media.libav_errors import FAILURES
+from viddiff.media.track_selection import video_missing
 
 _LOOKED_AT = 16 << 20
 """Bytes of video that are read to find out what each stream shows."""
@@ -17,8 +18,10 @@ _MOVING = 2
 """Pictures that a stream has to show; with one it is a poster."""
 
 
-def choose_stream(demuxer: Demuxer) -> tuple[VideoStream, str | None]:
+def choose_stream(demuxer: Demuxer, number: int | None = None) -> tuple[VideoStream, str | None]:
     """The stream to take and a note if there were others. VideoError if there is none with a decoder.
+
+    number: of the stream that the user names, from 0.
 
     The default one comes before others, and a stream that shows nothing last: of an empty program of a
     broadcast, encrypted, or of a codec without a decoder.
@@ -26,6 +29,11 @@ def choose_stream(demuxer: Demuxer) -> tuple[VideoStream, str | None]:
     streams = demuxer.videos
     if not streams:
         raise VideoError(f"{demuxer.name} has no video")
+    if number is not None:
+        if number >= len(streams):
+            raise video_missing(demuxer, number)
+        demuxer.chosen = streams[number].index
+        return streams[number], None
     if len(streams) == 1:
         return streams[0], None
     if demuxer.chosen is None:

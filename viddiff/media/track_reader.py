@@ -11,7 +11,7 @@ from typing import Any, Self, cast
 import av
 from av.audio.stream import AudioStream
 from av.bitstream import BitStreamFilterContext
-from av.stream import AttachmentStream, Discard, Stream
+from av.stream import AttachmentStream, Stream
 
 from viddiff.config import MAX_PAYLOAD
 from viddiff.errors import VideoError
@@ -20,6 +20,7 @@ from viddiff.media.codec_parameters import PLACEHOLDER, codec_name, describe, de
 from viddiff.media.demuxer import Demuxer, Source, is_cover
 from viddiff.media.libav_errors import FAILURES, reason_of
 from viddiff.media.opus import OpusTranscoder
+from viddiff.media.track_selection import TrackSelection
 from viddiff.tracks import MAX_TRACKS, Attachment, Chapter, Extras, Tags, Track, TrackPacket
 
 TECHNICAL = re.compile(
@@ -57,10 +58,13 @@ class TrackReader:
     Sound is copied, encoded as Opus or left out. Everything else is copied, except further videos.
     """
 
-    def __init__(self, source: Source | Demuxer, audio: str = "copy") -> None:
+    def __init__(
+        self, source: Source | Demuxer, audio: str = "copy", selection: TrackSelection | None = None
+    ) -> None:
         """Open the tracks of `source`. A Demuxer is not closed here; its video belongs to another reader.
 
-        audio: copy, none, or opus:N with N kbit/s for each stream. Raises VideoError.
+        audio: copy, none, or opus:N with N kbit/s for each stream. selection: the streams to take. Raises
+        VideoError.
         """
         self.notes: list[str] = []
         """Notes for the user."""
@@ -75,7 +79,7 @@ class TrackReader:
         self._next: dict[int, int] = {}
         try:
             self._file_properties()
-            self._find_tracks(audio)
+            self._find_tracks(audio, (selection or TrackSelection()).of(self._demuxer))
         except FAILURES as error:
             self.close()
             name = self._demuxer.name
@@ -158,10 +162,10 @@ class TrackReader:
                 found[name] = value
         return found
 
-    def _attachments(self, covers: "dict[int, av.Packet[Any]]") -> None:
+    def _attachments(self, streams: list[Stream], covers: "dict[int, av.Packet[Any]]") -> None:
         """covers: their packets by stream index."""
         total, found = 0, list[Attachment]()
-        for stream in self._demuxer.container.streams:
+        for stream in streams:
             if isinstance(stream, AttachmentStream):
                 file = Attachment(stream.name or "attachment", stream.mimetype or "", stream.data)
             elif is_cover(stream):
@@ -179,12 +183,10 @@ class TrackReader:
                 found.append(file)
         self.extras.attachments = found
 
-    def _find_tracks(self, audio: str) -> None:
-        """Describe every stream that can be kept, with its first packet if libav needs one."""
-        streams = self._demuxer.container.streams
+    def _find_tracks(self, audio: str, streams: list[Stream]) -> None:
+        """Describe those of the streams that can be kept, with their first packets if libav needs one."""
         kinds = ("audio", "subtitle", "data") if audio != "none" else ("subtitle", "data")
-        # an .mp4 has its chapters as a track, too, of which libav gives no packets
-        chosen = [stream for stream in streams if stream.type in kinds and stream.discard != Discard.all]
+        chosen = [stream for stream in streams if stream.type in kinds]
         covers = [stream for stream in streams if is_cover(stream)]
         self._feed = self._demuxer.claim([*chosen, *covers])
         self._demuxer.drop_others()
@@ -200,7 +202,7 @@ class TrackReader:
                 first.setdefault(packet.stream.index, packet)
             if not is_cover(packet.stream):
                 self._ahead.append(packet)
-        self._attachments(first)
+        self._attachments(streams, first)
         for stream in chosen:
             self._add(stream, first.get(stream.index), audio)
 

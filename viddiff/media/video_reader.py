@@ -55,7 +55,7 @@ _GIVEN_TIME = "frames without a time got one from the frame rate"
 
 
 class VideoReader:
-    """Frames of a file's first video stream in presentation order, once.
+    """Frames of a file's video in presentation order, once.
 
     8- and 10-bit 4:2:0 are unchanged, byte for byte. Anything else is converted, and `notes` says so. Times
     are those of the stream, in units of `info.time_base`, made strictly increasing.
@@ -69,10 +69,12 @@ class VideoReader:
         threads: int = 1,
         changes: Changes | None = None,
         drop_alpha: bool = False,
+        video: int | None = None,
     ) -> None:
         """Open the video of `source`. A Demuxer is not closed here: others may read its other streams.
 
         frames: number of source frames. drop_alpha: remove an alpha channel instead of refusing the file.
+        video: number of the video stream to take, from 0; None: the first that shows moving pictures.
         Raises VideoError, LimitError.
         """
         self.notes: list[str] = []
@@ -81,10 +83,10 @@ class VideoReader:
         self._demuxer = source if isinstance(source, Demuxer) else cast(Demuxer, self._own)
         self._name = self._demuxer.name
         self.open_again: Callable[[], VideoReader] = partial(
-            VideoReader, self._demuxer.source, start, frames, threads, changes, drop_alpha
+            VideoReader, self._demuxer.source, start, frames, threads, changes, drop_alpha, video
         )
         """Opens the same source again, also in another process."""
-        self._changes, self._drop_alpha = changes or Changes(), drop_alpha
+        self._changes, self._drop_alpha, self._video = changes or Changes(), drop_alpha, video
         try:
             stream = self._claim_stream(threads)
             pictures = self._filtered(stream)
@@ -174,7 +176,7 @@ class VideoReader:
 
     def _select_stream(self, threads: int) -> VideoStream:
         """The stream of moving pictures that is taken, ready to decode and of a size within the limits."""
-        stream, note = choose_stream(self._demuxer)
+        stream, note = choose_stream(self._demuxer, self._video)
         if note is not None:
             self._note(note)
         context = cast(VideoCodecContext | None, stream.codec_context)

@@ -23,7 +23,7 @@ from viddiff.errors import SourceChangeError, TargetError, VerificationError, Vi
 from viddiff.interleave import Interleaver
 from viddiff.media.track_reader import TrackReader
 from viddiff.media.video_reader import VideoReader
-from viddiff.pipeline.encode_inputs import opened_source, opened_video, resources_for
+from viddiff.pipeline.encode_inputs import opened_source, opened_tracks, opened_video, resources_for
 from viddiff.pipeline.encode_job import EncodeJob, EncodeResult
 from viddiff.pipeline.interruption import uninterrupted
 from viddiff.pipeline.output import Output
@@ -99,7 +99,7 @@ class _Encode:
         with (
             opened_source(job) as demuxer,
             opened_video(job, demuxer) as reader,
-            TrackReader(demuxer, job.audio) as tracks,
+            opened_tracks(job, demuxer) as tracks,
         ):
             started = time.monotonic()
             with self._opened(reader.live) as (file, done), sealed(file, job.secret) as out:

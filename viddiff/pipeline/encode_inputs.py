@@ -3,6 +3,7 @@
 import os
 
 from viddiff.media.demuxer import Demuxer
+from viddiff.media.track_reader import TrackReader
 from viddiff.media.video_reader import VideoReader
 from viddiff.pipeline.device import choose_device
 from viddiff.pipeline.encode_job import EncodeJob
@@ -17,7 +18,19 @@ def opened_source(job: EncodeJob) -> Demuxer:
 
 def opened_video(job: EncodeJob, demuxer: Demuxer) -> VideoReader:
     """The frames that a job encodes. Raises VideoError, LimitError."""
-    return VideoReader(demuxer, job.start, job.frames, changes=job.changes, drop_alpha=job.drop_alpha)
+    return VideoReader(
+        demuxer,
+        job.start,
+        job.frames,
+        changes=job.changes,
+        drop_alpha=job.drop_alpha,
+        video=job.selection.video,
+    )
+
+
+def opened_tracks(job: EncodeJob, demuxer: Demuxer) -> TrackReader:
+    """Everything beside the video that a job keeps. Raises VideoError."""
+    return TrackReader(demuxer, job.audio, job.selection)
 
 
 def resources_for(job: EncodeJob) -> Resources:

@@ -17,6 +17,7 @@ from viddiff.errors import CheckpointError
 from viddiff.media.demuxer import is_live, name_of
 from viddiff.media.filters import Changes
 from viddiff.media.source_filters import SourceFilters
+from viddiff.media.track_selection import TrackSelection
 from viddiff.pipeline.job_values import among, check_common, check_source, with_suffix, within
 from viddiff.pipeline.output_file import OutputFile, is_vdf, where
 from viddiff.pipeline.quality_goal import METRICS, GoalReport, QualityGoal
@@ -74,6 +75,10 @@ class EncodeJob:
     """A name of `PRESETS`: how much work the encoder does."""
     audio: str = "copy"
     """"copy", "none", or "opus:N" for N kbit/s, 6 to 510."""
+    maps: tuple[str, ...] = ()
+    """Tracks to take, as in ffmpeg's -map: "v", "a:0", "s". Empty: all."""
+    audio_lang: tuple[str, ...] = ()
+    """Languages of the sound to take: "eng", "deu". Empty: all."""
     start: Start = 0
     """First frame: its number, or seconds after the source's first frame as a Fraction."""
     frames: int | None = None
@@ -127,6 +132,9 @@ class EncodeJob:
         found = _AUDIO.fullmatch(self.audio)
         if found is None or (found[1] and int(found[1]) not in _OPUS_RATES):
             raise ValueError("audio is copy, none, or opus:6 to opus:510")
+        if self.audio == "none" and self.audio_lang:
+            raise ValueError("--audio none leaves all sound out: leave --audio-lang out")
+        _ = self.selection
         if self.resume and self.verify:
             raise ValueError("--verify needs the whole reconstruction, which --resume does not have")
         if self.resume and self.secret is not None:
@@ -225,6 +233,11 @@ class EncodeJob:
         return Changes(self.fps, self.scale, SourceFilters(self.deinterlace, self.crop, self.vf))
 
     @cached_property
+    def selection(self) -> TrackSelection:
+        """Tracks to take. Raises ValueError if they are not understood."""
+        return TrackSelection(self.maps, self.audio_lang)
+
+    @cached_property
     def named(self) -> Path | None:
         """The source as a path, if it is a file that can be read again."""
         if not isinstance(self.source, str | os.PathLike) or is_live(self.source, self.input_format):
@@ -269,6 +282,8 @@ class EncodeJob:
         return {
             **vars(self.options),
             "audio": self.audio,
+            "maps": self.maps,
+            "audio_lang": self.audio_lang,
             "start": start_text(self.start),
             "frames": self.frames,
             "fps": self.fps and str(self.fps),

@@ -84,7 +84,7 @@ class SampleEncodes:
         temporary, watch = self.output.temporary(), partial(self._watch, parts)
         try:
             with open(temporary, "xb") as file:
-                single = replace(part, target=file, audio="none", shorten=False)
+                single = replace(part, target=file, audio="none", audio_lang=(), shorten=False)
                 result = self.encode(single, watch)
             self._done += result.frames
             if self.goal is None:

@@ -3,8 +3,7 @@
 from math import floor
 
 from viddiff.errors import TooLargeError
-from viddiff.media.track_reader import TrackReader
-from viddiff.pipeline.encode_inputs import opened_source
+from viddiff.pipeline.encode_inputs import opened_source, opened_tracks
 from viddiff.pipeline.encode_job import EncodeJob
 
 
@@ -44,7 +43,7 @@ def _other_bytes(job: EncodeJob) -> int:
 
     Reads the source once, without decoding its pictures. Raises VideoError.
     """
-    with opened_source(job) as demuxer, TrackReader(demuxer, job.audio) as tracks:
+    with opened_source(job) as demuxer, opened_tracks(job, demuxer) as tracks:
         demuxer.drop_others()
         total = sum(len(attachment.data) for attachment in tracks.extras.attachments)
         while (packet := tracks.take(None)) is not None:
