@@ -248,14 +248,14 @@ def decode(  # noqa: PLR0913
     force: bool = False,
     progress: "Callable[[Status], None] | None" = None,
 ) -> "DecodeResult":
-    """Decode a `.vdf` to .mp4 or .mkv (H.264), .mkv (FFV1, lossless) or .y4m (raw).
+    """Decode a `.vdf` to .mp4, .mkv, .mov (H.264), .webm (AV1), .mkv (FFV1, lossless) or .y4m (raw).
 
     Args:
         source: A path, or an open file, which is read from front to back.
         target: A path, or an open file with a descriptor. None: the source's path with another extension.
         lossless: Store the exact frames: FFV1 in .mkv.
         strict: Raise BitstreamError at the first fault, instead of showing the frame before for a lost one.
-        form: "mkv", "mp4" or "y4m". None: by the target's name.
+        form: "mkv", "mp4", "mov", "webm" or "y4m". None: by the target's name.
         start: First frame: its number (int), or seconds (float or Fraction).
         frames: Largest number of frames. None: all.
         fps: New frame rate.

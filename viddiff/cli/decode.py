@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     click.option(
         "--format",
         "form",
-        type=click.Choice(["mkv", "mp4", "y4m"]),
+        type=click.Choice(["mkv", "mp4", "mov", "webm", "y4m"]),
         help="Format of OUT.  [default: by its name; mkv for -]",
     ),
     options.show_base_option,
@@ -78,7 +78,7 @@ def decode_command(
     quiet: bool,
     **choices: Any,
 ) -> None:
-    """Decode a .vdf to .mp4 or .mkv (H.264), .mkv (FFV1, --lossless) or .y4m (raw).
+    """Decode a .vdf to .mp4, .mkv, .mov (H.264), .webm (AV1), .mkv (FFV1, --lossless) or .y4m (raw).
 
     Frames lost to damage are shown as the frame before. The exit code is 3 then.
 

@@ -11,7 +11,6 @@ crops it. Film grain is not applied, even if a stream asks for it.
 """
 
 import itertools
-import os
 from fractions import Fraction
 from typing import Literal, cast
 
@@ -26,8 +25,6 @@ from viddiff.media.libav_errors import FAILURES
 from viddiff.media.picture_planes import PIXEL_FORMATS, picture_from_planes, planes_from_picture
 from viddiff.media.scheduling import kept_scheduling
 from viddiff.pixels import plane_shapes, replicate
-
-os.environ.setdefault("SVT_LOG", "0")  # SVT-AV1 writes to stderr by itself: let it report fatal errors only
 
 QUANTISER_RANGE = range(1, 64)
 """SVT-AV1's fixed quantiser. 63 gives the smallest picture."""

@@ -17,6 +17,7 @@ def kept_scheduling() -> Iterator[None]:
     it, and then nothing else runs on their cores. In the end the calling thread has its scheduling back,
     and those that were started have the same.
     """
+    os.environ.setdefault("SVT_LOG", "0")  # SVT-AV1 writes to stderr by itself: fatal errors only
     if not hasattr(os, "sched_getscheduler"):
         yield
         return

@@ -46,7 +46,7 @@ TEXT_BYTES = 3 << 20
 """Most bytes of the tags and chapters of a file, or of the tags of a track: they have to fit one chunk."""
 _CHAPTER_BYTES = 100
 """What a chapter takes besides its tags."""
-TARGETS = ("matroska", "mp4")
+TARGETS = ("matroska", "mp4", "mov")
 """What `decode` writes that holds more than pictures, by libav's names."""
 _AHEAD_BYTES = 16 << 20
 _DISPOSITION = 0x1FFFFF & ~(1 << 10)  # not attached_pic: that is an attachment here

@@ -1,4 +1,4 @@
-"""Write video to a file or a pipe: frames with exact times, as H.264, FFV1 or raw video."""
+"""Write video to a file or a pipe: frames with exact times, as H.264, AV1, FFV1 or raw video."""
 
 import contextlib
 import os
@@ -23,17 +23,26 @@ from viddiff.media.authorship import ENCODER_TAG, Y4M_COMMENT
 from viddiff.media.libav_errors import FAILURES, NO_TIME, reason_of
 from viddiff.media.picture_planes import PIXEL_FORMATS, picture_from_planes
 from viddiff.media.picture_properties import CHROMA_LOCATIONS, FULL, LIMITED, UNSPECIFIED
+from viddiff.media.scheduling import kept_scheduling
 from viddiff.media.stream_header import template
 from viddiff.media.track_writer import MP4_TICKS, TrackWriter
 from viddiff.pixels import plane_shapes, replicate
 
-CONTAINERS = {".mp4": "mp4", ".mkv": "matroska", ".y4m": "yuv4mpegpipe"}
+CONTAINERS = {
+    ".mp4": "mp4",
+    ".mkv": "matroska",
+    ".mov": "mov",
+    ".webm": "webm",
+    ".y4m": "yuv4mpegpipe",
+}
 """libav's formats of the files that `VideoWriter` writes, by extension."""
 
-STREAMED = {
-    ".mp4": {"movflags": "frag_keyframe+delay_moov+default_base_moof", "frag_duration": "500000"},
-    ".mkv": {"cluster_time_limit": "500"},
-}
+LOSSLESS = (".mkv", ".y4m")
+"""Extensions of files that can hold the exact frames."""
+
+_FRAGMENTS = {"movflags": "frag_keyframe+delay_moov+default_base_moof", "frag_duration": "500000"}
+_CLUSTERS = {"cluster_time_limit": "500"}
+STREAMED = {".mp4": _FRAGMENTS, ".mov": _FRAGMENTS, ".mkv": _CLUSTERS, ".webm": _CLUSTERS}
 """Muxer options that make these formats work in a pipe, with little delay."""
 
 _Y4M_CHROMA = ("420", "420mpeg2", "420jpeg", "420paldv")  # index: VideoInfo.chroma_location
@@ -42,6 +51,19 @@ _SETFIELD = {"top first": "tff", "bottom first": "bff"}
 _INTERLACED = 1 << 18 | 1 << 29  # libav's AV_CODEC_FLAG_INTERLACED_DCT and _ME
 _MATROSKA_LOCATIONS = 4  # the last of CHROMA_LOCATIONS for which Matroska has a place
 _GLOBAL_HEADER = 1 << 22
+_SVT_FRAME_RATE = 240  # SVT-AV1 refuses more
+_OPTIONS = {
+    "ffv1": {},
+    "libx264": {"crf": "14", "preset": "veryfast"},
+    "libsvtav1": {"crf": "18", "preset": "9"},
+}
+"""Options of the encoders."""
+_WITHOUT_DELAY = {
+    "ffv1": {},
+    "libx264": {"tune": "zerolatency"},
+    "libsvtav1": {},  # see _svt_parameters
+}
+"""Options for a pipe, in which no frame waits for a later one."""
 _MP4_SCALE = 10_000  # units in a second that libav's muxer has at least
 _MP4_DELAY = 8  # frames, at most, from the decoding of one to its display
 _MOST_REPEATS = 4096
@@ -50,7 +72,7 @@ _FRAME_DURATION = 1 << 8  # libav's AV_CODEC_FLAG_FRAME_DURATION
 
 
 class VideoWriter:
-    """Writes `.mp4` or `.mkv` (H.264; or FFV1 in `.mkv` if lossless) or `.y4m` (raw, constant rate).
+    """Writes `.mp4`, `.mkv` or `.mov` (H.264), `.mkv` (FFV1), `.webm` (AV1) or `.y4m` (raw, constant rate).
 
     The file appears under its name when it is complete; after an exception, nothing is left. Pipes get a
     streamable form of the format, with little delay.
@@ -67,8 +89,8 @@ class VideoWriter:
     ) -> None:
         """Prepare to write to `target`: a path, or an open pipe or file, which is not closed.
 
-        others: sound, subtitles and so on, as far as the file can hold them. form: ".mp4", ".mkv" or ".y4m";
-        by default the extension of the path. publish: gives the complete file its name, or raises
+        others: sound, subtitles and so on, as far as the file can hold them. form: one of CONTAINERS; by
+        default the extension of the path. publish: gives the complete file its name, or raises
         OutputError; by default, an existing file is replaced.
         """
         self._pipe = None if isinstance(target, str | os.PathLike) else target
@@ -77,8 +99,12 @@ class VideoWriter:
         self._suffix = form or self._path.suffix.lower()
         if self._suffix not in CONTAINERS:
             raise VideoError(f"{target} has an unknown extension; known ones are {', '.join(CONTAINERS)}")
-        if lossless and self._suffix == ".mp4":
-            raise VideoError(f"{self._path} cannot be lossless as .mp4; .mkv and .y4m can")
+        if lossless and self._suffix not in LOSSLESS:
+            raise VideoError(
+                f"{self._path} cannot be lossless as {self._suffix}; {' and '.join(LOSSLESS)} can"
+            )
+        self._codec = "ffv1" if lossless else "libsvtav1" if self._suffix == ".webm" else "libx264"
+        self._quick_time = self._suffix in (".mp4", ".mov")
         self._temporary = hidden_beside(self._path, f".{secrets.token_hex(4)}.part")
         self._publish = publish or (lambda complete: os.replace(complete, self._path))
         self.notes: list[str] = []
@@ -88,13 +114,15 @@ class VideoWriter:
             self._others = TrackWriter(others, CONTAINERS[self._suffix])
             self.notes += self._others.notes
         self._size = info.width, info.height
-        if self._suffix != ".y4m" and not lossless and (info.width % 2 or info.height % 2):
+        if self._suffix != ".y4m" and self._codec == "libx264" and (info.width % 2 or info.height % 2):
             self._size = info.width + info.width % 2, info.height + info.height % 2
             self.notes.append("H.264 needs even sizes: the last column or row is repeated")
         if info.rotation and self._suffix != ".y4m" and not hasattr(VideoStream, "set_display_rotation"):
             self.notes.append("the installed PyAV cannot store the rotation")
         if self._suffix == ".mkv" and lossless and info.chroma_location > _MATROSKA_LOCATIONS:
             self.notes.append(f"FFV1 in .mkv cannot hold chroma at {CHROMA_LOCATIONS[info.chroma_location]}")
+        if self._suffix == ".webm" and (lost := _beyond_webm(info)):
+            self.notes.append(f".webm cannot hold {', '.join(lost)}")
         if self._suffix == ".y4m" and _beyond_y4m(info):
             self.notes.append(".y4m cannot hold rotation, colour description or HDR10 metadata")
 
@@ -103,7 +131,7 @@ class VideoWriter:
         self._marker: av.filter.Graph | None = None
         self._last: Frame | None = None
         self._repeats = 0
-        self._longest = _longest(self._info.time_base) if self._suffix == ".mp4" else 1 << 62
+        self._longest = _longest(self._info.time_base) if self._quick_time else 1 << 62
         self._frames, self._first_pts, self._last_pts, self._last_duration = 0, 0, 0, 0
         with self._failures():
             if self._suffix == ".y4m":
@@ -132,7 +160,7 @@ class VideoWriter:
         if self._frames and frame.pts <= self._last_pts:
             raise ValueError(f"a frame at {frame.pts} after one at {self._last_pts}")
         time = frame.pts * info.time_base
-        if not self._frames and time < 0 and self._suffix == ".mp4":  # players hide what is before 0
+        if not self._frames and time < 0 and self._quick_time:  # players hide what is before 0
             self._container.container_options["avoid_negative_ts"] = "make_zero"
         if self._others is not None:
             with self._failures():
@@ -169,7 +197,7 @@ class VideoWriter:
         if self._repeats > _MOST_REPEATS:
             hours = float((frame.pts - last.pts) * self._info.time_base) / 3600
             raise VideoError(f"{self._path} cannot hold gaps like that of {hours:.1f} hours; .mkv can")
-        note = ".mp4 holds no frame that is shown for so long: those before gaps are repeated"
+        note = f"{self._suffix} holds no frame that is shown for so long: those before gaps are repeated"
         if note not in self.notes:
             self.notes.append(note)
         for number in range(1, repeats + 1):
@@ -191,8 +219,8 @@ class VideoWriter:
         """Write what the encoder still holds."""
         packets = self._stream.encode(None)
         long = self._last_duration * self._info.time_base * self._info.frame_rate > 2
-        if self._suffix == ".mp4" and packets and long:
-            # .mp4 has durations in the order of decoding: the last packet of all has to reach the end
+        if self._quick_time and packets and long:
+            # these files have durations in the order of decoding: the last packet of all has to reach the end
             last = packets[-1]
             end = self._last_pts + min(self._last_duration, self._longest)
             if last.dts is not None and last.time_base == self._info.time_base:
@@ -254,14 +282,15 @@ class VideoWriter:
             self._temporary.unlink(missing_ok=True)
             raise VideoError(f"{self._path} cannot be written: {reason_of(error)}") from error
 
-    def _add_stream(self, output: OutputContainer, codec: str) -> VideoStream:
+    def _add_stream(self, output: OutputContainer) -> VideoStream:
         """The video's stream, with properties that PyAV has no setting for."""
-        info = self._info
-        if replace(info.display, matrix=None) == Display():
-            return cast(VideoStream, output.add_stream(codec, rate=info.frame_rate))
+        info, codec = self._info, self._codec
+        rate = min(info.frame_rate, Fraction(_SVT_FRAME_RATE)) if codec == "libsvtav1" else info.frame_rate
+        if codec == "libsvtav1" or replace(info.display, matrix=None) == Display():
+            return cast(VideoStream, output.add_stream(codec, rate=rate))
         self._template = template(codec, *self._size, info.display)  # it has to live as long
         stream = output.add_stream_from_template(self._template, opaque=False)
-        stream.codec_context.framerate = info.frame_rate
+        stream.codec_context.framerate = rate
         stream.codec_context.flags |= _GLOBAL_HEADER  # both .mp4 and .mkv want it
         if info.display.field_order != "progressive":
             stream.codec_context.flags |= _INTERLACED
@@ -269,16 +298,18 @@ class VideoWriter:
 
     def _open(self) -> OutputContainer:
         info, container_options = self._info, {}
-        if self._suffix == ".mp4":  # edit lists are in these units; coarser ones would move the first frame
+        if self._quick_time:  # edit lists are in these units; coarser ones would move the first frame
             container_options["movie_timescale"] = str(min(info.time_base.denominator, 2**31 - 1))
         name = f"file:{self._temporary}"
-        codec, options = ("ffv1", {}) if self._lossless else ("libx264", {"crf": "14", "preset": "veryfast"})
+        options = dict(_OPTIONS[self._codec])
+        if self._codec == "libsvtav1":
+            options["svtav1-params"] = _svt_parameters(info.display, self._pipe is not None)
         if self._pipe is not None:
             name = f"pipe:{self._pipe.fileno()}"
             container_options |= STREAMED[self._suffix] | {"flush_packets": "1"}
-            options |= {} if self._lossless else {"tune": "zerolatency"}
+            options |= _WITHOUT_DELAY[self._codec]
         output = av.open(name, "w", format=CONTAINERS[self._suffix], options=container_options)
-        stream = self._add_stream(output, codec)
+        stream = self._add_stream(output)
         context = stream.codec_context
         context.width, context.height = self._size
         context.pix_fmt = PIXEL_FORMATS[info.bit_depth]
@@ -294,9 +325,8 @@ class VideoWriter:
         elif info.rotation and hasattr(stream, "set_display_rotation"):
             stream.set_display_rotation(-info.rotation)
         stream.metadata.update(ENCODER_TAG)
-        context.open(
-            strict=False
-        )  # PyAV leaves that to the first picture, but sound may be written before it
+        with kept_scheduling():  # PyAV leaves that to the first picture, but sound may be written before it
+            context.open(strict=False)
         self._stream = stream
         self._marker = _marker(info, self._size, self._lossless)
         if self._others is not None:
@@ -333,6 +363,33 @@ def _marker(info: VideoInfo, size: tuple[int, int], lossless: bool) -> av.filter
     filters = [graph.add(name, arguments) for name, arguments in steps]
     graph.link_nodes(source, *filters, graph.add("buffersink")).configure()
     return graph
+
+
+def _svt_parameters(display: Display, without_delay: bool) -> str:
+    """SVT-AV1's own options: one thread, and the metadata of HDR10, which AV1 holds whole or not at all."""
+    options = ["lp=1", *(["pred-struct=1"] if without_delay else [])]
+    if display.mastering_colours is not None and display.mastering_luminance is not None:
+        x = [value / 50_000 for value in display.mastering_colours]
+        most, least = (value / 10_000 for value in display.mastering_luminance)
+        red, green, blue, white = (f"({x[i]:.5f},{x[i + 1]:.5f})" for i in range(0, 8, 2))
+        options.append(f"mastering-display=G{green}B{blue}R{red}WP{white}L({most:.4f},{least:.4f})")
+    if display.content_light is not None:
+        options.append("content-light={},{}".format(*display.content_light))
+    return ":".join(options)
+
+
+def _beyond_webm(info: VideoInfo) -> list[str]:
+    """Properties of the video that .webm cannot hold."""
+    lost, display, aspect = list[str](), info.display, info.sample_aspect_ratio
+    if aspect != 1:  # PyAV gives the muxer only what the encoder tells, and SVT-AV1 tells none
+        lost.append(f"the aspect ratio of samples ({aspect.numerator}:{aspect.denominator})")
+    if info.chroma_location > _MATROSKA_LOCATIONS:
+        lost.append(f"chroma at {CHROMA_LOCATIONS[info.chroma_location]}")
+    if display.field_order != "progressive":
+        lost.append("the order of fields")
+    if (display.mastering_colours is None) != (display.mastering_luminance is None):
+        lost.append("a part of the mastering display alone")
+    return lost
 
 
 def _beyond_y4m(info: VideoInfo) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from viddiff.config import Limits, Start
 from viddiff.media.authorship import written_by_viddiff
+from viddiff.media.video_writer import CONTAINERS, LOSSLESS
 from viddiff.pipeline.job_values import among, check_common, check_source, with_suffix
 from viddiff.pipeline.output_file import OutputFile, where
 
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from viddiff.codec.enhancer import EngineName
     from viddiff.container.sealing import Secret
 
-_FORMATS = ("mkv", "mp4", "y4m")
+FORMATS = tuple(suffix[1:] for suffix in CONTAINERS)
+"""What a decode writes, by extension without the dot."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +36,7 @@ class DecodeJob:
     base_only: bool = False
     """Show the frames of an AV1 base as they are, without networks."""
     form: str | None = None
-    """"mkv", "mp4" or "y4m". None: by the target's name, or mkv."""
+    """One of FORMATS. None: by the target's name, or mkv."""
     follow: bool = False
     """Decode a file that is still being written, until it is complete."""
     start: Start = 0
@@ -63,15 +65,15 @@ class DecodeJob:
     def __post_init__(self) -> None:
         check_common(self)
         if self.form is not None:
-            among("format", self.form, _FORMATS)
+            among("format", self.form, FORMATS)
         if self.target is None and not self.named:
             raise ValueError(f"name OUT: {self.source_name} has no file name to derive it from")
         if self.follow and (not self.named or self.secret is not None):
             raise ValueError("--follow needs a file that is not encrypted")
         if self.base_only and self.engine is not None:
             raise ValueError("--base-only runs no network: leave out --engine")
-        if self.lossless and self.form == "mp4":
-            raise ValueError("an .mp4 cannot be lossless; mkv and y4m can")
+        if self.lossless and self.form is not None and f".{self.form}" not in LOSSLESS:
+            raise ValueError(f"{self.form} cannot be lossless; mkv and y4m can")
 
     @cached_property
     def named(self) -> Path | None:
