@@ -15,9 +15,10 @@ import mmap
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -28,6 +29,8 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT)]
 
+from viddiff.codec import block_motion  # noqa: E402
+from viddiff.codec.block_motion import SearchedFrame  # noqa: E402
 from viddiff.codec.engine import enhancement, strengths  # noqa: E402
 from viddiff.codec.engine.enhancement import EnhancementEngine  # noqa: E402
 from viddiff.codec.engine.instruction_sets import instruction_sets  # noqa: E402
@@ -39,8 +42,10 @@ from viddiff.networks.bounds import ACTIVATION_MAX, EXACT_LIMIT, WEIGHT_MAX  # n
 from viddiff.networks.enhancement_config import (  # noqa: E402
     CONDITIONS,
     GROUPS,
+    HYPOTHESES,
     STRENGTHS,
     EnhancementConfig,
+    TrunkConfig,
 )
 
 _PATTERN = 0xA5
@@ -103,23 +108,32 @@ class GuardedMemory:
 @contextmanager
 def guarded(engine: EnhancementEngine, memory: GuardedMemory) -> Iterator[None]:
     """Let all arrays that kernels get be in guarded memory."""
-    network = engine._network
 
     def plan(*arguments: Any) -> RowPlan:
         made = plan_rows(*arguments)
         return replace(made, steps=memory.array(made.steps))
 
-    engine._plans.clear()
-    with (
-        patch.object(enhancement, "np", memory),
-        patch.object(enhancement, "plan_rows", plan),
-        patch.object(strengths, "np", memory),
-        patch.object(network, "weights", memory.array(network.weights)),
-        patch.object(network, "scales", memory.array(network.scales)),
-        patch.object(network, "biases", lambda condition, made=network.biases: memory.array(made(condition))),
-    ):
+    with ExitStack() as stack:
+        for module in (enhancement, strengths, block_motion):
+            stack.enter_context(patch.object(module, "np", memory))
+        stack.enter_context(patch.object(enhancement, "plan_rows", plan))
+        for trunk in engine._trunks:
+            network = trunk.network
+            trunk._plans.clear()
+            stack.callback(trunk._plans.clear)
+            made = partial(_guarded_biases, network.biases, memory)
+            stack.enter_context(patch.object(network, "weights", memory.array(network.weights)))
+            stack.enter_context(patch.object(network, "scales", memory.array(network.scales)))
+            stack.enter_context(patch.object(network, "biases", made))
         yield
-    engine._plans.clear()
+
+
+def _guarded_biases(
+    biases: Callable[[NDArray[np.int64]], NDArray[np.int32]],
+    memory: GuardedMemory,
+    condition: NDArray[np.int64],
+) -> NDArray[np.int32]:
+    return memory.array(biases(condition))
 
 
 def random_weights(config: EnhancementConfig, rng: np.random.Generator) -> EnhancementWeights:
@@ -146,23 +160,40 @@ def random_frame(width: int, height: int, bit_depth: int, rng: np.random.Generat
     return Frame(y, u, v)
 
 
+def moved(frame: Frame, rng: np.random.Generator) -> Frame:
+    """The frame moved by as much as a search finds, or more, in a random direction; or another frame."""
+    if rng.random() < 0.3:
+        return random_frame(frame.y.shape[1], frame.y.shape[0], 10, rng)
+    down, right = (2 * rng.integers(-20, 21, 2)).tolist()
+    y, u, v = (
+        np.roll(plane, (down // scale, right // scale), (0, 1))
+        for plane, scale in zip(frame.planes, (1, 2, 2), strict=True)
+    )
+    return Frame(y, u, v)
+
+
 def run_case(seed: int) -> None:
     """Compute one case without and with guards. Raises ValueError if results or patterns are wrong."""
     rng = np.random.default_rng(seed)
     sets = instruction_sets()
     widths, depths = rng.integers(1, 101, 2).tolist(), rng.integers(0, 4, 2).tolist()
-    config = EnhancementConfig("random", widths[0], widths[1], depths[0], depths[1])
+    trunk = TrunkConfig(*widths, *depths)
+    config = EnhancementConfig(**asdict(trunk), name="random", between=trunk if rng.integers(2) else None)
     width, height = (int(size) for size in rng.integers(16, 161, 2))
     bit_depth, strips = int(rng.choice([8, 10])), int(rng.integers(1, 5))
     engine = EnhancementEngine(config, random_weights(config, rng).integers, sets[seed % len(sets)])
     base, original = random_frame(width, height, 10, rng), random_frame(width, height, bit_depth, rng)
     condition = rng.integers(0, 65, CONDITIONS)
+    neighbours = [moved(base, rng) for _ in range(HYPOTHESES)] if config.between else []
     chosen = rng.integers(0, STRENGTHS, (GROUPS, *blocks_of(width, height)))
     original_planes = original.planes
 
     def results(memory: Any) -> list[NDArray[Any]]:
-        frame = Frame(*(memory.array(plane) for plane in base.planes))
-        correction = Correction(frame, engine.correction(frame, condition, strips))
+        frame, *others = (
+            Frame(*(memory.array(plane) for plane in each.planes)) for each in (base, *neighbours)
+        )
+        seen = block_motion.hypotheses(SearchedFrame(frame), map(SearchedFrame, others))
+        correction = Correction(frame, engine.correction(frame, condition, seen, strips))
         shown = correction.applied(memory.array(chosen), bit_depth)
         wanted = Frame(*(memory.array(plane) for plane in original_planes))
         return [*correction.planes, *shown.planes, *correction.errors(wanted, bit_depth)]

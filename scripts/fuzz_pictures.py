@@ -62,7 +62,10 @@ def tiny_codec() -> Codec:
 @cache
 def tiny_enhancer() -> Enhancer:
     """A narrow enhancement network, whose hash no release of a library changes."""
-    config, rng = EnhancementConfig("tiny", half=8, quarter=8, quarter_blocks=1), np.random.default_rng(1)
+    config, rng = (
+        EnhancementConfig(name="tiny", half=8, quarter=8, quarter_blocks=1),
+        np.random.default_rng(1),
+    )
     integers: dict[str, np.ndarray[Any, Any]] = {}
     for name, layer in config.layers().items():
         integers[f"{name}.weight"] = rng.integers(-20, 21, layer.shape).astype(np.int8)

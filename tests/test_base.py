@@ -16,6 +16,7 @@ from conftest import moving_picture, same
 from viddiff.cli import main
 from viddiff.codec import enhancement_weights
 from viddiff.codec.base_bit_depth import rounded, widened
+from viddiff.codec.base_frames import BaseFrame, DecodedFrame
 from viddiff.codec.base_gop_decoder import BaseGopDecoder
 from viddiff.codec.base_payloads import (
     KINDS,
@@ -25,6 +26,7 @@ from viddiff.codec.base_payloads import (
     pack_frames,
     unpack_frames,
 )
+from viddiff.codec.block_motion import SearchedFrame
 from viddiff.codec.enhancement_module import weights_of
 from viddiff.codec.enhancement_weights import EnhancementWeights
 from viddiff.codec.enhancer import Enhancer, blocks_of
@@ -61,7 +63,7 @@ def restless(seed: int = 3) -> EnhancementWeights:
     import torch
 
     torch.manual_seed(seed)
-    network = EnhancementNetwork(EnhancementConfig("narrow", half=8, quarter=8, quarter_blocks=1))
+    network = EnhancementNetwork(EnhancementConfig(name="narrow", half=8, quarter=8, quarter_blocks=1))
     with torch.no_grad():
         for layer in network.layers().values():
             layer.weight.add_(0.2 * torch.randn_like(layer.weight))
@@ -452,7 +454,8 @@ def test_units_that_are_cut_off_are_refused() -> None:
 def test_strengths_follow_what_helps(enhancer: Enhancer) -> None:
     """Where the corrected picture is the original, it is taken; where it is not, it is left."""
     original = moving_picture(128, 64, 1)[0]
-    correction = enhancer.correction(widened(original, 8), Coding(120, False), 140)
+    searched = SearchedFrame(widened(original, 8))
+    correction = enhancer.correction(BaseFrame(DecodedFrame(searched, Coding(120, False))), 140)
     blocks = blocks_of(128, 64)
     full = correction.applied(np.full((GROUPS, *blocks), 2), 8)
     assert not same([full], [original])

@@ -21,7 +21,7 @@ from viddiff.networks.enhancement_config import LARGE, SMALL, EnhancementConfig,
 from viddiff.pipeline import device
 
 HEAVY = ("numba", "torch", "torchvision", "cv2", "scipy", "matplotlib", "PIL")
-FEW = EnhancementConfig("few", half=8, quarter=12, quarter_blocks=1)
+FEW = EnhancementConfig(name="few", half=8, quarter=12, quarter_blocks=1)
 
 
 @pytest.fixture(scope="module")

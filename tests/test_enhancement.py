@@ -26,7 +26,15 @@ from viddiff.frame import Frame, VideoInfo
 from viddiff.media.video_writer import VideoWriter
 from viddiff.networks.bounds import ACTIVATION_MAX, EXACT_LIMIT
 from viddiff.networks.enhancement import EnhancementNetwork, condition_of, corrected
-from viddiff.networks.enhancement_config import BLOCK, CONDITIONS, LARGE, SMALL, STRENGTHS, EnhancementConfig
+from viddiff.networks.enhancement_config import (
+    BLOCK,
+    CONDITIONS,
+    LARGE,
+    SMALL,
+    STRENGTHS,
+    EnhancementConfig,
+    TrunkConfig,
+)
 from viddiff.networks.layers import IntConv2d
 from viddiff.networks.planes import frame_of, pack, planes_of, unpack
 from viddiff.training import enhancement, enhancement_samples
@@ -36,7 +44,14 @@ from viddiff.training.enhancement_scenes import AS_THEY_ARE, Footage, SceneMix, 
 from viddiff.training.enhancement_validation import tile_errors
 from viddiff.training.enhancement_widening import widened
 
-TINY = EnhancementConfig("tiny", half=8, quarter=12, half_blocks=1, quarter_blocks=2)
+TINY = EnhancementConfig(
+    name="tiny",
+    half=8,
+    quarter=12,
+    half_blocks=1,
+    quarter_blocks=2,
+    between=TrunkConfig(half=10, quarter=13, half_blocks=1, quarter_blocks=3),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -75,22 +90,52 @@ def samples(count: int, height: int, width: int, seed: int = 0) -> Tensor:
     return torch.randint(0, 1024, (count, 6, height // 2, width // 2), generator=generator).float()
 
 
+def neighbours(count: int, height: int, width: int, seed: int = 9) -> Tensor:
+    """Hypotheses of so many frames."""
+    return torch.cat([samples(count, height, width, seed + n) for n in range(2)], 1)
+
+
+@pytest.mark.parametrize("between", [False, True], ids=["alone", "between"])
 @pytest.mark.parametrize("config", [SMALL, TINY])
 @torch.inference_mode()
-def test_one_result_whatever_computes(config: EnhancementConfig) -> None:
-    network, x, condition = at_the_bound(config), samples(2, 48, 80), numbers(2)
-    expected = network(x, condition)
+def test_one_result_whatever_computes(config: EnhancementConfig, between: bool) -> None:
+    network, inputs = at_the_bound(config), [samples(2, 48, 80), numbers(2)]
+    inputs += [neighbours(2, 48, 80)] if between else []
+    expected = network(*inputs)
     assert expected.abs().max() > 500
     assert torch.equal(expected, expected.round())
     for threads in (1, 2, 4):
         torch.set_num_threads(threads)
-        assert torch.equal(network(x, condition), expected), f"{threads = }"
+        assert torch.equal(network(*inputs), expected), f"{threads = }"
     with torch.backends.mkldnn.flags(enabled=False):
-        assert torch.equal(network(x, condition), expected)
+        assert torch.equal(network(*inputs), expected)
     for form in (torch.contiguous_format, torch.channels_last):
-        assert torch.equal(network(x.contiguous(memory_format=form), condition), expected)
+        others = [x.contiguous(memory_format=form) if x.ndim == 4 else x for x in inputs]
+        assert torch.equal(network(*others), expected)
     for i in range(2):
-        assert torch.equal(network(x[i : i + 1], condition[i : i + 1]), expected[i : i + 1])
+        assert torch.equal(network(*(x[i : i + 1] for x in inputs)), expected[i : i + 1])
+
+
+@torch.inference_mode()
+def test_shares_of_differences_are_added() -> None:
+    """What the definition says in integers: quarters of 1/16 of a level, rounded half to even."""
+    torch.manual_seed(0)
+    network, x, condition, seen = trained_like(TINY), samples(1, 16, 24), numbers(1), neighbours(1, 16, 24)
+    rows = list[Tensor]()
+    network.between.tail.register_forward_hook(lambda _, __, output: rows.append(output))
+    found = network(x, condition, seen)[0].long().numpy()
+    results = rows[0].round().clamp(-2047, 2047)[0].long().numpy()
+    shares = results[6:].clip(-16, 64)
+    assert len(np.unique(shares)) > 20
+    for plane in range(6):
+        total = 4 * results[plane]
+        for n in range(2):
+            difference = (seen[0, 6 * n + plane] - x[0, plane]).long().numpy().clip(-511, 511)
+            total = total + shares[2 * n + plane // 4] * difference
+        quotient, rest = np.divmod(total, 4)
+        expected = quotient + ((rest > 2) | ((rest == 2) & (quotient % 2 == 1)))
+        assert np.array_equal(found[plane], expected), plane
+    assert np.abs(found).max() > 2047
 
 
 @torch.inference_mode()
@@ -117,6 +162,7 @@ def test_every_sum_is_that_of_float64() -> None:
     for name, layer in network.layers().items():
         layer.register_forward_hook(check(name))
     network(samples(2, 32, 48), numbers(2))
+    network(samples(2, 32, 48), numbers(2), neighbours(2, 32, 48))
     assert seen == set(network.layers())
 
 
@@ -167,6 +213,7 @@ def test_conditions_are_activations() -> None:
 
 def test_costs() -> None:
     assert SMALL.macs() <= 3500
+    assert SMALL.macs(between=True) <= 4000
     assert LARGE.macs() <= 16000
     network, counted = EnhancementNetwork(TINY).eval(), 0
 
@@ -179,7 +226,10 @@ def test_costs() -> None:
         layer.register_forward_hook(count)
     with torch.inference_mode():
         network(samples(1, 32, 48), numbers(1))
-    assert counted == TINY.macs() * 32 * 48
+        assert counted == TINY.macs() * 32 * 48
+        counted = 0
+        network(samples(1, 32, 48), numbers(1), neighbours(1, 32, 48))
+        assert counted == TINY.macs(between=True) * 32 * 48
 
 
 def test_weights_come_back(tmp_path: Path) -> None:
@@ -276,7 +326,14 @@ def test_a_few_steps_learn(tmp_path: Path) -> None:
     assert all(map(torch.equal, network.parameters(), loaded.parameters()))
 
 
-WIDER = EnhancementConfig("wider", half=11, quarter=20, half_blocks=2, quarter_blocks=3)
+WIDER = EnhancementConfig(
+    name="wider",
+    half=11,
+    quarter=20,
+    half_blocks=2,
+    quarter_blocks=3,
+    between=TrunkConfig(half=12, quarter=14, half_blocks=1, quarter_blocks=4),
+)
 
 
 @pytest.mark.parametrize("config", [WIDER, replace(TINY, half=9), replace(TINY, quarter_blocks=4)])
@@ -287,13 +344,30 @@ def test_a_widened_network_begins_with_the_same_result(config: EnhancementConfig
     start = trained_like(TINY)
     network = network_of(weights_of(widened(start, config)))
     assert network.config == config
-    x, condition = samples(2, 48, 80), numbers(2)
-    expected = start(x, condition)
-    assert expected.unique().numel() > 100
-    assert torch.equal(network(x, condition), expected)
+    for inputs in (samples(2, 48, 80), numbers(2)), (samples(2, 48, 80), numbers(2), neighbours(2, 48, 80)):
+        expected = start(*inputs)
+        assert expected.unique().numel() > 100
+        assert torch.equal(network(*inputs), expected)
     for name, layer in network.layers().items():
         new = layer.weight[len(start.layers()[name].weight) :] if name in start.layers() else layer.weight
         assert name.startswith("filters") or name.endswith("outer") or not new.numel() or new.any(), name
+
+
+ALONE = replace(TINY, between=None)
+
+
+@torch.inference_mode()
+def test_a_network_for_frames_between_begins_as_the_one_for_frames_alone() -> None:
+    """Where that fits into it; else it begins by changing nothing."""
+    torch.manual_seed(0)
+    start, inputs = trained_like(ALONE), (samples(2, 48, 80), numbers(2))
+    network = network_of(weights_of(widened(start, replace(TINY, between=WIDER.between))))
+    expected = start(*inputs)
+    assert expected.unique().numel() > 100
+    assert torch.equal(network(*inputs), expected)
+    assert torch.equal(network(*inputs, neighbours(2, 48, 80)), expected)
+    narrow = widened(start, replace(TINY, between=TrunkConfig(half=4, quarter=4)))
+    assert not network_of(weights_of(narrow))(*inputs, neighbours(2, 48, 80)).any()
 
 
 def trained_like(config: EnhancementConfig) -> EnhancementNetwork:
@@ -316,10 +390,12 @@ def test_a_widened_network_learns(tmp_path: Path) -> None:
     assert network.tail.weight[:, TINY.half :].any()
     with pytest.raises(ViddiffError, match=r"tiny.*--fresh"):
         train(replace(options, config=replace(WIDER, half=7)), lines.append)
+    with pytest.raises(ViddiffError, match=r"tiny.*--fresh"):
+        train(replace(options, config=replace(WIDER, between=None)), lines.append)
 
 
 def test_a_resumed_run_goes_on(tmp_path: Path) -> None:
-    options = options_of(tmp_path, 16, steps=4, batch=2)
+    options = options_of(tmp_path, 16, steps=4, batch=8)
     train(options, lambda _: None)
     first = load_file(options.state)
     lines: list[dict[str, Any]] = []
@@ -509,12 +585,13 @@ def test_nothing_to_learn_from(tmp_path: Path) -> None:
 
 
 def write_tiles(folder: Path, count: int, number: int = 0) -> None:
-    """A shard of blurred pictures beside sharp ones."""
+    """A shard of blurred pictures beside sharp ones. Half of them have sharp neighbours, too."""
     frames = moving_picture(TILE, TILE, count)
-    tiles = np.empty((count, 2, TILE * TILE * 3 // 2), np.uint8)
+    tiles = np.zeros((count, 4, TILE * TILE * 3 // 2), np.uint8)
     figures: dict[str, Any] = {
         "quantiser": np.full(count, 120, np.uint8),
         "intra": np.zeros(count, bool),
+        "between": np.arange(count) % 2 == 1,
         "gop_quantiser": np.full(count, 160, np.uint8),
         "norm": np.empty((count, 3), np.float32),
         "weight": np.ones(count, np.float32),
@@ -527,6 +604,7 @@ def write_tiles(folder: Path, count: int, number: int = 0) -> None:
         planes = [plane[0].round().numpy().astype(np.uint8) for plane in blurred]
         tiles[i, 0] = np.concatenate([plane.ravel() for plane in planes])
         tiles[i, 1] = np.concatenate([plane.ravel() for plane in frame.planes])
+        tiles[i, 2:] = tiles[i, 1] if figures["between"][i] else 0
         pairs = zip(planes, frame.planes, strict=True)
         figures["norm"][i] = [max(np.square(a.astype(float) - b).mean(), 0.02) for a, b in pairs]
     folder.mkdir(parents=True, exist_ok=True)

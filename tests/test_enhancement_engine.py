@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 
 from viddiff.codec import enhancement_weights
 from viddiff.codec.base_bit_depth import BASE_BIT_DEPTH, rounded
+from viddiff.codec.base_frames import BaseFrame, DecodedFrame
+from viddiff.codec.block_motion import SearchedFrame
 from viddiff.codec.engine.enhancement import EnhancementEngine
 from viddiff.codec.engine.instruction_sets import INSTRUCTION_SETS, InstructionSet, instruction_sets
-from viddiff.codec.engine.packed_network import PackedNetwork
-from viddiff.codec.engine.row_plan import DEPTHWISE, FILTERS, RESULT, plan_rows
+from viddiff.codec.engine.packed_network import PackedNetwork, packed_networks
+from viddiff.codec.engine.row_plan import DEPTHWISE, DIFFER, FILTERS, RESULT, plan_rows
 from viddiff.codec.enhancement_weights import EnhancementWeights
 from viddiff.codec.enhancer import SIDES, Correction, Enhancer, blocks_of
 from viddiff.codec.load_weights import load_weights
@@ -30,14 +32,28 @@ from viddiff.frame import Frame, Plane, VideoInfo
 from viddiff.media.av1_headers import Coding
 from viddiff.networks.bounds import EXACT_LIMIT, WEIGHT_MAX
 from viddiff.networks.enhancement import EnhancementNetwork, corrected
-from viddiff.networks.enhancement_config import BLOCK, GROUPS, LARGE, SMALL, STRENGTHS, EnhancementConfig
+from viddiff.networks.enhancement_config import (
+    BLOCK,
+    DIFFERENCES,
+    GROUPS,
+    LARGE,
+    SMALL,
+    STRENGTHS,
+    EnhancementConfig,
+    TrunkConfig,
+)
 from viddiff.networks.planes import frame_of, pack, planes_of, unpack
 from viddiff.pipeline.output import Output
 from viddiff.pipeline.serial import decode, encode
 
-ODD = EnhancementConfig("odd", half=17, quarter=33, half_blocks=2, quarter_blocks=1)
-NARROW = EnhancementConfig("narrow", half=1, quarter=1, half_blocks=1, quarter_blocks=1)
-FLAT = EnhancementConfig("flat", half=8, quarter=80, half_blocks=0, quarter_blocks=0)
+ODD = EnhancementConfig(
+    name="odd", half=17, quarter=33, half_blocks=2, quarter_blocks=1, between=TrunkConfig(9, 20, 2, 1)
+)
+NARROW = EnhancementConfig(
+    name="narrow", half=1, quarter=1, half_blocks=1, quarter_blocks=1, between=TrunkConfig(1, 1, 0, 0)
+)
+FEW = EnhancementConfig(name="few", half=8, quarter=12, between=TrunkConfig(half=7, quarter=9))
+FLAT = EnhancementConfig(name="flat", half=8, quarter=80, half_blocks=0, quarter_blocks=0)
 SETS = pytest.mark.parametrize("instructions", instruction_sets(), ids=lambda each: each.name)
 CODINGS = (Coding(0, True), Coding(120, False), Coding(255, True))
 
@@ -73,6 +89,11 @@ def noise(width: int, height: int, bit_depth: int, seed: int = 0) -> Frame:
     return Frame(y, u, v, 7)
 
 
+def base_frame(frame: Frame, coding: Coding, *neighbours: Frame) -> BaseFrame:
+    own, *others = (DecodedFrame(SearchedFrame(each), coding) for each in (frame, *neighbours))
+    return BaseFrame(own, tuple(others))
+
+
 def equal(a: Correction, b: Correction) -> bool:
     return all(np.array_equal(*planes) for planes in zip(a.planes, b.planes, strict=True))
 
@@ -94,14 +115,15 @@ def test_engine_is_the_module(config: EnhancementConfig, calm: bool, instruction
         module = Enhancer(weights, engine="torch")
         sizes = ((16, 16), (17, 16), (16, 131), (70, 46), (150, 65))
         for (width, height), coding in zip(sizes, CODINGS * 2, strict=False):
-            frame = noise(width, height, BASE_BIT_DEPTH, seed)
-            expected = module.correction(frame, coding, 140)
-            for strips in (1, 3):
-                enhancer = with_instructions(weights, instructions)
-                for _ in range(2):  # the second time with a workspace that was used
-                    found = enhancer.correction(frame, coding, 140, strips)
-                    assert equal(found, expected), f"{width}x{height}, {strips = }"
-            seen.append(np.concatenate([plane.ravel() for plane in expected.planes]))
+            frame, *others = (noise(width, height, BASE_BIT_DEPTH, seed + n) for n in range(3))
+            for base in (base_frame(frame, coding), base_frame(frame, coding, *others)):
+                expected = module.correction(base, 140)
+                for strips in (1, 3):
+                    enhancer = with_instructions(weights, instructions)
+                    for _ in range(2):  # the second time with a workspace that was used
+                        found = enhancer.correction(base, 140, strips)
+                        assert equal(found, expected), f"{width}x{height}, {strips = }"
+                seen.append(np.concatenate([plane.ravel() for plane in expected.planes]))
     assert np.unique(np.concatenate(seen)).size > (100 if calm and config != NARROW else 2)
 
 
@@ -109,9 +131,10 @@ def test_threads_split_a_frame() -> None:
     """Strips between strips, with rows of other strips on both sides."""
     weights = extreme(SMALL, 5, True)
     frame = noise(48, 400, BASE_BIT_DEPTH)
-    expected = Enhancer(weights, engine="torch").correction(frame, CODINGS[1], 140)
+    base = base_frame(frame, CODINGS[1], *(noise(48, 400, BASE_BIT_DEPTH, seed) for seed in (1, 2)))
+    expected = Enhancer(weights, engine="torch").correction(base, 140)
     for strips in (1, 2, 5, 12, 64):
-        found = Enhancer(weights).correction(frame, CODINGS[1], 140, strips)
+        found = Enhancer(weights).correction(base, 140, strips)
         assert equal(found, expected), f"{strips = }"
 
 
@@ -153,8 +176,12 @@ def test_plans_stay_inside_their_memory(
     config: EnhancementConfig, instructions: InstructionSet, width: int
 ) -> None:
     """All that a step reads and writes, for every row of its rings."""
-    network = PackedNetwork(config, extreme(config, 0, True).integers, instructions)
-    plan, lanes = plan_rows(network, width), instructions.lanes
+    for network in packed_networks(config, extreme(config, 0, True).integers, instructions):
+        check_plan(network, instructions.lanes, width)
+
+
+def check_plan(network: PackedNetwork, lanes: int, width: int) -> None:
+    plan = plan_rows(network, width)
     for step in plan.steps:
         s = {name: int(step[name]) for name in plan.steps.dtype.names or ()}
         channels = lanes * s["vectors"] * (s["groups"] if s["kind"] != DEPTHWISE else 2)
@@ -176,6 +203,8 @@ def test_plans_stay_inside_their_memory(
             assert network.scales.size >= s["numbers"] + channels
         if s["kind"] == FILTERS:
             assert reads <= (width + 2) * 6
+        elif s["kind"] == DIFFER:
+            assert reads <= width * DIFFERENCES
         else:
             assert reads <= s["source_size"]
             assert s["source"] + (s["source_ring"] - 1) * s["source_size"] + reads <= plan.empty
@@ -196,7 +225,7 @@ def test_strengths_are_those_of_torch(size: tuple[int, int], bit_depth: int) -> 
     width, height = size
     frame, original = noise(width, height, BASE_BIT_DEPTH, 1), noise(width, height, bit_depth, 2)
     enhancer = Enhancer(extreme(SMALL, 3, True))
-    correction = enhancer.correction(frame, CODINGS[1], 140)
+    correction = enhancer.correction(base_frame(frame, CODINGS[1]), 140)
     packed = pack(planes_of(frame, BASE_BIT_DEPTH, torch.device("cpu")))
     full = [np.zeros((n * packed.shape[2], n * packed.shape[3]), np.float32) for n in (2, 1, 1)]
     for whole, plane in zip(full, correction.planes, strict=True):
@@ -258,7 +287,7 @@ def test_planes_that_do_not_fit_are_refused() -> None:
 def test_files_are_the_same_with_both(tmp_path: Path, bit_depth: int) -> None:
     """Encoded and decoded."""
     path = tmp_path / "weights.safetensors"
-    enhancement_weights.save(path, extreme(EnhancementConfig("few", half=8, quarter=12), 1, True))
+    enhancement_weights.save(path, extreme(FEW, 1, True))
     frames = [replace(f, pts=n) for n, f in enumerate(moving_picture(80, 66, 6, bit_depth))]
     files, shown = [], []
     for engine in ("compiled", "torch"):

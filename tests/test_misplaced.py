@@ -218,7 +218,7 @@ class Victim:
 def victim(request: pytest.FixtureRequest, codec: Codec, tmp_path_factory: pytest.TempPathFactory) -> Victim:
     weights: Weights = codec
     if request.param == "av1":
-        network = EnhancementNetwork(EnhancementConfig("narrow", half=8, quarter=8, quarter_blocks=1))
+        network = EnhancementNetwork(EnhancementConfig(name="narrow", half=8, quarter=8, quarter_blocks=1))
         path = tmp_path_factory.mktemp("weights") / "narrow.safetensors"
         enhancement_weights.save(path, weights_of(network))
         weights = Enhancer(enhancement_weights.load(path))

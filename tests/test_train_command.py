@@ -20,7 +20,7 @@ from viddiff.networks.enhancement import EnhancementNetwork
 from viddiff.networks.enhancement_config import LARGE, EnhancementConfig
 from viddiff.training import enhancement
 
-TINY = EnhancementConfig("tiny", half=8, quarter=12, half_blocks=1, quarter_blocks=1)
+TINY = EnhancementConfig(name="tiny", half=8, quarter=12, half_blocks=1, quarter_blocks=1)
 JSON_PAGE = Path(__file__).parent.parent / "docs" / "json.md"
 
 

@@ -183,6 +183,7 @@ def describe_model(weights: Path | None) -> dict[str, Any]:
             "name": codec.name, "hash": codec.hash.hex(), "base": "av1",
             "parameters": codec.weights.config.parameters(),
             "decoder_kmac_per_pixel": round(codec.weights.config.macs() / 1000, 3),
+            "decoder_kmac_per_pixel_between": round(codec.weights.config.macs(between=True) / 1000, 3),
         }  # fmt: skip
     from viddiff.codec.weights import Codec
 

@@ -1,18 +1,20 @@
 """Decode a GOP with an AV1 base: dav1d shows the frames, the network enhances them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 
 from viddiff.codec.base_bit_depth import BASE_BIT_DEPTH, rounded
+from viddiff.codec.base_frames import REACH, BaseFrame, DecodedFrame, with_neighbours
 from viddiff.codec.base_payloads import StrengthReader, StrengthTables, unpack_frames
+from viddiff.codec.block_motion import SearchedFrame
 from viddiff.codec.enhancer import Correction, Enhancer, Strengths, blocks_of
 from viddiff.codec.entropy import SymbolDecoder
 from viddiff.codec.side_by_side import side_by_side
 from viddiff.container.format import Chunk, Header, KeyChunk
 from viddiff.errors import BitstreamError
 from viddiff.frame import Frame
-from viddiff.media.av1_headers import Coding, HeaderReader
+from viddiff.media.av1_headers import HeaderReader
 from viddiff.media.av1_stream import Av1Decoder, split_units
 
 
@@ -40,18 +42,17 @@ class BaseGopDecoder:
         depth = info.bit_depth
         if enhancer is None:
             for unit in units:
-                yield partial(rounded, stream.decode(unit)[0], depth)
+                yield partial(rounded, stream.decode(unit).searched.frame, depth)
             return
         coded = SymbolDecoder(strengths, self.header.entropy)  # type: ignore[arg-type]
         reader = StrengthReader(coded, self._tables, blocks_of(info.width, info.height))
-        for unit in units:
-            frame, coding = stream.decode(unit)
+        for shown in stream.shown(units):
             chosen = reader.get()
             if not chosen.any():
-                yield partial(rounded, frame, depth)
+                yield partial(rounded, shown.frame, depth)
                 continue
             enhancer.prepare()
-            correction = partial(enhancer.correction, frame, coding, stream.quantiser, strips)
+            correction = partial(enhancer.correction, shown, stream.quantiser, strips)
             yield partial(_enhanced, correction, chosen, depth)
         coded.finish()
 
@@ -88,12 +89,19 @@ class BaseStream:
     def __init__(self, decoder: Av1Decoder, quantiser: int) -> None:
         """quantiser: index that the encoder requested for the GOP, 0..255."""
         self._decoder, self._headers = decoder, HeaderReader()
+        self._before: tuple[DecodedFrame, ...] = ()
         self.quantiser = quantiser
 
-    def decode(self, unit: bytes) -> tuple[Frame, Coding]:
-        """The frame that the next unit shows, of BASE_BIT_DEPTH.
+    def shown(self, units: Iterable[bytes]) -> Iterator[BaseFrame]:
+        """The frames that the units of the next chunk show, with their neighbours.
 
-        Raises BitstreamError if the unit is damaged.
+        Raises BitstreamError if a unit is damaged.
         """
+        return with_neighbours(self._before, map(self.decode, units))
+
+    def decode(self, unit: bytes) -> DecodedFrame:
+        """The frame that the next unit shows. Raises BitstreamError if the unit is damaged."""
         frame = self._decoder.decode(unit)
-        return frame, self._headers.shown(unit)
+        decoded = DecodedFrame(SearchedFrame(frame), self._headers.shown(unit))
+        self._before = (*self._before, decoded)[-REACH:]
+        return decoded

@@ -1,5 +1,6 @@
 """The enhancement network as a module of PyTorch: from weights, to weights, and as an engine."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -38,20 +39,28 @@ class ModuleEngine:
     @exact_arithmetic()
     @torch.inference_mode()
     def correction(
-        self, frame: Frame, condition: NDArray[np.int64], strips: int = 1
+        self,
+        frame: Frame,
+        condition: NDArray[np.int64],
+        hypotheses: Sequence[Frame] = (),
+        strips: int = 1,
     ) -> tuple[Int16, Int16, Int16]:
         """What the network would add to Y, U and V, in 1/CORRECTION_UNIT of a level.
 
-        frame: has 10 bits. condition: (CONDITIONS,) activations, see `enhancement_config.condition_of`.
-        strips: without effect, for PyTorch has threads of its own.
+        frame, hypotheses: have 10 bits and one size; HYPOTHESES or none, see `block_motion`. condition:
+        (CONDITIONS,) activations, see `enhancement_config.condition_of`. strips: without effect, for PyTorch
+        has threads of its own.
         """
         told = torch.from_numpy(condition).to(self._device, torch.float32)[None]
-        packed = pack(planes_of(frame, BASE_BIT_DEPTH, self._device))
-        (correction,) = in_strips(partial(self._strip, told), 2, packed)
+        packed, *others = (
+            pack(planes_of(each, BASE_BIT_DEPTH, self._device)) for each in (frame, *hypotheses)
+        )
+        (correction,) = in_strips(partial(self._strip, told), 2, packed, *others)
         whole = (torch.pixel_shuffle(correction[:, :4], 2)[0, 0], correction[0, 4], correction[0, 5])
         cropped = (x[: p.shape[0], : p.shape[1]] for x, p in zip(whole, frame.planes, strict=True))
         y, u, v = (plane.to("cpu", torch.int16).numpy() for plane in cropped)
         return y, u, v
 
-    def _strip(self, condition: Tensor, packed: Tensor) -> tuple[Tensor]:
-        return (self._network(packed, condition),)
+    def _strip(self, condition: Tensor, packed: Tensor, *hypotheses: Tensor) -> tuple[Tensor]:
+        seen = torch.cat(hypotheses, 1) if hypotheses else None
+        return (self._network(packed, condition, seen),)

@@ -11,7 +11,7 @@ from pathlib import Path
 from viddiff.codec.tensor_file import Arrays, content_hash, read_arrays, write_arrays
 from viddiff.errors import CheckpointError
 from viddiff.networks.bounds import prove
-from viddiff.networks.enhancement_config import INTEGERS, EnhancementConfig
+from viddiff.networks.enhancement_config import INTEGERS, EnhancementConfig, TrunkConfig
 
 FORMAT = "viddiff-enhancement-1"
 """What a file says that it is."""
@@ -65,15 +65,23 @@ def _config(metadata: dict[str, str]) -> EnhancementConfig:
     if metadata.get("format") != FORMAT:
         raise CheckpointError(f"these weights are not of format {FORMAT}")
     try:
-        config = EnhancementConfig(**json.loads(metadata["config"]))
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        stated = json.loads(metadata["config"])
+        between = stated.pop("between", None)
+        trunk = None if between is None else TrunkConfig(**between)
+        config = EnhancementConfig(**stated, between=trunk)
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError("the weights' configuration is damaged") from error
-    name, widths = config.name, (config.half, config.quarter)
-    if not isinstance(name, str) or not name.isprintable() or len(name.encode()) > 64:
+    if not isinstance(config.name, str) or not config.name.isprintable() or len(config.name.encode()) > 64:
         raise CheckpointError("the weights' configuration has no usable name")
+    for each in (config, config.between):
+        if each is not None:
+            _check_sizes(each)
+    return config
+
+
+def _check_sizes(config: TrunkConfig) -> None:
+    widths, depths = (config.half, config.quarter), (config.half_blocks, config.quarter_blocks)
     if not all(type(width) is int and 1 <= width <= _MAX_WIDTH for width in widths):
         raise CheckpointError(f"the weights' configuration has widths {widths}, beyond 1..{_MAX_WIDTH}")
-    depths = (config.half_blocks, config.quarter_blocks)
     if not all(type(depth) is int and 0 <= depth <= _MAX_DEPTH for depth in depths):
         raise CheckpointError(f"the weights' configuration has depths {depths}, beyond 0..{_MAX_DEPTH}")
-    return config

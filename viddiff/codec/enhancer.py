@@ -1,6 +1,7 @@
 """Enhance base frames with exact integers. What computes them is loaded when it is needed."""
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, Protocol
@@ -8,9 +9,9 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from viddiff.codec.base_frames import BaseFrame
 from viddiff.codec.enhancement_weights import EnhancementWeights
 from viddiff.frame import Frame
-from viddiff.media.av1_headers import Coding
 from viddiff.networks.enhancement_config import BLOCK, condition_of
 
 Strengths = NDArray[np.int64]
@@ -35,10 +36,17 @@ def blocks_of(width: int, height: int) -> tuple[int, int]:
 class Engine(Protocol):
     """Computes the network."""
 
-    def correction(self, frame: Frame, condition: NDArray[np.int64], strips: int = 1) -> Planes:
+    def correction(
+        self,
+        frame: Frame,
+        condition: NDArray[np.int64],
+        hypotheses: Sequence[Frame] = (),
+        strips: int = 1,
+    ) -> Planes:
         """What the network would change in a frame of the base.
 
-        condition: (CONDITIONS,) activations. strips: that threads may compute side by side.
+        condition: (CONDITIONS,) activations. hypotheses: what better neighbours show, moved to where the
+        frame shows it. strips: that threads may compute side by side.
         """
         ...
 
@@ -85,14 +93,16 @@ class Enhancer:
         together = min(self.threads, frames)
         return together, self.threads // together
 
-    def correction(self, frame: Frame, coding: Coding, gop_quantiser: int, strips: int = 1) -> "Correction":
+    def correction(self, shown: BaseFrame, gop_quantiser: int, strips: int = 1) -> "Correction":
         """What the network would change in a frame of the base.
 
-        coding: from AV1's headers of the frame. gop_quantiser: index that the encoder requested for the GOP,
-        0..255. strips: that threads may compute side by side.
+        gop_quantiser: index that the encoder requested for the GOP, 0..255. strips: that threads may compute
+        side by side.
         """
+        coding, frame = shown.coding, shown.frame
         condition = condition_of(coding.quantiser, gop_quantiser, coding.intra)
-        return Correction(frame, self._engine.correction(frame, condition, strips))
+        seen = shown.hypotheses() if self.weights.config.between else []
+        return Correction(frame, self._engine.correction(frame, condition, seen, strips))
 
 
 @dataclass(frozen=True)

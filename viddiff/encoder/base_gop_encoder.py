@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from viddiff.codec.base_bit_depth import BASE_BIT_DEPTH, rounded, widened
+from viddiff.codec.base_frames import BaseFrame
 from viddiff.codec.base_gop_decoder import BaseStream
 from viddiff.codec.base_payloads import StrengthTables, StrengthWriter, pack_frames
 from viddiff.codec.enhancer import Correction, Enhancer, blocks_of
@@ -21,7 +22,6 @@ from viddiff.encoder.grouping import Group, group_regularly
 from viddiff.encoder.options import EncodeOptions
 from viddiff.encoder.strength_choice import Choice, Prices, Worth, choose_strengths
 from viddiff.frame import Frame, VideoInfo
-from viddiff.media.av1_headers import Coding
 from viddiff.media.av1_stream import Av1Decoder, Av1Encoder
 
 _LARGEST_INDEX = 255
@@ -134,13 +134,13 @@ class BaseGopEncoder:
     def _code(self, stream: BaseStream, group: Group, units: list[bytes], background: bytes) -> CodedGroup:
         """Chunk of a group that has all its units, of which the first begins with `background`."""
         base_bytes = sum(map(len, units)) - len(background)
-        decoded = [stream.decode(unit) for unit in units]
+        decoded = list(stream.shown(units))
         symbols = SymbolEncoder(self.options.entropy)  # type: ignore[arg-type]
         writer, shown = StrengthWriter(symbols, self._tables), list[Frame]()
         if self.options.effort.enhanced:
             enhanced = self._enhanced(group.frames, decoded, stream.quantiser, 8.0 * base_bytes, writer)
         else:
-            enhanced = ((self._plain, rounded(frame, self.info.bit_depth)) for frame, _ in decoded)
+            enhanced = ((self._plain, rounded(each.frame, self.info.bit_depth)) for each in decoded)
         for original, (choice, frame) in zip(group.frames, enhanced, strict=True):
             writer.put(choice.strengths, choice.kinds)
             shown.append(replace(frame, pts=original.pts))
@@ -159,7 +159,7 @@ class BaseGopEncoder:
     def _enhanced(
         self,
         originals: list[Frame],
-        decoded: list[tuple[Frame, Coding]],
+        decoded: list[BaseFrame],
         quantiser: int,
         bits: float,
         writer: StrengthWriter,
@@ -169,21 +169,21 @@ class BaseGopEncoder:
         bits: of the frames' base. quantiser: of the GOP.
         """
         depth = self.info.bit_depth
-        base = [rounded(frame, depth) for frame, _ in decoded]
+        base = [rounded(each.frame, depth) for each in decoded]
         worth = Worth.of(originals, base, bits)
         self.enhancer.prepare()
         threads, strips = self.enhancer.divided(len(decoded))
         jobs = (
-            partial(self._measured, original, frame, coding, quantiser, strips)
-            for original, (frame, coding) in zip(originals, decoded, strict=True)
+            partial(self._measured, original, each, quantiser, strips)
+            for original, each in zip(originals, decoded, strict=True)
         )
         for plain, (correction, errors) in zip(base, side_by_side(jobs, threads), strict=True):
             choice = choose_strengths(errors, worth, self._prices, writer.before)
             yield choice, correction.applied(choice.strengths, depth) if choice.strengths.any() else plain
 
     def _measured(
-        self, original: Frame, frame: Frame, coding: Coding, quantiser: int, strips: int
+        self, original: Frame, shown: BaseFrame, quantiser: int, strips: int
     ) -> tuple[Correction, list[NDArray[np.float64]]]:
         """The correction of a base frame, and the errors that each strength would leave."""
-        correction = self.enhancer.correction(frame, coding, quantiser, strips)
+        correction = self.enhancer.correction(shown, quantiser, strips)
         return correction, correction.errors(original, self.info.bit_depth)

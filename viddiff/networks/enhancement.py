@@ -3,6 +3,12 @@
     packed (6 planes, 1/2) ─ filters ─ head ─ blocks ─┬────────────────────── + ─ blocks ─ tail ─▶ correction
                                                       └─ down ─ blocks (1/4) ─ up ┘
 
+A frame between better ones is seen together with what these show, moved to where it shows the same
+(`codec.block_motion`). Its network, the part `between`, has the same layers and three more, whose result is
+added to the head's. It gives, besides a correction, the shares of the differences that are added:
+
+    differences (12 planes, 1/2) ─ 1x1, ReLU ─ 3x3 depthwise ─ 1x1 ─ + ─▶ blocks …
+
 The network stands outside of AV1's loop: no frame is predicted from an enhanced one. It knows how coarsely
 the frame was coded (the condition). Its correction is added at a strength that the encoder chooses for each
 block of BLOCK x BLOCK luma samples, for luma and chroma apart; strength 0 leaves the samples as AV1 shows
@@ -24,16 +30,24 @@ from viddiff.networks.enhancement_config import (
     BLOCK,
     CONDITIONS,
     CORRECTION_UNIT,
+    DIFFERENCE_MAX,
+    DIFFERENCES,
     FILTERS,
+    HYPOTHESES,
     INTEGERS,
     MIDDLE,
     PLANES,
+    SHARE_RANGE,
+    SHARE_UNIT,
+    SHARES,
     STRENGTH_UNIT,
     EnhancementConfig,
+    TrunkConfig,
 )
 from viddiff.networks.layers import ConditionedConv2d, IntConv2d, round_clamp, round_relu, start_near_zero
 
 _RIDGE = 1e-3
+_INT16 = (-32767, 32767)
 _FILTERS = [
     [1 / 32, 1 / 16, 1 / 32, 1 / 16, 1 / 8, 1 / 16, 1 / 32, 1 / 16, 1 / 32],
     [-1 / 4, -1 / 2, -1 / 4, -1 / 2, 3.0, -1 / 2, -1 / 4, -1 / 2, -1 / 4],
@@ -41,6 +55,8 @@ _FILTERS = [
     [-1 / 4, -1 / 2, -1 / 4, 0.0, 0.0, 0.0, 1 / 4, 1 / 2, 1 / 4],
 ]
 """What the first layer begins as: smoothed samples, their Laplacian and gradients, at about one size."""
+_ENLARGED = 8.0
+"""What the first layer of differences multiplies them by at first: most are a few levels."""
 
 
 def condition_of(quantiser: Tensor, gop_quantiser: Tensor, intra: Tensor) -> Tensor:
@@ -66,12 +82,11 @@ class ConditionedBlock(nn.Module):
         return round_clamp(x + round_clamp(self.outer(hidden)))
 
 
-class EnhancementNetwork(nn.Module):
-    """The correction of decoded frames; see the module's diagram."""
+class Trunk(nn.Module):
+    """All layers from a picture to results; see the module's diagram."""
 
-    def __init__(self, config: EnhancementConfig) -> None:
+    def __init__(self, config: TrunkConfig, results: int) -> None:
         super().__init__()
-        self.config = config
         half, quarter = config.half, config.quarter
         self.filters = IntConv2d(PLANES, PLANES * FILTERS, kernel=3, groups=PLANES)
         with torch.no_grad():
@@ -82,19 +97,22 @@ class EnhancementNetwork(nn.Module):
         self.deep = nn.ModuleList(ConditionedBlock(quarter) for _ in range(config.quarter_blocks))
         self.up = IntConv2d(quarter, 4 * half)
         self.after = nn.ModuleList(ConditionedBlock(half) for _ in range(config.half_blocks))
-        self.tail = IntConv2d(half, PLANES)
+        self.tail = IntConv2d(half, results)
         start_near_zero(self.up)
         start_near_zero(self.tail)
 
-    def forward(self, packed: Tensor, condition: Tensor) -> Tensor:
-        """The correction of `packed` (B, 6, H/2, W/2), 10-bit samples as from `planes.pack`.
+    def layers(self) -> dict[str, IntConv2d]:
+        """Every layer, by name."""
+        return {name: m for name, m in self.named_modules() if isinstance(m, IntConv2d)}
 
-        Same shape, integers of at most ACTIVATION_MAX in 1/CORRECTION_UNIT of a 10-bit level. condition:
-        (B, CONDITIONS). H and W are multiples of 4.
-        """
+    def seen(self, packed: Tensor, condition: Tensor) -> Tensor:
+        """Activations (B, half, H/2, W/2) of pictures as in `EnhancementNetwork.forward`."""
         with torch.autocast(packed.device.type, enabled=False):  # small differences of large numbers
             x = round_clamp(self.filters(packed - MIDDLE))
-            x = round_clamp(self.head(x, condition))
+            return round_clamp(self.head(x, condition))
+
+    def results(self, x: Tensor, condition: Tensor) -> Tensor:
+        """Activations (B, results, H/2, W/2) from those of `seen`."""
         x, condition = _in_computed_type(x), _in_computed_type(condition)
         for block in self.before:
             x = block(x, condition)
@@ -105,6 +123,59 @@ class EnhancementNetwork(nn.Module):
         for block in self.after:
             x = block(x, condition)
         return round_clamp(self.tail(x))
+
+
+class TrunkBetween(Trunk):
+    """The layers for a frame between better ones."""
+
+    def __init__(self, config: TrunkConfig) -> None:
+        super().__init__(config, PLANES + SHARES)
+        nn.init.zeros_(self.tail.weight[PLANES:])
+        half = config.half
+        self.differences = IntConv2d(DIFFERENCES, half)
+        self.smoothing = IntConv2d(half, half, kernel=3, groups=half)
+        self.joining = IntConv2d(half, half)
+        start_near_zero(self.joining)
+        with torch.no_grad():
+            both_signs = torch.cat((torch.eye(DIFFERENCES), -torch.eye(DIFFERENCES)))[:half]
+            self.differences.weight[: len(both_signs), :, 0, 0] = _ENLARGED * both_signs
+            self.smoothing.weight.mul_(0.1).add_(1 / 16)
+            self.smoothing.weight[:, :, 1, 1] += 1 / 2
+
+    def differ(self, differences: Tensor) -> Tensor:
+        """What is added to the activations of `seen`, for differences (B, DIFFERENCES, H/2, W/2)."""
+        with torch.autocast(differences.device.type, enabled=False):
+            return round_clamp(
+                self.joining(round_clamp(self.smoothing(round_relu(self.differences(differences)))))
+            )
+
+
+class EnhancementNetwork(Trunk):
+    """The correction of decoded frames; see the module's diagrams."""
+
+    def __init__(self, config: EnhancementConfig) -> None:
+        super().__init__(config, PLANES)
+        self.config = config
+        if config.between is not None:
+            self.between = TrunkBetween(config.between)
+
+    def forward(self, packed: Tensor, condition: Tensor, hypotheses: Tensor | None = None) -> Tensor:
+        """The correction of `packed` (B, 6, H/2, W/2), 10-bit samples as from `planes.pack`.
+
+        Same shape, integers that fit in 16 bits, in 1/CORRECTION_UNIT of a 10-bit level. condition:
+        (B, CONDITIONS). hypotheses: (B, DIFFERENCES, H/2, W/2), for frames between better ones: what the one
+        before shows, and then the one after. H and W are multiples of 4.
+        """
+        if hypotheses is None:
+            return self.results(self.seen(packed, condition), condition)
+        differences = (hypotheses - packed.repeat(1, HYPOTHESES, 1, 1)).clamp(-DIFFERENCE_MAX, DIFFERENCE_MAX)
+        trunk = self.between
+        x = round_clamp(trunk.seen(packed, condition) + trunk.differ(differences))
+        results = trunk.results(x, condition).float()
+        shares = round_clamp(results[:, PLANES:], *SHARE_RANGE)
+        by_plane = shares.repeat_interleave(torch.tensor([4, 2] * HYPOTHESES, device=shares.device), 1)
+        added = (by_plane * differences).reshape(-1, HYPOTHESES, *packed.shape[1:]).sum(1)
+        return round_clamp(results[:, :PLANES] + added * (1 / SHARE_UNIT), *_INT16)
 
     @torch.no_grad()
     def whiten_(self, packed: Tensor) -> None:
@@ -118,10 +189,6 @@ class EnhancementNetwork(nn.Module):
         weight = torch.cat((zca, mixed @ zca))[: self.config.half]
         self.head.weight[:, : len(zca), 0, 0] = weight.float()
         self.head.bias.copy_(-(weight @ mean).float())
-
-    def layers(self) -> dict[str, IntConv2d]:
-        """Every layer, by name."""
-        return {name: m for name, m in self.named_modules() if isinstance(m, IntConv2d)}
 
     def integers(self) -> dict[str, NDArray[Any]]:
         """The integers that a decoder computes with: `<layer>.weight`, `<layer>.bias`, `<layer>.exponent`."""

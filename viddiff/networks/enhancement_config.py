@@ -23,6 +23,17 @@ FILTERS = 4
 """Filters of each plane in the first layer."""
 MIDDLE = 512
 """Samples of 10 bits enter the network minus this."""
+HYPOTHESES = 2
+"""Pictures of neighbours that a frame between them is seen with."""
+DIFFERENCES = PLANES * HYPOTHESES
+"""Planes of what they differ by from the frame."""
+DIFFERENCE_MAX = 511
+"""Differences are limited to this many 10-bit levels."""
+SHARES = GROUPS * HYPOTHESES
+"""Shares of differences that are added at each position: for luma and chroma, from each neighbour."""
+SHARE_RANGE = (-16, 64)
+"""Smallest and largest share, in units of 1/(CORRECTION_UNIT * SHARE_UNIT)."""
+SHARE_UNIT = 4
 _QUANTISER_STEP = 32
 _QUANTISER_KNOTS = 9
 _LEAD_KNOTS = 4
@@ -30,14 +41,15 @@ CONDITIONS = _QUANTISER_KNOTS + _LEAD_KNOTS + 1
 """Length of the condition."""
 INTEGERS = {"weight": np.int8, "bias": np.int32, "exponent": np.int8}
 """Parts of a layer, as they are stored."""
+BETWEEN = "between."
+"""Begins the names of the layers for frames between better ones."""
 _AT_HALF, _AT_QUARTER = 4, 16
 
 
 @dataclass(frozen=True)
-class EnhancementConfig:
-    """Widths and depths of the network."""
+class TrunkConfig:
+    """Widths and depths of the layers from a picture to results."""
 
-    name: str = "small"
     half: int = 32
     """Channels at 1/2 of the luma size."""
     quarter: int = 48
@@ -46,15 +58,15 @@ class EnhancementConfig:
     """Blocks at 1/2 before the branch to 1/4, and after it."""
     quarter_blocks: int = 4
 
-    def layers(self) -> dict[str, "LayerForm"]:
-        """Every layer, by name."""
+    def trunk(self, results: int) -> dict[str, "LayerForm"]:
+        """The layers from a picture to so many results, by name."""
         half, quarter, filtered = self.half, self.quarter, PLANES * FILTERS
         layers = {
             "filters": LayerForm((filtered, 1, 3, 3), _AT_HALF),
             "head": LayerForm((half, filtered + CONDITIONS, 1, 1), _AT_HALF, CONDITIONS),
             "down": LayerForm((quarter, half, 2, 2), _AT_QUARTER),
             "up": LayerForm((4 * half, quarter, 1, 1), _AT_QUARTER),
-            "tail": LayerForm((PLANES, half, 1, 1), _AT_HALF),
+            "tail": LayerForm((results, half, 1, 1), _AT_HALF),
         }
         for name, channels in self.blocks().items():
             area = _AT_QUARTER if name.startswith("deep") else _AT_HALF
@@ -62,6 +74,14 @@ class EnhancementConfig:
             layers[f"{name}.inner"] = LayerForm((channels, channels + CONDITIONS, 1, 1), area, CONDITIONS)
             layers[f"{name}.outer"] = LayerForm((channels, channels, 1, 1), area)
         return layers
+
+    def trunk_between(self) -> dict[str, "LayerForm"]:
+        """The layers for a frame between better ones, by name."""
+        return self.trunk(PLANES + SHARES) | {
+            "differences": LayerForm((self.half, DIFFERENCES, 1, 1), _AT_HALF),
+            "smoothing": LayerForm((self.half, 1, 3, 3), _AT_HALF),
+            "joining": LayerForm((self.half, self.half, 1, 1), _AT_HALF),
+        }
 
     def blocks(self) -> dict[str, int]:
         """Channels of every block, by name, in the order in which they run."""
@@ -72,13 +92,30 @@ class EnhancementConfig:
         )
         return {f"{part}.{n}": channels for part, count, channels in parts for n in range(count)}
 
+
+@dataclass(frozen=True)
+class EnhancementConfig(TrunkConfig):
+    """The network: its layers for a frame alone, and those for a frame between better ones."""
+
+    name: str = "small"
+    between: TrunkConfig | None = None
+    """Without it, every frame is seen alone."""
+
+    def layers(self) -> dict[str, "LayerForm"]:
+        """Every layer, by name. Those for frames between better ones begin with BETWEEN."""
+        layers = self.trunk(PLANES)
+        if self.between is not None:
+            layers |= {BETWEEN + name: layer for name, layer in self.between.trunk_between().items()}
+        return layers
+
     def parameters(self) -> int:
         """Weights and biases of all layers."""
         return sum(prod(layer.shape) + layer.shape[0] for layer in self.layers().values())
 
-    def macs(self) -> float:
-        """Multiply-accumulates for each luma sample."""
-        return sum(layer.macs / layer.area for layer in self.layers().values())
+    def macs(self, between: bool = False) -> float:
+        """Multiply-accumulates for each luma sample of a frame alone, or of one between better ones."""
+        layers = self.layers().items()
+        return sum(layer.macs / layer.area for name, layer in layers if name.startswith(BETWEEN) is between)
 
 
 @dataclass(frozen=True)
@@ -98,8 +135,10 @@ class LayerForm:
         return prod(self.shape) - self.shape[0] * self.conditions
 
 
-SMALL = EnhancementConfig()
-LARGE = EnhancementConfig("large", half=48, quarter=80, half_blocks=2, quarter_blocks=4)
+SMALL = EnhancementConfig(between=TrunkConfig())
+LARGE = EnhancementConfig(
+    name="large", half=48, quarter=80, half_blocks=2, quarter_blocks=4, between=TrunkConfig()
+)
 NETWORKS = {config.name: config for config in (SMALL, LARGE)}
 """Networks that can be trained, by name."""
 

@@ -13,7 +13,7 @@ import random
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,8 @@ def train(options: EnhancementOptions, report: Report) -> EnhancementNetwork:
     judge = None if options.valid is None else EnhancementJudge(_valid_tiles(options, options.valid, mix))
     if untrained:
         begin_(network, tiles, options)
+    if options.init is None:
+        network = widened(network, options.config or SMALL)
     training = _EnhancementTraining(options, network.to(options.device), tiles, judge)
     if options.resume:
         training.restore(options.state)
@@ -91,7 +93,8 @@ def train(options: EnhancementOptions, report: Report) -> EnhancementNetwork:
 
 def _initial(options: EnhancementOptions) -> EnhancementNetwork:
     if options.init is None:
-        return EnhancementNetwork(options.config or SMALL).to(memory_format=torch.channels_last)
+        alone = replace(options.config or SMALL, between=None)
+        return EnhancementNetwork(alone).to(memory_format=torch.channels_last)
     network = network_of(enhancement_weights.load(options.init)).requires_grad_(True)
     if options.config is None or options.config == network.config:
         return network

@@ -22,11 +22,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from viddiff.codec.base_bit_depth import BASE_BIT_DEPTH
+from viddiff.codec.base_frames import BaseFrame
+from viddiff.codec.base_gop_decoder import BaseStream
 from viddiff.errors import ViddiffError, VideoError
 from viddiff.frame import Frame, VideoInfo
-from viddiff.media.av1_headers import Coding, HeaderReader
 from viddiff.media.av1_stream import Av1Decoder, Av1Encoder
 from viddiff.networks.enhancement import condition_of
+from viddiff.networks.enhancement_config import HYPOTHESES
 from viddiff.training.background import training_was_killed
 from viddiff.training.enhancement_scenes import STILL_SUFFIXES, Footage, SceneMix, scene
 from viddiff.training.samples import SUFFIXES, find_videos
@@ -53,9 +55,7 @@ _SAMPLES = TILE * TILE * 3 // 2
 class Base:
     """A scene coded by SVT-AV1."""
 
-    frames: list[Frame]
-    """As dav1d shows them, of BASE_BIT_DEPTH."""
-    codings: list[Coding]
+    shown: list[BaseFrame]
     sizes: list[int]
     """Bytes of each temporal unit."""
 
@@ -66,13 +66,15 @@ def code_base(frames: list[Frame], crf: int, preset: int = PRESETS[0]) -> Base:
     info = VideoInfo(width, height, BASE_BIT_DEPTH)
     encoder = Av1Encoder(info, quantiser=4 * crf, preset=preset)
     units = [*(unit for frame in frames for unit in encoder.send(frame)), *encoder.finish()]
-    decoder, headers = Av1Decoder(width, height, BASE_BIT_DEPTH), HeaderReader()
-    decoded = [decoder.decode(unit) for unit in units]
-    return Base(decoded, [headers.shown(unit) for unit in units], [len(unit) for unit in units])
+    stream = BaseStream(Av1Decoder(width, height, BASE_BIT_DEPTH), min(4 * crf, 255))
+    return Base(list(stream.shown(units)), [len(unit) for unit in units])
 
 
 Tiles = NDArray[np.uint16]
-"""(N, 2, SAMPLES): the decoded tile and the original, each Y, U and V one after the other, 10 bits."""
+"""(N, 2 + HYPOTHESES, SAMPLES): the decoded tile, the original, and what better neighbours show there or 0.
+
+Each is Y, U and V one after the other, 10 bits.
+"""
 
 
 def tiles_of(
@@ -80,25 +82,31 @@ def tiles_of(
 ) -> tuple[Tiles, dict[str, NDArray[np.generic]]]:
     """At most so many tiles of a scene of BASE_BIT_DEPTH, and figures of each.
 
-    `quantiser`, `intra`, `gop_quantiser`; `norm` (3,): mean squared errors of the scene by plane, as shown;
+    `quantiser`, `intra`, `gop_quantiser`; `between`: whether it has hypotheses; `norm` (3,): mean squared
+    errors of the scene by plane, as shown;
     `weight`: the error of the tile in units of that of the scene.
     """
-    maps = [_error_maps(a, b) for a, b in zip(frames, base.frames, strict=True)]
+    maps = [_error_maps(a, b.frame) for a, b in zip(frames, base.shown, strict=True)]
     means = np.mean([[m.mean() for m in planes] for planes in maps], axis=0) + _ROUNDING_ERROR
     weights = np.stack([_tile_errors(planes, means) for planes in maps])  # (T, rows, columns)
     source = np.random.default_rng(rng.getrandbits(32))
     count = min(most, int(np.count_nonzero(weights)))
     chances = weights.ravel() / weights.sum() if count else None
     drawn = source.choice(weights.size, count, replace=False, p=chances)
-    tiles = np.empty((count, 2, _SAMPLES), np.uint16)
+    tiles = np.zeros((count, 2 + HYPOTHESES, _SAMPLES), np.uint16)
+    hypotheses = dict[int, list[Frame]]()
     for tile, index in zip(tiles, drawn, strict=True):
-        t, row, column = np.unravel_index(index, weights.shape)
-        for half, frame in zip(tile, (base.frames[t], frames[t]), strict=True):
-            half[:] = _cut(frame, int(row) * _GRID, int(column) * _GRID)
-    of = [base.codings[int(index) // weights[0].size] for index in drawn]
+        t, row, column = map(int, np.unravel_index(index, weights.shape))
+        if t not in hypotheses:
+            hypotheses[t] = base.shown[t].hypotheses()
+        pictures = (base.shown[t].frame, frames[t], *hypotheses[t])
+        for part, frame in zip(tile, pictures, strict=False):
+            part[:] = _cut(frame, row * _GRID, column * _GRID)
+    of = [base.shown[int(index) // weights[0].size] for index in drawn]
     figures: dict[str, NDArray[np.generic]] = {
-        "quantiser": np.array([coding.quantiser for coding in of], np.uint8),
-        "intra": np.array([coding.intra for coding in of]),
+        "quantiser": np.array([shown.coding.quantiser for shown in of], np.uint8),
+        "intra": np.array([shown.coding.intra for shown in of]),
+        "between": np.array([bool(shown.neighbours) for shown in of]),
         "gop_quantiser": np.full(count, min(4 * crf, 255), np.uint8),
         "norm": np.tile(means.astype(np.float32), (count, 1)),
         "weight": weights.ravel()[drawn].astype(np.float32),
@@ -221,6 +229,10 @@ class TileBatch:
     decoded: Tensor
     """(B, 6, TILE/2, TILE/2), 10-bit samples."""
     original: Tensor
+    hypotheses: Tensor
+    """(B, DIFFERENCES, TILE/2, TILE/2): what better neighbours show there. Zeros unless `between`."""
+    between: Tensor
+    """(B,), bool."""
     condition: Tensor
     """(B, CONDITIONS)."""
     share: Tensor
@@ -254,9 +266,9 @@ class _Shard:
         return len(self.tiles)
 
     def tile(self, index: int, quarters: int, mirrored: bool) -> tuple[list[Tensor], dict[str, Any]]:
-        """The decoded tile and the original, turned and mirrored, and their figures."""
-        halves = [_packed(half, quarters, mirrored) for half in self.tiles[index]]
-        return halves, {name: values[index] for name, values in self.figures.items()}
+        """The decoded tile, the original and the hypotheses, turned and mirrored, and their figures."""
+        parts = [_packed(part, quarters, mirrored) for part in self.tiles[index]]
+        return parts, {name: values[index] for name, values in self.figures.items()}
 
 
 class TileShards:
@@ -310,7 +322,8 @@ def _packed(tile: NDArray[np.uint16], quarters: int, mirrored: bool) -> Tensor:
 
 
 def _batch_of(chosen: list[tuple[list[Tensor], dict[str, Any]]]) -> TileBatch:
-    decoded, original = (torch.stack([pair[i] for pair, _ in chosen]) for i in range(2))
+    decoded, original = (torch.stack([parts[i] for parts, _ in chosen]) for i in range(2))
+    hypotheses = torch.stack([torch.cat(parts[2:]) for parts, _ in chosen])
     figures = {name: torch.tensor(np.stack([f[name] for _, f in chosen])) for name in chosen[0][1]}
     numbers = (figures[name].int() for name in ("quantiser", "gop_quantiser", "intra"))
     by_plane = torch.tensor([PLANE_WEIGHTS[0] / 4] * 4 + list(PLANE_WEIGHTS[1:]))
@@ -319,6 +332,8 @@ def _batch_of(chosen: list[tuple[list[Tensor], dict[str, Any]]]) -> TileBatch:
     return TileBatch(
         decoded.contiguous(memory_format=form),
         original.contiguous(memory_format=form),
+        hypotheses.contiguous(memory_format=form),
+        figures["between"],
         condition_of(*numbers),
         by_plane / norm,
         figures["gop_quantiser"].int(),

@@ -16,10 +16,22 @@ _BATCH = 16
 
 def tile_errors(network: EnhancementNetwork, batch: TileBatch) -> Tensor:
     """Error of each tile after enhancement at strength 1, (B,). About 1 before it."""
-    correction = network(batch.decoded, batch.condition).float()
-    squares = (batch.decoded + correction / CORRECTION_UNIT - batch.original).square().mean((2, 3))
+    squares = (batch.decoded + corrections(network, batch) / CORRECTION_UNIT - batch.original).square()
+    squares = squares.mean((2, 3))
     error: Tensor = (squares * batch.share).sum(1)
     return error
+
+
+def corrections(network: EnhancementNetwork, batch: TileBatch) -> Tensor:
+    """The network's correction of each tile, as its decoder would compute it."""
+    if network.config.between is None or not batch.between.any():
+        return network(batch.decoded, batch.condition).float()  # type: ignore[no-any-return]
+    if batch.between.all():
+        return network(batch.decoded, batch.condition, batch.hypotheses).float()  # type: ignore[no-any-return]
+    result = torch.empty_like(batch.decoded)
+    for part, hypotheses in ((~batch.between, None), (batch.between, batch.hypotheses[batch.between])):
+        result[part] = network(batch.decoded[part], batch.condition[part], hypotheses).float()
+    return result
 
 
 class EnhancementJudge:

@@ -10,14 +10,21 @@ from typing import Any, TypeVar
 import numba
 import numpy as np
 
+from viddiff.codec.engine import motion_kernels
 from viddiff.codec.engine.instruction_sets import INSTRUCTION_SETS, InstructionSet
 from viddiff.codec.engine.int16_kernels import convolve_row, filter_row
-from viddiff.codec.engine.row_plan import DEPTHWISE, FILTERS, RESULT, STEP
+from viddiff.codec.engine.row_plan import DEPTHWISE, DIFFER, FILTERS, RESULT, STEP
 from viddiff.native_code import OPTIONS, Signature
 from viddiff.networks.enhancement_config import (
     CORRECTION_UNIT,
+    DIFFERENCE_MAX,
+    DIFFERENCES,
+    GROUPS,
+    HYPOTHESES,
     MIDDLE,
     PLANES,
+    SHARE_RANGE,
+    SHARE_UNIT,
     STRENGTH_UNIT,
     STRENGTHS,
 )
@@ -32,6 +39,8 @@ _FIELDS = len(_NAMES)
     _TARGET_FIRST, _TARGET_STEP, _ADDS, _OTHER, _OTHER_RING, _OTHER_SIZE, _OTHER_STEP, _WEIGHTS, _NUMBERS,
     _VECTORS, _GROUPS, _LOW,
 ) = range(_FIELDS)  # fmt: skip
+_LEAST, _LARGEST = SHARE_RANGE
+_SHARE_BITS = SHARE_UNIT.bit_length() - 1
 _BITS = (CORRECTION_UNIT * STRENGTH_UNIT).bit_length() - 1
 
 
@@ -68,6 +77,45 @@ def _keep(
         v[row * columns + x] = work[place + x * step + 5]
 
 
+@_inner
+def _keep_shared(  # noqa: PLR0913
+    work: Any,
+    place: int,
+    step: int,
+    row: int,
+    y: Any,
+    u: Any,
+    v: Any,
+    sizes: tuple[int, int, int, int],
+    differences: Any,
+    first: int,
+) -> None:
+    """Store a row of results and the shares of the differences that they add, like `_keep`.
+
+    first: place of the row's first difference.
+    """
+    height, width, rows, columns = sizes
+    if row >= rows:
+        return
+    for x in range(columns):
+        result, own = place + x * step, first + x * DIFFERENCES
+        for plane in range(PLANES):
+            total = SHARE_UNIT * np.int64(work[result + plane])
+            for n in range(HYPOTHESES):
+                share: Any = np.int64(work[result + PLANES + GROUPS * n + (plane >= 4)])
+                share = min(max(share, _LEAST), _LARGEST)
+                total += share * differences[own + PLANES * n + plane]
+            total = (total + SHARE_UNIT // 2 - 1 + ((total >> _SHARE_BITS) & 1)) >> _SHARE_BITS
+            if plane == 4:
+                u[row * columns + x] = total
+            elif plane == 5:
+                v[row * columns + x] = total
+            else:
+                line, column = 2 * row + plane // 2, 2 * x + plane % 2
+                if line < height and column < width:
+                    y[line * width + column] = total
+
+
 def _run_rows(kind: int) -> Callable[..., None]:
     """The loop over rows and steps for an instruction set, by its place in INSTRUCTION_SETS."""
 
@@ -89,10 +137,14 @@ def _run_rows(kind: int) -> Callable[..., None]:
         width_of_luma: int,
         height_of_chroma: int,
         width_of_chroma: int,
+        differences: Any,
+        differences_at: int,
+        differences_row: int,
     ) -> None:
         """turns: the first to compute, the first to keep, the end, the picture's, lag; place of no row.
 
-        memory: the address of `work`.
+        memory: the address of `work`. differences: none, their address, and 0 numbers in a row of them, for
+        a frame alone.
         """
         first, begin, end, height, lag, empty = turns[0], turns[1], turns[2], turns[3], turns[4], turns[5]
         sizes = (height_of_luma, width_of_luma, height_of_chroma, width_of_chroma)
@@ -107,12 +159,18 @@ def _run_rows(kind: int) -> Callable[..., None]:
                 for row in range(turn * steps[s + _ROWS], (turn + 1) * steps[s + _ROWS]):
                     if steps[s + _KIND] == RESULT:
                         if turn >= begin and turn < end:
-                            place = source + row % ring * size
-                            _keep(work, place, steps[s + _SOURCE_STEP], row, y, u, v, sizes)
+                            place, step = source + row % ring * size, steps[s + _SOURCE_STEP]
+                            if differences_row == 0:
+                                _keep(work, place, step, row, y, u, v, sizes)
+                            else:
+                                at = row * differences_row
+                                _keep_shared(work, place, step, row, y, u, v, sizes, differences, at)
                         continue
                     if steps[s + _KIND] == FILTERS:
                         above = picture + row * picture_row
                         middle, below = above + picture_row, above + 2 * picture_row
+                    elif steps[s + _KIND] == DIFFER:
+                        above = middle = below = differences_at + 2 * row * differences_row
                     else:
                         at = row * steps[s + _SOURCE_SCALE] + steps[s + _SOURCE_FIRST]
                         above = memory + 2 * _row_place(at, source, ring, size, start, rows, empty)
@@ -165,6 +223,47 @@ def _pack(  # noqa: PLR0913
             picture[to + 3] = np.int64(y[lower + right]) - MIDDLE
             picture[to + 4] = np.int64(u[at]) - MIDDLE
             picture[to + 5] = np.int64(v[at]) - MIDDLE
+
+
+def _pack_differences(  # noqa: PLR0913
+    y: Any,
+    u: Any,
+    v: Any,
+    height: int,
+    width: int,
+    height_of_chroma: int,
+    width_of_chroma: int,
+    picture: Any,
+    rows: int,
+    columns: int,
+    result: Any,
+    first: int,
+) -> None:
+    """Fill PLANES of the result (rows, columns, DIFFERENCES) from `first` on: a hypothesis minus the picture.
+
+    picture: as from `_pack`.
+    """
+    for row in range(rows):
+        upper, lower = min(2 * row, height - 1) * width, min(2 * row + 1, height - 1) * width
+        chroma = min(row, height_of_chroma - 1) * width_of_chroma
+        for column in range(columns):
+            left, right = min(2 * column, width - 1), min(2 * column + 1, width - 1)
+            at = chroma + min(column, width_of_chroma - 1)
+            own = ((row + 1) * (columns + 2) + column + 1) * PLANES
+            to = (row * columns + column) * DIFFERENCES + first
+            result[to] = _difference(y[upper + left], picture[own])
+            result[to + 1] = _difference(y[upper + right], picture[own + 1])
+            result[to + 2] = _difference(y[lower + left], picture[own + 2])
+            result[to + 3] = _difference(y[lower + right], picture[own + 3])
+            result[to + 4] = _difference(u[at], picture[own + 4])
+            result[to + 5] = _difference(v[at], picture[own + 5])
+
+
+@_inner
+def _difference(sample: Any, own: Any) -> int:
+    """Of a sample from what the picture has there, minus MIDDLE."""
+    difference: int = np.int64(sample) - MIDDLE - own
+    return min(max(difference, -DIFFERENCE_MAX), DIFFERENCE_MAX)
 
 
 @_inner
@@ -226,11 +325,14 @@ def functions(instructions: InstructionSet) -> dict[str, tuple[Callable[..., Non
     """All loops by name, with what they take. `run_rows` is for these instructions."""
     planes = ("uint16*", "int16*", *["int64"] * 2)
     work = ("int64*", "int64", "int64*", *["int64"] * 5, "int16*", "int64", *["int16*"] * 3, *["int64"] * 4)
+    work += ("int16*", "int64", "int64")
+    picture = (*["uint16*"] * 3, *["int64"] * 4, "int16*", *["int64"] * 2)
     found: dict[str, tuple[Callable[..., None], Signature]] = {
         "run_rows": (_run_rows(INSTRUCTION_SETS.index(instructions)), work),
-        "pack": (_pack, (*["uint16*"] * 3, *["int64"] * 4, "int16*", *["int64"] * 2)),
+        "pack": (_pack, picture),
+        "pack_differences": (_pack_differences, (*picture, "int16*", "int64")),
     }
     for shown in ("uint8", "uint16"):
         found[f"apply_{shown}"] = (_apply, (*planes, "int64*", *["int64"] * 4, f"{shown}*"))
         found[f"add_errors_{shown}"] = (_add_errors, (f"{shown}*", *planes, "int64*", *["int64"] * 5))
-    return found
+    return found | motion_kernels.functions()

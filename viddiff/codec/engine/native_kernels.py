@@ -8,9 +8,11 @@ from viddiff.codec.engine.instruction_sets import InstructionSet, instruction_se
 from viddiff.native_code import Native
 
 _SOURCES = (
+    "codec/engine/block_kernels.py",
     "codec/engine/instruction_sets.py",
     "codec/engine/int16_kernels.py",
     "codec/engine/kernels.py",
+    "codec/engine/motion_kernels.py",
     "codec/engine/row_plan.py",
     "networks/enhancement_config.py",
 )

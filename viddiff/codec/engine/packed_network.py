@@ -14,7 +14,7 @@ from viddiff.codec.engine.instruction_sets import (
     pack_dense,
     pack_depthwise,
 )
-from viddiff.networks.enhancement_config import CONDITIONS, PLANES, EnhancementConfig
+from viddiff.networks.enhancement_config import BETWEEN, CONDITIONS, PLANES, EnhancementConfig, TrunkConfig
 
 Integers = Mapping[str, NDArray[Any]]
 """`<layer>.weight`, `<layer>.bias` and `<layer>.exponent`, proven as in `enhancement_weights`."""
@@ -43,15 +43,19 @@ class Place:
 
 
 class PackedNetwork:
-    """All layers' numbers, packed for an instruction set."""
+    """The numbers of the layers for frames alone, or for those between, packed for an instruction set."""
 
-    def __init__(self, config: EnhancementConfig, integers: Integers, instructions: InstructionSet) -> None:
-        self.config, self.instructions = config, instructions
+    def __init__(
+        self, config: TrunkConfig, integers: Integers, instructions: InstructionSet, between: bool = False
+    ) -> None:
+        """integers: named without BETWEEN."""
+        self.config, self.instructions, self.between = config, instructions, between
         self.places = dict[str, Place]()
         self._parts: list[tuple[NDArray[Any], ...]] = []
         self._weights_done = self._numbers_done = 0
         self._integers = {name: np.asarray(value).astype(np.int64) for name, value in integers.items()}
         self._pack()
+        self.results = len(self._integers["tail.weight"])
         weights, scales, biases, conditions = (np.concatenate(x) for x in zip(*self._parts, strict=True))
         self.weights: NDArray[np.int16] = _aligned(weights)
         self.scales: NDArray[np.float32] = scales
@@ -76,6 +80,10 @@ class PackedNetwork:
             weight = self._integers["up.weight"][phase::PHASES, :, 0, 0]
             self._dense(f"up.{phase}", "up", weight, slice(phase, None, PHASES))
         self._pointwise("tail")
+        if self.between:
+            self._pointwise("differences")
+            self._depthwise("smoothing")
+            self._pointwise("joining")
         for name in self.config.blocks():
             self._depthwise(f"{name}.depthwise")
             self._pointwise(f"{name}.inner")
@@ -112,6 +120,20 @@ class PackedNetwork:
         )
         self._weights_done += len(layer.weight) + rest
         self._numbers_done += len(layer.order)
+
+
+def packed_networks(
+    config: EnhancementConfig, integers: Integers, instructions: InstructionSet
+) -> list[PackedNetwork]:
+    """The network for frames alone, and that for frames between better ones if there is one."""
+    alone = {name: value for name, value in integers.items() if not name.startswith(BETWEEN)}
+    networks = [PackedNetwork(config, alone, instructions)]
+    if config.between is not None:
+        between = {
+            name.removeprefix(BETWEEN): value for name, value in integers.items() if name.startswith(BETWEEN)
+        }
+        networks.append(PackedNetwork(config.between, between, instructions, between=True))
+    return networks
 
 
 def _aligned(numbers: NDArray[np.int16]) -> NDArray[np.int16]:

@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from viddiff.codec.engine.packed_network import PHASES, PackedNetwork, padded
-from viddiff.networks.enhancement_config import PLANES
+from viddiff.networks.enhancement_config import DIFFERENCES, PLANES
 
-DENSE, DEPTHWISE, FILTERS, RESULT = range(4)
-"""Kinds of steps: sums over channels; 3x3 filters of each channel; filters of the picture; what to keep."""
+DENSE, DEPTHWISE, FILTERS, DIFFER, RESULT = range(5)
+"""Kinds of steps: sums over channels; 3x3 filters of each channel; filters of the picture; sums over the
+differences from neighbours; what to keep."""
 _MAX = 2047
 STEP = np.dtype(
     [
@@ -119,6 +120,8 @@ class _Planner:
         )
         x = self._buffer(2, padded(config.half))
         self._step("head", filtered, x)
+        if self.network.between:
+            self._join_differences(x)
         for n in range(config.half_blocks):
             x = self._block(f"before.{n}", x)
         deep = self._buffer(1, padded(config.quarter))
@@ -130,7 +133,7 @@ class _Planner:
             self._step(f"up.{phase}", deep, x, other=x, phase=phase)
         for n in range(config.half_blocks):
             x = self._block(f"after.{n}", x)
-        result = self._buffer(2, padded(PLANES))
+        result = self._buffer(2, padded(self.network.results))
         self._step("tail", x, result)
         self._step(None, result, result, kind=RESULT)
         return self._finished()
@@ -139,6 +142,15 @@ class _Planner:
         buffer = _Buffer(scale, self.width * scale // 2, channels, self.lag, last=self.lag)
         self.buffers.append(buffer)
         return buffer
+
+    def _join_differences(self, x: _Buffer) -> None:
+        """Add to x what the differences from neighbours say."""
+        differences = self._buffer(2, x.channels)
+        self._step("differences", None, differences, kind=DIFFER, source_step=DIFFERENCES, low=0)
+        self.lag += 1
+        smooth = self._buffer(2, x.channels)
+        self._step("smoothing", differences, smooth, kind=DEPTHWISE, source_first=-1, segments=3)
+        self._step("joining", smooth, x, other=x)
 
     def _block(self, name: str, x: _Buffer) -> _Buffer:
         self.lag += 1
