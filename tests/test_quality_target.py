@@ -20,7 +20,6 @@ from viddiff.errors import TargetError, TooLargeError
 from viddiff.frame import Frame
 from viddiff.media.picture_planes import picture_from_planes
 from viddiff.media.vmaf import has_vmaf
-from viddiff.pipeline.batch.job import BatchJob
 from viddiff.pipeline.encode_file import encode_file
 from viddiff.pipeline.encode_job import EncodeJob
 from viddiff.pipeline.quality_search import Search
@@ -214,13 +213,6 @@ def test_pipes_and_live_sources_are_refused(short: Path, option: str, ends: tupl
     result = CliRunner().invoke(main, ["encode", source, target, option, "40"])
     assert result.exit_code == 2
     assert f"{option} needs files" in result.output
-
-
-def test_a_batch_refuses_targets(tmp_path: Path) -> None:
-    for wanted in ({"min_psnr": 40.0}, {"max_encoded_percent": 80.0}):
-        job = EncodeJob(source=tmp_path / "in.mkv", target=tmp_path / "out.vdf", **wanted)  # type: ignore[arg-type]
-        with pytest.raises(ValueError, match="batch"):
-            BatchJob(sources=[], target=tmp_path, encode=job)
 
 
 @pytest.mark.parametrize("wanted", [["--min-psnr", "36"], ["--max-encoded-percent", "80"]])

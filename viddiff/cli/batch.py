@@ -61,83 +61,94 @@ def _shard(context: click.Context, option: click.Parameter, value: str | None) -
         raise click.BadParameter(str(error)) from error
 
 
-@click.command("batch")
+@click.command("batch", cls=options.GroupedCommand)
 @click.argument("sources", metavar="SRC...", nargs=-1, required=True, shell_complete=options.complete_file)
 @click.argument("target", metavar="OUT", type=options.PATH)
-@click.option(
-    "--min-age",
-    callback=_duration,
-    default="60s",
-    show_default=True,
-    metavar="TIME",
-    help="Leave files alone that were changed less than this ago (60s, 15m, 12h, 7d) or that grow: they may "
-    "still be written. 0s takes all.",
+@options.group(
+    "Batch",
+    click.option(
+        "--min-age",
+        callback=_duration,
+        default="60s",
+        show_default=True,
+        metavar="TIME",
+        help="Leave files alone that were changed less than this ago (60s, 15m, 12h, 7d) or that grow: they "
+        "may still be written. 0s takes all.",
+    ),
+    click.option(
+        "--older-than",
+        callback=_duration,
+        metavar="TIME",
+        help="Only files that were changed longer ago than this.",
+    ),
+    click.option(
+        "--weights-map",
+        type=options.PATH,
+        metavar="FILE",
+        help="TOML file with weights for folders and globs. --weights serves the others.",
+    ),
+    click.option(
+        "--verify",
+        is_flag=True,
+        help="Decode each new file and compare every frame with the encoder's reconstruction, before the "
+        "file gets its name. A file that was cut off starts again.",
+    ),
+    click.option(
+        "--delete-source",
+        is_flag=True,
+        help="Delete a source when its file is verified and recorded, unless there is a note about it. "
+        "Implies --verify.",
+    ),
+    click.option(
+        "--shard",
+        callback=_shard,
+        metavar="I/N",
+        help="Do part I (from 0) of N. The parts of several machines are complete and do not overlap.",
+    ),
+    click.option(
+        "--watch",
+        is_flag=True,
+        help="Go on: take up new and changed files until Ctrl-C or SIGTERM ends it, with exit code 0.",
+    ),
+    click.option(
+        "--poll",
+        callback=_interval,
+        metavar="TIME",
+        help="With --watch, look for new files this often, for network file systems, which report no "
+        "changes.",
+    ),
+    click.option(
+        "--ray",
+        metavar="ADDRESS",
+        help="Encode the files side by side on a Ray cluster: auto, local, or HOST:PORT. All its nodes need "
+        "SRC and OUT. --workers is the number of CPUs for each file (1).",
+    ),
+    click.option("--dry-run", is_flag=True, help="Say what would be done, and write nothing."),
 )
-@click.option(
-    "--older-than",
-    callback=_duration,
-    metavar="TIME",
-    help="Only files that were changed longer ago than this.",
-)
-@click.option(
-    "--weights-map",
-    type=options.PATH,
-    metavar="FILE",
-    help="TOML file with weights for folders and globs. --weights serves the others.",
-)
-@click.option(
-    "--verify",
-    is_flag=True,
-    help="Decode each new file and compare every frame with the encoder's reconstruction, before the file "
-    "gets its name. A file that was cut off starts again.",
-)
-@click.option(
-    "--delete-source",
-    is_flag=True,
-    help="Delete a source when its file is verified and recorded, unless there is a note about it. Implies "
-    "--verify.",
-)
-@click.option(
-    "--shard",
-    callback=_shard,
-    metavar="I/N",
-    help="Do part I (from 0) of N. The parts of several machines are complete and do not overlap.",
-)
-@click.option(
-    "--watch",
-    is_flag=True,
-    help="Go on: take up new and changed files until Ctrl-C or SIGTERM ends it, with exit code 0.",
-)
-@click.option(
-    "--poll",
-    callback=_interval,
-    metavar="TIME",
-    help="With --watch, look for new files this often, for network file systems, which report no changes.",
-)
-@click.option(
-    "--ray",
-    metavar="ADDRESS",
-    help="Encode the files side by side on a Ray cluster: auto, local, or HOST:PORT. All its nodes need SRC "
-    "and OUT. --workers is the number of CPUs for each file (1).",
-)
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and write nothing.")
-@options.combined(
-    options.quality_option,
+@options.group("Quality or size", *options.target_options)
+@options.group(
+    "Coding",
+    options.preset_option,
     options.gop_option,
     options.low_delay_option,
     options.background_option,
     options.base_option,
     options.entropy_option,
-    options.preset_option,
-    options.map_option,
-    options.audio_option,
-    options.audio_language_option,
-    options.drop_alpha_option,
+)
+@options.group(
+    "Input",
     options.deinterlace_option,
     options.crop_option,
     options.filters_option,
     options.fps_option,
     options.scale_option,
+    options.map_option,
+    options.audio_option,
+    options.audio_language_option,
+    options.drop_alpha_option,
+)
+@options.group(
+    "Machine",
     options.weights_option,
     options.device_option,
     options.engine_option,
@@ -165,6 +176,7 @@ def batch_command(
     Examples:
       viddiff batch footage archive
       viddiff batch footage archive --older-than 7d --delete-source
+      viddiff batch footage archive --min-vmaf 93 --max-encoded-percent 80
       viddiff batch 'footage/*/2025-*.mkv' @more.txt archive --weights-map cameras.toml
       viddiff batch footage archive --watch
       viddiff batch footage archive --shard $SLURM_ARRAY_TASK_ID/8
@@ -179,6 +191,7 @@ def batch_command(
             raise ValueError("--dry-run looks once: leave --watch out")
         choices["verify"] = choices["verify"] or own["delete_source"]
         encode = EncodeJob(source="", target=target, **choices)
+        options.one_quality(encode.has_target)
         weights = WeightsMap.read(weights_map) if weights_map else WeightsMap()
         job = BatchJob(sources=sources, target=target, encode=encode, weights=weights, **own)
     if not dry_run:
@@ -276,6 +289,8 @@ class _Printer:
         elif outcome.state == "done" and record is not None:
             print_notes([f"{name}: {note}" for note in record.notes], self._quiet)
             say(f"{self._place()}{printable(name)}: {_result(outcome)}{self._left(outcome)}")
+        elif outcome.state == "too_large":
+            say(printable(f"{name}: not worth it: {outcome.reason}"))
         elif outcome.state in ("planned", "waiting"):
             say(printable(f"{outcome.state}: {name}" + (f": {outcome.reason}" if outcome.reason else "")))
         elif outcome.deleted or outcome.reason:
@@ -334,7 +349,8 @@ def _failure(outcome: "Outcome") -> str:
 def _counts(summary: "BatchSummary", interrupted: bool) -> str:
     """The totals in one sentence."""
     counts = [(summary.done, "done"), (summary.planned, "to do"), (summary.skipped, "done before")]
-    counts += [(summary.waiting, "left for later"), (len(summary.failures), "failed")]
+    counts += [(summary.too_large, "not worth it"), (summary.waiting, "left for later")]
+    counts += [(len(summary.failures), "failed")]
     text = ", ".join(f"{count} {word}" for count, word in counts if count) or "nothing to do"
     if summary.done:
         text += f"; {size_text(summary.source_bytes)} became {size_text(summary.output_bytes)}"
@@ -375,6 +391,7 @@ def _totals(summary: "BatchSummary", interrupted: bool, seconds: float) -> dict[
         "skipped": summary.skipped,
         "waiting": summary.waiting,
         "planned": summary.planned,
+        "too_large": summary.too_large,
         "failed": len(summary.failures),
         "failures": [
             {"source": path_text(failure.unit.source), "reason": failure.reason}

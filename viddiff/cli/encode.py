@@ -1,12 +1,10 @@
 """`viddiff encode`."""
 
-import re
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from viddiff.cli import options
 from viddiff.cli.files import opened_target
@@ -24,25 +22,11 @@ from viddiff.cli.printing import (
 from viddiff.cli.progress import Watcher, target_values
 from viddiff.cli.secrets import read_secret
 from viddiff.cli.termination import check as check_termination
-from viddiff.pipeline.quality_goal import POOLS
 
 if TYPE_CHECKING:
     from viddiff.pipeline.encode_job import EncodeJob, EncodeResult
     from viddiff.pipeline.quality_goal import GoalReport
     from viddiff.pipeline.status import Status
-
-
-_UNITS = {"": 1, "k": 1000, "m": 1_000_000, "g": 1_000_000_000}
-
-
-def _amount(context: click.Context, option: click.Parameter, value: str | None) -> int | None:
-    """A number with a unit: 800k, 1.5M, 2G."""
-    if value is None:
-        return None
-    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?)([kmg]?)", value, re.IGNORECASE)
-    if found is None or not (amount := int(float(found[1]) * _UNITS[found[2].lower()])):
-        raise click.BadParameter("use a number, with k, M or G: 800k, 1.5M")
-    return amount
 
 
 def _named_values(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -57,40 +41,7 @@ def _named_values(context: click.Context, option: click.Parameter, values: tuple
 @click.argument("target", metavar="[OUT]", type=options.PATH, required=False)
 @options.group(
     "Quality or size",
-    options.quality_option,
-    click.option(
-        "--min-vmaf",
-        type=float,
-        metavar="N",
-        help="Find the smallest quality whose frames have this VMAF (93).",
-    ),
-    click.option("--min-psnr", type=float, metavar="DB", help="The same for PSNR, 6:1:1 of Y, U and V (40)."),
-    click.option(
-        "--min-xpsnr", type=float, metavar="DB", help="The same for XPSNR, 6:1:1 of Y, U and V (40)."
-    ),
-    click.option(
-        "--pool",
-        type=click.Choice(list(POOLS)),
-        help="What of the frames has to reach it: mean, harmonic mean or 5th percentile.  [default: mean]",
-    ),
-    click.option(
-        "--size",
-        callback=_amount,
-        metavar="BYTES",
-        help="Find the quality that gives a file of at most this size (700M, 1.5G), sound and all.",
-    ),
-    click.option(
-        "--bitrate",
-        callback=_amount,
-        metavar="BITS",
-        help="Find the quality that gives at most this many bits a second (800k, 2M), sound and all.",
-    ),
-    click.option(
-        "--max-encoded-percent",
-        type=float,
-        metavar="N",
-        help="Give up, with exit code 4, if the file would be larger than this percentage of IN (80).",
-    ),
+    *options.target_options,
 )
 @options.group(
     "Coding",
@@ -186,9 +137,7 @@ def encode_command(
         if sealed and choices["resume"]:
             raise ValueError("an encrypted file cannot be resumed")
         job = EncodeJob(source=source, target=opened_target(target), **choices)
-        given = click.get_current_context().get_parameter_source("quality")
-        if given is ParameterSource.COMMANDLINE and job.has_target:
-            raise ValueError("give --quality, or something for which it is searched")
+        options.one_quality(job.has_target)
     job.check_files()
     if sealed:
         job = replace(job, secret=read_secret(key_file, passphrase_file, confirm=True))

@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from viddiff.config import MAX_SIDE, Limits, Start, nominal_rate
 from viddiff.encoder.presets import PRESETS
+from viddiff.pipeline.quality_goal import POOLS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
 _TITLE = "viddiff_group"
 """Attribute of an option: the title of its group."""
+_UNITS = {"": 1, "k": 1000, "m": 1_000_000, "g": 1_000_000_000}
 
 
 def _end(context: click.Context, option: click.Parameter, value: str | None) -> Start | None:
@@ -62,12 +65,59 @@ def _audio(context: click.Context, option: click.Parameter, value: str) -> str:
     return f"opus:{int(found[1])}"
 
 
+def _amount(context: click.Context, option: click.Parameter, value: str | None) -> int | None:
+    """A number with a unit: 800k, 1.5M, 2G."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?)([kmg]?)", value, re.IGNORECASE)
+    if found is None or not (amount := int(float(found[1]) * _UNITS[found[2].lower()])):
+        raise click.BadParameter("use a number, with k, M or G: 800k, 1.5M")
+    return amount
+
+
 quality_option = click.option(
     "--quality",
     type=click.IntRange(0, 63),
     default=32,
     show_default=True,
     help="0 (smallest file) to 63 (best picture).",
+)
+target_options = (
+    quality_option,
+    click.option(
+        "--min-vmaf",
+        type=float,
+        metavar="N",
+        help="Find the smallest quality whose frames have this VMAF (93).",
+    ),
+    click.option("--min-psnr", type=float, metavar="DB", help="The same for PSNR, 6:1:1 of Y, U and V (40)."),
+    click.option(
+        "--min-xpsnr", type=float, metavar="DB", help="The same for XPSNR, 6:1:1 of Y, U and V (40)."
+    ),
+    click.option(
+        "--pool",
+        type=click.Choice(list(POOLS)),
+        help="What of the frames has to reach it: mean, harmonic mean or 5th percentile.  [default: mean]",
+    ),
+    click.option(
+        "--size",
+        callback=_amount,
+        metavar="BYTES",
+        help="Find the quality that gives a file of at most this size (700M, 1.5G), sound and all.",
+    ),
+    click.option(
+        "--bitrate",
+        callback=_amount,
+        metavar="BITS",
+        help="Find the quality that gives at most this many bits a second (800k, 2M), sound and all.",
+    ),
+    click.option(
+        "--max-encoded-percent",
+        type=float,
+        metavar="N",
+        help="Give up if the file would be larger than this percentage of its source (80). `encode` has exit "
+        "code 4 then.",
+    ),
 )
 gop_option = click.option(
     "--gop",
@@ -336,6 +386,13 @@ def usage_errors() -> Iterator[None]:
         yield
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+
+
+def one_quality(searched: bool) -> None:
+    """Raises ValueError if --quality is given although it is searched for."""
+    given = click.get_current_context().get_parameter_source("quality")
+    if searched and given is ParameterSource.COMMANDLINE:
+        raise ValueError("give --quality, or something for which it is searched")
 
 
 def one_secret(key_file: Path | None, passphrase_file: Path | None) -> None:

@@ -6,12 +6,14 @@ A live source cannot be read again. Whatever ends the recording, the file is com
 so far.
 """
 
+import hashlib
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, Self, cast
 
 from viddiff.config import start_text
 from viddiff.container.format import Chunk, Header
@@ -51,6 +53,14 @@ class CodedFile:
     notes: tuple[str, ...]
     """Notes for the user."""
 
+    @classmethod
+    def of(cls, written: Path, result: EncodeResult) -> Self:
+        """Flush a file to the disk, and look at it. Raises OSError."""
+        with open(written, "r+b") as file:
+            os.fsync(file.fileno())
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return cls(result.size_bytes, digest, result.model_hash, result.frames, result.notes)
+
 
 Announce = Callable[[CodedFile], None]
 """Gets a file before it has its name. What it raises keeps the file from getting one."""
@@ -61,19 +71,24 @@ def encode_file(
 ) -> EncodeResult:
     """Run `job`. If Ctrl-C, or anything for a live source, ends it early, the result says so.
 
-    announce: only for jobs that can be resumed: from one file to another, without encryption.
+    announce: only for jobs from one file to another, without encryption.
 
     Raises ViddiffError, OSError; there is no file then.
     """
     job.check_files()
     with job.output.claim() if job.output else nullcontext():
         if job.size_is_wanted:
-            return encode_to_size(job, lambda single, watch: _Encode(single, watch).run(), observer)
+
+            def tell(result: EncodeResult, written: Path) -> None:
+                if announce is not None:
+                    announce(CodedFile.of(written, result))
+
+            return encode_to_size(job, lambda single, watch: _Encode(single, watch).run(), observer, tell)
         if job.quality_goal is not None or job.max_encoded_percent is not None:
             from viddiff.pipeline.quality_target import encode_to_quality  # loads what measures
 
             def run(single: EncodeJob, watch: Observer, judge: Judge | None = None) -> EncodeResult:
-                return _Encode(single, watch, judge=judge).run()
+                return _Encode(single, watch, announce, judge).run()
 
             return encode_to_quality(job, run, observer)
         return _Encode(job, observer, announce).run()
@@ -121,6 +136,7 @@ class _Encode:
                 ledger=summary.ledger(),
                 seconds=time.monotonic() - started,
                 verified=job.verify,
+                model_hash=self._model_hash,
                 notes=self._notes,
                 ended_by=summary.ended_by,
             )

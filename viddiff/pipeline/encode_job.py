@@ -275,10 +275,22 @@ class EncodeJob:
             if base_of(weights_to_encode(self.weights, self.base)) == "none":
                 prepare_processes(self.workers)
 
-    def fingerprint(self) -> dict[str, Any]:
-        """Everything that the file depends on, for a job whose source is a file, as plain data."""
-        assert self.named is not None
-        seen = self.named.stat()
+    @property
+    def wanted(self) -> dict[str, float | str] | None:
+        """What limits the file or decides its quality, by option. None: a quality, and nothing else."""
+        found: dict[str, float | str] = {
+            name.removeprefix("--").replace("-", "_"): value
+            for name, value in (self._targets | {"--max-encoded-percent": self.max_encoded_percent}).items()
+            if value is not None
+        }
+        if not found:
+            return None
+        if self.quality_goal is not None:
+            found["pool"] = self.quality_goal.pool
+        return found if self.has_target else {"quality": self.quality, **found}
+
+    def choices(self) -> dict[str, Any]:
+        """Everything that the file depends on beside its source and weights, as plain data."""
         return {
             **vars(self.options),
             "audio": self.audio,
@@ -290,9 +302,13 @@ class EncodeJob:
             "scale": self.scale,
             "filters": self.changes.source.steps(),
             "drop_alpha": self.drop_alpha,
-            "bytes": seen.st_size,
-            "modified": seen.st_mtime_ns,
         }
+
+    def fingerprint(self) -> dict[str, Any]:
+        """`choices`, and which state of the source they are for. The source is a file."""
+        assert self.named is not None
+        seen = self.named.stat()
+        return {**self.choices(), "bytes": seen.st_size, "modified": seen.st_mtime_ns}
 
 
 @dataclass(frozen=True)
@@ -320,6 +336,8 @@ class EncodeResult:
     seconds: float
     """Wall clock time."""
     verified: bool
+    model_hash: bytes = b""
+    """Hash of the weights that the file needs."""
     quality_goal: GoalReport | None = None
     """How the search for a quality went, if there was one."""
     predicted_bytes: int | None = None

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -31,6 +32,8 @@ Check = Callable[[Path], None]
 """Checks a complete file that has no name yet. VerificationError keeps it from getting one."""
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS, errno.EACCES)
 """Errors of file systems that have no hard links."""
+_DIGITS, _PART = 8, ".part"
+"""Of the names of temporary files."""
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 """Errors of file systems that cannot lock files."""
 
@@ -107,7 +110,14 @@ class OutputFile:
 
     def temporary(self) -> Path:
         """A new name beside the file."""
-        return hidden_beside(self.path, f".{secrets.token_hex(4)}.part")
+        return hidden_beside(self.path, f".{secrets.token_hex(_DIGITS // 2)}{_PART}")
+
+    def temporaries(self) -> list[Path]:
+        """Files with such a name, and with such a name beside one of them."""
+        example = hidden_beside(self.path, f".{'0' * _DIGITS}{_PART}").name
+        once = escape(example.removesuffix(f"{'0' * _DIGITS}{_PART}")) + f"{'[0-9a-f]' * _DIGITS}{_PART}"
+        twice = f".{once}.{'[0-9a-f]' * _DIGITS}{_PART}"
+        return [*self.path.parent.glob(once), *self.path.parent.glob(twice)]
 
 
 def is_vdf(path: Path) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from math import floor, log2
+from pathlib import Path
 from typing import BinaryIO, cast
 
 from viddiff.encoder.options import BASE_QUANTISERS
@@ -22,6 +23,8 @@ from viddiff.pipeline.status import Observer
 
 Run = Callable[[EncodeJob, Observer], EncodeResult]
 """Runs one encode."""
+Tell = Callable[[EncodeResult, Path], None]
+"""Gets the result and its file, before that has its name."""
 _LEAST, _AIM = 0.98, 0.992
 """Shares of the size: what is enough, and what a pass aims at."""
 _FIRST = 140
@@ -65,10 +68,13 @@ class _Sizes:
         return log2(max(self.wanted * _AIM - _other_bytes(result), 1))
 
 
-def encode_to_size(job: EncodeJob, run: Run, observer: Observer) -> EncodeResult:
+def encode_to_size(
+    job: EncodeJob, run: Run, observer: Observer, tell: Tell = lambda *_: None
+) -> EncodeResult:
     """Run `job`, whose `size` or `bitrate` says how large the file may be.
 
-    Raises ViddiffError if the lowest quality is still too large.
+    Raises ViddiffError if the lowest quality is still too large. What `tell` raises keeps the file from
+    getting its name.
     """
     assert job.output is not None
     single = replace(job, size=None, bitrate=None, force=True)
@@ -100,6 +106,7 @@ def encode_to_size(job: EncodeJob, run: Run, observer: Observer) -> EncodeResult
             quantiser = following
         if best is None:
             raise ViddiffError(_too_large(result, sizes))
+        tell(*best)
     except BaseException:
         if best is not None:
             with suppress(OSError):

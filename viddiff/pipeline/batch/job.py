@@ -39,9 +39,8 @@ class BatchJob:
     def __post_init__(self) -> None:
         if self.delete_source and not self.encode.verify:
             raise ValueError("a source is deleted only if its file is verified")
-        encode = self.encode
-        if encode.has_target or encode.max_encoded_percent is not None or encode.secret is not None:
-            raise ValueError("a batch encodes to a quality, and without encryption")
+        if self.encode.secret is not None:
+            raise ValueError("a batch encodes without encryption")
         if self.poll is not None and not self.watch:
             raise ValueError("--poll says how --watch looks for new files: give both")
         if self.poll is not None and self.poll <= 0:
@@ -54,9 +53,10 @@ class Outcome:
 
     unit: Unit
     state: str
-    """"done", "skipped" (done before), "waiting" (too young, or it grows), "failed" or "planned"."""
+    """"done", "skipped" (done before), "too_large" (it would not pay, found now or before), "waiting" (too
+    young, or it grows), "failed" or "planned"."""
     reason: str = ""
-    """Why it waits, has failed, or keeps its source."""
+    """Why it waits, has failed, is too large, or keeps its source."""
     size: int | None = None
     """Of the source, in bytes."""
     record: Record | None = None
@@ -91,6 +91,7 @@ class BatchSummary:
     done: int = 0
     skipped: int = 0
     planned: int = 0
+    too_large: int = 0
     source_bytes: int = 0
     """Of what was done now."""
     output_bytes: int = 0
@@ -114,7 +115,8 @@ class BatchSummary:
     @property
     def count(self) -> int:
         """How many outcomes there were."""
-        return self.done + self.skipped + self.waiting + self.planned + len(self.failures)
+        others = self.waiting + len(self.failures)
+        return self.done + self.skipped + self.too_large + self.planned + others
 
     def add(self, outcome: Outcome) -> None:
         """Count an outcome. Of units that wait or have failed, the last outcome counts."""

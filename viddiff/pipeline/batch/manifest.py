@@ -31,7 +31,7 @@ class ManifestError(ViddiffError):
 
 @dataclass(frozen=True)
 class Record:
-    """A line of a manifest. What is unknown about a unit that failed is None."""
+    """A line of a manifest. What is unknown about a unit that has no file is None."""
 
     time: str
     """When it was written: UTC, ISO 8601."""
@@ -55,8 +55,14 @@ class Record:
     verified: bool = False
     notes: tuple[str, ...] = ()
     """What the file does not hold of its source, and so on."""
+    target: dict[str, Any] | None = None
+    """What decided the quality or limited the size, by option. None: a quality alone."""
+    too_large: str | None = None
+    """Why there is no file: it would be larger than `max_encoded_percent` allows."""
+    options: str | None = None
+    """With `too_large`: hash of the options and weights for which that is so."""
     error: str | None = None
-    """Why it failed. None: it is finished."""
+    """Why it failed. None: it is finished, or too large."""
 
 
 class Manifest:
@@ -86,7 +92,7 @@ class Manifest:
                         self._finished[record.output].append(record)
 
     def finished(self, output: str) -> list[Record]:
-        """Records of all finished encodes to a file, under this name."""
+        """Records under the name of a file, of all encodes that have not failed."""
         return self._finished.get(output, [])
 
     @contextmanager

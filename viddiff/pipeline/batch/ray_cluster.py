@@ -101,7 +101,7 @@ class _Writer:
         self._manifest.append(record)
 
     def finished(self, output: str) -> list[Record]:
-        """Records of all finished encodes to a file."""
+        """Records of all encodes to a file that have not failed."""
         return self._manifest.finished(output)
 
 

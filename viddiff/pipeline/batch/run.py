@@ -11,6 +11,7 @@ file that no line knows is never replaced.
 
 import errno
 import hashlib
+import json
 import os
 import stat
 import time
@@ -20,8 +21,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from viddiff.codec.tensor_file import stated_hash
 from viddiff.container.part_file import parts_of
-from viddiff.errors import OutputError, ResumeError, SourceChangeError, ViddiffError
+from viddiff.errors import OutputError, ResumeError, SourceChangeError, TooLargeError, ViddiffError
 from viddiff.file_names import hidden_beside
 from viddiff.pipeline.batch.flushing import flush_folder
 from viddiff.pipeline.batch.job import BatchJob, BatchSummary, Outcome, Progress, Report, Watch
@@ -191,10 +193,13 @@ class _Batch:
                 raise OSError(errno.EACCES, unit.problem)
             seen = Seen.of(unit.source)
             record = self._done(unit, seen)
+            too_large = self._too_large_before(unit, seen)
         except (OSError, ValueError) as error:  # ValueError: of a name that no file can have
             return self._without_source(unit, error)
         if record is not None:
             return self._was_done(unit, seen, record)
+        if too_large is not None:
+            return Outcome(unit, "too_large", too_large, seen.size)
         age = time.time() - seen.mtime_ns / 1e9
         if abs(age) < self._job.min_age:  # times far in the future are of a clock that is wrong
             reason = f"changed {max(age, 0):.0f} s ago, it may still be written"
@@ -205,11 +210,15 @@ class _Batch:
         return seen
 
     def check_means(self, units: list[Unit]) -> None:
-        """Raises ViddiffError unless there are the device and the weights that all units need.
+        """Raises ViddiffError unless there is what all units need: device, weights, what measures VMAF.
 
         The weights are archived, unless this is a dry run.
         """
         choose_device(self._job.encode.device, self._job.encode.engine)
+        if units and self._job.encode.quality_goal is not None:
+            from viddiff.pipeline.measures import choose
+
+            choose((self._job.encode.quality_goal.metric,))
         for weights in {self._weights_of(unit) for unit in units}:
             path = weights_to_encode(weights, self._job.encode.base)
             if not self._dry_run:
@@ -251,10 +260,30 @@ class _Batch:
         several = len({record.sha256 for record in fitting}) > 1
         digest = _sha256(path) if several else None
         for record in reversed(fitting):
-            same_source = (record.size, record.mtime_ns) == (seen.size, seen.mtime_ns)
-            if same_source and (digest is None or digest == record.sha256):
+            if self._fits(record, seen) and (digest is None or digest == record.sha256):
                 return record
         return None
+
+    def _fits(self, record: Record, seen: Seen) -> bool:
+        """Whether a record is of a source as it is now, and of the target that is wanted now."""
+        same_source = (record.size, record.mtime_ns) == (seen.size, seen.mtime_ns)
+        return same_source and record.target == self._job.encode.wanted
+
+    def _too_large_before(self, unit: Unit, seen: Seen) -> str | None:
+        """Why an earlier run made no file of a unit that would not pay, if nothing has changed since."""
+        if self._job.encode.max_encoded_percent is None:
+            return None
+        for record in reversed(self._manifest.finished(unit.output)):
+            fits = record.too_large is not None and self._fits(record, seen)
+            if fits and record.options == self._options_of(unit):
+                return record.too_large
+        return None
+
+    def _options_of(self, unit: Unit) -> str:
+        """Hash of the options and the weights of a unit. Raises CheckpointError."""
+        weights = stated_hash(weights_to_encode(self._weights_of(unit), self._job.encode.base))
+        text = json.dumps({**self._job.encode.choices(), "weights": weights}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def _without_source(self, unit: Unit, error: Exception) -> Outcome:
         """A unit whose source or file cannot be read: done and deleted, or a failure."""
@@ -284,10 +313,7 @@ class _Batch:
         if not self._archived(record):
             return Outcome(unit, "skipped", "the source is kept: weights are missing", seen.size, record)
         path = self._path(unit)
-        if hidden_beside(path, ".lock").exists():
-            with suppress(OutputError, OSError), OutputFile(path, False, is_vdf, "").claim():
-                for part in parts_of(path):
-                    part.unlink(missing_ok=True)
+        self._tidy(path, parts_of(path))
         done = Outcome(unit, "skipped", size=seen.size, record=record)
         return self._deleted(done, seen) if self._job.delete_source else done
 
@@ -307,6 +333,8 @@ class _Batch:
                 raise OutputError(f"{self._job.target}: {error.strerror}; run it again to go on") from error
             if self._changed(unit, seen):
                 return Outcome(unit, "waiting", "it changed while it was looked at", seen.size)
+            if isinstance(error, TooLargeError):
+                return self._too_large(unit, seen, str(error), time.monotonic() - began)
             return self._failed(unit, seen, _reason(error), time.monotonic() - began)
         done = Outcome(unit, "done", size=seen.size, record=record)
         return self._deleted(done, seen) if self._job.delete_source else done
@@ -316,6 +344,7 @@ class _Batch:
         path, written = self._path(unit), list[Record]()
         path.parent.mkdir(parents=True, exist_ok=True)
         replaces = self._may_replace(unit, path)
+        self._tidy(path, ())
 
         def announce(coded: CodedFile) -> None:
             if self._changed(unit, seen):
@@ -334,6 +363,7 @@ class _Batch:
                 seconds=round(time.monotonic() - began, 3),
                 verified=self._job.encode.verify,
                 notes=coded.notes,
+                target=self._job.encode.wanted,
             )
             self._manifest.append(record)
             written.append(record)
@@ -343,13 +373,22 @@ class _Batch:
             source=unit.source,
             target=path,
             weights=self._weights_of(unit),
-            resume=not self._job.encode.verify,
+            resume=not self._job.encode.verify and not self._job.encode.size_is_wanted,
             force=replaces,
             shorten=False,
         )
         _encode_or_restart(job, observe, announce)
         self._flush_folders(path)
         return written[-1]
+
+    def _tidy(self, path: Path, others: Iterable[Path]) -> None:
+        """Remove what a run that was killed while it wrote `path` has left: temporary files and `others`."""
+        if not hidden_beside(path, ".lock").exists():
+            return
+        output = OutputFile(path, False, is_vdf, "")
+        with suppress(OutputError, OSError), output.claim():
+            for left in (*output.temporaries(), *others):
+                left.unlink(missing_ok=True)
 
     def _may_replace(self, unit: Unit, path: Path) -> bool:
         """Whether there is a file that this batch has written of an older state of the source.
@@ -372,6 +411,23 @@ class _Batch:
         if not self._dry_run:
             self._manifest.append(failure(unit, seen, reason, seconds))
         return Outcome(unit, "failed", reason, seen.size if seen is not None else None)
+
+    def _too_large(self, unit: Unit, seen: Seen, reason: str, seconds: float) -> Outcome:
+        """Record that a file would not pay. Its source is the only copy."""
+        options = self._options_of(unit)
+        record = Record(
+            time=_now(),
+            source=str(unit.source),
+            size=seen.size,
+            mtime_ns=seen.mtime_ns,
+            output=unit.output,
+            seconds=round(seconds, 3),
+            target=self._job.encode.wanted,
+            too_large=reason,
+            options=options,
+        )
+        self._manifest.append(record)
+        return Outcome(unit, "too_large", reason, seen.size)
 
     def _deleted(self, done: Outcome, seen: Seen) -> Outcome:
         """Delete the source of a finished unit, if the file certainly replaces it."""
