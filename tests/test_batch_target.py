@@ -104,7 +104,7 @@ def percent_between(source: Path, path: Path, tmp_path: Path) -> float:
         size = alone(source / name, tmp_path / name, path)["bytes"]
         shares.append(100 * size / (source / name).stat().st_size)
     assert max(shares) > 1.1 * min(shares)
-    return sum(shares) / 2
+    return float(sum(shares)) / 2
 
 
 def test_what_does_not_pay_is_left_as_it_is(

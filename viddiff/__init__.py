@@ -86,6 +86,8 @@ def encode(  # noqa: PLR0913
     min_psnr: float | None = None,
     min_xpsnr: float | None = None,
     pool: str | None = None,
+    maxrate: int | None = None,
+    bufsize: int | None = None,
     max_encoded_percent: float | None = None,
     gop: int = 128,
     preset: str = "default",
@@ -132,6 +134,9 @@ def encode(  # noqa: PLR0913
         min_xpsnr: The same for the XPSNR in dB, 6:1:1 of Y, U and V.
         pool: What of the frames' scores has to reach it: "mean", "harmonic" (mean) or "p5" (5th percentile).
             None: the mean.
+        maxrate: Lower the quality of GOPs so that a decoder always has its frames in time if it gets this
+            many bits a second.
+        bufsize: Size of that decoder's buffer, in bits.
         max_encoded_percent: Raise TooLargeError if the file would be larger than this percentage of the
             source. That is predicted from samples first.
         gop: Longest distance between keyframes in frames, 1 to 1024.
@@ -168,7 +173,7 @@ def encode(  # noqa: PLR0913
 
     Raises:
         ValueError: An argument is out of range.
-        TargetError: No quality reaches what is wanted.
+        TargetError: No quality reaches what is wanted, or the lowest is too much for the decoder's buffer.
         TooLargeError: The file would be larger than max_encoded_percent allows.
         ViddiffError: Anything else failed. There is no target then.
         OSError: A file could not be read or written. There is no target then.
@@ -190,6 +195,8 @@ def encode(  # noqa: PLR0913
         min_psnr=min_psnr,
         min_xpsnr=min_xpsnr,
         pool=pool,
+        maxrate=maxrate,
+        bufsize=bufsize,
         max_encoded_percent=max_encoded_percent,
         gop=gop,
         low_delay=low_delay,

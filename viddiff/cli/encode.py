@@ -24,6 +24,7 @@ from viddiff.cli.secrets import read_secret
 from viddiff.cli.termination import check as check_termination
 
 if TYPE_CHECKING:
+    from viddiff.pipeline.decoder_buffer import BufferReport
     from viddiff.pipeline.encode_job import EncodeJob, EncodeResult
     from viddiff.pipeline.quality_goal import GoalReport
     from viddiff.pipeline.status import Status
@@ -165,6 +166,7 @@ def encode_command(
             f"{result.bits_per_pixel:.4f} bits per pixel, {result.frames / result.seconds:.1f} fps"
             f"{f', quality {result.quality:.4g}' * job.has_target}"
             f"{_goal_text(result.quality_goal)}"
+            f"{_buffer_text(result.buffer)}"
             f"{', verified' * result.verified}"
         )
     if result.ended_by is not None:
@@ -183,6 +185,22 @@ def _goal_text(report: "GoalReport | None") -> str:
         f", {BY_NAME[report.measure].title} ({report.pool}) {report.reached:.2f}: "
         f"{report.wanted:g} wanted, {report.predicted:.2f} predicted"
     )
+
+
+def _buffer_text(report: "BufferReport | None") -> str:
+    """What keeping a decoder's buffer filled has cost."""
+    if report is None:
+        return ""
+    coarser = f", {report.coarser_gops} GOPs coarser, down to quality {report.lowest_quality:.4g}"
+    return f", buffer at least {report.least_filled:.0%} filled{coarser * bool(report.coarser_gops)}"
+
+
+def _buffer_values(report: "BufferReport | None") -> dict[str, Any] | None:
+    """The same as JSON values."""
+    if report is None:
+        return None
+    filled, quality = round(report.least_filled, 4), round(report.lowest_quality, 2)
+    return asdict(report) | {"least_filled": filled, "lowest_quality": quality}
 
 
 def _values(job: "EncodeJob", result: "EncodeResult") -> dict[str, Any]:
@@ -204,6 +222,7 @@ def _values(job: "EncodeJob", result: "EncodeResult") -> dict[str, Any]:
         "fps": result.frames / result.seconds,
         "target": target_values(result.quality_goal),
         "predicted_bytes": result.predicted_bytes,
+        "buffer": _buffer_values(result.buffer),
         "interrupted": result.ended_by is not None,
         "verified": result.verified,
     }

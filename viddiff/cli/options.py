@@ -112,6 +112,16 @@ target_options = (
         help="Find the quality that gives at most this many bits a second (800k, 2M), sound and all.",
     ),
     click.option(
+        "--maxrate",
+        callback=_amount,
+        metavar="BITS",
+        help="Lower the quality of GOPs so that a decoder that gets this many bits a second (2M) always has "
+        "its frames in time. With --bufsize.",
+    ),
+    click.option(
+        "--bufsize", callback=_amount, metavar="BITS", help="Size of the decoder's buffer (4M), in bits."
+    ),
+    click.option(
         "--max-encoded-percent",
         type=float,
         metavar="N",

@@ -144,13 +144,14 @@ A reader rebuilds a missing or false INDEX from the chunks. Around damage it goe
    confirms the last one if no frame came after it. Its number tells how many frames are lost.
 """
 
+import copy
 import io
 import re
 import struct
 import zlib
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
@@ -448,6 +449,11 @@ def most_predicted(video: VideoInfo) -> int:
     return min(MAX_PREDICTED, max(ALWAYS_PREDICTED, fitting))
 
 
+def framed_size(payload: int) -> int:
+    """Bytes of a chunk whose payload has so many."""
+    return 1 + len(pack_varint(payload)) + payload + 4
+
+
 class Timeline:
     """Bodies of KEY and PREDICTED chunks, and the rules of their order, for writers and readers."""
 
@@ -584,15 +590,33 @@ class Writer:
                 return None
             raise BitstreamError("the background of a KEY chunk is missing, or the file has no base")
         new = Background(key.background, self.size_bytes)
-        known = self._backgrounds.get(new.identity)
-        if known is not None:
-            since = bisect_right(self._entries, known.offset, key=lambda entry: entry.offset)
-            if len(self._entries) - since < _BACKGROUND_KEYS:
-                return known.offset
+        near = self._near_copy(new)
+        if near is not None:
+            return near
         self._emit(BACKGROUND, new.payload)
         self.background_bytes += self.size_bytes - new.offset
         self._backgrounds.add(new)
         return new.offset
+
+    def _near_copy(self, background: Background) -> int | None:
+        """Position of a copy of a background that the next KEY may name, None if one has to be written."""
+        known = self._backgrounds.get(background.identity)
+        if known is None:
+            return None
+        since = bisect_right(self._entries, known.offset, key=lambda entry: entry.offset)
+        return known.offset if len(self._entries) - since < _BACKGROUND_KEYS else None
+
+    def sizes(self, chunks: Sequence[Chunk]) -> list[int]:
+        """Bytes that the next chunks will take, of one GOP: KEY with its BACKGROUND if it needs a copy."""
+        timeline, found = copy.copy(self._timeline), list[int]()
+        for chunk in chunks:
+            size = framed_size(len(timeline.pack(chunk)))
+            if isinstance(chunk, KeyChunk) and chunk.background:
+                background = Background(chunk.background, 0)
+                if self._near_copy(background) is None:
+                    size += framed_size(len(background.payload))
+            found.append(size)
+        return found
 
     def attach(self, kind: int, payload: bytes) -> None:
         """Append an ancillary chunk: TRACK, PACKETS or META. Raises LimitError above 64 MiB."""

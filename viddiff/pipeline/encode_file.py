@@ -25,6 +25,7 @@ from viddiff.errors import SourceChangeError, TargetError, VerificationError, Vi
 from viddiff.interleave import Interleaver
 from viddiff.media.track_reader import TrackReader
 from viddiff.media.video_reader import VideoReader
+from viddiff.pipeline.decoder_buffer import DecoderBuffer
 from viddiff.pipeline.encode_inputs import opened_source, opened_tracks, opened_video, resources_for
 from viddiff.pipeline.encode_job import EncodeJob, EncodeResult
 from viddiff.pipeline.interruption import uninterrupted
@@ -107,6 +108,7 @@ class _Encode:
         self._job, self._observer, self._announce, self._judge = job, observer, announce, judge
         self._resources = resources_for(job)
         self._summary = EncodeSummary()
+        self._buffer: DecoderBuffer | None = None
         self._model_hash, self._notes = b"", tuple[str, ...]()
 
     def run(self) -> EncodeResult:
@@ -137,6 +139,7 @@ class _Encode:
                 seconds=time.monotonic() - started,
                 verified=job.verify,
                 model_hash=self._model_hash,
+                buffer=None if self._buffer is None else self._buffer.report(),
                 notes=self._notes,
                 ended_by=summary.ended_by,
             )
@@ -151,9 +154,12 @@ class _Encode:
         def open_output(header: Header) -> Output:
             writer = InterleavingWriter(out, header, interleaver, count)
             report = self._report(info.frame_count)
-            output = Output(writer, report, recording=reader.live, shorten=job.shorten)
+            if job.buffer_limit is not None:
+                quantiser = job.options.base_quantiser
+                self._buffer = DecoderBuffer(job.buffer_limit, header.video, quantiser)
+            output = Output(writer, report, reader.live, job.shorten, self._buffer)
             self._summary, self._model_hash = output.summary, header.model_hash
-            latency = job.options.latency(header.base)
+            latency = job.options.latency(header.base) if self._buffer is None else job.gop
             self._observer(Status("encode", 0, info.frame_count, latency=latency))
             return output
 

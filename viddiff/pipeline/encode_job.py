@@ -18,6 +18,7 @@ from viddiff.media.demuxer import is_live, name_of
 from viddiff.media.filters import Changes
 from viddiff.media.source_filters import SourceFilters
 from viddiff.media.track_selection import TrackSelection
+from viddiff.pipeline.decoder_buffer import BufferLimit, BufferReport
 from viddiff.pipeline.job_values import among, check_common, check_source, with_suffix, within
 from viddiff.pipeline.output_file import OutputFile, is_vdf, where
 from viddiff.pipeline.quality_goal import METRICS, GoalReport, QualityGoal
@@ -59,6 +60,10 @@ class EncodeJob:
     """How the scores of frames become one: "mean", "harmonic" or "p5". None: the mean."""
     max_encoded_percent: float | None = None
     """Give up with TooLargeError if the file would be larger than this percentage of the source."""
+    maxrate: int | None = None
+    """Most bits per second at which a decoder's buffer is filled. With `bufsize`."""
+    bufsize: int | None = None
+    """Size of a decoder's buffer in bits, which the file never leaves empty."""
     quantiser: int | None = None
     """Quantiser of an AV1 base, in place of a quality: quarters of SVT-AV1's CRF, 32 to 252."""
     gop: int = 128
@@ -157,6 +162,7 @@ class EncodeJob:
         if self.size_is_wanted:
             self._check_size(options[0])
         self._check_goal()
+        self._check_buffer()
         if self.max_encoded_percent is not None:
             self._check_percent()
             options.append("--max-encoded-percent")
@@ -170,6 +176,16 @@ class EncodeJob:
             raise ValueError(f"{name} needs an AV1 base")
         if self.resume:
             raise ValueError(f"{name} cannot be resumed")
+
+    def _check_buffer(self) -> None:
+        if (self.maxrate is None) != (self.bufsize is None):
+            raise ValueError("--maxrate and --bufsize describe a buffer together: give both")
+        if self.buffer_limit is None:
+            return
+        if self.base == "none":
+            raise ValueError("--maxrate needs an AV1 base")
+        if self.named is None:
+            raise ValueError("--maxrate needs a file: frames wait until their GOP is within the buffer")
 
     def _check_goal(self) -> None:
         if self.quality_goal is None and self.pool is not None:
@@ -213,6 +229,13 @@ class EncodeJob:
             if wanted is not None:
                 return QualityGoal(metric, wanted, self.pool or "mean")
         return None
+
+    @property
+    def buffer_limit(self) -> BufferLimit | None:
+        """The decoder's buffer that the file keeps filled. Raises ValueError if it is out of range."""
+        if self.maxrate is None or self.bufsize is None:
+            return None
+        return BufferLimit(self.maxrate, self.bufsize)
 
     @property
     def options(self) -> EncodeOptions:
@@ -278,11 +301,13 @@ class EncodeJob:
     @property
     def wanted(self) -> dict[str, float | str] | None:
         """What limits the file or decides its quality, by option. None: a quality, and nothing else."""
-        found: dict[str, float | str] = {
-            name.removeprefix("--").replace("-", "_"): value
-            for name, value in (self._targets | {"--max-encoded-percent": self.max_encoded_percent}).items()
-            if value is not None
+        options: dict[str, float | None] = {
+            **{name.removeprefix("--").replace("-", "_"): value for name, value in self._targets.items()},
+            "maxrate": self.maxrate,
+            "bufsize": self.bufsize,
+            "max_encoded_percent": self.max_encoded_percent,
         }
+        found: dict[str, float | str] = {name: value for name, value in options.items() if value is not None}
         if not found:
             return None
         if self.quality_goal is not None:
@@ -302,6 +327,8 @@ class EncodeJob:
             "scale": self.scale,
             "filters": self.changes.source.steps(),
             "drop_alpha": self.drop_alpha,
+            "maxrate": self.maxrate,
+            "bufsize": self.bufsize,
         }
 
     def fingerprint(self) -> dict[str, Any]:
@@ -340,6 +367,8 @@ class EncodeResult:
     """Hash of the weights that the file needs."""
     quality_goal: GoalReport | None = None
     """How the search for a quality went, if there was one."""
+    buffer: BufferReport | None = None
+    """How the file kept within a decoder's buffer, if it had to."""
     predicted_bytes: int | None = None
     """Size that was predicted for `max_encoded_percent`."""
     notes: tuple[str, ...] = ()

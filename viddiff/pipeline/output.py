@@ -1,6 +1,6 @@
 """Output of coded groups: to the file, to the totals, and to an observer."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
@@ -11,6 +11,7 @@ from viddiff.encoder.coded_group import CodedGroup
 from viddiff.encoder.frame_stats import FrameStats
 from viddiff.errors import ViddiffError
 from viddiff.frame import Frame
+from viddiff.pipeline.decoder_buffer import DecoderBuffer
 from viddiff.pipeline.interruption import DeferredSignals, uninterrupted
 from viddiff.pipeline.summary import EncodeSummary
 
@@ -45,11 +46,13 @@ class Output:
         progress: Observer | None = None,
         recording: bool = False,
         shorten: bool = True,
+        buffer: DecoderBuffer | None = None,
     ) -> None:
         """recording: the source cannot be read again, so everything coded is kept.
 
-        shorten: Ctrl-C ends the file instead of the work.
+        shorten: Ctrl-C ends the file instead of the work. buffer: takes in all chunks that are written.
         """
+        self.buffer = buffer
         self._writer, self._progress, self.recording = writer, progress, recording
         self._shorten = shorten
         self.summary = EncodeSummary()
@@ -59,6 +62,10 @@ class Output:
         for chunk in done:
             self._write(CodedChunk(chunk))
         return self.summary.keyframes
+
+    def sizes(self, chunks: Sequence[Chunk]) -> list[int]:
+        """Bytes that the next chunks, which are of one GOP, will take with their background."""
+        return self._writer.sizes(chunks)
 
     def take(self, coded: CodedChunk) -> None:
         """Write the next chunk."""
@@ -121,6 +128,8 @@ class Output:
 
     def _write(self, coded: CodedChunk) -> None:
         with uninterrupted():
+            if self.buffer is not None:
+                self.buffer.take(coded.chunk, *self._writer.sizes([coded.chunk]))
             self._writer.write(coded.chunk)
             self.summary.size_bytes = self._writer.size_bytes
             self.summary.background_bytes = self._writer.background_bytes

@@ -6,11 +6,13 @@ does not depend on the number of processes. Each process runs PyTorch and OpenCV
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from viddiff.container.format import Chunk, Header
 from viddiff.encoder.coded_group import GroupEncoder
 from viddiff.encoder.open_encoder import open_encoder
 from viddiff.encoder.options import EncodeOptions
+from viddiff.errors import ViddiffError
 from viddiff.frame import VideoInfo
 from viddiff.media.video_reader import VideoReader
 from viddiff.pipeline.division import Division, Share
@@ -21,6 +23,7 @@ from viddiff.pipeline.output import CodedChunk, Output
 from viddiff.pipeline.resources import Resources, Work
 from viddiff.pipeline.serial import encode, groups_after
 from viddiff.pipeline.summary import EncodeSummary
+from viddiff.pipeline.within_buffer import GopsWithinBuffer
 from viddiff.pipeline.worker_pool import Give, Mark, WorkerPool
 
 _LEAST_PIXELS = 500_000
@@ -43,13 +46,20 @@ def encode_video(
 
     open_output: called once. done: chunks of the first GOPs, which are not coded again. Ctrl-C completes the
     file with the frames coded so far. If one process is not enough, `reader` is not read: each process opens
-    the source itself.
+    the source itself. If the output has a buffer, this process codes one GOP after the other.
 
     Raises VideoError, LimitError and CheckpointError.
     """
     with uninterrupted():  # see `Resources.load`
-        encoder = open_encoder(resources.load(resources.cores), reader.info, options, resources.cores)
+        weights = resources.load(resources.cores)
+        opened = partial(open_encoder, weights, reader.info, threads=resources.cores)
+        encoder = opened(options)
     output = open_output(encoder.header)
+    if output.buffer is not None:
+        if not encoder.header.base:
+            raise ViddiffError("--maxrate needs an AV1 base, which these weights do not have")
+        coding = GopsWithinBuffer(lambda quantiser: opened(replace(options, quantiser=quantiser)), output)
+        return encode(reader, encoder, output, done, coding=coding)
     division = _division(reader.info, resources, encoder)
     if division.workers == 1 or reader.live:
         together = 1 if reader.live else _gops_together(reader.info, resources, encoder)

@@ -9,6 +9,7 @@ reconstruction comes from the functions that the decoder runs.
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, nullcontext
+from functools import partial
 from typing import BinaryIO
 
 from viddiff.codec.open_decoder import Weights, open_decoder
@@ -24,6 +25,9 @@ from viddiff.pipeline.jobs import coded_jobs
 from viddiff.pipeline.output import CodedChunk, Output
 from viddiff.pipeline.summary import EncodeSummary
 
+Coding = Callable[[Iterable[Group]], Generator[CodedChunk, None, None]]
+"""Codes the groups of a video. Each chunk is written before the next one is asked for."""
+
 
 def encode(
     frames: Iterable[Frame],
@@ -32,11 +36,13 @@ def encode(
     done: Iterable[Chunk] = (),
     watch: Callable[[CodedGroup], None] | None = None,
     together: int = 1,
+    coding: Coding | None = None,
 ) -> EncodeSummary:
     """Encode frames in presentation order; `output` is only written to, never sought in.
 
     done: chunks of the first GOPs, which are not coded again. watch: takes each group once it is written.
-    together: number of GOPs that threads may encode side by side. Chunks come later then.
+    together: number of GOPs that threads may encode side by side. Chunks come later then. coding: codes the
+    groups in another way, without `watch` and `together`.
     Ctrl-C completes the file with what is coded. A recording is completed with all frames that have come,
     whatever ends it. Raises VideoError or LimitError from the frames' source unchanged. Returns totals.
     """
@@ -44,11 +50,10 @@ def encode(
     with DeferredSignals() if output.recording else nullcontext() as signals:
         source = frames if signals is None else output.recorded(frames, signals)
         groups = groups_after(source, encoder, gops)
-        with output.until_interrupted(), closing(_coded(encoder, groups, together)) as coded:
-            for group in coded:
-                output.take(CodedChunk.of(group))
-                if watch is not None:
-                    watch(group)
+        code = coding or partial(_coded, encoder, together, watch)
+        with output.until_interrupted(), closing(code(groups)) as chunks:
+            for chunk in chunks:
+                output.take(chunk)
         summary = output.finish()
         if signals is not None and summary.ended_by is not None:
             signals.forget()
@@ -56,6 +61,19 @@ def encode(
 
 
 def _coded(
+    encoder: GroupEncoder,
+    together: int,
+    watch: Callable[[CodedGroup], None] | None,
+    groups: Iterable[Group],
+) -> Generator[CodedChunk, None, None]:
+    with closing(_coded_groups(encoder, groups, together)) as coded:
+        for group in coded:
+            yield CodedChunk.of(group)
+            if watch is not None:
+                watch(group)
+
+
+def _coded_groups(
     encoder: GroupEncoder, groups: Iterable[Group], together: int
 ) -> Generator[CodedGroup, None, None]:
     if together > 1:
