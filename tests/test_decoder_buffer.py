@@ -16,7 +16,7 @@ from test_quality_target import interrupting, write
 
 from viddiff.cli import main
 from viddiff.codec import enhancement_weights
-from viddiff.container.format import Header, KeyChunk, PredictedChunk, Writer
+from viddiff.container.format import Chunk, Header, KeyChunk, PredictedChunk, Writer
 from viddiff.container.reader import Reader
 from viddiff.frame import VideoInfo
 from viddiff.pipeline.decoder_buffer import BufferLimit, DecoderBuffer, GopSizes
@@ -247,10 +247,10 @@ def test_sizes_are_those_of_the_file() -> None:
     time = 0
     for number in range(150):
         background = bytes([1 + number // 50]) * 300 if number % 3 else b""
-        chunks = [
-            KeyChunk(time, rng.bytes(rng.integers(1, 200)), background=background),
-            PredictedChunk((time + 1, time + 3), rng.bytes(rng.integers(1, 40))),
-            PredictedChunk(tuple(range(time + 4, time + 8)), rng.bytes(rng.integers(100, 20_000))),
+        chunks: list[Chunk] = [
+            KeyChunk(time, rng.bytes(int(rng.integers(1, 200))), background=background),
+            PredictedChunk((time + 1, time + 3), rng.bytes(int(rng.integers(1, 40)))),
+            PredictedChunk(tuple(range(time + 4, time + 8)), rng.bytes(int(rng.integers(100, 20_000)))),
         ]
         promised, before = writer.sizes(chunks), writer.size_bytes
         assert writer.size_bytes == before

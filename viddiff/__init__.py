@@ -127,7 +127,8 @@ def encode(  # noqa: PLR0913
         target: A path or an open file. None: the source's path with the extension .vdf.
         quality: 0 (smallest file) to 63 (best picture).
         size: Most bytes of the file, sound and all. A quality is searched for that gives at least 98 % of it.
-        bitrate: The same, as bits for each second of video.
+        bitrate: The same, as bits for each second of video. If the source or the target is a stream, GOPs get
+            different qualities, in one pass.
         min_vmaf: Least VMAF of the video. The smallest quality is searched that reaches it. Needs an ffmpeg
             with libvmaf.
         min_psnr: The same for the PSNR in dB, 6:1:1 of Y, U and V.

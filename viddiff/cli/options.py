@@ -109,7 +109,8 @@ target_options = (
         "--bitrate",
         callback=_amount,
         metavar="BITS",
-        help="Find the quality that gives at most this many bits a second (800k, 2M), sound and all.",
+        help="Find the quality that gives at most this many bits a second (800k, 2M), sound and all. Streams "
+        "get about as many, in one pass.",
     ),
     click.option(
         "--maxrate",

@@ -79,7 +79,7 @@ class EncodeOptions:
         return min(self.gop - 1, waiting + _BASE_LOOKAHEAD + BASE_GROUP) if base else MINI_GOP
 
 
-def quality_of(quantiser: int) -> float:
+def quality_of(quantiser: float) -> float:
     """The quality whose base has this quantiser, 0..63, with a fraction."""
     least, most = _BASE_QUANTISERS
     return (QUALITIES - 1) * (most - quantiser) / (most - least)

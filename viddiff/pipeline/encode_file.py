@@ -78,7 +78,7 @@ def encode_file(
     """
     job.check_files()
     with job.output.claim() if job.output else nullcontext():
-        if job.size_is_wanted:
+        if job.size_is_wanted and not job.one_pass:
 
             def tell(result: EncodeResult, written: Path) -> None:
                 if announce is not None:
@@ -133,7 +133,7 @@ class _Encode:
                 keyframes=summary.keyframes,
                 size_bytes=size,
                 duration=float((summary.last_pts - summary.first_pts) * video.time_base + last),
-                quality=job.quality if job.quantiser is None else quality_of(job.quantiser),
+                quality=self._quality(summary),
                 key_bytes=summary.key_bytes,
                 ledger=summary.ledger(),
                 seconds=time.monotonic() - started,
@@ -143,6 +143,11 @@ class _Encode:
                 notes=self._notes,
                 ended_by=summary.ended_by,
             )
+
+    def _quality(self, summary: EncodeSummary) -> float:
+        """The quality of the file; of its frames on average, if GOPs have different ones."""
+        quantiser = self._job.quantiser if summary.mean_quantiser is None else summary.mean_quantiser
+        return self._job.quality if quantiser is None else quality_of(quantiser)
 
     def _code(
         self, reader: VideoReader, tracks: TrackReader, out: BinaryIO, done: Iterable[Chunk]
@@ -163,7 +168,8 @@ class _Encode:
             self._observer(Status("encode", 0, info.frame_count, latency=latency))
             return output
 
-        summary = encode_video(reader, self._resources, job.options, open_output, done)
+        rate = job.bitrate if job.one_pass else None
+        summary = encode_video(reader, self._resources, job.options, open_output, done, rate)
         if not summary.frames:
             raise ViddiffError(f"{job.source_name} has no frame {start_text(job.start)}")
         return summary

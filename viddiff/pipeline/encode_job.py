@@ -49,7 +49,7 @@ class EncodeJob:
     size: int | None = None
     """Most bytes of the file, in place of a quality."""
     bitrate: int | None = None
-    """Most bits per second of the file, sound and all, in place of a quality."""
+    """Most bits per second of the file, sound and all, in place of a quality. A stream has about as many."""
     min_vmaf: float | None = None
     """Least VMAF, in place of a quality: the smallest quality is searched that reaches it."""
     min_psnr: float | None = None
@@ -166,7 +166,7 @@ class EncodeJob:
         if self.max_encoded_percent is not None:
             self._check_percent()
             options.append("--max-encoded-percent")
-        if options and (self.named is None or self.output is None):
+        if options and not self.one_pass and (self.named is None or self.output is None):
             raise ValueError(f"{options[0]} needs files: the source is read several times")
 
     def _check_size(self, name: str) -> None:
@@ -185,7 +185,9 @@ class EncodeJob:
         if self.base == "none":
             raise ValueError("--maxrate needs an AV1 base")
         if self.named is None:
-            raise ValueError("--maxrate needs a file: frames wait until their GOP is within the buffer")
+            raise ValueError("--maxrate needs a file: GOPs that break the buffer are coded again")
+        if self.one_pass:
+            raise ValueError("--maxrate goes with --bitrate from a file to a file only")
 
     def _check_goal(self) -> None:
         if self.quality_goal is None and self.pool is not None:
@@ -218,8 +220,13 @@ class EncodeJob:
 
     @property
     def size_is_wanted(self) -> bool:
-        """Whether the quality is searched that gives a size."""
+        """Whether the quality is searched that gives a size, or qualities that give a rate."""
         return self.size is not None or self.bitrate is not None
+
+    @property
+    def one_pass(self) -> bool:
+        """Whether a bit rate is wanted of a source or for a target that is passed once."""
+        return self.bitrate is not None and (self.named is None or self.output is None)
 
     @cached_property
     def quality_goal(self) -> QualityGoal | None:

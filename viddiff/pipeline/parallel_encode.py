@@ -19,9 +19,10 @@ from viddiff.pipeline.division import Division, Share
 from viddiff.pipeline.interruption import uninterrupted
 from viddiff.pipeline.jobs import coded_jobs
 from viddiff.pipeline.memory import encoders_within_memory
+from viddiff.pipeline.one_pass import GopsAtRate
 from viddiff.pipeline.output import CodedChunk, Output
 from viddiff.pipeline.resources import Resources, Work
-from viddiff.pipeline.serial import encode, groups_after
+from viddiff.pipeline.serial import Coding, encode, groups_after
 from viddiff.pipeline.summary import EncodeSummary
 from viddiff.pipeline.within_buffer import GopsWithinBuffer
 from viddiff.pipeline.worker_pool import Give, Mark, WorkerPool
@@ -41,12 +42,14 @@ def encode_video(
     options: EncodeOptions,
     open_output: Callable[[Header], Output],
     done: Iterable[Chunk] = (),
+    bitrate: int | None = None,
 ) -> EncodeSummary:
     """Encode the frames of `reader`. Returns the totals; there may be no frame at all.
 
     open_output: called once. done: chunks of the first GOPs, which are not coded again. Ctrl-C completes the
     file with the frames coded so far. If one process is not enough, `reader` is not read: each process opens
-    the source itself. If the output has a buffer, this process codes one GOP after the other.
+    the source itself. bitrate: of the file, in bits/s, to reach in one pass. With it, or if the output has
+    a buffer, this process codes one GOP after the other.
 
     Raises VideoError, LimitError and CheckpointError.
     """
@@ -55,10 +58,8 @@ def encode_video(
         opened = partial(open_encoder, weights, reader.info, threads=resources.cores)
         encoder = opened(options)
     output = open_output(encoder.header)
-    if output.buffer is not None:
-        if not encoder.header.base:
-            raise ViddiffError("--maxrate needs an AV1 base, which these weights do not have")
-        coding = GopsWithinBuffer(lambda quantiser: opened(replace(options, quantiser=quantiser)), output)
+    coding = _gop_by_gop(encoder, lambda q: opened(replace(options, quantiser=q)), output, bitrate)
+    if coding is not None:
         return encode(reader, encoder, output, done, coding=coding)
     division = _division(reader.info, resources, encoder)
     if division.workers == 1 or reader.live:
@@ -75,6 +76,20 @@ def encode_video(
             else:
                 reader.notes += [note for note in piece if note not in reader.notes]
     return output.finish()
+
+
+def _gop_by_gop(
+    encoder: GroupEncoder, opened: Callable[[int], GroupEncoder], output: Output, bitrate: int | None
+) -> Coding | None:
+    """How GOPs are coded if each has a quantiser of its own. opened: an encoder for a quantiser."""
+    if output.buffer is None and bitrate is None:
+        return None
+    if not encoder.header.base:
+        option = "--maxrate" if bitrate is None else "--bitrate"
+        raise ViddiffError(f"{option} needs an AV1 base, which these weights do not have")
+    if bitrate is None:
+        return GopsWithinBuffer(opened, output)
+    return GopsAtRate(opened, output, bitrate, encoder.header.video)
 
 
 def _division(info: VideoInfo, resources: Resources, encoder: GroupEncoder) -> Division:

@@ -67,12 +67,19 @@ class EncodeSummary:
     """Of backgrounds, which several GOPs of the base begin with."""
     strength_bytes: int = 0
     """Of the strengths at which frames of the base are enhanced."""
+    mean_quantiser: float | None = None
+    """Of the base, over all frames, if it was chosen GOP by GOP."""
     levels: dict[int, LevelTotals] = field(default_factory=lambda: defaultdict(LevelTotals))
     """Cost of the predicted frames by level, without those that an earlier run coded."""
     ended_by: BaseException | None = None
     """What ended it before the video did: Ctrl-C; for a recording, also another signal or an error."""
     gops: list[GopDigest] = field(default_factory=list)
     """Digests of the reconstruction, without GOPs that an earlier run coded."""
+
+    @property
+    def video_bytes(self) -> int:
+        """Of the pictures of a file with an AV1 base, without the framing of chunks."""
+        return self.base_bytes + self.background_bytes + self.strength_bytes
 
     def ledger(self) -> tuple[LedgerRow, ...]:
         """Bytes by what they are for; without frames that an earlier run coded."""

@@ -13,10 +13,12 @@ from viddiff.pipeline.output import CodedChunk, Output
 from viddiff.pipeline.quality_search import Search
 
 _COARSEST = BASE_QUANTISERS[-1]
-_SLOPE, _SLOPES = 0.025, (0.008, 0.06)
-"""Change of a GOP's room with the quantiser, expected and possible."""
-_AIM, _ENOUGH = 0.04, 0.12
-"""Room that a GOP is coded again for, and the most that is left unused: in doublings of its bytes."""
+_STEP = 8
+"""Of the quantisers that are tried: few different ones, so that GOPs can share backgrounds."""
+_SLOPE, _SLOPES = 0.2, (0.06, 0.5)
+"""Change of a GOP's room from step to step, expected and possible."""
+_AIM = _SLOPE / 2
+"""Room to leave unused, in doublings of the GOP's bytes."""
 _MOST = 6
 """Encodes of a GOP at most."""
 
@@ -31,6 +33,7 @@ class GopsWithinBuffer:
         """open_encoder: opens one with an AV1 base for a quantiser. output: has a buffer."""
         assert output.buffer is not None
         self._open, self._output, self._buffer = open_encoder, output, output.buffer
+        self._quantisers = (*range(self._buffer.quantiser, _COARSEST, _STEP), _COARSEST)
 
     def __call__(self, groups: Iterable[Group]) -> Generator[CodedChunk, None, None]:
         """Code groups. Take each chunk into the output before the next.
@@ -47,24 +50,23 @@ class GopsWithinBuffer:
 
     def _coded(self, gop: list[Group], last: bool) -> list[CodedChunk]:
         """Code a GOP as finely as the buffer holds. last: nothing comes after it."""
-        finest = self._buffer.quantiser
-        search = Search(range(finest, _COARSEST + 1), _SLOPE, _SLOPES)
-        quantiser = self._expected(gop[0].frames[0].pts)
+        search = Search(range(len(self._quantisers)), _SLOPE, _SLOPES)
         best: list[CodedChunk] | None = None
-        for number in range(_MOST):
-            coded, sizes = self._tried(quantiser, gop)
-            reserve = not last and quantiser != _COARSEST
-            holds, room = self._buffer.holds(sizes, reserve), self._buffer.room(sizes, reserve)
-            search.add(quantiser, room, holds)
-            best = coded if holds else best
-            if holds and (quantiser == finest or room <= _ENOUGH):
-                break
-            if quantiser == _COARSEST and not holds:
+        step = self._expected(gop[0].frames[0].pts)
+        for number in range(1, _MOST + 1):
+            coded, sizes = self._tried(self._quantisers[step], gop)
+            coarsest = step == search.settings[-1]
+            reserve = not last and not coarsest
+            holds = self._buffer.holds(sizes, reserve)
+            search.add(step, self._buffer.room(sizes, reserve), holds)
+            if coarsest and not holds:
                 raise TargetError(self._too_much(sizes))
-            following = search.following(_AIM)
-            if holds and following == quantiser:
+            best = coded if holds else best
+            before, step = step, search.following(_AIM)
+            if holds and step == before:
                 break
-            quantiser = _COARSEST if best is None and number + 2 == _MOST else following
+            if best is None and number + 1 == _MOST:
+                step = search.settings[-1]
         assert best is not None, "the last one is the coarsest, or one before it holds"
         return best
 
@@ -74,12 +76,13 @@ class GopsWithinBuffer:
         return coded, GopSizes.of(chunks, self._output.sizes(chunks), self._buffer.video)
 
     def _expected(self, start: int) -> int:
-        """The quantiser that suffices if a GOP from `start` on is like the one before."""
-        before, finest = self._buffer.before, self._buffer.quantiser
+        """Number of the quantiser that suffices if a GOP from `start` on is like the one before."""
+        before = self._buffer.before
         if before is None:
-            return finest
+            return 0
         room = self._buffer.room(before.moved(start), reserve=True)
-        return min(max(round(before.quantiser - (room - _AIM) / _SLOPE), finest), _COARSEST)
+        step: float = (before.quantiser - self._quantisers[0]) / _STEP - (room - _AIM) / _SLOPE
+        return min(max(round(step), 0), len(self._quantisers) - 1)
 
     def _too_much(self, sizes: GopSizes) -> str:
         seconds, missing = self._buffer.first_late(sizes)
