@@ -69,6 +69,10 @@ def alone(source: Path, target: Path, weights: Path, *options: object) -> dict[s
         (["--min-psnr", 36], {"min_psnr": 36, "pool": "mean"}),
         (["--size", "4k"], {"size": 4000}),
         (["--bitrate", "90k", "--verify"], {"bitrate": 90_000}),
+        (
+            ["--maxrate", "80k", "--bufsize", "30k"],
+            {"quality": 32, "maxrate": 80_000, "bufsize": 30_000},
+        ),
     ],
 )
 def test_each_file_reaches_the_target(
