@@ -6,17 +6,25 @@ FOLDER holds short videos. A batch of a copy of it is killed (SIGKILL) before ea
 system, or before every STRIDE-th, and then at random moments. After each kill, every source or its whole file
 must be there, and the same command must complete everything: the same files as without a kill, and nothing
 else. The exit code is 1 if that fails. Needs fork.
+
+With --watch, half of the videos come while the batch runs, and SIGTERM ends it when all is done. With
+--concat, every video must be in one joined file, as the manifest says. With both, what is joined depends on
+when videos come, so that files are compared with the manifest only.
 """
 
 import argparse
+import hashlib
 import importlib
+import json
 import os
 import random
 import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +34,10 @@ EVENTS = ("open", "os.link", "os.rename", "os.remove", "os.mkdir", "os.truncate"
 """Steps in the file system that Python reports."""
 MODULES = ("viddiff.pipeline.batch.run", "viddiff.codec.checkpoint", "viddiff.encoder.gop_encoder")
 """Modules that are loaded once, before all batches."""
+BRINGER = "bringer"
+"""Name of the thread that brings videos. It is no part of the batch."""
+PATIENCE = 120.0
+"""Seconds after which a batch that watches is ended, whether all is done or not."""
 
 
 class Case:
@@ -33,17 +45,23 @@ class Case:
 
     def __init__(self, folder: Path, work: Path, options: list[str]) -> None:
         self.original, self.work = folder, work
-        self.source, self.out = work / "source", work / "out"
+        self.source, self.out, self.later = work / "source", work / "out", work / "later"
         self.command = ["batch", str(self.source), str(self.out), "--min-age", "0s", "--workers", "1", "-q"]
         self.command += options
-        self.deletes = "--delete-source" in options
+        self.deletes, self.watches = "--delete-source" in options, "--watch" in options
+        self.joins = "--concat" in options
+        self.videos = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
         self.whole: dict[str, bytes] = {}
-        """The files of an uninterrupted batch."""
+        """The files of an uninterrupted batch, unless they depend on when videos come."""
 
     def reset(self) -> None:
         """Begin again."""
         shutil.rmtree(self.work, ignore_errors=True)
         shutil.copytree(self.original, self.source)
+        self.later.mkdir()
+        for name in self.videos[1::2] if self.watches else []:
+            (self.later / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.source / name).rename(self.later / name)
 
     def start(self, kill_at: int = 0) -> int:
         """Start a batch that kills itself before step `kill_at`, from 1. Returns the process id."""
@@ -52,6 +70,8 @@ class Case:
             return process
         if kill_at:
             self._kill_before(kill_at)
+        if self.watches:
+            threading.Thread(target=self._bring, name=BRINGER, daemon=True).start()
         try:
             main(self.command)
         except SystemExit as end:
@@ -59,12 +79,24 @@ class Case:
         finally:
             os._exit(1)
 
+    def _bring(self) -> None:
+        """Bring the videos that come later, one after the other, and end the batch when all is done."""
+        for name in self.videos:
+            if (self.later / name).exists():
+                time.sleep(0.1)
+                os.replace(self.later / name, self.source / name)
+        until = time.monotonic() + PATIENCE
+        while self.unfinished() and time.monotonic() < until:
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
     def _kill_before(self, step: int) -> None:
         steps = 0
 
         def count(event: str, arguments: tuple[Any, ...]) -> None:
             nonlocal steps
-            if event in EVENTS and str(arguments[0]).startswith(str(self.work)):
+            mine = threading.current_thread().name != BRINGER
+            if mine and event in EVENTS and str(arguments[0]).startswith(str(self.work)):
                 steps += 1
                 if steps == step:
                     os.kill(os.getpid(), signal.SIGKILL)
@@ -73,20 +105,49 @@ class Case:
 
     def outputs(self) -> dict[str, bytes]:
         """All files under their final names."""
-        paths = [p for p in self.out.rglob("*.vdf") if not p.name.startswith(".")]
+        paths = list[Path]()
+        for folder, folders, files in os.walk(self.out):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            paths += [Path(folder, name) for name in files if name.endswith(".vdf") and name[0] != "."]
         return {p.relative_to(self.out).as_posix(): p.read_bytes() for p in paths}
+
+    def held(self, found: dict[str, bytes]) -> Counter[str]:
+        """How many of these files hold each video, by the manifest. Files that it does not know hold none."""
+        count, manifest = Counter[str](), self.out / "manifest.jsonl"
+        lines = manifest.read_bytes().splitlines(keepends=True) if manifest.exists() else []
+        records = {r["output"]: r for r in (json.loads(line) for line in lines if line.endswith(b"\n"))}
+        for name, data in found.items():
+            record = records.get(name)
+            if record is None or record["sha256"] != hashlib.sha256(data).hexdigest():
+                continue
+            recordings = [recording["name"] for recording in record["recordings"]]
+            count.update(recordings if self.joins else [name.removesuffix(".vdf")])
+        return count
+
+    def unfinished(self) -> list[str]:
+        """What a batch has still to do."""
+        held = self.held(self.outputs())
+        left = [f"{name} is missing" for name in self.videos if not held[name]]
+        left += [f"{p} was kept" for p in self.source.rglob("*") if p.is_file() and self.deletes]
+        return left + [f"{p} was left" for p in self.out.glob(".recordings")]
 
     def faults(self, ended: bool) -> list[str]:
         """What is wrong. ended: the batch has run to its end."""
-        found, faults = self.outputs(), []
-        for name, data in self.whole.items():
-            source = self.source / name.removesuffix(".vdf")
-            if name in found and found[name] != data:
-                faults.append(f"{name} is partial")
-            if name not in found and (ended or not source.exists()):
-                faults.append(f"{name} is lost" if not source.exists() else f"{name} is missing")
-            if ended and source.exists() == self.deletes:
-                faults.append(f"{source} was {'kept' if self.deletes else 'deleted'}")
+        found = self.outputs()
+        held = self.held(found)
+        faults = [
+            f"{name} is partial" for name in found if self.whole and found[name] != self.whole.get(name)
+        ]
+        for name in self.videos:
+            there = (self.source / name).exists() or (self.later / name).exists()
+            if not held[name] and (ended or not there):
+                faults.append(f"{name} is {'missing' if there else 'lost'}")
+            if held[name] > 1:
+                faults.append(f"{name} is in {held[name]} files")
+            if ended and there == self.deletes:
+                faults.append(f"{name} was {'kept' if self.deletes else 'deleted'}")
+        if len(found) != len(self.whole) and ended and self.whole:
+            faults.append(f"{len(found)} files in place of {len(self.whole)}")
         if ended:
             faults += [f"{p} was left" for p in self.work.rglob(".*")]
         return faults
@@ -113,12 +174,13 @@ def run(case: Case, given: argparse.Namespace) -> int:
     """Kill and complete. Returns the number of faults."""
     case.reset()
     wait(case.start())
-    case.whole = case.outputs()
+    if not (case.joins and case.watches):
+        case.whole = case.outputs()
     case.reset()
     began = time.monotonic()
     wait(case.start())
     seconds, wrong, step = time.monotonic() - began, len(case.faults(ended=True)), 1
-    print(f"uninterrupted: {len(case.whole)} files in {seconds:.1f} s", flush=True)
+    print(f"uninterrupted: {len(case.outputs())} files in {seconds:.1f} s", flush=True)
     while True:
         case.reset()
         if not wait(case.start(kill_at=step)):

@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 from test_tracks import Sound, Source
 
 from viddiff.cli import main
+from viddiff.pipeline.batch.manifest import Recording
 from viddiff.tracks import Attachment
 
 ROOT = Path(__file__).parent.parent
@@ -140,6 +141,7 @@ def test_every_json_field_of_a_batch_is_described(sources: Path, weights: Path, 
         (example,) = re.findall(r"```json\n(.+?)\n```", described[section], re.DOTALL)
         assert fields(json.loads(example)) == printed
         assert named(first_cells(described[section])) <= printed <= named(described[section]), section
+    assert named(first_cells(described["manifest recordings"])) == set(Recording.__dataclass_fields__)
 
 
 def test_the_example_of_progress_has_the_fields_of_progress() -> None:

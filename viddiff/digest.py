@@ -1,7 +1,8 @@
-"""Hashes of frames, to compare them later: one for each frame, one for each GOP."""
+"""Hashes of frames, to compare them later: one for each frame, one for each GOP, one for a file."""
 
 import hashlib
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from viddiff.frame import Frame
@@ -27,3 +28,11 @@ class GopDigest:
         """Append the digest of the next frame."""
         self.frames += 1
         self.chain = hashlib.sha256(self.chain + frame).digest()
+
+
+def video_digest(gops: Iterable[GopDigest]) -> str:
+    """SHA-256, in hex, of the frames of all GOPs."""
+    digest = hashlib.sha256()
+    for gop in gops:
+        digest.update(gop.chain)
+    return digest.hexdigest()

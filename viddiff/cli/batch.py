@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 SOME_FAILED = 3
 """Exit code if some units have failed."""
-_OWN = ("min_age", "older_than", "delete_source", "shard", "watch", "poll")
+_OWN = ("min_age", "older_than", "delete_source", "shard", "concat", "watch", "poll")
 """Options of the batch itself. The others are those of every encode."""
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -106,6 +106,13 @@ def _shard(context: click.Context, option: click.Parameter, value: str | None) -
         help="Do part I (from 0) of N. The parts of several machines are complete and do not overlap.",
     ),
     click.option(
+        "--concat",
+        callback=_interval,
+        metavar="TIME",
+        help="Join the recordings of a camera, which lie in one folder: one file for each hour (1h), day "
+        "(24h), and so on. A gap begins a new file.",
+    ),
+    click.option(
         "--watch",
         is_flag=True,
         help="Go on: take up new and changed files until Ctrl-C or SIGTERM ends it, with exit code 0.",
@@ -178,7 +185,7 @@ def batch_command(
       viddiff batch footage archive --older-than 7d --delete-source
       viddiff batch footage archive --min-vmaf 93 --max-encoded-percent 80
       viddiff batch 'footage/*/2025-*.mkv' @more.txt archive --weights-map cameras.toml
-      viddiff batch footage archive --watch
+      viddiff batch footage archive --concat 1h --watch
       viddiff batch footage archive --shard $SLURM_ARRAY_TASK_ID/8
     """
     from viddiff.pipeline.batch.job import BatchJob
@@ -261,7 +268,7 @@ class _Printer:
         """Show the progress of a unit."""
         if self._progress is None:
             self._encoding_began = time.monotonic()
-        if self._progress is None or self._progress.number != progress.number:
+        if self._progress is None or self._progress.unit != progress.unit:
             self._end_bar()
             about = {
                 "source": path_text(progress.unit.source),
@@ -291,6 +298,8 @@ class _Printer:
             say(f"{self._place()}{printable(name)}: {_result(outcome)}{self._left(outcome)}")
         elif outcome.state == "too_large":
             say(printable(f"{name}: not worth it: {outcome.reason}"))
+        elif outcome.state == "joined" and record is not None:
+            say(printable(f"{name}: {_joined(outcome)}"))
         elif outcome.state in ("planned", "waiting"):
             say(printable(f"{outcome.state}: {name}" + (f": {outcome.reason}" if outcome.reason else "")))
         elif outcome.deleted or outcome.reason:
@@ -340,6 +349,17 @@ def _result(outcome: "Outcome") -> str:
     )
 
 
+def _joined(outcome: "Outcome") -> str:
+    record = outcome.record
+    assert record is not None
+    reason = "sources deleted" if outcome.deleted else outcome.reason
+    number = len(record.recordings)
+    return (
+        f"{number} recording{'s' * (number > 1)} joined, {_time_text(record.duration or 0)}, "
+        f"{size_text(record.bytes or 0)}{', verified' * record.verified}{f'; {reason}' if reason else ''}"
+    )
+
+
 def _failure(outcome: "Outcome") -> str:
     """A failure on one line, which names the source once."""
     source, reason = str(outcome.unit.source), outcome.reason
@@ -348,9 +368,16 @@ def _failure(outcome: "Outcome") -> str:
 
 def _counts(summary: "BatchSummary", interrupted: bool) -> str:
     """The totals in one sentence."""
-    counts = [(summary.done, "done"), (summary.planned, "to do"), (summary.skipped, "done before")]
-    counts += [(summary.too_large, "not worth it"), (summary.waiting, "left for later")]
-    counts += [(len(summary.failures), "failed")]
+    counts = [
+        (summary.done, "done"),
+        (summary.joined, "files joined"),
+        (summary.planned, "to do"),
+        (summary.skipped, "done before"),
+        (summary.too_large, "not worth it"),
+        (summary.waiting, "left for later"),
+        (len(summary.failures), "failed"),
+        (summary.unjoined, "to be joined when their period is over"),
+    ]
     text = ", ".join(f"{count} {word}" for count, word in counts if count) or "nothing to do"
     if summary.done:
         text += f"; {size_text(summary.source_bytes)} became {size_text(summary.output_bytes)}"
@@ -369,7 +396,7 @@ def _values(outcome: "Outcome") -> dict[str, Any]:
     record = outcome.record
     return {
         "source": path_text(outcome.unit.source),
-        "output": path_text(outcome.unit.output),
+        "output": path_text(record.output if record is not None else outcome.unit.output),
         "state": outcome.state,
         "reason": outcome.reason or None,
         "size": outcome.size,
@@ -381,6 +408,7 @@ def _values(outcome: "Outcome") -> dict[str, Any]:
         "verified": record is not None and record.verified,
         "deleted": outcome.deleted,
         "notes": list(record.notes) if record else [],
+        "recordings": [path_text(recording.source) for recording in record.recordings] if record else [],
     }
 
 
@@ -392,6 +420,8 @@ def _totals(summary: "BatchSummary", interrupted: bool, seconds: float) -> dict[
         "waiting": summary.waiting,
         "planned": summary.planned,
         "too_large": summary.too_large,
+        "joined": summary.joined,
+        "unjoined": summary.unjoined,
         "failed": len(summary.failures),
         "failures": [
             {"source": path_text(failure.unit.source), "reason": failure.reason}

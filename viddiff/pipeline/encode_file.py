@@ -20,6 +20,7 @@ from viddiff.container.format import Chunk, Header
 from viddiff.container.interleaving_writer import InterleavingWriter
 from viddiff.container.part_file import PartFile
 from viddiff.container.sealing import SealedWriter, key_of, sealed
+from viddiff.digest import video_digest
 from viddiff.encoder.options import quality_of
 from viddiff.errors import SourceChangeError, TargetError, VerificationError, ViddiffError
 from viddiff.interleave import Interleaver
@@ -53,6 +54,10 @@ class CodedFile:
     frames: int
     notes: tuple[str, ...]
     """Notes for the user."""
+    seconds: float
+    """How long the video is."""
+    pictures: str | None
+    """`video_digest` of the reconstruction. None if an earlier run or a search for a target coded a part."""
 
     @classmethod
     def of(cls, written: Path, result: EncodeResult) -> Self:
@@ -60,7 +65,15 @@ class CodedFile:
         with open(written, "r+b") as file:
             os.fsync(file.fileno())
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return cls(result.size_bytes, digest, result.model_hash, result.frames, result.notes)
+        return cls(
+            size_bytes=result.size_bytes,
+            sha256=digest,
+            model_hash=result.model_hash,
+            frames=result.frames,
+            notes=result.notes,
+            seconds=result.duration,
+            pictures=None,
+        )
 
 
 Announce = Callable[[CodedFile], None]
@@ -109,7 +122,7 @@ class _Encode:
         self._resources = resources_for(job)
         self._summary = EncodeSummary()
         self._buffer: DecoderBuffer | None = None
-        self._model_hash, self._notes = b"", tuple[str, ...]()
+        self._model_hash, self._notes, self._seconds = b"", tuple[str, ...](), 0.0
 
     def run(self) -> EncodeResult:
         job = self._job
@@ -122,9 +135,8 @@ class _Encode:
             with self._opened(reader.live) as (file, done), sealed(file, job.secret) as out:
                 summary = self._code(reader, tracks, out, done)
                 self._notes = (*reader.notes, *tracks.notes)
+                self._seconds = summary.seconds(reader.info)
             size = out.size_bytes if isinstance(out, SealedWriter) else summary.size_bytes
-            video = reader.info
-            last = summary.last_duration * video.time_base or 1 / video.frame_rate
             return EncodeResult(
                 target=job.output.path if job.output else None,
                 width=reader.info.width,
@@ -132,7 +144,7 @@ class _Encode:
                 frames=summary.frames,
                 keyframes=summary.keyframes,
                 size_bytes=size,
-                duration=float((summary.last_pts - summary.first_pts) * video.time_base + last),
+                duration=self._seconds,
                 quality=self._quality(summary),
                 key_bytes=summary.key_bytes,
                 ledger=summary.ledger(),
@@ -218,8 +230,18 @@ class _Encode:
 
     def _tell(self, part: PartFile) -> None:
         if self._announce is not None:
-            size, summary = part.path.stat().st_size, self._summary
-            self._announce(CodedFile(size, part.sha256, self._model_hash, summary.frames, self._notes))
+            summary = self._summary
+            whole = len(summary.gops) == summary.keyframes
+            coded = CodedFile(
+                size_bytes=part.path.stat().st_size,
+                sha256=part.sha256,
+                model_hash=self._model_hash,
+                frames=summary.frames,
+                notes=self._notes,
+                seconds=self._seconds,
+                pictures=video_digest(summary.gops) if whole else None,
+            )
+            self._announce(coded)
 
     def _check(self, written: Path) -> None:
         """Have the new file judged, and decode it and compare it with the reconstruction, if asked for."""

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import BinaryIO
 
 from viddiff.config import MAX_PIXELS, Limits
 from viddiff.container.format import Chunk, Header, KeyChunk
@@ -60,13 +61,19 @@ def write_gops(
 
     Raises ViddiffError, OSError, and what `chunks` and `packets` raise; there is no file then.
     """
-    frames = keyframes = 0
     with complete_file(output, lambda _: None) as file, sealed(file, secret) as out:
-        writer = InterleavingWriter(out, header, Interleaver(extras, _Packets(packets)))
-        for chunk in chunks:
-            writer.write(chunk)
-            key = isinstance(chunk, KeyChunk)
-            frames += len(chunk.times)
-            keyframes += key
-        writer.finish()
+        return write_gops_into(out, header, extras, chunks, packets)
+
+
+def write_gops_into(
+    out: BinaryIO, header: Header, extras: Extras, chunks: Iterator[Chunk], packets: Iterator[TrackPacket]
+) -> Written:
+    """The same into an open file."""
+    frames = keyframes = 0
+    writer = InterleavingWriter(out, header, Interleaver(extras, _Packets(packets)))
+    for chunk in chunks:
+        writer.write(chunk)
+        frames += len(chunk.times)
+        keyframes += isinstance(chunk, KeyChunk)
+    writer.finish()
     return Written(frames, keyframes)

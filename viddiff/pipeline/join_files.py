@@ -4,23 +4,27 @@ The first frame of a file follows when the last frame of the file before it has 
 the video moves with it. Tags and attachments are those of the first file.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
+from typing import BinaryIO, Self
 
 from viddiff.container.excerpt import Excerpt, Source
 from viddiff.container.format import Chunk, Header
 from viddiff.container.sealing import Secret
 from viddiff.errors import ViddiffError
 from viddiff.media.same_codec import difference
-from viddiff.pipeline.gop_files import reading, write_gops
+from viddiff.pipeline.gop_files import Written, reading, write_gops, write_gops_into
 from viddiff.pipeline.job_values import check_source
 from viddiff.pipeline.output_file import OutputFile, is_vdf, where
 from viddiff.seams import Joint, Seam, Text, joined_chapters, text_of
 from viddiff.span import Span
-from viddiff.tracks import TrackPacket
+from viddiff.tracks import Extras, TrackPacket
+
+_SAME_RATE = Fraction(1, 10)
+"""Frame rates that differ by less than this share are alike: recorders state the mean of each file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,22 +84,84 @@ def join_files(job: JoinJob) -> JoinResult:
     """
     job.check_files()
     with job.output.claim():
-        parts, end = _parts(job)
-        first = parts[0].source
-        header = replace(first.header, gop=max(part.source.header.gop for part in parts))
-        seams = _seams(parts)
-        chapters = joined_chapters([part.chapters() for part in parts], seams)
-        extras = replace(first.extras, chapters=chapters)
+        row = Row.of(Source.read(path, reading(path, job.secret)) for path in job.sources)
         secret = job.secret if job.encrypt else None
-        written = write_gops(job.output, header, extras, _chunks(parts), _packets(parts, seams), secret)
+        written = write_gops(job.output, row.header, row.extras(), row.chunks(), row.packets(), secret)
         return JoinResult(
             target=job.output.path,
             frames=written.frames,
             keyframes=written.keyframes,
-            seconds=float((end - first.gops[0].pts) * header.video.time_base),
+            seconds=row.seconds,
             size_bytes=job.output.path.stat().st_size,
-            uncovered=any(part.source.options.key for part in parts) and not job.encrypt,
+            uncovered=any(part.source.options.key for part in row.parts) and not job.encrypt,
         )
+
+
+@dataclass(frozen=True)
+class Row:
+    """Files in a row, each moved to its place."""
+
+    parts: tuple[Excerpt, ...]
+    end: int
+    """Time at which the last one ends."""
+
+    @classmethod
+    def of(cls, sources: Iterable[Source]) -> Self:
+        """Put one or more files in a row. Raises ViddiffError if one does not fit the first."""
+        parts: list[Excerpt] = []
+        ended = 0
+        for source in sources:
+            if parts:
+                source = replace(source, extras=replace(source.extras, attachments=[]))
+            if parts and (reason := misfit(parts[0].source, source)):
+                raise ViddiffError(f"{source.path} does not fit {parts[0].source.path}: {reason}")
+            whole = source.excerpt(source.gops)
+            base, begins, ends = source.header.video.time_base, source.gops[0].pts, whole.end()
+            span = Span(begins * base if parts else None, ends * base)
+            parts.append(replace(whole, span=span, shift=ended - begins if parts else 0))
+            ended = ends + parts[-1].shift
+        parts[-1] = replace(parts[-1], span=replace(parts[-1].span, until=None))
+        return cls(tuple(parts), ended)
+
+    @property
+    def header(self) -> Header:
+        """Of the whole."""
+        return replace(self.parts[0].source.header, gop=max(part.source.header.gop for part in self.parts))
+
+    @property
+    def starts(self) -> list[Fraction]:
+        """When each file begins, in seconds after the first one."""
+        base, zero = self.header.video.time_base, self.parts[0].source.gops[0].pts
+        return [(part.source.gops[0].pts + part.shift - zero) * base for part in self.parts]
+
+    @property
+    def seconds(self) -> float:
+        """How long the whole lasts."""
+        return float((self.end - self.parts[0].source.gops[0].pts) * self.header.video.time_base)
+
+    def extras(self) -> Extras:
+        """Everything beside the video, except packets. Raises LimitError if a time cannot be moved so far."""
+        chapters = joined_chapters([part.chapters() for part in self.parts], self._seams)
+        return replace(self.parts[0].source.extras, chapters=chapters)
+
+    def chunks(self) -> Iterator[Chunk]:
+        """All chunks of frames. Raises BitstreamError if one is damaged or missing."""
+        for part in self.parts:
+            yield from part.chunks()
+
+    def packets(self) -> Iterator[TrackPacket]:
+        """All packets. Raises BitstreamError if one is damaged, LimitError if one cannot be moved so far."""
+        joint, seams = Joint(self.parts[0].source.extras.tracks), self._seams
+        for part, before, after in zip(self.parts, [None, *seams], [*seams, None], strict=True):
+            yield from joint.part(part.packets(), before, after)
+
+    def write(self, out: BinaryIO) -> Written:
+        """Write the whole into an open file. Raises what `chunks` and `packets` do, and OSError."""
+        return write_gops_into(out, self.header, self.extras(), self.chunks(), self.packets())
+
+    @cached_property
+    def _seams(self) -> list[Seam]:
+        return _seams(self.parts)
 
 
 def misfit(a: Source, b: Source) -> str:
@@ -104,6 +170,9 @@ def misfit(a: Source, b: Source) -> str:
     for name, value in mine.items():
         if others[name] != value:
             return f"its {name} is {others[name]}, not {value}"
+    rates = a.header.video.frame_rate, b.header.video.frame_rate
+    if abs(rates[1] - rates[0]) >= _SAME_RATE * rates[0]:
+        return f"its frame rate is {rates[1]}, not {rates[0]}"
     tracks = a.extras.tracks, b.extras.tracks
     if len(tracks[0]) != len(tracks[1]):
         return f"it has {_count(len(tracks[1]))} beside the video, not {len(tracks[0])}"
@@ -125,7 +194,6 @@ def _properties(header: Header) -> dict[str, str]:
         "bit depth": f"{video.bit_depth}",
         "base": "av1" if header.base else "none",
         "time base": f"{video.time_base}",
-        "frame rate": f"{video.frame_rate}",
         "colour description": f"{video.primaries}/{video.transfer}/{video.matrix}",
         "range": "full" if video.full_range else "limited",
         "chroma location": f"{video.chroma_location}",
@@ -138,25 +206,7 @@ def _properties(header: Header) -> dict[str, str]:
     }
 
 
-def _parts(job: JoinJob) -> tuple[list[Excerpt], int]:
-    """All files, each moved to its place, and the time at which the last one ends."""
-    parts: list[Excerpt] = []
-    end, last = 0, len(job.sources) - 1
-    for number, path in enumerate(job.sources):
-        source = Source.read(path, reading(path, job.secret))
-        if parts:
-            source = replace(source, extras=replace(source.extras, attachments=[]))
-            if reason := misfit(parts[0].source, source):
-                raise ViddiffError(f"{path} does not fit {job.sources[0]}: {reason}")
-        whole = source.excerpt(source.gops)
-        base, begins, ends = source.header.video.time_base, source.gops[0].pts, whole.end()
-        span = Span(begins * base if number else None, ends * base if number < last else None)
-        parts.append(replace(whole, span=span, shift=end - begins if number else 0))
-        end = ends + parts[-1].shift
-    return parts, end
-
-
-def _seams(parts: list[Excerpt]) -> list[Seam]:
+def _seams(parts: Sequence[Excerpt]) -> list[Seam]:
     """Where each file meets the next one."""
     found: list[Seam] = []
     for part in reversed(parts[1:]):
@@ -181,14 +231,3 @@ def _last_end(text: Text, end: int, unit: Fraction, after: Seam | None) -> int:
     if after is not None and text in after.goes_on and after.touches(end, unit):
         return after.goes_on[text]
     return end
-
-
-def _chunks(parts: list[Excerpt]) -> Iterator[Chunk]:
-    for part in parts:
-        yield from part.chunks()
-
-
-def _packets(parts: list[Excerpt], seams: list[Seam]) -> Iterator[TrackPacket]:
-    joint = Joint(parts[0].source.extras.tracks)
-    for part, before, after in zip(parts, [None, *seams], [*seams, None], strict=True):
-        yield from joint.part(part.packets(), before, after)

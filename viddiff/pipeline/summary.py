@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from viddiff.digest import GopDigest
 from viddiff.encoder.frame_stats import FrameStats
+from viddiff.frame import VideoInfo
 
 
 @dataclass
@@ -80,6 +81,11 @@ class EncodeSummary:
     def video_bytes(self) -> int:
         """Of the pictures of a file with an AV1 base, without the framing of chunks."""
         return self.base_bytes + self.background_bytes + self.strength_bytes
+
+    def seconds(self, video: VideoInfo) -> float:
+        """How long the video is."""
+        last = self.last_duration * video.time_base or 1 / video.frame_rate
+        return float((self.last_pts - self.first_pts) * video.time_base + last)
 
     def ledger(self) -> tuple[LedgerRow, ...]:
         """Bytes by what they are for; without frames that an earlier run coded."""

@@ -19,3 +19,13 @@ def flush_folder(folder: Path) -> None:
     except OSError as error:
         if error.errno not in _NO_FOLDER_SYNC:
             raise
+
+
+def flush_folders(path: Path, top: Path) -> None:
+    """Make the name of a file, and those of its folders up to `top`, survive a power cut. Raises OSError."""
+    folder, last = path.parent, top.parent
+    while True:
+        flush_folder(folder)
+        if folder in (last, folder.parent):
+            return
+        folder = folder.parent

@@ -1,11 +1,11 @@
 """Options of a batch, and what becomes of its units."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from viddiff.pipeline.batch.manifest import Record
-from viddiff.pipeline.batch.units import Shard, Unit
+from viddiff.pipeline.batch.units import WORKING, Shard, Unit
 from viddiff.pipeline.batch.weights_map import WeightsMap
 from viddiff.pipeline.encode_job import EncodeJob
 from viddiff.pipeline.status import Status
@@ -31,6 +31,8 @@ class BatchJob:
     """Delete a source when its file is verified and recorded."""
     shard: Shard = field(default_factory=Shard)
     """The part of the units that is done here."""
+    concat: float | None = None
+    """Join the recordings of a camera: one file for each period of so many seconds. None: do not join."""
     watch: bool = False
     """Go on until a signal comes: take up what is new or has changed."""
     poll: float | None = None
@@ -41,10 +43,20 @@ class BatchJob:
             raise ValueError("a source is deleted only if its file is verified")
         if self.encode.secret is not None:
             raise ValueError("a batch encodes without encryption")
+        if self.concat is not None and self.concat < 1:
+            raise ValueError("--concat needs a time of 1s or more")
+        if self.concat is not None and self.encode.wanted is not None:
+            raise ValueError("--concat joins recordings of one quality: give no target")
         if self.poll is not None and not self.watch:
             raise ValueError("--poll says how --watch looks for new files: give both")
         if self.poll is not None and self.poll <= 0:
             raise ValueError("--poll needs a time longer than 0s")
+
+    def here(self, units: Iterable[Unit]) -> list[Unit]:
+        """The units that are done here, each with the place of its file. All of a folder are joined here."""
+        if self.concat is None:
+            return [unit for unit in units if self.shard.holds(unit.name)]
+        return [replace(unit, place=f"{WORKING}/") for unit in units if self.shard.holds(unit.folder)]
 
 
 @dataclass(frozen=True)
@@ -54,9 +66,9 @@ class Outcome:
     unit: Unit
     state: str
     """"done", "skipped" (done before), "too_large" (it would not pay, found now or before), "waiting" (too
-    young, or it grows), "failed" or "planned"."""
+    young, or it grows), "failed", "planned", or "joined" of a file that recordings were joined to."""
     reason: str = ""
-    """Why it waits, has failed, is too large, or keeps its source."""
+    """Why it waits, has failed, is too large, keeps its source, or ends before the period does."""
     size: int | None = None
     """Of the source, in bytes."""
     record: Record | None = None
@@ -92,6 +104,10 @@ class BatchSummary:
     skipped: int = 0
     planned: int = 0
     too_large: int = 0
+    joined: int = 0
+    """Files that recordings were joined to."""
+    unjoined: int = 0
+    """Recordings that are encoded, and wait for the end of their period."""
     source_bytes: int = 0
     """Of what was done now."""
     output_bytes: int = 0
@@ -115,8 +131,8 @@ class BatchSummary:
     @property
     def count(self) -> int:
         """How many outcomes there were."""
-        others = self.waiting + len(self.failures)
-        return self.done + self.skipped + self.too_large + self.planned + others
+        encoded = self.done + self.skipped + self.joined
+        return encoded + self.too_large + self.planned + self.waiting + len(self.failures)
 
     def add(self, outcome: Outcome) -> None:
         """Count an outcome. Of units that wait or have failed, the last outcome counts."""

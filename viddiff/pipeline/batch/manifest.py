@@ -30,6 +30,32 @@ class ManifestError(ViddiffError):
 
 
 @dataclass(frozen=True)
+class Recording:
+    """A recording in a file that was joined."""
+
+    name: str
+    """Of its unit."""
+    source: str
+    """Absolute path."""
+    size: int
+    """In bytes."""
+    mtime_ns: int
+    begins: str
+    """When the recording began, see `recording_times`: ISO 8601 without a zone."""
+    start: float
+    """Where it begins in the file, in seconds."""
+    frames: int
+    notes: tuple[str, ...] = ()
+    """What the file does not hold of it, and so on."""
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> "Recording":
+        """From JSON. Raises TypeError."""
+        known = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
+        return cls(**known | {"notes": tuple(known.get("notes", ()))})
+
+
+@dataclass(frozen=True)
 class Record:
     """A line of a manifest. What is unknown about a unit that has no file is None."""
 
@@ -63,6 +89,14 @@ class Record:
     """With `too_large`: hash of the options and weights for which that is so."""
     error: str | None = None
     """Why it failed. None: it is finished, or too large."""
+    begins: str | None = None
+    """Of a recording that will be joined: when it began, see `recording_times`."""
+    duration: float | None = None
+    """How long it is, in seconds."""
+    pictures: str | None = None
+    """Of such a recording: `video_digest` of what its file decodes to, if it is known."""
+    recordings: tuple[Recording, ...] = ()
+    """What was joined, in order. Empty for all other files."""
 
 
 class Manifest:
@@ -72,6 +106,8 @@ class Manifest:
         name = "manifest.jsonl" if shard.count == 1 else f"manifest.{shard.number}-of-{shard.count}.jsonl"
         self.path = target / name
         self._finished: dict[str, list[Record]] = defaultdict(list)
+        self._joined: dict[str, list[Record]] = defaultdict(list)
+        """Files that were joined, by the names of the units in them."""
         self._file: BinaryIO | None = None
 
     @contextmanager
@@ -82,18 +118,30 @@ class Manifest:
 
     def _read(self) -> None:
         self._finished.clear()
+        self._joined.clear()
         for path in sorted(self.path.parent.glob("manifest*.jsonl")):
             if not _NAME.fullmatch(path.name):
                 continue
             with open(path, "rb") as file:
                 for line in file:
                     record = _record(line)
-                    if record is not None and record.error is None:
-                        self._finished[record.output].append(record)
+                    if record is not None:
+                        self._take(record)
+
+    def _take(self, record: Record) -> None:
+        if record.error is not None:
+            return
+        self._finished[record.output].append(record)
+        for recording in record.recordings:
+            self._joined[recording.name].append(record)
 
     def finished(self, output: str) -> list[Record]:
         """Records under the name of a file, of all encodes that have not failed."""
         return self._finished.get(output, [])
+
+    def joined(self, name: str) -> list[Record]:
+        """Records of all joined files that hold a unit."""
+        return self._joined.get(name, [])
 
     @contextmanager
     def opened(self) -> Iterator[None]:
@@ -122,8 +170,7 @@ class Manifest:
                 _append(self._file, line)
         except OSError as error:
             raise ManifestError(f"{self.path} cannot be written: {error.strerror}") from error
-        if record.error is None:
-            self._finished[record.output].append(record)
+        self._take(record)
 
 
 def _record(line: bytes) -> Record | None:
@@ -131,7 +178,8 @@ def _record(line: bytes) -> Record | None:
     try:
         values: dict[str, Any] = json.loads(line)
         known = {name: values[name] for name in Record.__dataclass_fields__ if name in values}
-        return Record(**known | {"notes": tuple(known.get("notes", ()))})
+        recordings = tuple(Recording.of(recording) for recording in known.get("recordings", ()))
+        return Record(**known | {"notes": tuple(known.get("notes", ())), "recordings": recordings})
     except (ValueError, TypeError, AttributeError, RecursionError):
         return None
 

@@ -16,7 +16,9 @@ from typing import Any
 from viddiff.errors import ViddiffError
 from viddiff.pipeline.batch.job import BatchJob, Outcome
 from viddiff.pipeline.batch.manifest import Manifest, Record
-from viddiff.pipeline.batch.run import Execute, Seen, attempt_unit, failure
+from viddiff.pipeline.batch.reasons import failure
+from viddiff.pipeline.batch.run import Execute, attempt_unit
+from viddiff.pipeline.batch.seen import Seen
 from viddiff.pipeline.batch.units import Shard, Unit
 from viddiff.pipeline.batch.weights_map import WeightsMap
 
@@ -46,7 +48,7 @@ def on_ray(address: str) -> Iterator[Execute]:
             log_to_driver=False,
             logging_level=logging.FATAL,
         )
-    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+    except Exception as error:  # Ray raises bare ones, too
         raise ViddiffError(f"there is no Ray cluster at {address}") from error
     try:
         yield _encode
@@ -104,6 +106,10 @@ class _Writer:
         """Records of all encodes to a file that have not failed."""
         return self._manifest.finished(output)
 
+    def joined(self, name: str) -> list[Record]:
+        """Records of all joined files that hold a unit."""
+        return self._manifest.joined(name)
+
 
 class _DistantManifest(Manifest):
     """The manifest as a task sees it."""
@@ -117,6 +123,13 @@ class _DistantManifest(Manifest):
         import ray
 
         records: list[Record] = ray.get(self._writer.finished.remote(output))
+        return records
+
+    def joined(self, name: str) -> list[Record]:
+        """As the writer knows them now."""
+        import ray
+
+        records: list[Record] = ray.get(self._writer.joined.remote(name))
         return records
 
     def append(self, record: Record) -> None:

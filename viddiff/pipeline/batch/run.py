@@ -13,21 +13,23 @@ import errno
 import hashlib
 import json
 import os
-import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 
 from viddiff.codec.tensor_file import stated_hash
 from viddiff.container.part_file import parts_of
 from viddiff.errors import OutputError, ResumeError, SourceChangeError, TooLargeError, ViddiffError
 from viddiff.file_names import hidden_beside
-from viddiff.pipeline.batch.flushing import flush_folder
+from viddiff.pipeline.batch.concat import Concatenation, joined_record
+from viddiff.pipeline.batch.flushing import flush_folders
 from viddiff.pipeline.batch.job import BatchJob, BatchSummary, Outcome, Progress, Report, Watch
 from viddiff.pipeline.batch.manifest import Manifest, ManifestError, Record
+from viddiff.pipeline.batch.reasons import FULL, failure, now, reason_of
+from viddiff.pipeline.batch.recording_times import beginning
+from viddiff.pipeline.batch.seen import Remover, Seen, records_of, sha256_of
 from viddiff.pipeline.batch.units import Unit, find_units
 from viddiff.pipeline.batch.watching import Watching
 from viddiff.pipeline.batch.weights_archive import WeightsArchive
@@ -40,7 +42,6 @@ from viddiff.pipeline.weights_search import weights_to_encode
 
 LOOK_APART = 1.0
 """Seconds between two looks at a source that must not grow."""
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def run_batch(
@@ -75,33 +76,16 @@ def run_batch(
     manifest = Manifest(job.target, job.shard)
     with manifest.loaded() if dry_run else manifest.opened():
         batch = _Batch(job, manifest, dry_run, execute)
+        if job.concat is not None and not dry_run:
+            batch.concat = Concatenation(job, manifest, batch.archive, batch.remover)
         while True:
             found = find_units(job.sources, job.target)
             summary.ignored = dict(found.ignored_by_extension.most_common())
-            due = batch.run_pass(
-                [unit for unit in found.units.values() if job.shard.holds(unit)], tell, watch
-            )
+            due = batch.run_pass(job.here(found.units.values()), tell, watch)
+            summary.unjoined = batch.concat.periods.waiting if batch.concat is not None else 0
             if watching is None:
                 return summary
             watching.wait(due)
-
-
-@dataclass(frozen=True)
-class Seen:
-    """A source at one moment."""
-
-    size: int
-    mtime_ns: int
-    device: int
-    inode: int
-
-    @classmethod
-    def of(cls, path: Path) -> "Seen":
-        """Look at a source. Raises OSError."""
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError(errno.EINVAL, "it is not a regular file")
-        return cls(found.st_size, found.st_mtime_ns, found.st_dev, found.st_ino)
 
 
 _NEVER = Seen(-1, -1, -1, -1)
@@ -133,7 +117,10 @@ class _Batch:
     ) -> None:
         self._execute = execute
         self._job, self._manifest, self._dry_run = job, manifest, dry_run
-        self._archive = WeightsArchive(job.target, manifest.path.stem)
+        self.archive = WeightsArchive(job.target, manifest.path.stem)
+        self.remover = Remover(job.target)
+        self.concat: Concatenation | None = None
+        """Joins the recordings, unless another process does."""
         self._unarchived: ViddiffError | None = None
         """Why weights of files that are done are not in the archive."""
         self._settled: dict[str, Seen | None] = {}
@@ -146,7 +133,42 @@ class _Batch:
 
         Returns the seconds until a unit that is too young now is old enough. None: there is no such unit.
         """
-        looked, to_do, due = time.monotonic(), list[tuple[Unit, Seen]](), list[float]()
+        looked, due = time.monotonic(), list[float]()
+        to_do, waiting = self._look_at(units, due, tell)
+        self.check_means([unit for unit, _ in to_do])
+        if self._dry_run:
+            for unit, seen in to_do:
+                tell(Outcome(unit, "planned", size=seen.size))
+            return None
+        if self._job.min_age and to_do:
+            time.sleep(max(looked + LOOK_APART - time.monotonic(), 0))
+        if self.concat is not None:
+            self.concat.periods.expect([*waiting, *to_do])
+        sources = {unit.name: seen for unit, seen in to_do}
+        for outcome in self._outcomes(to_do, watch):
+            if outcome.state == "waiting":
+                due.append(self._job.min_age)
+            self._tell(outcome, sources[outcome.unit.name], tell)
+            if self.concat is not None:
+                self.concat.periods.settle(outcome)
+                if self._execute is None:  # or else others write to the manifest meanwhile
+                    self._join(outcome.unit, tell, watch)
+        self._join(None, tell, watch)
+        if self._unarchived is not None:
+            raise self._unarchived
+        over = None if self.concat is None else self.concat.periods.due()
+        passed = time.monotonic() - looked
+        left = [seconds - passed for seconds in due] + ([] if over is None else [over])
+        return max(min(left), 0) if left else None
+
+    def _look_at(
+        self, units: list[Unit], due: list[float], tell: Report
+    ) -> tuple[list[tuple[Unit, Seen]], list[tuple[Unit, Seen]]]:
+        """Look at units that are new or have changed: those that are to be encoded, and those that wait.
+
+        due: gets the seconds until they are old enough. All other outcomes are told.
+        """
+        to_do, waiting = list[tuple[Unit, Seen]](), list[tuple[Unit, Seen]]()
         for unit in units:
             now = _seen_now(unit)
             if self._settled.get(unit.name, _NEVER) == now:
@@ -155,24 +177,22 @@ class _Batch:
             if isinstance(outcome, Seen):
                 to_do.append((unit, outcome))
                 continue
-            if outcome.state == "waiting":
+            if outcome.state == "waiting" and now is not None:
                 due.append(outcome.due)
+                waiting.append((unit, now))
             self._tell(outcome, now, tell)
-        self.check_means([unit for unit, _ in to_do])
-        if self._dry_run:
-            for unit, seen in to_do:
-                tell(Outcome(unit, "planned", size=seen.size))
-            return None
-        if self._job.min_age and to_do:
-            time.sleep(max(looked + LOOK_APART - time.monotonic(), 0))
-        sources = {unit.name: seen for unit, seen in to_do}
-        for outcome in self._outcomes(to_do, watch):
-            if outcome.state == "waiting":
-                due.append(self._job.min_age)
-            self._tell(outcome, sources[outcome.unit.name], tell)
-        if self._unarchived is not None:
-            raise self._unarchived
-        return max(min(due) - (time.monotonic() - looked), 0) if due else None
+        return to_do, waiting
+
+    def _join(self, unit: Unit | None, tell: Report, watch: Watch) -> None:
+        """Join what can be joined, of the camera of a unit or of all."""
+        if self.concat is None:
+            return
+
+        def show(unit: Unit, size: int, status: Status) -> None:
+            watch(Progress(unit, 1, 1, 0, size, status))
+
+        for outcome in self.concat.joined(show, unit):
+            tell(outcome)
 
     def _tell(self, outcome: Outcome, seen: Seen | None, tell: Report) -> None:
         """Report an outcome. seen: the source that it is about. That a unit waits is reported once."""
@@ -222,7 +242,7 @@ class _Batch:
         for weights in {self._weights_of(unit) for unit in units}:
             path = weights_to_encode(weights, self._job.encode.base)
             if not self._dry_run:
-                self._archive.keep(path)
+                self.archive.keep(path)
 
     def _outcomes(self, to_do: list[tuple[Unit, Seen]], watch: Watch) -> Iterable[Outcome]:
         """Encode units, here or elsewhere."""
@@ -251,18 +271,18 @@ class _Batch:
 
     def _done(self, unit: Unit, seen: Seen) -> Record | None:
         """The record of a unit whose file is there and belongs to its source as it is now."""
-        records = self._manifest.finished(unit.output)
-        path = self._path(unit)
-        if not records or not path.is_file():
-            return None
-        size = path.stat().st_size
-        fitting = [record for record in records if record.bytes == size]
-        several = len({record.sha256 for record in fitting}) > 1
-        digest = _sha256(path) if several else None
-        for record in reversed(fitting):
-            if self._fits(record, seen) and (digest is None or digest == record.sha256):
-                return record
+        joined = joined_record(self._manifest, self._job.target, unit, seen.size, seen.mtime_ns)
+        if joined is not None:
+            return joined
+        for output in dict.fromkeys((unit.output, replace(unit, place="").output)):
+            for record in reversed(records_of(self._manifest, self._job.target / output, output)):
+                if self._fits(record, seen) and not self._lacks_pictures(record):
+                    return record
         return None
+
+    def _lacks_pictures(self, record: Record) -> bool:
+        """Whether a recording that is to be joined cannot be verified then."""
+        return record.begins is not None and self._job.encode.verify and record.pictures is None
 
     def _fits(self, record: Record, seen: Seen) -> bool:
         """Whether a record is of a source as it is now, and of the target that is wanted now."""
@@ -287,20 +307,22 @@ class _Batch:
 
     def _without_source(self, unit: Unit, error: Exception) -> Outcome:
         """A unit whose source or file cannot be read: done and deleted, or a failure."""
-        path = self._path(unit)
         if isinstance(error, FileNotFoundError):
-            for record in reversed(self._manifest.finished(unit.output)):
+            for record in reversed(
+                [*self._manifest.finished(unit.output), *self._manifest.joined(unit.name)]
+            ):
+                path = self._job.target / record.output
                 if record.verified and path.is_file() and path.stat().st_size == record.bytes:
                     if not self._dry_run:
                         self._archived(record)
                     return Outcome(unit, "skipped", record=record)
-        return self._failed(unit, None, unit.problem or _reason(error), 0.0)
+        return self._failed(unit, None, unit.problem or reason_of(error), 0.0)
 
     def _archived(self, record: Record) -> bool:
         """Whether the weights of a finished file are in the archive. If not, the batch ends with an error."""
         try:
             if record.weights is not None:
-                self._archive.keep_for(record.weights)
+                self.archive.keep_for(record.weights)
         except ViddiffError as error:
             self._unarchived = error
             return False
@@ -314,8 +336,7 @@ class _Batch:
             return Outcome(unit, "skipped", "the source is kept: weights are missing", seen.size, record)
         path = self._path(unit)
         self._tidy(path, parts_of(path))
-        done = Outcome(unit, "skipped", size=seen.size, record=record)
-        return self._deleted(done, seen) if self._job.delete_source else done
+        return self._finished(Outcome(unit, "skipped", size=seen.size, record=record), seen)
 
     def attempt(self, unit: Unit, seen: Seen, observe: Observer) -> Outcome:
         """Encode a unit. Raises only what ends the whole batch."""
@@ -329,19 +350,18 @@ class _Batch:
         except ManifestError:
             raise
         except Exception as error:  # of whatever kind: the other units do not depend on it
-            if isinstance(error, OSError) and error.errno in _FULL:
+            if isinstance(error, OSError) and error.errno in FULL:
                 raise OutputError(f"{self._job.target}: {error.strerror}; run it again to go on") from error
             if self._changed(unit, seen):
                 return Outcome(unit, "waiting", "it changed while it was looked at", seen.size)
             if isinstance(error, TooLargeError):
                 return self._too_large(unit, seen, str(error), time.monotonic() - began)
-            return self._failed(unit, seen, _reason(error), time.monotonic() - began)
-        done = Outcome(unit, "done", size=seen.size, record=record)
-        return self._deleted(done, seen) if self._job.delete_source else done
+            return self._failed(unit, seen, reason_of(error), time.monotonic() - began)
+        return self._finished(Outcome(unit, "done", size=seen.size, record=record), seen)
 
     def _encode(self, unit: Unit, seen: Seen, began: float, observe: Observer) -> Record:
         """Encode a unit, and return its line in the manifest."""
-        path, written = self._path(unit), list[Record]()
+        path, written, joins = self._path(unit), list[Record](), self._job.concat is not None
         path.parent.mkdir(parents=True, exist_ok=True)
         replaces = self._may_replace(unit, path)
         self._tidy(path, ())
@@ -349,9 +369,10 @@ class _Batch:
         def announce(coded: CodedFile) -> None:
             if self._changed(unit, seen):
                 raise _SourceGrew(f"{unit.source} has changed")
-            self._archive.keep_for(coded.model_hash.hex())
+            self.archive.keep_for(coded.model_hash.hex())
+            begins = beginning(unit.source, seen.mtime_ns, coded.seconds) if joins else None
             record = Record(
-                time=_now(),
+                time=now(),
                 source=str(unit.source),
                 size=seen.size,
                 mtime_ns=seen.mtime_ns,
@@ -361,9 +382,12 @@ class _Batch:
                 weights=coded.model_hash.hex(),
                 frames=coded.frames,
                 seconds=round(time.monotonic() - began, 3),
-                verified=self._job.encode.verify,
+                verified=self._job.encode.verify and not joins,
                 notes=coded.notes,
                 target=self._job.encode.wanted,
+                begins=begins.isoformat() if begins is not None else None,
+                duration=round(coded.seconds, 6),
+                pictures=coded.pictures if joins else None,
             )
             self._manifest.append(record)
             written.append(record)
@@ -374,11 +398,12 @@ class _Batch:
             target=path,
             weights=self._weights_of(unit),
             resume=not self._job.encode.verify and not self._job.encode.size_is_wanted,
+            verify=self._job.encode.verify and not joins,
             force=replaces,
             shorten=False,
         )
         _encode_or_restart(job, observe, announce)
-        self._flush_folders(path)
+        flush_folders(path, self._job.target)
         return written[-1]
 
     def _tidy(self, path: Path, others: Iterable[Path]) -> None:
@@ -400,7 +425,7 @@ class _Batch:
         if path.is_file():
             size = path.stat().st_size
             known = {record.sha256 for record in self._manifest.finished(unit.output) if record.bytes == size}
-            if known and _sha256(path) in known:
+            if known and sha256_of(path) in known:
                 return True
         raise OutputError(
             f"{path} exists, but not as the manifest records it: remove it or choose another OUT"
@@ -416,7 +441,7 @@ class _Batch:
         """Record that a file would not pay. Its source is the only copy."""
         options = self._options_of(unit)
         record = Record(
-            time=_now(),
+            time=now(),
             source=str(unit.source),
             size=seen.size,
             mtime_ns=seen.mtime_ns,
@@ -429,27 +454,21 @@ class _Batch:
         self._manifest.append(record)
         return Outcome(unit, "too_large", reason, seen.size)
 
-    def _deleted(self, done: Outcome, seen: Seen) -> Outcome:
-        """Delete the source of a finished unit, if the file certainly replaces it."""
-        unit, record, path = done.unit, done.record, self._path(done.unit)
+    def _finished(self, done: Outcome, seen: Seen) -> Outcome:
+        """Delete the source of a finished unit, if that is asked for and the file certainly replaces it."""
+        unit, record = done.unit, done.record
         assert record is not None
-        if not record.verified:
-            return replace(done, reason="the source is kept: its file was not verified")
-        if record.notes:
-            return replace(done, reason=f"the source is kept: {record.notes[0]}")
+        if not self._job.delete_source or (record.begins is not None and not record.recordings):
+            return done  # a recording that is still to be joined keeps its source
+        if done.state == "done":
+            self.remover.trust(record)
+        mine = [recording.notes for recording in record.recordings if recording.name == unit.name]
         try:
-            if done.state == "skipped":
-                if _sha256(path) != record.sha256:
-                    raise ViddiffError(f"{path} is damaged")
-                self._flush_folders(path)
-            if Seen.of(unit.source) != seen:
-                return replace(done, reason="the source is kept: it has changed")
-            unit.source.unlink()
+            reason = self.remover.remove(unit.source, seen, record, mine[0] if mine else record.notes)
         except (OSError, ViddiffError) as error:
-            return replace(
-                done, state="failed", reason=f"it is encoded, but its source is kept: {_reason(error)}"
-            )
-        return replace(done, deleted=True)
+            reason = f"it is encoded, but its source is kept: {reason_of(error)}"
+            return replace(done, state="failed", reason=reason)
+        return replace(done, reason=reason, deleted=not reason)
 
     def _changed(self, unit: Unit, seen: Seen) -> bool:
         """Whether a source is there and no longer as it was."""
@@ -457,28 +476,6 @@ class _Batch:
             return Seen.of(unit.source) != seen
         except OSError:
             return False
-
-    def _flush_folders(self, path: Path) -> None:
-        """Make the name of a file, and those of its folders, survive a power cut."""
-        folder, last = path.parent, self._job.target.parent
-        while True:
-            flush_folder(folder)
-            if folder in (last, folder.parent):
-                return
-            folder = folder.parent
-
-
-def failure(unit: Unit, seen: Seen | None, reason: str, seconds: float) -> Record:
-    """The line of a unit that has failed."""
-    return Record(
-        time=_now(),
-        source=str(unit.source),
-        size=seen.size if seen is not None else None,
-        mtime_ns=seen.mtime_ns if seen is not None else None,
-        output=unit.output,
-        seconds=round(seconds, 3),
-        error=reason,
-    )
 
 
 def _seen_now(unit: Unit) -> Seen | None:
@@ -495,21 +492,3 @@ def _encode_or_restart(job: EncodeJob, observe: Observer, announce: Announce) ->
         encode_file(job, observe, announce)
     except ResumeError:
         encode_file(replace(job, resume=False), observe, announce)
-
-
-def _sha256(path: Path) -> str:
-    """Hash of a file, in hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _reason(error: Exception) -> str:
-    """An error in one sentence."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    text = " ".join(str(error).split())
-    return text if isinstance(error, ViddiffError) and text else f"{type(error).__name__}: {text}"
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

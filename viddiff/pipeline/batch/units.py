@@ -22,6 +22,8 @@ EXTENSIONS = (
     *(".nut", ".obu", ".ogv", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv", ".y4m"),
 )
 """Extensions of files that are taken for videos, where nobody names the file itself."""
+WORKING = ".recordings"
+"""Folder below the target, of the files of recordings that are to be joined."""
 LIST = "@"
 """Before the name of a file that lists sources."""
 _WILDCARDS = re.compile(r"[*?[]")
@@ -37,16 +39,23 @@ class Unit:
     """Absolute path."""
     problem: str = ""
     """Why it cannot be encoded, if that is known already."""
+    place: str = ""
+    """Folder of its file below the target, with a slash behind it."""
 
     @property
     def output(self) -> str:
         """Path of its file below the target."""
-        return f"{self.name}.vdf"
+        return f"{self.place}{self.name}.vdf"
+
+    @property
+    def folder(self) -> str:
+        """Folder in its name. Empty at the top."""
+        return os.path.dirname(self.name)
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A part of all units, for one of several machines. Every unit belongs to exactly one shard."""
+    """A part of all units, for one of several machines. Every name belongs to exactly one shard."""
 
     number: int = 0
     """0 to `count` - 1."""
@@ -58,9 +67,9 @@ class Shard:
                 f"shard {self.number}/{self.count}: use 0/{self.count} to {self.count - 1}/{self.count}"
             )
 
-    def holds(self, unit: Unit) -> bool:
-        """Whether a unit belongs here: by a hash of its name, so that all machines agree."""
-        digest = hashlib.sha256(os.fsencode(unit.name)).digest()
+    def holds(self, name: str) -> bool:
+        """Whether the unit or folder of this name belongs here: by a hash, so that all machines agree."""
+        digest = hashlib.sha256(os.fsencode(name)).digest()
         return int.from_bytes(digest[:8], "big") % self.count == self.number
 
 
