@@ -21,7 +21,7 @@ from viddiff.container.track_chunks import ExtrasReader, pack_meta
 from viddiff.errors import BitstreamError, LimitError, VideoError
 from viddiff.frame import Frame, VideoInfo, with_durations
 from viddiff.interleave import Interleaver
-from viddiff.media import track_writer
+from viddiff.media import track_reader, track_writer
 from viddiff.media.codec_parameters import describe, described, holds
 from viddiff.media.demuxer import Demuxer
 from viddiff.media.filters import Changes
@@ -176,7 +176,7 @@ def test_data_of_broadcasts(tmp_path: Path, codec: str, payload: bytes) -> None:
     extras, packets, notes = tracks_of(source)
     assert [packet.data for packet in packets] == [payload] * 4
     assert any("no file that decode writes can hold data stream 1" in note for note in notes)
-    for suffix in (".mp4", ".mkv"):
+    for suffix in (".mp4", ".mkv", ".mov"):
         notes = written(tmp_path / f"b{suffix}", extras, packets, list(range(10)))
         assert any(f"{suffix} cannot hold these; they are left out: data" in note for note in notes)
         with opened(str(tmp_path / f"b{suffix}")) as container:
@@ -244,8 +244,12 @@ def sound_file(codec: str, layout: str, form: str) -> bytes:
     raise AssertionError(codec)
 
 
-def test_sound_that_no_target_holds_is_said_when_it_is_encoded(tmp_path: Path) -> None:
+def test_sound_that_no_target_holds_is_said_when_it_is_encoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = video(tmp_path / "a.flv", pictures(10), "flv", beside=sound("nellymoser", 16000, form="flt"))
+    assert tracks_of(source)[2] == [], "only .mov holds it"
+    monkeypatch.setattr(track_reader, "TARGETS", ("matroska", "mp4"))
     extras, packets, notes = tracks_of(source)
     assert len(extras.tracks) == 1
     assert packets

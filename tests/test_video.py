@@ -363,7 +363,7 @@ def test_damaged_frames_are_left_out_with_a_note(tmp_path: Path) -> None:
 
 
 def test_writer_refuses_what_it_cannot_do(tmp_path: Path) -> None:
-    with pytest.raises(VideoError, match=r"known ones are \.mp4, \.mkv, \.y4m"):
+    with pytest.raises(VideoError, match=r"known ones are \.mp4, \.mkv, \.mov, \.webm, \.y4m"):
         VideoWriter(tmp_path / "a.avi", VideoInfo(64, 48))
     with pytest.raises(VideoError, match="cannot be lossless"):
         VideoWriter(tmp_path / "a.mp4", VideoInfo(64, 48), lossless=True)

@@ -92,7 +92,9 @@ def holds(form: str, template: Stream, sample: bytes) -> bool:
     try:
         data = file_of(form, add, sample)
         with av.open(io.BytesIO(data), "r", format=form) as again:
-            return [stream.type for stream in again.streams] == [template.type]
+            # .mov takes some data that nobody finds in it any more: it is read as of no codec
+            found = [(stream.type, bool(codec_name(stream))) for stream in again.streams]
+            return found == [(template.type, True)]
     except FAILURES:
         if sample != PLACEHOLDER:
             return False
