@@ -117,6 +117,28 @@ def test_tracks_that_are_not_there(film: Path, weights: Path, options: list[str]
     assert not out.exists()
 
 
+def test_a_language_that_is_missing_is_said(film: Path, weights: Path, tmp_path: Path, back: Any) -> None:
+    target, options = (
+        tmp_path / "out.vdf",
+        ["--weights", weights, "--workers", 1, "--audio-lang", "ger,fre,und"],
+    )
+    result = run("encode", film, target, *options)
+    assert result.exit_code == 0, result.output
+    assert "Note: the source has no sound in fre; the sound there is: eng, ger, und" in result.stderr
+    after, _ = back(target, ".mkv")
+    assert after.hashes[:2] == contents(film).hashes[1:3]
+    for languages in (["deu", "eng"], ["ger", "DEU"], []):
+        with TrackReader(film, selection=TrackSelection(languages=languages)) as reader:
+            assert reader.notes == []
+
+
+def test_a_sound_with_a_language_for_each_channel(tmp_path: Path) -> None:
+    source = Source([Sound("mp2", "eng,deu"), Sound("mp2", "fra")]).write(tmp_path / "a.ts")
+    assert [tags["language"] for tags in contents(source).tags] == ["eng,deu", "fra"]
+    for language in ("eng", "ger"):
+        assert kept(source, [], language).hashes == contents(source).hashes[:1]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -79,7 +79,9 @@ class TrackReader:
         self._next: dict[int, int] = {}
         try:
             self._file_properties()
-            self._find_tracks(audio, (selection or TrackSelection()).of(self._demuxer))
+            streams, notes = (selection or TrackSelection()).of(self._demuxer)
+            self.notes += notes
+            self._find_tracks(audio, streams)
         except FAILURES as error:
             self.close()
             name = self._demuxer.name

@@ -79,7 +79,7 @@ class TrackSelection:
                 raise ValueError(
                     f"--audio-lang {language!r} is no language: use codes of three letters, as in eng,deu"
                 )
-        self._languages = list(dict.fromkeys(map(_plain, languages)))
+        self._languages = {_plain(language): language for language in languages}  # as the user wrote them
         videos = [each for each in self._maps if each.kind == "v"]
         if any(not each.adds for each in videos):
             raise ValueError("a .vdf needs a video: --map cannot leave it out")
@@ -96,10 +96,10 @@ class TrackSelection:
         numbers = [each.number for each in self._maps if each.kind == "v" and each.number is not None]
         return numbers[0] if numbers else None
 
-    def of(self, demuxer: Demuxer) -> list[Stream]:
-        """Streams beside the video that are taken, with attachments and covers, in their new order.
+    def of(self, demuxer: Demuxer) -> tuple[list[Stream], list[str]]:
+        """Streams beside the video that are taken, with attachments and covers, and notes for the user.
 
-        Raises VideoError if the source has not what is named.
+        The streams have their new order. Raises VideoError if the source has not what is named.
         """
         streams = _streams(demuxer)
         taken = [] if self._maps else streams
@@ -110,16 +110,20 @@ class TrackSelection:
             others = [stream for stream in taken if stream not in meant]
             taken = others if not each.adds else taken + [s for s in meant if s not in taken]
         beside = [stream for stream in taken if _kind(stream) != "v"]
-        return self._of_languages(beside, demuxer) if self._languages else beside
+        return self._of_languages(beside, demuxer) if self._languages else (beside, [])
 
-    def _of_languages(self, streams: list[Stream], demuxer: Demuxer) -> list[Stream]:
+    def _of_languages(self, streams: list[Stream], demuxer: Demuxer) -> tuple[list[Stream], list[str]]:
         sounds = [stream for stream in streams if _kind(stream) == "a"]
-        there = [_plain(_language(stream)) for stream in sounds]
-        if not set(self._languages) & set(there):
-            known = ", ".join(dict.fromkeys(map(_language, sounds))) or "none at all"
-            wanted = " or ".join(self._languages)
-            raise VideoError(f"{demuxer.name} has no sound in {wanted}; the sound there is: {known}")
-        return [s for s in streams if _kind(s) != "a" or _plain(_language(s)) in self._languages]
+        there = set[str]().union(*map(_codes, sounds))
+        missing = [written for code, written in self._languages.items() if code not in there]
+        taken = [s for s in streams if _kind(s) != "a" or not self._languages.keys().isdisjoint(_codes(s))]
+        if not missing:
+            return taken, []
+        known = ", ".join(dict.fromkeys(map(_language, sounds))) or "none at all"
+        lacks = f"no sound in {' or '.join(missing)}; the sound there is: {known}"
+        if len(missing) == len(self._languages):
+            raise VideoError(f"{demuxer.name} has {lacks}")
+        return taken, [f"the source has {lacks}"]
 
 
 def video_missing(demuxer: Demuxer, number: int) -> VideoError:
@@ -146,6 +150,11 @@ def _kind(stream: Stream) -> str:
 
 def _language(stream: Stream) -> str:
     return stream.metadata.get("language") or _UNSTATED
+
+
+def _codes(sound: Stream) -> list[str]:
+    """The languages of a sound: a track of a broadcast may have one for each channel."""
+    return [_plain(code) for code in _language(sound).split(",")]
 
 
 def _plain(language: str) -> str:
