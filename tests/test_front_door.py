@@ -2,6 +2,7 @@
 
 import doctest
 import io
+import json
 import os
 import subprocess
 import sys
@@ -12,10 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from conftest import moving_picture, same
 from test_cli import write
 
 import viddiff
+from viddiff.cli import main
 from viddiff.container.format import Chunk
 from viddiff.container.reader import Reader
 from viddiff.frame import Frame
@@ -95,6 +98,9 @@ def test_examples(tmp_path: Path, released: object, monkeypatch: pytest.MonkeyPa
         "viddiff.encode",
         "viddiff.decode",
         "viddiff.compare",
+        "viddiff.cut",
+        "viddiff.join",
+        "viddiff.thumbnail",
         "viddiff.open",
         "viddiff.load_weights",
     ]
@@ -222,6 +228,130 @@ def test_results_and_progress(clip: Path, weights: Path, tmp_path: Path) -> None
     assert shown.target == tmp_path / "a.mp4"
     assert not shown.lost_frames
     assert not shown.faults
+
+
+def printed(*arguments: object) -> dict[str, Any]:
+    """What a command prints as JSON."""
+    result = CliRunner().invoke(main, [*map(str, arguments), "--json"])
+    assert result.exit_code == 0, result.output
+    values: dict[str, Any] = json.loads(result.stdout)
+    return values
+
+
+def test_cut_and_join_as_the_commands_do(
+    encoded: Path, frames: list[Frame], weights: Path, tmp_path: Path
+) -> None:
+    part, same_part = tmp_path / "part.vdf", tmp_path / "same_part.vdf"
+    cut = viddiff.cut(encoded, str(part), start=8, end=15)
+    values = printed("cut", encoded, same_part, "--start", 8, "--end", 15)
+    assert part.read_bytes() == same_part.read_bytes()
+    assert (cut.target, cut.unasked, cut.uncovered) == (part, 1, False)
+    assert (cut.first_frame, cut.frames, cut.keyframes, cut.start_s, cut.end_s, cut.size_bytes) == tuple(
+        values[name] for name in ("first_frame", "frames", "keyframes", "start", "end", "bytes")
+    )
+    both, same_both = tmp_path / "both.vdf", tmp_path / "same_both.vdf"
+    joined = viddiff.join([encoded, str(part)], both)
+    values = printed("join", encoded, part, same_both)
+    assert both.read_bytes() == same_both.read_bytes()
+    assert (joined.target, joined.uncovered) == (both, False)
+    assert (joined.frames, joined.keyframes, joined.seconds, joined.size_bytes) == tuple(
+        values[name] for name in ("frames", "keyframes", "seconds", "bytes")
+    )
+    with viddiff.open(both, weights=weights) as video:
+        shown = [*frames, *frames[7:]]
+        assert len(video) == len(shown)
+        for one, other in zip(video, shown, strict=True):
+            assert all(map(np.array_equal, one.planes, other.planes))
+
+
+def test_thumbnail_as_the_command_does(encoded: Path, weights: Path, tmp_path: Path) -> None:
+    picture, same_picture = tmp_path / "a.png", tmp_path / "b.png"
+    made = viddiff.thumbnail(encoded, picture, time=8, width=24, weights=weights)
+    values = printed("thumbnail", encoded, same_picture, "--time", 8, "--width", 24, "--weights", weights)
+    assert picture.read_bytes() == same_picture.read_bytes()
+    assert (made.target, made.frame, made.time_s, made.width, made.height, made.size_bytes) == (
+        picture,
+        *(values[name] for name in ("frame", "time", "width", "height", "bytes")),
+    )
+
+
+@pytest.mark.parametrize("key", [bytes(range(32)), "gr\u00fcne Wiese"])
+def test_keys_of_cut_join_and_thumbnail(
+    encoded: Path, weights: Path, tmp_path: Path, key: bytes | str
+) -> None:
+    secret, again, plain = (tmp_path / name for name in ("secret.vdf", "again.vdf", "plain.vdf"))
+    assert not viddiff.cut(encoded, secret, key=key, encrypt=True).uncovered
+    assert not viddiff.join([secret, encoded], again, key=key, encrypt=True).uncovered
+    assert viddiff.cut(secret, plain, key=key).uncovered
+    assert plain.read_bytes() == encoded.read_bytes()
+    viddiff.thumbnail(again, tmp_path / "a.jpg", weights=weights, key=key)
+    for wrong in (None, "another"):
+        for source in (secret, again):
+            with pytest.raises(viddiff.SecretError):
+                viddiff.cut(source, tmp_path / "b.vdf", key=wrong)
+            with pytest.raises(viddiff.SecretError):
+                viddiff.join([source, source], tmp_path / "b.vdf", key=wrong)
+            with pytest.raises(viddiff.SecretError):
+                viddiff.thumbnail(source, tmp_path / "b.jpg", weights=weights, key=wrong)
+    for sources in ([encoded, encoded], [encoded] * 3):
+        with pytest.raises(viddiff.SecretError, match="no input is encrypted, but a key was given"):
+            viddiff.join(sources, tmp_path / "b.vdf", key=key)
+    with pytest.raises(viddiff.SecretError, match="no input is encrypted, but a key was given"):
+        viddiff.cut(encoded, tmp_path / "b.vdf", key=key)
+    assert not list(tmp_path.glob("b.*"))
+
+
+def test_cut_join_and_thumbnail_lose_no_file(encoded: Path, weights: Path, tmp_path: Path) -> None:
+    mine, folder = tmp_path / "mine.vdf", tmp_path / "folder"
+    mine.write_text("mine")
+    folder.mkdir()
+    missing, jpeg = tmp_path / "missing.vdf", tmp_path / "mine.jpg"
+    jpeg.write_text("mine")
+    for source, target in ((missing, "a.vdf"), (folder, "a.vdf"), (encoded, "none/a.vdf"), (encoded, folder)):
+        with pytest.raises(viddiff.ViddiffError):
+            viddiff.cut(source, tmp_path / target)
+        with pytest.raises(viddiff.ViddiffError):
+            viddiff.join([encoded, source], tmp_path / target)
+        with pytest.raises(viddiff.ViddiffError):
+            viddiff.thumbnail(source, tmp_path / target, weights=weights)
+    before = encoded.read_bytes()
+    for force in (False, True):
+        with pytest.raises(viddiff.OutputError):
+            viddiff.cut(encoded, mine, force=force)
+        with pytest.raises(viddiff.OutputError, match="its own output"):
+            viddiff.join([mine, encoded], encoded, force=force)
+        with pytest.raises(viddiff.OutputError):
+            viddiff.thumbnail(encoded, jpeg, weights=weights, force=force)
+    assert (mine.read_text(), jpeg.read_text(), encoded.read_bytes()) == ("mine", "mine", before)
+    viddiff.cut(encoded, tmp_path / "a.vdf", frames=1)
+    assert viddiff.cut(encoded, tmp_path / "a.vdf", force=True).frames == FRAMES
+    with pytest.raises(viddiff.LimitError):
+        viddiff.thumbnail(encoded, tmp_path / "a.png", weights=weights, limits=viddiff.Limits(pixels=99))
+    assert {path.name for path in tmp_path.iterdir()} == {"mine.vdf", "mine.jpg", "folder", "a.vdf"}
+
+
+def test_wrong_choices_of_cut_join_and_thumbnail(encoded: Path, tmp_path: Path) -> None:
+    target = tmp_path / "a.vdf"
+    cuts: list[dict[str, Any]] = [
+        {"start": -1}, {"start": -0.5}, {"start": "1"}, {"start": float("nan")}, {"end": float("inf")},
+        {"end": -1}, {"start": 3, "end": 3}, {"frames": 0}, {"end": 3, "frames": 3}, {"encrypt": True},
+    ]  # fmt: skip
+    for wrong in cuts:
+        with pytest.raises(ValueError, match=r"\w"):
+            viddiff.cut(encoded, target, **wrong)
+    for sources, options in ((encoded, {}), ([], {}), ([encoded], {}), ([encoded] * 2, {"encrypt": True})):
+        with pytest.raises(ValueError, match=r"\w"):
+            viddiff.join(sources, target, **options)  # type: ignore[arg-type]
+    for wrong in ({"time": -1}, {"time": None}, {"width": 0}, {"width": 10**9}):
+        with pytest.raises(ValueError, match=r"\w"):
+            viddiff.thumbnail(encoded, target.with_suffix(".png"), **wrong)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_float_is_the_decimal_number_that_it_shows(encoded: Path, tmp_path: Path) -> None:
+    """The third keyframe is shown at 0.56 s. The float is a little more than that."""
+    assert Fraction(0.56) > Fraction("0.56")
+    assert viddiff.cut(encoded, tmp_path / "a.vdf", end=0.56).frames == 14
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ import is quick: PyTorch is loaded by the first call that needs it.
 
 import importlib
 import os
+import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -44,22 +45,28 @@ if TYPE_CHECKING:
     from viddiff.frame import Frame as Frame
     from viddiff.frame import VideoInfo as VideoInfo
     from viddiff.metrics.pooling import Pooled as Pooled
+    from viddiff.pipeline.cut_file import CutResult as CutResult
     from viddiff.pipeline.decode_job import DecodeResult as DecodeResult
     from viddiff.pipeline.encode_job import EncodeResult as EncodeResult
+    from viddiff.pipeline.join_files import JoinResult as JoinResult
     from viddiff.pipeline.quality_goal import GoalReport as GoalReport
     from viddiff.pipeline.status import Status as Status
+    from viddiff.pipeline.thumbnail import ThumbnailResult as ThumbnailResult
     from viddiff.pipeline.video import Video as Video
 
 Path = str | os.PathLike[str]
 _LATER = {
     "ComparedFile": "viddiff.comparison.results",
     "Comparison": "viddiff.comparison.results",
+    "CutResult": "viddiff.pipeline.cut_file",
     "DecodeResult": "viddiff.pipeline.decode_job",
     "EncodeResult": "viddiff.pipeline.encode_job",
     "Frame": "viddiff.frame",
     "GoalReport": "viddiff.pipeline.quality_goal",
+    "JoinResult": "viddiff.pipeline.join_files",
     "Pooled": "viddiff.metrics.pooling",
     "Status": "viddiff.pipeline.status",
+    "ThumbnailResult": "viddiff.pipeline.thumbnail",
     "Video": "viddiff.pipeline.video",
     "VideoInfo": "viddiff.frame",
     "Weights": "viddiff.codec.open_decoder",
@@ -67,11 +74,11 @@ _LATER = {
 """Classes that are loaded when they are first used."""
 
 __all__ = [
-    "BitstreamError", "CheckpointError", "ComparedFile", "Comparison", "DecodeResult", "EncodeResult",
-    "Frame", "GoalReport", "LimitError", "Limits", "OutputError", "Pooled", "ResumeError", "SecretError",
-    "Status", "TargetError", "TooLargeError", "VerificationError", "ViddiffError", "Video", "VideoError",
-    "VideoInfo", "Weights", "__version__",
-    "compare", "decode", "encode", "load_weights", "open",
+    "BitstreamError", "CheckpointError", "ComparedFile", "Comparison", "CutResult", "DecodeResult",
+    "EncodeResult", "Frame", "GoalReport", "JoinResult", "LimitError", "Limits", "OutputError", "Pooled",
+    "ResumeError", "SecretError", "Status", "TargetError", "ThumbnailResult", "TooLargeError",
+    "VerificationError", "ViddiffError", "Video", "VideoError", "VideoInfo", "Weights", "__version__",
+    "compare", "cut", "decode", "encode", "join", "load_weights", "open", "thumbnail",
 ]  # fmt: skip
 
 
@@ -382,29 +389,182 @@ def compare(  # noqa: PLR0913
         >>> 30 < found.files[0].scores["psnr_611"].overall < 60
         True
     """
-    from pathlib import Path as FilePath
-
     from viddiff.comparison.compare_job import CompareJob
     from viddiff.comparison.inputs import Reading
     from viddiff.pipeline.status import ignore
 
-    named = [files] if isinstance(files, str | os.PathLike) else files
     job = CompareJob(
-        reference=FilePath(reference),
-        files=tuple(FilePath(file) for file in named),
+        reference=pathlib.Path(reference),
+        files=_paths(files),
         metrics=None if metrics is None else tuple(metrics),
         against=tuple(against),
         gop=gop,
         scale=scale,
         stored_times=stored_times,
-        csv=None if csv is None else FilePath(csv),
-        html=None if html is None else FilePath(html),
+        csv=None if csv is None else pathlib.Path(csv),
+        html=None if html is None else pathlib.Path(html),
         force=force,
         reading=Reading(weights, device, engine, workers, limits or Limits(), _secret(key)),
     )
     from viddiff.comparison.compare_files import compare_files
 
     return compare_files(job, progress or ignore)
+
+
+def cut(
+    source: Path,
+    target: Path,
+    *,
+    start: int | float | Fraction = 0,
+    end: int | float | Fraction | None = None,
+    frames: int | None = None,
+    key: bytes | str | None = None,
+    encrypt: bool = False,
+    force: bool = False,
+) -> "CutResult":
+    """Cut a part out of a `.vdf`, without decoding: every frame stays as it is.
+
+    The part consists of whole GOPs. It begins at the keyframe at or before `start`, and ends where the GOP of
+    its last frame ends.
+
+    Args:
+        source: A path.
+        target: A path.
+        start: First frame that is wanted: its number (int), or seconds (float or Fraction).
+        end: First frame that is not wanted any more, in the same way. None: `frames` says it.
+        frames: Number of frames that are wanted. None: all up to `end`.
+        key: Key of an encrypted source, and of the part if `encrypt`: 32 bytes, or a passphrase (str).
+        encrypt: Encrypt the part.
+        force: Replace the target if it is a `.vdf`. Other files are never replaced.
+
+    Returns:
+        What was written: which frames, and how many of them were not asked for.
+
+    Raises:
+        ValueError: An argument is out of range.
+        ViddiffError: Anything else failed. There is no target then.
+        OSError: A file could not be read or written. There is no target then.
+
+    Examples:
+        >>> viddiff.encode("holiday.mp4", "short_gops.vdf", gop=4, preset="fastest").keyframes
+        3
+        >>> part = viddiff.cut("short_gops.vdf", "beach.vdf", start=5, frames=2)
+        >>> part.first_frame, part.frames
+        (4, 4)
+    """
+    from viddiff.pipeline.cut_file import CutJob, cut_file
+
+    return cut_file(
+        CutJob(
+            source=pathlib.Path(source),
+            target=pathlib.Path(target),
+            start=_start(start),
+            end=None if end is None else _start(end),
+            frames=frames,
+            secret=_secret(key),
+            encrypt=encrypt,
+            force=force,
+        )
+    )
+
+
+def join(
+    sources: Sequence[Path],
+    target: Path,
+    *,
+    key: bytes | str | None = None,
+    encrypt: bool = False,
+    force: bool = False,
+) -> "JoinResult":
+    """Join `.vdf` files end to end, without decoding.
+
+    The files must be alike: the same size, colour, rate, weights and kinds of tracks. Tags and attachments
+    are those of the first one.
+
+    Args:
+        sources: Two or more paths. One may come several times.
+        target: A path.
+        key: Key of the encrypted sources, and of the target if `encrypt`: 32 bytes, or a passphrase (str).
+        encrypt: Encrypt the target.
+        force: Replace the target if it is a `.vdf`. Other files are never replaced.
+
+    Returns:
+        What was written.
+
+    Raises:
+        ValueError: An argument is out of range.
+        ViddiffError: The files are not alike, or anything else failed. There is no target then.
+        OSError: A file could not be read or written. There is no target then.
+
+    Examples:
+        >>> viddiff.join(["holiday.vdf", "part.vdf"], "both.vdf").frames
+        15
+    """
+    from viddiff.pipeline.join_files import JoinJob, join_files
+
+    return join_files(
+        JoinJob(
+            sources=_paths(sources),
+            target=pathlib.Path(target),
+            secret=_secret(key),
+            encrypt=encrypt,
+            force=force,
+        )
+    )
+
+
+def thumbnail(
+    source: Path,
+    target: Path,
+    *,
+    time: int | float | Fraction = 0,
+    width: int | None = None,
+    weights: Path | None = None,
+    limits: Limits | None = None,
+    key: bytes | str | None = None,
+    force: bool = False,
+) -> "ThumbnailResult":
+    """Write a picture of a `.vdf`: the keyframe nearest to a time, upright, as players show it.
+
+    Only one frame is decoded, on the CPU.
+
+    Args:
+        source: A path.
+        target: A path with the extension .avif, .jpg, .jpeg or .png. A .png is exact.
+        time: Number of a frame (int), or seconds (float or Fraction).
+        width: Width of the picture in samples. None: every sample of the frame is kept.
+        weights: A weights file or folder, or the first digits of a hash. None: those that the file names.
+        limits: Largest video to decode.
+        key: Key of an encrypted file: 32 bytes, or a passphrase (str).
+        force: Replace the target if viddiff has written it. Other files are never replaced.
+
+    Returns:
+        What was written.
+
+    Raises:
+        ValueError: An argument is out of range.
+        ViddiffError: Anything else failed. There is no target then.
+        OSError: A file could not be read or written. There is no target then.
+
+    Examples:
+        >>> picture = viddiff.thumbnail("holiday.vdf", "holiday.png", width=24)
+        >>> picture.frame, picture.width, picture.height
+        (0, 24, 16)
+    """
+    from viddiff.pipeline.thumbnail import ThumbnailJob, make_thumbnail
+
+    return make_thumbnail(
+        ThumbnailJob(
+            source=pathlib.Path(source),
+            target=pathlib.Path(target),
+            time=_start(time),
+            width=width,
+            weights=weights,
+            limits=limits or Limits(),
+            secret=_secret(key),
+            force=force,
+        )
+    )
 
 
 def open(
@@ -476,8 +636,12 @@ def load_weights(name: Path, device: str = "auto") -> "Weights":
     return load(weights_to_encode(name), choose_device(device))
 
 
+def _paths(files: Path | Sequence[Path]) -> tuple[pathlib.Path, ...]:
+    return tuple(map(pathlib.Path, [files] if isinstance(files, str | os.PathLike) else files))
+
+
 def _start(start: int | float | Fraction) -> int | Fraction:
-    return Fraction(start) if isinstance(start, float) else start
+    return Fraction(str(start)) if isinstance(start, float) else start
 
 
 def _rate(fps: int | float | Fraction | None) -> Fraction | None:

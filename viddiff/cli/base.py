@@ -41,15 +41,14 @@ def base_command(
     from viddiff.media.authorship import written_by_viddiff
     from viddiff.media.base_writer import FORMATS
     from viddiff.pipeline.extract_base import extract_base
-    from viddiff.pipeline.job_values import check_source
+    from viddiff.pipeline.job_values import check_files
     from viddiff.pipeline.output_file import OutputFile, where
 
     target = target or source.with_suffix(".mp4")
     if target.suffix.lower() not in FORMATS:
         raise ViddiffError(f"{target} has an unknown extension: use {' or '.join(FORMATS)}")
-    check_source(source, str(source))
     output = OutputFile(where(target), force, written_by_viddiff, "a video that viddiff has written")
-    output.check(source)
+    check_files([source], output)
     reading = ReadOptions(strict=True, key=key_for(source, key_file, passphrase_file))
     with output.claim():
         frames, notes = extract_base(source, output, reading)

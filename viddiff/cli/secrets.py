@@ -68,10 +68,8 @@ def secret_of_all(
     for source in sources:
         if _wanted(source):
             return secret_for(source, key_file, passphrase_file)
-    if encrypt:
+    if encrypt or key_file is not None or passphrase_file is not None:
         return read_secret(key_file, passphrase_file, confirm=True)
-    if key_file is not None or passphrase_file is not None:
-        raise SecretError("no input is encrypted, but a key was given; --encrypt encrypts the output")
     return None
 
 

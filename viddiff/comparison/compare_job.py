@@ -87,6 +87,6 @@ class CompareJob:
         for path in (self.reference, *self.files):
             check_source(path, str(path))
         for output in self.outputs.values():
-            output.check(None)
+            output.check()
         if self.html is not None:
             new_figure(1, 1, "--html")

@@ -14,9 +14,9 @@ from viddiff.container.excerpt import Source, naming
 from viddiff.container.gop_table import Gop, frame_number
 from viddiff.container.sealing import Secret
 from viddiff.errors import ViddiffError
-from viddiff.pipeline.gop_files import reading, write_gops
-from viddiff.pipeline.job_values import check_source, within
-from viddiff.pipeline.output_file import OutputFile, is_vdf, where
+from viddiff.pipeline.gop_files import reading, secret_of_output, write_gops
+from viddiff.pipeline.job_values import check_files, check_start, within
+from viddiff.pipeline.output_file import OutputFile, vdf_output
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +39,9 @@ class CutJob:
     """Replace the target if it is a .vdf."""
 
     def __post_init__(self) -> None:
+        check_start("start", self.start)
+        if self.end is not None:
+            check_start("end", self.end)
         if self.end is not None and self.frames is not None:
             raise ValueError("give either --end or --frames")
         if self.frames is not None:
@@ -46,7 +49,7 @@ class CutJob:
         if self.end is not None and type(self.end) is type(self.start) and self.end <= self.start:
             raise ValueError("--end is not after --start")
         if self.encrypt and self.secret is None:
-            raise ValueError("encryption needs a secret")
+            raise ValueError("encryption needs a key or a passphrase")
 
     def with_secret(self, secret: Secret | None, encrypt: bool) -> "CutJob":
         """The same with a secret, which encrypts the output if `encrypt`."""
@@ -55,12 +58,11 @@ class CutJob:
     @cached_property
     def output(self) -> OutputFile:
         """The file to write."""
-        return OutputFile(where(self.target), self.force, is_vdf, "a .vdf file")
+        return vdf_output(self.target, self.force)
 
     def check_files(self) -> None:
         """Raises ViddiffError if the source does not exist, or if writing the target would lose a file."""
-        check_source(self.source, str(self.source))
-        self.output.check(self.source)
+        check_files([self.source], self.output)
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def cut_file(job: CutJob) -> CutResult:
         part = source.excerpt(gops)
         part = replace(part, shift=source.exact_shift(source.gops[0].pts - gops[0].pts))
         extras = replace(source.extras, chapters=part.chapters())
-        secret = job.secret if job.encrypt else None
+        secret = secret_of_output([source], job.secret, job.encrypt)
         written = write_gops(job.output, source.header, extras, part.chunks(), part.packets(), secret)
         zero, base = source.gops[0].pts, source.header.video.time_base
         return CutResult(

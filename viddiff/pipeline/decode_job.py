@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from viddiff.config import Limits, Start
 from viddiff.media.authorship import written_by_viddiff
 from viddiff.media.video_writer import CONTAINERS, LOSSLESS
-from viddiff.pipeline.job_values import among, check_common, check_source, with_suffix
+from viddiff.pipeline.job_values import among, check_common, check_files, with_suffix
 from viddiff.pipeline.output_file import OutputFile, where
 
 if TYPE_CHECKING:
@@ -113,10 +113,7 @@ class DecodeJob:
 
     def check_files(self) -> None:
         """Raises ViddiffError if the source does not exist, or if writing the target would lose a file."""
-        if self.named is not None:
-            check_source(self.named, os.fspath(self.source))  # type: ignore[arg-type]
-        if self.output is not None:
-            self.output.check(self.named)
+        check_files([] if self.named is None else [self.source_name], self.output)
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from viddiff.media.filters import Changes
 from viddiff.media.source_filters import SourceFilters
 from viddiff.media.track_selection import TrackSelection
 from viddiff.pipeline.decoder_buffer import BufferLimit, BufferReport
-from viddiff.pipeline.job_values import among, check_common, check_source, with_suffix, within
-from viddiff.pipeline.output_file import OutputFile, is_vdf, where
+from viddiff.pipeline.job_values import among, check_common, check_files, with_suffix, within
+from viddiff.pipeline.output_file import OutputFile, vdf_output
 from viddiff.pipeline.quality_goal import METRICS, GoalReport, QualityGoal
 from viddiff.pipeline.summary import LedgerRow
 from viddiff.pipeline.weights_search import BASES, base_of, weights_to_encode
@@ -288,14 +288,11 @@ class EncodeJob:
             path = with_suffix(self.named, ".vdf")
         else:
             return None
-        return OutputFile(where(path), self.force, is_vdf, "a .vdf file")
+        return vdf_output(path, self.force)
 
     def check_files(self) -> None:
         """Raises ViddiffError if the source does not exist, or if writing the target would lose a file."""
-        if self.named is not None:
-            check_source(self.named, os.fspath(self.source))  # type: ignore[arg-type]
-        if self.output is not None:
-            self.output.check(self.named)
+        check_files([] if self.named is None else [self.source_name], self.output)
 
     def prepare(self) -> None:
         """Start to load what processes will need, if that takes long, before this process loads it."""

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from viddiff.config import MAX_PIXELS, Limits
+from viddiff.container.excerpt import Source
 from viddiff.container.format import Chunk, Header, KeyChunk
 from viddiff.container.interleaving_writer import InterleavingWriter
 from viddiff.container.read_options import ReadOptions
 from viddiff.container.sealing import Secret, key_of, sealed, wants
+from viddiff.errors import SecretError
 from viddiff.interleave import Interleaver
 from viddiff.pipeline.output_file import OutputFile, complete_file
 from viddiff.tracks import Extras, TrackPacket
@@ -47,6 +49,18 @@ def reading(path: Path, secret: Secret | None) -> ReadOptions:
         encrypted = bool(wants(file))
     key = key_of(path, secret) if encrypted else None
     return ReadOptions(strict=True, limits=Limits(MAX_PIXELS), key=key)
+
+
+def secret_of_output(sources: Iterable[Source], secret: Secret | None, encrypt: bool) -> Secret | None:
+    """Secret that encrypts what is written from `sources`, if `encrypt`.
+
+    Raises SecretError if there is a secret, but neither a source nor the output is encrypted.
+    """
+    if encrypt:
+        return secret
+    if secret is not None and all(source.options.key is None for source in sources):
+        raise SecretError("no input is encrypted, but a key was given; --encrypt encrypts the output")
+    return None
 
 
 def write_gops(

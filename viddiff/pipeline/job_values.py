@@ -1,10 +1,13 @@
-"""Checks of options that encodes and decodes share."""
+"""Checks that jobs share: of their options and of their files."""
 
+import os
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from viddiff.errors import VideoError
+from viddiff.pipeline.output_file import OutputFile
 
 
 def check_common(job: Any) -> None:
@@ -14,8 +17,7 @@ def check_common(job: Any) -> None:
         value = getattr(job, name)
         if value is not None:
             within(name, value, range(1, 1 << 31))
-    if not isinstance(job.start, int | Fraction) or job.start < 0:
-        raise ValueError("start is the number of a frame, or seconds as a Fraction, not below 0")
+    check_start("start", job.start)
     if job.fps is not None and not 0 < job.fps <= 1000:
         raise ValueError("fps is more than 0 and at most 1000")
 
@@ -27,6 +29,25 @@ def check_engine(engine: str | None, device: str) -> None:
         among("engine", engine, ("compiled", "torch"))
     if engine == "compiled" and device == "cuda":
         raise ValueError("the compiled engine runs on a CPU: give either --engine compiled or --device cuda")
+
+
+def check_start(name: str, value: Any) -> None:
+    """Raises ValueError unless a value says where in a video something is."""
+    if not isinstance(value, int | Fraction) or value < 0:
+        raise ValueError(f"{name} is the number of a frame, or seconds as a Fraction, not below 0")
+
+
+def check_files(sources: Iterable[str | os.PathLike[str]], output: OutputFile | None) -> None:
+    """Raises ViddiffError if a source does not exist, or if writing `output` would lose a file.
+
+    sources: as the user wrote them.
+    """
+    paths = list[Path]()
+    for source in sources:
+        paths.append(Path(source))
+        check_source(paths[-1], os.fspath(source))
+    if output is not None:
+        output.check(*paths)
 
 
 def check_source(path: Path, name: str) -> None:

@@ -16,9 +16,9 @@ from viddiff.container.format import Chunk, Header
 from viddiff.container.sealing import Secret
 from viddiff.errors import ViddiffError
 from viddiff.media.same_codec import difference
-from viddiff.pipeline.gop_files import Written, reading, write_gops, write_gops_into
-from viddiff.pipeline.job_values import check_source
-from viddiff.pipeline.output_file import OutputFile, is_vdf, where
+from viddiff.pipeline.gop_files import Written, reading, secret_of_output, write_gops, write_gops_into
+from viddiff.pipeline.job_values import check_files
+from viddiff.pipeline.output_file import OutputFile, vdf_output
 from viddiff.seams import Joint, Seam, Text, joined_chapters, text_of
 from viddiff.span import Span
 from viddiff.tracks import Extras, TrackPacket
@@ -45,7 +45,7 @@ class JoinJob:
         if len(self.sources) < 2:
             raise ValueError("give two files or more, and OUT")
         if self.encrypt and self.secret is None:
-            raise ValueError("encryption needs a secret")
+            raise ValueError("encryption needs a key or a passphrase")
 
     def with_secret(self, secret: Secret | None, encrypt: bool) -> "JoinJob":
         """The same with a secret, which encrypts the output if `encrypt`."""
@@ -54,13 +54,11 @@ class JoinJob:
     @cached_property
     def output(self) -> OutputFile:
         """The file to write."""
-        return OutputFile(where(self.target), self.force, is_vdf, "a .vdf file")
+        return vdf_output(self.target, self.force)
 
     def check_files(self) -> None:
         """Raises ViddiffError if a source does not exist, or if writing the target would lose a file."""
-        for source in self.sources:
-            check_source(source, str(source))
-            self.output.check(source)
+        check_files(self.sources, self.output)
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,7 @@ def join_files(job: JoinJob) -> JoinResult:
     job.check_files()
     with job.output.claim():
         row = Row.of(Source.read(path, reading(path, job.secret)) for path in job.sources)
-        secret = job.secret if job.encrypt else None
+        secret = secret_of_output([part.source for part in row.parts], job.secret, job.encrypt)
         written = write_gops(job.output, row.header, row.extras(), row.chunks(), row.packets(), secret)
         return JoinResult(
             target=job.output.path,

@@ -51,15 +51,16 @@ class OutputFile:
     kind: str
     """Name of the kind, after "it is not": "a .vdf file"."""
 
-    def check(self, source: Path | None) -> None:
-        """Raises OutputError if writing would lose a file or fail later. source: the input file, if any."""
+    def check(self, *sources: Path) -> None:
+        """Raises OutputError if writing would lose a file or fail later. sources: the input files."""
         path = self.path
         if not path.exists():
             if not path.parent.is_dir():
                 raise OutputError(f"the folder {path.parent} does not exist")
             return
-        if source is not None and source.exists() and path.samefile(source):
-            raise OutputError(f"{source} cannot be its own output")
+        for source in sources:
+            if source.exists() and path.samefile(source):
+                raise OutputError(f"{source} cannot be its own output")
         if path.is_dir():
             raise OutputError(f"{path} is a folder")
         if not path.is_file():
@@ -118,6 +119,11 @@ class OutputFile:
         once = escape(example.removesuffix(f"{'0' * _DIGITS}{_PART}")) + f"{'[0-9a-f]' * _DIGITS}{_PART}"
         twice = f".{once}.{'[0-9a-f]' * _DIGITS}{_PART}"
         return [*self.path.parent.glob(once), *self.path.parent.glob(twice)]
+
+
+def vdf_output(path: Path, force: bool) -> OutputFile:
+    """A `.vdf` to write. force: it may replace another one."""
+    return OutputFile(where(path), force, is_vdf, "a .vdf file")
 
 
 def is_vdf(path: Path) -> bool:

@@ -17,7 +17,7 @@ from viddiff.container.sealing import Secret, key_of
 from viddiff.errors import BitstreamError, VideoError
 from viddiff.frame import Frame, VideoInfo
 from viddiff.media.picture_file import FORMATS, encode_picture, notes_on, upright_size, written_by_viddiff
-from viddiff.pipeline.job_values import check_source, within
+from viddiff.pipeline.job_values import check_files, check_start, within
 from viddiff.pipeline.output_file import OutputFile, complete_file, where
 from viddiff.pipeline.resources import Resources
 
@@ -42,6 +42,7 @@ class ThumbnailJob:
     """Replace the target if viddiff has written it."""
 
     def __post_init__(self) -> None:
+        check_start("time", self.time)
         if self.width is not None:
             within("width", self.width, range(1, MAX_SIDE + 1))
 
@@ -65,8 +66,7 @@ class ThumbnailJob:
         """Raises ViddiffError if the source does not exist, or if the target must not be written."""
         if self.form not in FORMATS:
             raise VideoError(f"{self.target} has an unknown extension; known ones are {', '.join(FORMATS)}")
-        check_source(self.source, str(self.source))
-        self.output.check(self.source)
+        check_files([self.source], self.output)
 
 
 @dataclass(frozen=True)
