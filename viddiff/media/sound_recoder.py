@@ -37,6 +37,8 @@ class SoundRecoder:
 
     def feed(self, packet: TrackPacket) -> Iterator[TrackPacket]:
         """The packets that are ready after this one."""
+        if not packet.data:
+            return iter(())  # it would end the decoder
         coded: av.Packet[Any] = av.Packet(packet.data)
         coded.stream, coded.time_base = self._stream, self._time_base
         coded.pts, coded.dts, coded.duration = packet.pts, packet.pts, packet.duration
