@@ -1,6 +1,7 @@
 """`decode` to .webm and .mov: what they hold arrives, and what they do not hold is said."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ import viddiff
 from viddiff.display import Display
 from viddiff.frame import VideoInfo
 from viddiff.media.authorship import written_by_viddiff
+from viddiff.media.sound_recoder import SoundRecoder
+from viddiff.media.track_reader import TrackReader
 from viddiff.media.video_reader import VideoReader
 from viddiff.tracks import Attachment
 
@@ -187,3 +190,15 @@ def test_neither_is_lossless(film: tuple[Path, Path], tmp_path: Path, weights: P
     assert result.exit_code == 1
     assert "cannot be lossless as .webm; .mkv and .y4m can" in result.stderr
     assert run("decode", film[1], "-", "--format", "mov", "--lossless").exit_code == 2
+
+
+def test_an_empty_packet_does_not_end_the_sound(tmp_path: Path) -> None:
+    with TrackReader(Source([Sound("flac")], frames=8).write(tmp_path / "a.mkv")) as reader:
+        packets = list(iter(lambda: reader.take(None), None))
+        (track,) = reader.extras.tracks
+    whole, holed = SoundRecoder(track), SoundRecoder(track)
+    empty = replace(packets[1], data=b"")
+    expected = [new for packet in packets for new in whole.feed(packet)]
+    found = [new for packet in (packets[0], empty, *packets[1:]) for new in holed.feed(packet)]
+    assert len(found) > 10
+    assert found == expected
