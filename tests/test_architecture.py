@@ -50,13 +50,20 @@ OWNERS = {
     "cryptography": {"container.sealing"},
     "numba": {
         "code_cache",
+        "codec.engine.block_kernels",
         "codec.engine.int16_kernels",
         "codec.engine.kernels",
+        "codec.engine.motion_kernels",
         "compiled",
         "encoder.hadamard",
         "native_code",
     },
-    "llvmlite": {"codec.engine.int16_kernels", "encoder.hadamard", "native_code"},
+    "llvmlite": {
+        "codec.engine.block_kernels",
+        "codec.engine.int16_kernels",
+        "encoder.hadamard",
+        "native_code",
+    },
 }
 """Packages or modules that use a library. No others do."""
 FREE_OF = {

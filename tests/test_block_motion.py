@@ -1,6 +1,8 @@
 """Neighbours for the enhancement: which frames have them, and what these show, moved."""
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -25,7 +27,8 @@ def textured(width: int, height: int, seed: int = 0) -> Frame:
         smooth = sum(noise[y : y + rows, x : x + columns] for y in range(5) for x in range(5))
         return np.clip(512 + 3 * (np.asarray(smooth) / 25 - 512), 0, 1023).astype(np.uint16)
 
-    return Frame(plane(height, width), *(plane(-(-height // 2), -(-width // 2)) for _ in range(2)))
+    u, v = (plane(-(-height // 2), -(-width // 2)) for _ in range(2))
+    return Frame(plane(height, width), u, v)
 
 
 def moved(frame: Frame, down: int, right: int) -> Frame:
@@ -34,6 +37,11 @@ def moved(frame: Frame, down: int, right: int) -> Frame:
         np.roll(plane, (down // scale, right // scale), (0, 1))
         for plane, scale in zip(frame.planes, (1, 2, 2), strict=True)
     )
+    return Frame(y, u, v)
+
+
+def frame_of(sizes: Iterable[tuple[int, int]], fill: Callable[[tuple[int, int]], np.ndarray]) -> Frame:
+    y, u, v = (fill(size).astype(np.uint16) for size in sizes)
     return Frame(y, u, v)
 
 
@@ -83,8 +91,8 @@ def test_every_instruction_set_finds_the_same(monkeypatch: pytest.MonkeyPatch) -
     rng = np.random.default_rng(0)
     for width, height in SIZES:
         sizes = ((height, width), *((-(-height // 2), -(-width // 2)),) * 2)
-        frames = [Frame(*(rng.integers(0, 1024, size).astype(np.uint16) for size in sizes)) for _ in range(2)]
-        frames += [Frame(*(np.full(size, level, np.uint16) for size in sizes)) for level in (0, 1023)]
+        frames = [frame_of(sizes, lambda size: rng.integers(0, 1024, size)) for _ in range(2)]
+        frames += [frame_of(sizes, partial(np.full, fill_value=level)) for level in (0, 1023)]
         results = []
         for instructions in instruction_sets():
             monkeypatch.setattr(block_motion, "instruction_sets", lambda each=instructions: [each])
@@ -146,7 +154,7 @@ def test_frames_are_not_held_longer_than_needed() -> None:
     """Each is given when REACH more are there."""
     taken = list[int]()
 
-    def frames():  # type: ignore[no-untyped-def]
+    def frames() -> Iterator[DecodedFrame]:
         for n, frame in enumerate(decoded(*[80, 90] * 4)):
             taken.append(n)
             yield frame
