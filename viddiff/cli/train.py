@@ -10,6 +10,7 @@ from viddiff.cli import options
 from viddiff.errors import OutputError, ViddiffError
 
 if TYPE_CHECKING:
+    from viddiff.training.ranks import Ranks
     from viddiff.training.run import Report
 
 
@@ -123,6 +124,8 @@ def train_command(
     Prints a line a minute to stderr, or to stdout as JSON with --json. With --base none, the weights store
     pictures of the footage (see --library): protect them like the footage.
 
+    torchrun runs this command on several GPUs or machines: see the documentation.
+
     \b
     Example:
       viddiff train --data footage --out mine.safetensors --max-minutes 15
@@ -138,13 +141,13 @@ def train_command(
     from viddiff.pipeline.device import choose_device
     from viddiff.pipeline.weights_search import keep_copy, released_weights, weights_to_encode
     from viddiff.plots import new_figure
+    from viddiff.training.ranks import Ranks
 
-    out: Path = choices["out"]
-    if out.exists():
-        if not stated_hash(out):
-            raise OutputError(f"{out} exists, and it is not a file of weights: choose another name")
-        if not (force or choices["resume"]):
-            raise OutputError(f"{out} exists; --force overwrites it, --resume goes on with it")
+    out, ranks = choices["out"], Ranks.of_environment()
+    if base == "none" and ranks.count > 1:
+        raise ViddiffError("--base none trains in one process: start it without torchrun")
+    if ranks.first:
+        _check_out(out, data, force, choices["resume"], ranks)
     if choices["plot"]:
         new_figure(1, 1)  # matplotlib is missed now, not at the first validation
     torch.set_num_threads(1)  # one thread is the fastest beside other processes
@@ -154,25 +157,17 @@ def train_command(
     elif not fresh and released_weights(base).exists():
         init = released_weights(base)
 
-    def report(line: dict[str, Any]) -> None:
-        text = json.dumps(line)
-        if log is not None:
-            with open(log, "a", encoding="utf-8") as file:
-                file.write(text + "\n")
-        if as_json:
-            click.echo(text)
-        else:
-            click.echo("  ".join(f"{name} {value}" for name, value in line.items()), err=True)
-
+    report = _reporter(log, as_json) if ranks.first else _silence
     choices["device"] = choose_device(choices["device"])
     given = {name: value for name, value in choices.items() if value is not None}
     if base == "av1":
-        _train_enhancement(report, data=data, init=init, **given)
+        _train_enhancement(report, data=data, init=init, ranks=ranks, **given)
     else:
         _train_codec(report, data=data, init=init, **given)
-    digest = stated_hash(out)
-    copy = keep_copy(out, bytes.fromhex(digest))
-    report({"weights": str(out), "hash": digest, "copy": copy and str(copy)})
+    if ranks.first:
+        digest = stated_hash(out)
+        copy = keep_copy(out, bytes.fromhex(digest))
+        report({"weights": str(out), "hash": digest, "copy": copy and str(copy)})
 
 
 def _check_usage(base: str, init: Path | None, fresh: bool, choices: dict[str, Any]) -> None:
@@ -187,6 +182,36 @@ def _check_usage(base: str, init: Path | None, fresh: bool, choices: dict[str, A
     for name, option in (("augment", "--augment"), ("compiled", "--compile"), ("network", "--network")):
         if base == "none" and choices[name]:
             raise click.UsageError(f"{option} is only for --base av1")
+
+
+def _reporter(log: Path | None, as_json: bool) -> "Report":
+    def report(line: dict[str, Any]) -> None:
+        text = json.dumps(line)
+        if log is not None:
+            with open(log, "a", encoding="utf-8") as file:
+                file.write(text + "\n")
+        if as_json:
+            click.echo(text)
+        else:
+            click.echo("  ".join(f"{name} {value}" for name, value in line.items()), err=True)
+
+    return report
+
+
+def _silence(line: dict[str, Any]) -> None:
+    """What ranks other than the first one report."""
+
+
+def _check_out(out: Path, data: Path, force: bool, resume: bool, ranks: "Ranks") -> None:
+    from viddiff.codec.tensor_file import stated_hash
+    from viddiff.training.run import RunOptions
+
+    if not out.exists():
+        return
+    if not stated_hash(out):
+        raise OutputError(f"{out} exists, and it is not a file of weights: choose another name")
+    if not (force or RunOptions(data, out, resume=resume, ranks=ranks).goes_on):
+        raise OutputError(f"{out} exists; --force overwrites it, --resume goes on with it")
 
 
 def _train_enhancement(report: "Report", network: str | None = None, **given: Any) -> None:

@@ -5,7 +5,8 @@ benchmark (see `enhancement_samples`). A network that does nothing has loss 1. W
 rounded from the first step on, as in the decoder. Where the processor has instructions for bfloat16,
 convolutions use it, except for the last, exact part.
 
-Training starts when there is a first small shard of tiles. A collector in another process adds more.
+Training starts when there is a first small shard of tiles. A collector in another process adds more. Of
+several ranks, each has its collector and its tiles (see `ranks`).
 """
 
 import os
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from viddiff.codec import enhancement_weights
 from viddiff.codec.enhancement_module import network_of, weights_of
+from viddiff.codec.enhancement_weights import EnhancementWeights
 from viddiff.networks.bounds import UNIT
 from viddiff.networks.enhancement import EnhancementNetwork
 from viddiff.networks.enhancement_config import CORRECTION_UNIT, SMALL, EnhancementConfig
@@ -65,30 +67,48 @@ class EnhancementOptions(RunOptions):
 
 
 def train(options: EnhancementOptions, report: Report) -> EnhancementNetwork:
-    """Train until time or steps are used up. Writes and returns the averaged weights."""
+    """Train until time or steps are used up. Writes and returns the averaged weights.
+
+    Every rank calls this (see `ranks`). The first one writes and reports.
+    """
     torch.manual_seed(options.seed)
     torch.set_flush_denormal(True)
+    with options.ranks.together(options.device):
+        return _train(options, report)
+
+
+def _train(options: EnhancementOptions, report: Report) -> EnhancementNetwork:
+    ranks, goes_on = options.ranks, options.goes_on
     options.prepare()
     mix = SceneMix() if options.augment else AS_THEY_ARE
     network = _initial(options)
-    collector = TileCollector(options.data, options.samples / "train", mix, options.seed)
-    untrained = options.init is None and not options.resume
+    collector = TileCollector(options.data, options.samples / "train", mix, options.seed, ranks)
+    untrained = options.init is None and not goes_on and ranks.first
     tiles = _first_tiles(collector, _FIRST_TILES_UNTRAINED if untrained else _FIRST_TILES)
-    judge = None if options.valid is None else EnhancementJudge(_valid_tiles(options, options.valid, mix))
+    judge = None
+    if options.valid is not None and ranks.first:
+        judge = EnhancementJudge(_valid_tiles(options, options.valid, mix))
     if untrained:
         begin_(network, tiles, options)
     if options.init is None:
         network = widened(network, options.config or SMALL)
     training = _EnhancementTraining(options, network.to(options.device), tiles, judge)
-    if options.resume:
-        training.restore(options.state)
+    if ranks.first:
+        if goes_on:
+            training.restore(options.state)
+        training.learner.run = ranks.run
+        training.save_state(options.state)
+    ranks.share(options.state, training.restore)
     collecting = background(collect_forever, collector, options.capacity)
     with collecting if options.collecting else nullcontext():
-        if judge is not None and not options.resume:
+        if judge is not None and not goes_on:
             validate(training, report)
         run_steps(options, training, report)
-    training.save_weights()
-    return network_of(enhancement_weights.load(options.out))
+    if ranks.first:
+        training.save_weights()
+        training.learner.run = ""
+        training.save_state(options.state)
+    return network_of(training.averaged())
 
 
 def _initial(options: EnhancementOptions) -> EnhancementNetwork:
@@ -105,7 +125,7 @@ def _first_tiles(collector: TileCollector, count: int) -> TileShards:
     """Tiles to begin with: those of an earlier run, or a small shard."""
     collector.prepare()
     if not collector.numbers():
-        collector.write(0, count)
+        collector.write(collector.next_number(), count)
     return TileShards(collector.folder)
 
 
@@ -129,7 +149,7 @@ class _EnhancementTraining:
         judge: EnhancementJudge | None,
     ) -> None:
         self._options, self._tiles, self._judge = options, tiles, judge
-        self._network, self._rng = network.train(), random.Random(options.seed)
+        self._network, self._rng = network.train(), random.Random()
         self.learner = Learner.of(network.named_parameters())
         self.learner.optimizer = torch.optim.AdamW(
             network.parameters(), betas=(0.95, 0.99), weight_decay=0.0, fused=True
@@ -138,6 +158,10 @@ class _EnhancementTraining:
         self._errors: Callable[[EnhancementNetwork, TileBatch], Tensor] = (
             torch.compile(tile_errors) if options.compiled and _has_compiler() else tile_errors
         )
+        self._seed_draws()
+
+    def _seed_draws(self) -> None:
+        self._rng.seed(f"{self._options.seed} {self._options.ranks.number} {self.learner.step}")
 
     def step(self, share: float) -> dict[str, float]:
         """One step on random tiles."""
@@ -149,12 +173,14 @@ class _EnhancementTraining:
         with torch.autocast(options.device, torch.bfloat16, enabled=reduced):
             loss = self._errors(self._network, batch).mean()
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(self.learner.parameters.values(), _GRADIENT_MAX)
+        loss, parameters = loss.detach(), self.learner.parameters.values()
+        options.ranks.average_(loss, parameters)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, _GRADIENT_MAX)
         if torch.isfinite(norm):
             self.learner.optimizer.step()
         self._network.zero_grad(set_to_none=True)
         self.learner.follow()
-        return {"loss": float(loss.detach())}
+        return {"loss": float(loss)}
 
     def sample_count(self) -> int:
         """Number of tiles."""
@@ -170,13 +196,17 @@ class _EnhancementTraining:
         about, _ = self.learner.restore(path, asdict(self._network.config))
         if self._judge is not None:
             self._judge.validations[:] = about["validations"]
-        self._rng.seed(self._options.seed + self.learner.step)
+        self._seed_draws()
+
+    def averaged(self) -> EnhancementWeights:
+        """The averaged weights, as they are written."""
+        network = EnhancementNetwork(self._network.config)
+        network.load_state_dict({name: tensor.cpu() for name, tensor in self.learner.average.items()})
+        return weights_of(network)
 
     def save_weights(self) -> None:
         """Write the averaged weights."""
-        network = EnhancementNetwork(self._network.config)
-        network.load_state_dict({name: tensor.cpu() for name, tensor in self.learner.average.items()})
-        enhancement_weights.save(self._options.out, weights_of(network))
+        enhancement_weights.save(self._options.out, self.averaged())
 
     def validation(self) -> dict[str, Any]:
         """Write and validate the averaged weights. Returns values for the log."""

@@ -31,6 +31,7 @@ from viddiff.networks.enhancement import condition_of
 from viddiff.networks.enhancement_config import HYPOTHESES
 from viddiff.training.background import training_was_killed
 from viddiff.training.enhancement_scenes import STILL_SUFFIXES, Footage, SceneMix, scene
+from viddiff.training.ranks import ALONE, Ranks
 from viddiff.training.samples import SUFFIXES, find_videos
 
 TILE = 160
@@ -151,13 +152,17 @@ class TileCollector:
     """Folder for shards. It holds shards of one collector only."""
     mix: SceneMix
     seed: int
+    ranks: Ranks = ALONE
+    """Those that may share the folder. Each writes shards of its own numbers."""
 
     def prepare(self) -> None:
         """Make the folder. Raises ViddiffError if it holds shards of other footage."""
         self.folder.mkdir(parents=True, exist_ok=True)
         origin, note = {"data": str(self.data.resolve())} | asdict(self.mix), self.folder / "origin.json"
         if not note.exists():
-            note.write_text(json.dumps(origin), encoding="utf-8")
+            temporary = note.with_suffix(f".{self.ranks.number}.part")
+            temporary.write_text(json.dumps(origin), encoding="utf-8")
+            temporary.replace(note)  # complete or not at all: other ranks may read it now
         elif note.read_text(encoding="utf-8") != json.dumps(origin):
             raise ViddiffError(
                 f"{self.folder} has samples of other footage: name another --cache, or delete that folder"
@@ -166,6 +171,11 @@ class TileCollector:
     def numbers(self) -> list[int]:
         """Numbers of the shards in the folder, in order."""
         return sorted(int(path.stem.removeprefix("tiles-")) for path in shard_paths(self.folder))
+
+    def next_number(self) -> int:
+        """Number of the next shard, which no other rank writes."""
+        after = max(self.numbers(), default=-1) + 1
+        return after + (self.ranks.number - after) % self.ranks.count
 
     def write(self, number: int, count: int = _SHARD, per_scene: int = _PER_SCENE) -> None:
         """Write a shard of `count` tiles. Raises VideoError if `data` holds nothing that can be used."""
@@ -207,12 +217,14 @@ class TileCollector:
 def collect_forever(collector: TileCollector, capacity: int) -> None:
     """Work of a collector: write new shards, and remove the oldest beyond `capacity` bytes."""
     while not training_was_killed():
-        collector.write(max(collector.numbers(), default=-1) + 1)
-        paths = shard_paths(collector.folder)
-        sizes = [path.stat().st_size for path in paths]
-        while sum(sizes) > capacity:
-            sizes.pop(0)
-            oldest = paths.pop(0)
+        collector.write(collector.next_number())
+        sizes = dict[Path, int]()
+        for path in shard_paths(collector.folder):
+            with suppress(FileNotFoundError):  # another rank removed it just now
+                sizes[path] = path.stat().st_size
+        while sum(sizes.values()) > capacity:
+            oldest = next(iter(sizes))
+            del sizes[oldest]
             oldest.unlink(missing_ok=True)
             oldest.with_suffix(".npz").unlink(missing_ok=True)
 

@@ -27,6 +27,8 @@ class Learner:
     """Steps so far."""
     seconds: float = 0.0
     """Time so far."""
+    run: str = ""
+    """The run that goes on from the saved state when it is started again (see `Ranks`). Empty: none."""
 
     @classmethod
     def of(cls, parameters: Iterable[tuple[str, torch.nn.Parameter]]) -> Self:
@@ -54,7 +56,7 @@ class Learner:
         tensors |= more or {}
         held = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
         place = {"step": self.step, "seconds": self.seconds}
-        write_arrays(path, held, {"about": json.dumps(place | about)})
+        write_arrays(path, held, {"about": json.dumps(place | about), "run": self.run})
 
     def restore(self, path: Path, config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Restore from `path`. Returns the run's other values, and all tensors.

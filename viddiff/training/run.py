@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from viddiff.errors import ViddiffError
 from viddiff.training.learner import Learner
+from viddiff.training.ranks import ALONE, Ranks
 
 SAVE_MINUTES = 10
 """Minutes between weights that are written during a run."""
@@ -40,7 +41,7 @@ class RunOptions:
     steps: int | None = None
     """Largest number of steps."""
     batch: int = 1
-    """Samples in a step."""
+    """Samples in a step, of each rank."""
     learning_rate: float = 1e-3
     """Highest learning rate."""
     validate_minutes: float = 10.0
@@ -51,6 +52,8 @@ class RunOptions:
     """Continue the last run with the same `out`."""
     seed: int = 0
     device: str = "cpu"
+    ranks: Ranks = ALONE
+    """The processes that train together."""
 
     @property
     def samples(self) -> Path:
@@ -62,9 +65,14 @@ class RunOptions:
         """File for everything that a resumed run needs."""
         return self.out.with_suffix(".resume")
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether this run continues an earlier one: to resume it, or because torchrun started it again."""
+        return self.resume or self.ranks.own(self.state)
+
     def prepare(self) -> None:
         """Make the folder of `out`. Raises ViddiffError if there is nothing to resume."""
-        if self.resume and not self.state.exists():
+        if self.ranks.first and self.resume and not self.state.exists():
             raise ViddiffError(f"there is nothing to resume: {self.state} is missing")
         self.out.parent.mkdir(parents=True, exist_ok=True)
 
@@ -91,19 +99,21 @@ class Training(Protocol):
 
 
 def run_steps(options: RunOptions, training: Training, report: Report) -> None:
-    """Do steps until time or steps are used up."""
-    learner = training.learner
+    """Do steps until time or steps are used up, as the first rank decides. It alone writes and reports."""
+    learner, ranks = training.learner, options.ranks
     began = time.monotonic() - learner.seconds
     next_line, next_save, next_valid = (
         learner.seconds + 60 * minutes for minutes in (_LINE_MINUTES, SAVE_MINUTES, options.validate_minutes)
     )
     values = defaultdict[str, list[float]](list)
-    while (share := _share(options, learner)) < 1:
+    while (share := ranks.decided(_share(options, learner))) < 1:
         learner.set_rate(options.learning_rate * schedule(share, learner.step))
         for name, value in training.step(share).items():
             values[name].append(value)
         learner.step += 1
         learner.seconds = time.monotonic() - began
+        if not ranks.first:
+            continue
         if learner.seconds >= next_line:
             means = {name: round(sum(all_) / len(all_), 5) for name, all_ in values.items()}
             report({**_place(learner), "samples": training.sample_count(), **means})
@@ -117,6 +127,8 @@ def run_steps(options: RunOptions, training: Training, report: Report) -> None:
             validate(training, report)
             next_valid = time.monotonic() - began + 60 * options.validate_minutes
             learner.seconds = time.monotonic() - began
+    if not ranks.first:
+        return
     if options.valid is not None:
         validate(training, report)
     training.save_state(options.state)
