@@ -240,6 +240,36 @@ def _viddiff(text: str) -> tuple[str, tuple[str, ...]]:
     return name, tuple(shlex.split(options))
 
 
+def add_options(made: argparse.ArgumentParser, out: str) -> None:
+    """Options that every benchmark has."""
+    add = made.add_argument
+    add("--out", type=Path, default=Path(out), help="folder for the results (default: %(default)s)")
+    add("--cache", type=Path, help="folder for the other codecs' points (default: OUT/anchors)")
+    add("--weights", type=Path, help="weights of viddiff (default: the released ones)")
+    add("--qualities", type=_qualities, default=(13, 22, 31, 40), metavar="Q,Q,...",
+        help="qualities of viddiff, 0..63 (default: 13,22,31,40)")  # fmt: skip
+    add("--anchors", type=_anchors, default=DEFAULT_ANCHORS, metavar="NAME,...",
+        help=f"codecs to compare with, of {', '.join(anchors(1))}; '' for none "
+        f"(default: {','.join(DEFAULT_ANCHORS)})")  # fmt: skip
+    add("--fresh-anchors", action="store_true", help="measure the other codecs again")
+    add("--interval", type=int, default=128,
+        help="most frames from one keyframe to the next, for all (default: %(default)s)")  # fmt: skip
+    add("--vmaf", action=argparse.BooleanOptionalAction, default=True, help="measure VMAF")
+    add("--workers", type=int, default=os.cpu_count() or 1,
+        help="points measured at a time, one core each (default: all cores)")  # fmt: skip
+
+
+def prepare(chosen: argparse.Namespace) -> Cache:
+    """Check these options, leave out what cannot be measured, make the folder for the results."""
+    if min(chosen.workers, chosen.interval) < 1:
+        raise SystemExit("--workers and --interval must be at least 1")
+    if chosen.vmaf and not has_vmaf():
+        print("there is no ffmpeg with libvmaf: VMAF is left out", file=sys.stderr)
+        chosen.vmaf = False
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    return Cache(chosen.cache or chosen.out / "anchors", chosen.fresh_anchors)
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     ladders = "; ".join(f"{a.name}: {', '.join(map(str, a.ladder))}" for a in anchors(1).values())
@@ -249,34 +279,21 @@ def parser() -> argparse.ArgumentParser:
     )
     add = made.add_argument
     add("clips", type=Path, nargs="+", metavar="CLIPS", help="folder of clips, or a clip")
-    add("--out", type=Path, default=Path("benchmark"), help="folder for the results (default: %(default)s)")
-    add("--cache", type=Path, help="folder for the other codecs' points (default: OUT/anchors)")
     add("--viddiff", type=_viddiff, action="append", metavar="NAME=OPTIONS",
         help="viddiff at some options of `viddiff encode`, under a name; may be given several times "
         "(default: viddiff= for none)")  # fmt: skip
-    add("--weights", type=Path, help="weights of viddiff (default: the released ones)")
-    add("--qualities", type=_qualities, default=(13, 22, 31, 40), metavar="Q,Q,...",
-        help="qualities of viddiff, 0..63 (default: 13,22,31,40)")  # fmt: skip
-    add("--anchors", type=_anchors, default=DEFAULT_ANCHORS, metavar="NAME,...",
-        help=f"codecs to compare with, of {', '.join(anchors(1))}; '' for none "
-        f"(default: {','.join(DEFAULT_ANCHORS)})")  # fmt: skip
     add("--anchors-only", action="store_true", help="leave viddiff out; needs no weights")
-    add("--fresh-anchors", action="store_true", help="measure the other codecs again")
-    add("--interval", type=int, default=128,
-        help="most frames from one keyframe to the next, for all (default: %(default)s)")  # fmt: skip
     add("--frames", type=int, help="only this many frames of each clip")
     add("--match", default="*", metavar="GLOB", help="only clips whose file name matches")
-    add("--vmaf", action=argparse.BooleanOptionalAction, default=True, help="measure VMAF")
-    add("--workers", type=int, default=os.cpu_count() or 1,
-        help="points measured at a time, one core each (default: all cores)")  # fmt: skip
+    add_options(made, "benchmark")
     return made
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure, write the results, print the BD-rates."""
     chosen = parser().parse_args(arguments)
-    if min(chosen.workers, chosen.interval, 1 if chosen.frames is None else chosen.frames) < 1:
-        raise SystemExit("--workers, --interval and --frames must be at least 1")
+    if chosen.frames is not None and chosen.frames < 1:
+        raise SystemExit("--frames must be at least 1")
     tests: list[Codec] = []
     if not chosen.anchors_only:
         for name, options in chosen.viddiff or [("viddiff", ())]:
@@ -286,13 +303,9 @@ def main(arguments: list[str] | None = None) -> None:
     if not codecs or len({codec.name for codec in codecs}) < len(codecs):
         raise SystemExit("there must be something to measure, each under a name of its own")
     videos = find_clips(chosen.clips, chosen.match)
-    vmaf = chosen.vmaf and has_vmaf()
-    if chosen.vmaf and not vmaf:
-        print("there is no ffmpeg with libvmaf: VMAF is left out", file=sys.stderr)
-    chosen.out.mkdir(parents=True, exist_ok=True)
-    cache = Cache(chosen.cache or chosen.out / "anchors", chosen.fresh_anchors)
+    cache = prepare(chosen)
     try:
-        clips = run(videos, codecs, chosen.frames, vmaf, cache, chosen.workers)
+        clips = run(videos, codecs, chosen.frames, chosen.vmaf, cache, chosen.workers)
     except (ViddiffError, OSError) as error:
         raise SystemExit(str(error)) from error
     titles = {codec.name: codec.title for codec in codecs}
