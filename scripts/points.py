@@ -309,6 +309,7 @@ def run(command: list[str], folder: Path) -> Finished:
     wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     if result.returncode:
         said = (result.stderr.strip() or result.stdout.strip()).splitlines()[-1:]
+        said = said or [f"exit status {result.returncode}"]  # below 0: the signal that killed it
         raise BenchmarkError(f"{' '.join(map(str, command))} failed: {' '.join(said)}")
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return Finished(result.stdout, Spent(wall, cpu))
