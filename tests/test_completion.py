@@ -33,7 +33,7 @@ def test_names_are_completed(shell: str) -> None:
         "slow",
         "slower",
     ]
-    assert completed(shell, "decode", "--format", "m") == ["mkv", "mp4"]
+    assert completed(shell, "decode", "--format", "m") == ["mkv", "mp4", "mov"]
     assert completed(shell, "encode", "hol") == ["file"]
     assert completed(shell, "decode", "a.vdf", "") == ["file"]
     for name, command in main.commands.items():
