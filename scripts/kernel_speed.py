@@ -67,7 +67,7 @@ def peak_gmacs(instructions: InstructionSet) -> float:
 
     def convolve(source: int, target: int, weights: int, biases: int, scales: int) -> None:
         for _ in range(_TURNS):
-            form = (vectors, 0, _POSITIONS, source, source, source, 1, pairs, step)
+            form = (vectors, 0, _POSITIONS, source, source, source, 1, pairs, step, 0)
             rest = (weights, biases, scales, groups, -2047, target, step, target, step)
             convolve_row(kind, form + rest)
 

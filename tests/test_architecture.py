@@ -54,6 +54,7 @@ OWNERS = {
         "codec.engine.int16_kernels",
         "codec.engine.kernels",
         "codec.engine.motion_kernels",
+        "codec.engine.picture_kernels",
         "compiled",
         "encoder.hadamard",
         "native_code",
@@ -61,6 +62,7 @@ OWNERS = {
     "llvmlite": {
         "codec.engine.block_kernels",
         "codec.engine.int16_kernels",
+        "codec.engine.picture_kernels",
         "encoder.hadamard",
         "native_code",
     },

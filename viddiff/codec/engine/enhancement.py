@@ -13,7 +13,7 @@ from viddiff.codec.engine.packed_network import Integers, PackedNetwork, packed_
 from viddiff.codec.engine.row_plan import RowPlan, plan_rows
 from viddiff.config import FRAME_MULTIPLE
 from viddiff.frame import Frame
-from viddiff.networks.enhancement_config import DIFFERENCES, HYPOTHESES, PLANES, EnhancementConfig
+from viddiff.networks.enhancement_config import HYPOTHESES, EnhancementConfig
 
 Int16 = NDArray[np.int16]
 _STRIP_ROWS = 8
@@ -47,60 +47,35 @@ class EnhancementEngine:
         (CONDITIONS,) activations, see `enhancement_config.condition_of`. strips: that threads compute side by
         side, if there are rows enough.
         """
-        trunk, packed = self._trunks[bool(hypotheses)], self._packed(frame)
-        differences = self._differences(packed, frame, hypotheses)
-        y, u, v = (np.empty(plane.shape, np.int16) for plane in frame.planes)
-        planes = (y, u, v)
-        biases, turns = trunk.network.biases(condition), (packed.shape[0] - 2) // 2
+        pictures, trunk = _Pictures(frame, hypotheses), self._trunks[bool(hypotheses)]
+        rows, columns = (-(-size // FRAME_MULTIPLE) * FRAME_MULTIPLE // 2 for size in frame.y.shape)
+        y, u, v = (np.empty((n * rows, n * columns), np.int16) for n in (2, 1, 1))
+        biases, turns = trunk.network.biases(condition), rows // 2
         strips = max(min(strips, turns // _STRIP_ROWS), 1)
         ends = [turns * n // strips for n in range(strips + 1)]
 
         def strip(begin: int, end: int) -> None:
-            self._strip(trunk, (begin, end, turns), biases, (packed, differences), planes)
+            self._strip(trunk, (begin, end, turns), biases, pictures, (y, u, v))
 
         if strips == 1:
             strip(0, turns)
         else:
             with ThreadPoolExecutor(strips) as pool:
                 list(pool.map(strip, ends[:-1], ends[1:]))
-        return planes
-
-    def _packed(self, frame: Frame) -> Int16:
-        """Positions at 1/2 with their planes, and an empty border of one position."""
-        height, width = (-(-size // FRAME_MULTIPLE) * FRAME_MULTIPLE // 2 for size in frame.y.shape)
-        packed = np.zeros((height + 2, width + 2, PLANES), np.int16)
-        addresses, _kept = _samples(frame)
-        self._kernels["pack"](*addresses, packed.ctypes.data, *packed.shape[:2])
-        return packed
-
-    def _differences(self, packed: Int16, frame: Frame, hypotheses: Sequence[Frame]) -> Int16:
-        """(rows, columns, DIFFERENCES) of the hypotheses from a packed frame; no columns without them."""
-        if len(hypotheses) not in (0, HYPOTHESES):
-            raise ValueError(f"{len(hypotheses)} hypotheses instead of {HYPOTHESES}")
-        rows, columns = (side - 2 for side in packed.shape[:2])
-        differences = np.empty((rows, columns if hypotheses else 0, DIFFERENCES), np.int16)
-        for n, picture in enumerate(hypotheses):
-            if [plane.shape for plane in picture.planes] != [plane.shape for plane in frame.planes]:
-                raise ValueError("the hypotheses of a frame have another size")
-            addresses, _kept = _samples(picture)
-            given = (packed.ctypes.data, rows, columns, differences.ctypes.data, PLANES * n)
-            self._kernels["pack_differences"](*addresses, *given)
-        return differences
+        (height, width), (half_height, half_width) = frame.y.shape, frame.u.shape
+        return y[:height, :width], u[:half_height, :half_width], v[:half_height, :half_width]
 
     def _strip(
         self,
         trunk: "_Trunk",
         turns: tuple[int, int, int],
         biases: NDArray[np.int32],
-        pictures: tuple[Int16, Int16],
+        pictures: "_Pictures",
         planes: tuple[Int16, Int16, Int16],
     ) -> None:
-        """Compute rows at 1/4. turns: the first of them, their end, and that of the picture.
-
-        pictures: the packed frame, and the differences.
-        """
-        (begin, end, height), (packed, differences) = turns, pictures
-        plan, spare = trunk.plan(packed.shape[1] - 2)
+        """Compute rows at 1/4. turns: the first of them, their end, and that of the picture."""
+        begin, end, height = turns
+        plan, spare = trunk.plan(planes[1].shape[1])
         try:
             work = spare.pop()
         except IndexError:
@@ -114,24 +89,31 @@ class EnhancementEngine:
             network.weights.ctypes.data,
             biases.ctypes.data,
             network.scales.ctypes.data,
-            packed.ctypes.data,
-            packed.strides[0],
+            pictures.addresses.ctypes.data,
+            *pictures.sizes,
             work.ctypes.data,
             work.ctypes.data,
             *(plane.ctypes.data for plane in planes),
-            *planes[0].shape,
-            *planes[1].shape,
-            differences.ctypes.data,
-            differences.ctypes.data,
-            differences.shape[1] * DIFFERENCES,
         )
         spare.append(work)
 
 
-def _samples(frame: Frame) -> tuple[tuple[int, ...], list[NDArray[np.uint16]]]:
-    """Addresses and sizes of a frame's planes, as kernels take them, and what has to live as long."""
-    planes: list[NDArray[np.uint16]] = [np.ascontiguousarray(plane, np.uint16) for plane in frame.planes]
-    return (*(plane.ctypes.data for plane in planes), *frame.y.shape, *frame.u.shape), planes
+class _Pictures:
+    """A frame and its hypotheses, as kernels take them."""
+
+    def __init__(self, frame: Frame, hypotheses: Sequence[Frame]) -> None:
+        if len(hypotheses) not in (0, HYPOTHESES):
+            raise ValueError(f"{len(hypotheses)} hypotheses instead of {HYPOTHESES}")
+        shapes = [plane.shape for plane in frame.planes]
+        if any([plane.shape for plane in each.planes] != shapes for each in hypotheses):
+            raise ValueError("the hypotheses of a frame have another size")
+        # they live as long as the addresses
+        self._planes: list[NDArray[np.uint16]] = [
+            np.ascontiguousarray(plane, np.uint16) for each in (frame, *hypotheses) for plane in each.planes
+        ]
+        self.addresses = np.array([plane.ctypes.data for plane in self._planes], np.int64)
+        self.sizes = (*frame.y.shape, *frame.u.shape)
+        """Rows and columns of luma and chroma."""
 
 
 class _Trunk:

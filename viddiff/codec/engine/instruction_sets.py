@@ -32,8 +32,8 @@ class InstructionSet:
 
 INSTRUCTION_SETS = (
     InstructionSet("avx512_vnni", frozenset({"avx512f", "avx512bw", "avx512vnni"}), 16, 8, (3, 2, 1)),
-    InstructionSet("avx2", frozenset({"avx2"}), 8, 4, (2,)),
-    InstructionSet("plain", frozenset(), 8, 4, (2,)),
+    InstructionSet("avx2", frozenset({"avx2"}), 8, 4, (2, 1)),
+    InstructionSet("plain", frozenset(), 8, 4, (2, 1)),
 )
 """The best first."""
 
@@ -57,13 +57,16 @@ class PackedLayer:
     """How many times."""
 
 
-def pack_dense(kind: InstructionSet, weight: NDArray[np.int64], exponent: NDArray[np.int64]) -> PackedLayer:
+def pack_dense(
+    kind: InstructionSet, weight: NDArray[np.int64], exponent: NDArray[np.int64], most: int | None = None
+) -> PackedLayer:
     """A convolution with weights (outputs, inputs), in the order in which its inputs are read.
 
-    There are CHANNEL_MULTIPLE * n outputs with an exponent each, and an even number of inputs.
+    There are `lanes` * n outputs with an exponent each, and an even number of inputs. most: vectors that may
+    be computed together.
     """
     total = len(weight) // kind.lanes
-    vectors = next(count for count in kind.vectors if total % count == 0)
+    vectors = next(count for count in kind.vectors if total % count == 0 and count <= (most or total))
     groups = total // vectors
     order = np.concatenate([_order(kind, vectors) + g * vectors * kind.lanes for g in range(groups)])
     pairs = weight[order].reshape(groups, vectors * kind.lanes, -1, 2).swapaxes(1, 2)

@@ -147,8 +147,8 @@ def _function(module: Any, name: str, count: int) -> tuple[Any, Any]:
 
 _Scope = dict[str, Any]
 _DENSE = (
-    "row0", "row1", "row2", "segments", "pairs", "step", "weights", "bias", "scale", "groups", "low",
-    "out", "out_step", "other", "other_step", "blocks",
+    "row0", "row1", "row2", "segments", "pairs", "step", "group_step", "weights", "bias", "scale", "groups",
+    "low", "out", "out_step", "other", "other_step", "blocks",
 )  # fmt: skip
 
 
@@ -172,6 +172,7 @@ def _dense_function(module: Any, kind: InstructionSet, positions: int, vectors: 
             "scale": builder.add(given["scale"], builder.mul(group.index, _I64(vectors * size))),
         }
         channels = builder.mul(group.index, _I64(vectors * size // 2))
+        moved = builder.mul(group.index, given["group_step"])
         with cgutils.for_range(builder, given["blocks"], intp=_I64) as block:
             first = builder.mul(block.index, _I64(positions))
             for n in range(vectors):
@@ -180,7 +181,7 @@ def _dense_function(module: Any, kind: InstructionSet, positions: int, vectors: 
                     builder.store(bias, sums[m][n])
             with cgutils.for_range(builder, given["segments"], intp=_I64) as segment:
                 row = builder.load(builder.gep(rows, [_I32(0), segment.index]))
-                row = builder.add(row, builder.mul(first, given["step"]))
+                row = builder.add(builder.add(row, moved), builder.mul(first, given["step"]))
                 at = [builder.add(row, builder.mul(given["step"], _I64(m))) for m in range(positions)]
                 done = builder.mul(segment.index, given["pairs"])
                 with cgutils.for_range(builder, given["pairs"], intp=_I64) as pair:
@@ -309,8 +310,9 @@ convolve_row = cast(Callable[[int, tuple[int, ...]], None], intrinsic(prefer_lit
 
 numbers, all int64: vectors (of PackedLayer), 1 to add another row, width (a multiple of POSITION_MULTIPLE),
 then addresses of three rows, how many of them (segments) give how many pairs of inputs each (pairs), bytes
-from a position to the next (step); addresses of weights, biases (int32) and scales; groups (of PackedLayer),
-the lowest result (0 or -2047); address and step of the result, and of the row to add.
+from a position to the next (step), and from the inputs of a group (of PackedLayer) to those of the next one;
+addresses of weights, biases (int32) and scales; groups, the lowest result (0 or -2047); address and step of
+the result, and of the row to add.
 """
 filter_row = cast(Callable[[int, tuple[int, ...]], None], intrinsic(prefer_literal=True)(_filter))
 """(index of the instruction set, numbers): a row of a depthwise 3x3 convolution.

@@ -13,6 +13,7 @@ _SOURCES = (
     "codec/engine/int16_kernels.py",
     "codec/engine/kernels.py",
     "codec/engine/motion_kernels.py",
+    "codec/engine/picture_kernels.py",
     "codec/engine/row_plan.py",
     "networks/enhancement_config.py",
 )

@@ -14,7 +14,7 @@ from viddiff.codec.engine.instruction_sets import (
     pack_dense,
     pack_depthwise,
 )
-from viddiff.networks.enhancement_config import BETWEEN, CONDITIONS, PLANES, EnhancementConfig, TrunkConfig
+from viddiff.networks.enhancement_config import BETWEEN, CONDITIONS, FILTERS, EnhancementConfig, TrunkConfig
 
 Integers = Mapping[str, NDArray[Any]]
 """`<layer>.weight`, `<layer>.bias` and `<layer>.exponent`, proven as in `enhancement_weights`."""
@@ -50,6 +50,8 @@ class PackedNetwork:
     ) -> None:
         """integers: named without BETWEEN."""
         self.config, self.instructions, self.between = config, instructions, between
+        self.together = instructions.lanes // FILTERS
+        """Planes of a picture whose filters make a vector."""
         self.places = dict[str, Place]()
         self._parts: list[tuple[NDArray[Any], ...]] = []
         self._weights_done = self._numbers_done = 0
@@ -67,11 +69,7 @@ class PackedNetwork:
         return (self._biases + self._conditions @ condition).astype(np.int32)
 
     def _pack(self) -> None:
-        filters = self._integers["filters.weight"]
-        spread = np.zeros((len(filters), 3, 3, PLANES), np.int64)
-        for output, weight in enumerate(filters[:, 0]):
-            spread[output, :, :, output * PLANES // len(filters)] = weight
-        self._dense("filters", "filters", spread.reshape(len(spread), -1), slice(None))
+        self._pack_filters()
         self._pointwise("head")
         half = self.config.half
         down = np.pad(self._integers["down.weight"], ((0, 0), (0, padded(half) - half), (0, 0), (0, 0)))
@@ -89,20 +87,35 @@ class PackedNetwork:
             self._pointwise(f"{name}.inner")
             self._pointwise(f"{name}.outer")
 
+    def _pack_filters(self) -> None:
+        """Each vector reads the planes that its channels filter, and no others: a group for each vector."""
+        filters, lanes, together = self._integers["filters.weight"], self.instructions.lanes, self.together
+        spread = np.zeros((-(-len(filters) // lanes) * lanes, 3, 3, together), np.int64)
+        for output, weight in enumerate(filters[:, 0]):
+            spread[output, :, :, output // FILTERS % together] = weight
+        self._dense("filters", "filters", spread.reshape(len(spread), -1), slice(None), vectors=1)
+
     def _pointwise(self, name: str) -> None:
         self._dense(name, name, self._integers[f"{name}.weight"][:, :, 0, 0], slice(None))
 
-    def _dense(self, name: str, source: str, weight: _Ints, outputs: slice) -> None:
-        """A layer with weights (outputs, inputs), of which the inputs that come last are the condition."""
+    def _dense(
+        self, name: str, source: str, weight: _Ints, outputs: slice, vectors: int | None = None
+    ) -> None:
+        """A layer with weights (outputs, inputs), of which the inputs that come last are the condition.
+
+        vectors: that may be computed together.
+        """
         conditions = np.zeros((len(weight), CONDITIONS), np.int64)
         if source == "head" or source.endswith(".inner"):
             weight, conditions = weight[:, :-CONDITIONS], weight[:, -CONDITIONS:]
-        rows, columns = padded(len(weight)) - len(weight), weight.shape[1] % 2
-        weight = np.pad(weight, ((0, rows), (0, columns)))
-        exponent = np.pad(self._integers[f"{source}.exponent"][outputs], (0, rows))
-        bias = np.pad(self._integers[f"{source}.bias"][outputs], (0, rows))
-        layer = pack_dense(self.instructions, weight, exponent)
-        self._add(name, layer, weight.shape[1] // 2, bias, np.pad(conditions, ((0, rows), (0, 0))))
+        if vectors is None:
+            weight = np.pad(weight, ((0, padded(len(weight)) - len(weight)), (0, weight.shape[1] % 2)))
+        exponent, bias = (self._integers[f"{source}.{part}"][outputs] for part in ("exponent", "bias"))
+        rows = len(weight) - len(bias)
+        exponent, bias = np.pad(exponent, (0, rows)), np.pad(bias, (0, rows))
+        layer = pack_dense(self.instructions, weight, exponent, vectors)
+        conditions = np.pad(conditions, ((0, len(weight) - len(conditions)), (0, 0)))
+        self._add(name, layer, weight.shape[1] // 2, bias, conditions)
 
     def _depthwise(self, name: str) -> None:
         weight = self._integers[f"{name}.weight"].reshape(-1, 9)

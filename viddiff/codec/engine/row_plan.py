@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from viddiff.codec.engine.packed_network import PHASES, PackedNetwork, padded
-from viddiff.networks.enhancement_config import DIFFERENCES, PLANES
+from viddiff.networks.enhancement_config import DIFFERENCES, HYPOTHESES, PLANES
 
-DENSE, DEPTHWISE, FILTERS, DIFFER, RESULT = range(5)
-"""Kinds of steps: sums over channels; 3x3 filters of each channel; filters of the picture; sums over the
-differences from neighbours; what to keep."""
+PICTURE, DIFFER, DENSE, DEPTHWISE, RESULT = range(5)
+"""Kinds of steps: the frame's samples; how those of its neighbours differ; sums over channels; 3x3 filters of
+each channel; what to keep."""
 _MAX = 2047
 STEP = np.dtype(
     [
@@ -36,6 +36,7 @@ STEP = np.dtype(
             "source_first",  # the first row that it reads is row * source_scale + source_first
             "source_rows",  # rows of the source in a turn
             "source_step",  # from what a position reads to what the next one reads
+            "group_step",  # from what a group reads to what the next one reads
             "segments",  # rows that it reads
             "pairs",  # pairs of numbers in each of them
             "target",
@@ -69,6 +70,8 @@ class _Buffer:
     channels: int
     lag: int
     """Turns after which its rows are there."""
+    inside: int
+    """Numbers in a row before its first position."""
     place: int = 0
     last: int = 0
     """Turns after which no step reads its rows any more."""
@@ -108,20 +111,18 @@ class _Planner:
 
     def plan(self) -> RowPlan:
         config = self.network.config
+        picture = self._picture()
+        differences = self._differences(picture) if self.network.between else None
+        self.lag += 1
         filtered = self._buffer(2, len(self.network.places["filters"].layer.order))
+        pairs, group_step = 3 * picture.inside // 2, self._group_step
         self._step(
-            "filters",
-            None,
-            filtered,
-            kind=FILTERS,
-            source_step=PLANES,
-            segments=3,
-            pairs=3 * PLANES // 2,
+            "filters", picture, filtered, source_first=-1, segments=3, pairs=pairs, group_step=group_step
         )
         x = self._buffer(2, padded(config.half))
         self._step("head", filtered, x)
-        if self.network.between:
-            self._join_differences(x)
+        if differences is not None:
+            self._join_differences(differences, x)
         for n in range(config.half_blocks):
             x = self._block(f"before.{n}", x)
         deep = self._buffer(1, padded(config.quarter))
@@ -135,21 +136,39 @@ class _Planner:
             x = self._block(f"after.{n}", x)
         result = self._buffer(2, padded(self.network.results))
         self._step("tail", x, result)
-        self._step(None, result, result, kind=RESULT)
+        self._step(None, result, result, other=differences, kind=RESULT)
         return self._finished()
 
-    def _buffer(self, scale: int, channels: int) -> _Buffer:
-        buffer = _Buffer(scale, self.width * scale // 2, channels, self.lag, last=self.lag)
+    def _buffer(self, scale: int, channels: int, inside: int | None = None) -> _Buffer:
+        width, first = self.width * scale // 2, channels if inside is None else inside
+        buffer = _Buffer(scale, width, channels, self.lag, first, last=self.lag)
         self.buffers.append(buffer)
         return buffer
 
-    def _join_differences(self, x: _Buffer) -> None:
+    @property
+    def _group_step(self) -> int:
+        """Numbers in a row of planes that the first layer reads together."""
+        return (self.width + 2) * self.network.together
+
+    def _picture(self) -> _Buffer:
+        together = self.network.together
+        picture = self._buffer(2, -(-PLANES // together) * together, together)
+        self._step(None, None, picture, kind=PICTURE, group_step=self._group_step)
+        return picture
+
+    def _differences(self, picture: _Buffer) -> _Buffer:
+        hypotheses = self._buffer(1, HYPOTHESES * picture.channels, picture.inside)
+        differences = self._buffer(2, DIFFERENCES)
+        self._step(None, picture, differences, other=hypotheses, kind=DIFFER, group_step=self._group_step)
+        return differences
+
+    def _join_differences(self, differences: _Buffer, x: _Buffer) -> None:
         """Add to x what the differences from neighbours say."""
-        differences = self._buffer(2, x.channels)
-        self._step("differences", None, differences, kind=DIFFER, source_step=DIFFERENCES, low=0)
+        seen = self._buffer(2, x.channels)
+        self._step("differences", differences, seen, low=0)
         self.lag += 1
         smooth = self._buffer(2, x.channels)
-        self._step("smoothing", differences, smooth, kind=DEPTHWISE, source_first=-1, segments=3)
+        self._step("smoothing", seen, smooth, kind=DEPTHWISE, source_first=-1, segments=3)
         self._step("joining", smooth, x, other=x)
 
     def _block(self, name: str, x: _Buffer) -> _Buffer:
@@ -183,7 +202,7 @@ class _Planner:
             step |= {"pairs": at.pairs, "weights": at.weights, "numbers": at.numbers}
             step |= {"vectors": at.layer.vectors, "groups": at.layer.groups}
         if source is not None:
-            step |= {"source_step": source.channels}
+            step |= {"source_step": source.inside}
         for buffer in (source, other):
             if buffer is not None:
                 buffer.last = max(buffer.last, self.lag)
@@ -202,13 +221,13 @@ class _Planner:
             skip = step.pop("skip")
             source, target, other = step.pop("buffers")
             if source is not None:
-                inside = 0 if step["kind"] == DEPTHWISE else source.channels
+                inside = 0 if step["source_first"] < 0 else source.inside
                 step |= {"source": source.place + inside, "source_ring": source.ring}
                 step |= {"source_size": source.size, "source_rows": source.scale}
-            step |= {"target": target.place + target.channels + skip, "target_ring": target.ring}
+            step |= {"target": target.place + target.inside + skip, "target_ring": target.ring}
             step |= {"target_size": target.size, "other_ring": 1}
             if other is not None:
-                step |= {"adds": 1, "other": other.place + other.channels + skip, "other_ring": other.ring}
+                step |= {"adds": 1, "other": other.place + other.inside + skip, "other_ring": other.ring}
                 step |= {"other_size": other.size, "other_step": step["target_step"]}
             for name, value in step.items():
                 row[name] = value
