@@ -34,7 +34,8 @@ _FIELDS = len(_NAMES)
     _TARGET_SCALE, _TARGET_FIRST, _TARGET_STEP, _ADDS, _OTHER, _OTHER_RING, _OTHER_SIZE, _OTHER_STEP,
     _WEIGHTS, _NUMBERS, _VECTORS, _GROUPS, _LOW,
 ) = range(_FIELDS)  # fmt: skip
-_BITS = (CORRECTION_UNIT * STRENGTH_UNIT).bit_length() - 1
+_BITS = np.int32((CORRECTION_UNIT * STRENGTH_UNIT).bit_length() - 1)
+_ZERO, _ONE = np.int32(0), np.int32(1)
 
 
 def _inner(function: _Function) -> _Function:
@@ -163,11 +164,11 @@ def _run_rows(kind: int) -> Callable[..., None]:
 
 
 @_inner
-def _corrected(sample: Any, change: Any, shift: int, most: int) -> Any:
-    """A sample of 10 bits plus a change, without their lowest `shift` bits."""
-    total = (np.int64(sample) << _BITS) + change
-    rounded = (total + (1 << (shift - 1)) - 1 + ((total >> shift) & 1)) >> shift
-    return min(max(rounded, 0), most)
+def _corrected(sample: Any, change: Any, shift: Any, most: Any) -> Any:
+    """A sample of 10 bits plus a change, without their lowest `shift` bits. All are int32."""
+    total = (sample << _BITS) + change
+    half, one = (_ONE << (shift - _ONE)) - _ONE, _ONE
+    return min(max((total + half + ((total >> shift) & one)) >> shift, _ZERO), most)
 
 
 def _apply(  # noqa: PLR0913
@@ -183,12 +184,13 @@ def _apply(  # noqa: PLR0913
     result: Any,
 ) -> None:
     """The samples plus their correction at the strengths of blocks, `columns` in a row."""
+    shifted, largest = np.int32(shift), np.int32(most)
     for row in range(height):
         for block in range(columns):
-            strength = strengths[row // side * columns + block]
+            strength = np.int32(strengths[row // side * columns + block])
             for x in range(row * width + block * side, row * width + min((block + 1) * side, width)):
-                change = strength * np.int64(correction[x])
-                result[x] = _corrected(samples[x], change, shift, most)
+                change = strength * np.int32(correction[x])
+                result[x] = _corrected(np.int32(samples[x]), change, shifted, largest)
 
 
 def _add_errors(  # noqa: PLR0913
@@ -204,15 +206,19 @@ def _add_errors(  # noqa: PLR0913
     shift: int,
     most: int,
 ) -> None:
-    """Add the squared errors of blocks at all strengths, (STRENGTHS, rows, columns)."""
+    """Add the squared errors of blocks at all strengths, (STRENGTHS, rows, columns).
+
+    Those of a row of a block fit in 32 bits.
+    """
+    shifted, largest = np.int32(shift), np.int32(most)
     for row in range(height):
         for block in range(columns):
             for strength in range(STRENGTHS):
-                total = np.int64(0)
+                total = _ZERO
                 for x in range(row * width + block * side, row * width + min((block + 1) * side, width)):
-                    change = strength * np.int64(correction[x])
-                    sample = _corrected(samples[x], change, shift, most)
-                    miss = np.int64(original[x]) - sample
+                    change = np.int32(strength) * np.int32(correction[x])
+                    sample = _corrected(np.int32(samples[x]), change, shifted, largest)
+                    miss = np.int32(original[x]) - sample
                     total += miss * miss
                 errors[(strength * rows + row // side) * columns + block] += total
 

@@ -10,7 +10,13 @@ from typing import Any, TypeVar
 import numba
 import numpy as np
 
-from viddiff.codec.engine.block_kernels import block_difference, fetch_block
+from viddiff.codec.engine.block_kernels import (
+    block_difference,
+    block_differences_around,
+    copy_block,
+    fetch_block,
+    nearest_block,
+)
 from viddiff.native_code import OPTIONS, Signature
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -26,6 +32,7 @@ _BLOCK = 8
 """Side of a block with a vector, in luma."""
 _RANGE = 6
 """Range of the coarse search in each direction, samples of the smaller pictures."""
+_PLACES = 2 * _RANGE + 1
 _EDGE = 4
 """Samples around a block of 8x8 that are compared, too: neighbouring blocks mostly move alike."""
 _CHANGE, _NEARER = 64, 2
@@ -109,7 +116,7 @@ def _match(  # noqa: PLR0913
             other = reference + (top + _MARGIN - _EDGE) * step + 2 * (left + _MARGIN - _EDGE)
             own = 2 * (row // 2 * large_columns + column // 2)
             best_y, best_x = _number(large[own]), _number(large[own + 1])
-            best = block_difference(16, at, other + best_y * step + 2 * best_x, step)
+            best, change = block_difference(16, at, other + best_y * step + 2 * best_x, step), 0
             for n in range(2):
                 r, c = row // 2, column // 2
                 if n == 0:
@@ -121,13 +128,11 @@ def _match(  # noqa: PLR0913
                 x = _limited(_number(large[place + 1]), left, columns, 8)
                 if y == best_y and x == best_x:
                     continue
-                cost = block_difference(16, at, other + y * step + 2 * x, step) + _CHANGE
-                if cost < best:
-                    best, best_y, best_x = cost, y, x
+                cost = block_difference(16, at, other + y * step + 2 * x, step)
+                if cost + _CHANGE < best + change:
+                    best, best_y, best_x, change = cost, y, x, _CHANGE
             to = other + best_y * step + 2 * best_x
-            best = block_difference(16, at, to, step)
-            up, down = block_difference(16, at, to - step, step), block_difference(16, at, to + step, step)
-            before, after = block_difference(16, at, to - 2, step), block_difference(16, at, to + 2, step)
+            down, up, after, before = block_differences_around(at, to, step)
             place = 2 * (row * (columns // 8) + column)
             vectors[place] = 4 * best_y + _quarters(up, best, down)
             vectors[place + 1] = 4 * best_x + _quarters(before, best, after)
@@ -146,11 +151,11 @@ def _match_coarse(current: int, reference: int, rows: int, columns: int, coarse:
             best = block_difference(8, at, other, step) - 2 * _NEARER * _RANGE
             best_y, best_x = 0, 0
             for y in range(-_RANGE, _RANGE + 1):
-                for x in range(-_RANGE, _RANGE + 1):
-                    cost = block_difference(8, at, other + y * step + 2 * x, step)
-                    cost += _NEARER * (abs(y) + abs(x))
-                    if cost < best:
-                        best, best_y, best_x = cost, y, x
+                first = other + y * step - 2 * _RANGE
+                cost, x = nearest_block(_PLACES, at, first, step, _NEARER)
+                cost += _NEARER * abs(y)
+                if cost < best:
+                    best, best_y, best_x = cost, y, x - _RANGE
             place = 2 * (row * across + column)
             coarse[place], coarse[place + 1] = best_y * _SHRINK, best_x * _SHRINK
 
@@ -188,12 +193,12 @@ def _match_large(current: int, reference: int, rows: int, columns: int, coarse: 
                     best, best_y, best_x = cost, y, x
             for _ in range(_STEPS):
                 centre_y, centre_x = best_y, best_x
+                costs = block_differences_around(at, other + centre_y * step + 2 * centre_x, step)
                 for n in range(4):
                     y = _limited(centre_y + (n == 0) - (n == 1), top, rows, 16)
                     x = _limited(centre_x + (n == 2) - (n == 3), left, columns, 16)
-                    cost = block_difference(16, at, other + y * step + 2 * x, step)
-                    if cost < best:
-                        best, best_y, best_x = cost, y, x
+                    if costs[n] < best and (y != centre_y or x != centre_x):
+                        best, best_y, best_x = costs[n], y, x
                 if best_y == centre_y and best_x == centre_x:
                     break
             place = 2 * (row * across + column)
@@ -232,11 +237,16 @@ def _fetch(  # noqa: PLR0913
             y, x = _number(vectors[place]), _number(vectors[place + 1])
             source = plane + (row * side + _MARGIN + y // units) * step
             source += 2 * (column * side + _MARGIN + x // units)
+            to = result + row * side * result_step + 2 * column * side
             step_of_filters = _FILTER * (8 // units)
             across, down = taps + step_of_filters * (x % units), taps + step_of_filters * (y % units)
-            to = result + row * side * result_step + 2 * column * side
-            if side == _BLOCK:
+            whole = across == taps and down == taps
+            if side == _BLOCK and whole:
+                copy_block(8, (source, step, to, result_step))
+            elif side == _BLOCK:
                 fetch_block(8, (source, step, across, down, to, result_step))
+            elif whole:
+                copy_block(4, (source, step, to, result_step))
             else:
                 fetch_block(4, (source, step, across, down, to, result_step))
 
