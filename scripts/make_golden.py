@@ -44,6 +44,8 @@ FILES = {
 
 # Of a fixed camera, whose GOPs share a background.
 BACKGROUND = (96, 80, 45, 8, EncodeOptions(quality=30, gop=20))
+# Large enough that updates of both last layers pay.
+UPDATES = (256, 192, 33, 8, EncodeOptions(quality=30, preset="slow"))
 
 
 def main() -> None:
@@ -56,6 +58,9 @@ def main() -> None:
         width, height, count, bit_depth, options = BACKGROUND
         frames = [fixed_camera(width, height, bit_depth)(number) for number in range(count)]
         one("base-background", enhancer, frames, bit_depth, options, hashes)
+        width, height, count, bit_depth, options = UPDATES
+        frames = moving_picture(width, height, count, bit_depth)
+        one("base-updates", enhancer, frames, bit_depth, options, hashes)
         large = load_weights(ROOT / "checkpoints" / "enhancement-large.safetensors")
         one("base-large", large, moving_picture(80, 48, 12), 8, EncodeOptions(quality=30), hashes)
     with ledger(LIBRARY) as hashes:

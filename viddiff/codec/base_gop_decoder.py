@@ -11,6 +11,7 @@ from viddiff.codec.block_motion import SearchedFrame
 from viddiff.codec.enhancer import Correction, Enhancer, Strengths, blocks_of
 from viddiff.codec.entropy import SymbolDecoder
 from viddiff.codec.side_by_side import side_by_side
+from viddiff.codec.tail_update import TailUpdate, UpdateTables, read_updates, updated
 from viddiff.container.format import Chunk, Header, KeyChunk
 from viddiff.errors import BitstreamError
 from viddiff.frame import Frame
@@ -26,6 +27,9 @@ class BaseGopDecoder:
         self.header, self.enhancer = header, enhancer
         self._stream: BaseStream | None = None
         self._tables = StrengthTables.parametric()
+        self._update_tables = UpdateTables.parametric()
+        self._updates = dict[str, TailUpdate]()
+        self._updated = enhancer
 
     def decode(self, chunk: Chunk) -> Iterator[Frame]:
         """The frames of the next chunk. Raises BitstreamError if it is damaged."""
@@ -37,14 +41,13 @@ class BaseGopDecoder:
 
     def _decoded(self, chunk: Chunk, count: int, strips: int) -> Iterator[Callable[[], Frame]]:
         """What remains to do for each frame, once AV1 and the strengths are decoded."""
-        stream, units, strengths = self._open(chunk, count)
-        info, enhancer = self.header.video, self.enhancer
+        stream, units, coded = self._open(chunk, count)
+        info, enhancer = self.header.video, self._updated
         depth = info.bit_depth
-        if enhancer is None:
+        if enhancer is None or coded is None:
             for unit in units:
                 yield partial(rounded, stream.decode(unit).searched.frame, depth)
             return
-        coded = SymbolDecoder(strengths, self.header.entropy)  # type: ignore[arg-type]
         reader = StrengthReader(coded, self._tables, blocks_of(info.width, info.height))
         for shown in stream.shown(units):
             chosen = reader.get()
@@ -62,8 +65,11 @@ class BaseGopDecoder:
         for unit in units:
             stream.decode(unit)
 
-    def _open(self, chunk: Chunk, count: int) -> tuple["BaseStream", list[bytes], bytes]:
-        """The stream that the chunk belongs to, its units and its strengths."""
+    def _open(self, chunk: Chunk, count: int) -> tuple["BaseStream", list[bytes], SymbolDecoder | None]:
+        """The stream that the chunk belongs to, its units, and its symbols from its strengths on.
+
+        There are no symbols without an enhancer. With one, `_updated` is that of the chunk.
+        """
         payload, info, background = chunk.payload, self.header.video, b""
         if isinstance(chunk, KeyChunk):
             if not payload:
@@ -73,10 +79,20 @@ class BaseGopDecoder:
             background = chunk.background
             self._stream = BaseStream(Av1Decoder(info.width, info.height, BASE_BIT_DEPTH), payload[0])
             payload = payload[1:]
+            self._updates = {}
+            self._updated = self.enhancer
         if self._stream is None:
             raise BitstreamError("predicted frames come before any keyframe")
-        joined, strengths = unpack_frames(payload)
-        return self._stream, split_units(background + joined, count), strengths
+        joined, symbols = unpack_frames(payload)
+        units = split_units(background + joined, count)
+        if self.enhancer is None:
+            return self._stream, units, None
+        coded = SymbolDecoder(symbols, self.header.entropy)  # type: ignore[arg-type]
+        updates = read_updates(coded, self._update_tables, self.enhancer.weights.config)
+        if updates:
+            self._updates |= updates
+            self._updated = updated(self.enhancer, self._updates)
+        return self._stream, units, coded
 
 
 def _enhanced(correction: Callable[[], Correction], strengths: Strengths, bit_depth: int) -> Frame:

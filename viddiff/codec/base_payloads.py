@@ -2,12 +2,13 @@
 
     KEY          u8 quantiser index that the GOP was asked for | frames
     PREDICTED    frames
-    frames       varint size of the units | units (`media.av1_stream`), one for each frame | strengths
+    frames       varint size of the units | units (`media.av1_stream`), one for each frame | symbols
 
 The unit of KEY lacks its start if that is in a BACKGROUND (`container.format`).
 
-Strengths are one entropy-coded stream. For each frame in the order of display, and for luma and chroma, a
-kind says whether all blocks have the same strength or differ:
+The symbols are one entropy-coded stream: updates of the network (`codec.tail_update`), then strengths. For
+each frame in the order of display, and for luma and chroma, a kind says whether all blocks have the same
+strength or differ:
 
     0..STRENGTHS-1              that strength
     STRENGTHS..2*STRENGTHS-1    blocks differ: the strength of each follows, in raster order

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, Protocol
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from viddiff.codec.base_frames import BaseFrame
 from viddiff.codec.enhancement_weights import EnhancementWeights
+from viddiff.codec.tensor_file import Arrays
 from viddiff.frame import Frame
 from viddiff.networks.enhancement_config import BLOCK, condition_of
 
@@ -50,6 +51,24 @@ class Engine(Protocol):
         """
         ...
 
+    def studied(
+        self,
+        frame: Frame,
+        condition: NDArray[np.int64],
+        hypotheses: Sequence[Frame],
+        rows: tuple[int, int],
+    ) -> tuple[NDArray[np.int16], Planes]:
+        """What the last layer reads, and the correction, of rows `begin` to `end` at 1/4 of the luma size.
+
+        The first are activations (2 * (end - begin), positions at 1/2 of the padded picture, inputs of the
+        layer). The other arguments are those of `correction`.
+        """
+        ...
+
+    def updated(self, weights: EnhancementWeights) -> "Engine":
+        """What computes with these weights, of which only the last layers are others."""
+        ...
+
 
 @dataclass(frozen=True)
 class Enhancer:
@@ -62,6 +81,8 @@ class Enhancer:
     """What computes. The default is "compiled" on a CPU, "torch" elsewhere."""
     threads: int = 1
     """Threads that enhance frames of a chunk side by side, and strips of a frame where there are fewer."""
+    released: "Enhancer | None" = None
+    """The same with other last layers, whose packed numbers are shared. None: none."""
 
     @cached_property
     def hash(self) -> bytes:
@@ -75,6 +96,8 @@ class Enhancer:
 
     @cached_property
     def _engine(self) -> Engine:
+        if self.released is not None:
+            return self.released._engine.updated(self.weights)
         if self.engine == "compiled" or (self.engine is None and self.device == "cpu"):
             from viddiff.codec.engine.enhancement import EnhancementEngine
 
@@ -82,6 +105,14 @@ class Enhancer:
         from viddiff.codec.enhancement_module import ModuleEngine
 
         return ModuleEngine(self.weights, self.device)
+
+    def updated(self, integers: Arrays) -> "Enhancer":
+        """The same with these integers, of which only those of the last layers may be others.
+
+        Raises CheckpointError unless all sums stay exact.
+        """
+        weights = replace(self.weights, integers=integers)
+        return replace(self, weights=weights, released=self.released or self)
 
     def prepare(self) -> None:
         """Load what computes, once, before threads share it."""
@@ -99,10 +130,23 @@ class Enhancer:
         gop_quantiser: index that the encoder requested for the GOP, 0..255. strips: that threads may compute
         side by side.
         """
-        coding, frame = shown.coding, shown.frame
-        condition = condition_of(coding.quantiser, gop_quantiser, coding.intra)
-        seen = shown.hypotheses() if self.weights.config.between else []
-        return Correction(frame, self._engine.correction(frame, condition, seen, strips))
+        frame, condition = shown.frame, _told(shown, gop_quantiser)
+        return Correction(frame, self._engine.correction(frame, condition, self._hypotheses(shown), strips))
+
+    def studied(
+        self, shown: BaseFrame, gop_quantiser: int, rows: tuple[int, int]
+    ) -> tuple[NDArray[np.int16], Planes]:
+        """What the last layer reads of some rows of a base frame, and their correction: `Engine.studied`."""
+        condition, seen = _told(shown, gop_quantiser), self._hypotheses(shown)
+        return self._engine.studied(shown.frame, condition, seen, rows)
+
+    def _hypotheses(self, shown: BaseFrame) -> list[Frame]:
+        return shown.hypotheses() if self.weights.config.between else []
+
+
+def _told(shown: BaseFrame, gop_quantiser: int) -> NDArray[np.int64]:
+    """What the network is told about a frame."""
+    return condition_of(shown.coding.quantiser, gop_quantiser, shown.coding.intra)
 
 
 @dataclass(frozen=True)

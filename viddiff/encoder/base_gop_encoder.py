@@ -15,17 +15,21 @@ from viddiff.codec.base_payloads import StrengthTables, StrengthWriter, pack_fra
 from viddiff.codec.enhancer import Correction, Enhancer, blocks_of
 from viddiff.codec.entropy import SymbolEncoder
 from viddiff.codec.side_by_side import side_by_side
+from viddiff.codec.tail_update import TailUpdate, UpdateTables, updated, write_updates
 from viddiff.container.format import Chunk, Header, KeyChunk, PredictedChunk, most_predicted
 from viddiff.encoder.background_choice import BackgroundChoice
 from viddiff.encoder.coded_group import CodedGroup
 from viddiff.encoder.grouping import Group, group_regularly
 from viddiff.encoder.options import EncodeOptions
 from viddiff.encoder.strength_choice import Choice, Prices, Worth, choose_strengths
+from viddiff.encoder.tail_fit import TailFit
 from viddiff.frame import Frame, VideoInfo
 from viddiff.media.av1_stream import Av1Decoder, Av1Encoder
 
 _LARGEST_INDEX = 255
 """AV1's largest quantiser index."""
+_REST = 0.25
+"""Share of the frames that a GOP may still have for which an update of the network is expected to serve."""
 
 
 @dataclass
@@ -34,10 +38,15 @@ class _Gop:
 
     encoder: Av1Encoder
     stream: BaseStream
+    fit: TailFit
+    enhancer: Enhancer
+    """With the last update."""
     groups: deque[Group] = field(default_factory=deque)
     """Groups that still wait for units."""
     units: list[bytes] = field(default_factory=list)
     """Units of these groups so far."""
+    frames: int = 0
+    """Frames of the chunks so far."""
 
 
 class BaseGopEncoder:
@@ -50,6 +59,7 @@ class BaseGopEncoder:
         self.enhancer, self.info, self.options, self.threads = enhancer, info, options, threads
         self._tables = StrengthTables.parametric()
         self._prices = Prices.of(self._tables)
+        self._updates = UpdateTables.parametric()
         self._plain = Choice.of_nothing(blocks_of(info.width, info.height))
         self._gop: _Gop | None = None
 
@@ -122,24 +132,30 @@ class BaseGopEncoder:
             background=background,
         )
         decoder = Av1Decoder(info.width, info.height, BASE_BIT_DEPTH)
-        return _Gop(encoder, BaseStream(decoder, min(quantiser, _LARGEST_INDEX)))
+        told = min(quantiser, _LARGEST_INDEX)
+        return _Gop(
+            encoder, BaseStream(decoder, told), TailFit(self.enhancer, told, self._updates), self.enhancer
+        )
 
     def _finished(self, gop: _Gop) -> Iterator[CodedGroup]:
         while gop.groups and len(gop.units) >= len(gop.groups[0].frames):
             group = gop.groups.popleft()
             count = len(group.frames)
             units, gop.units = gop.units[:count], gop.units[count:]
-            yield self._code(gop.stream, group, units, gop.encoder.background if group.key else b"")
+            gop.frames += count
+            yield self._code(gop, group, units, gop.encoder.background if group.key else b"")
 
-    def _code(self, stream: BaseStream, group: Group, units: list[bytes], background: bytes) -> CodedGroup:
+    def _code(self, gop: _Gop, group: Group, units: list[bytes], background: bytes) -> CodedGroup:
         """Chunk of a group that has all its units, of which the first begins with `background`."""
+        stream = gop.stream
         base_bytes = sum(map(len, units)) - len(background)
         decoded = list(stream.shown(units))
         symbols = SymbolEncoder(self.options.entropy)  # type: ignore[arg-type]
         writer, shown = StrengthWriter(symbols, self._tables), list[Frame]()
         if self.options.effort.enhanced:
-            enhanced = self._enhanced(group.frames, decoded, stream.quantiser, 8.0 * base_bytes, writer)
+            enhanced = self._enhanced(gop, group.frames, decoded, 8.0 * base_bytes, symbols, writer)
         else:
+            write_updates(symbols, self._updates, self.enhancer.weights.config, {})
             enhanced = ((self._plain, rounded(each.frame, self.info.bit_depth)) for each in decoded)
         for original, (choice, frame) in zip(group.frames, enhanced, strict=True):
             writer.put(choice.strengths, choice.kinds)
@@ -158,32 +174,48 @@ class BaseGopEncoder:
 
     def _enhanced(
         self,
+        gop: _Gop,
         originals: list[Frame],
         decoded: list[BaseFrame],
-        quantiser: int,
         bits: float,
+        symbols: SymbolEncoder,
         writer: StrengthWriter,
     ) -> Iterator[tuple[Choice, Frame]]:
         """The strengths of frames, and the frames with them. Each is to be written before the next one.
 
-        bits: of the frames' base. quantiser: of the GOP.
+        bits: of the frames' base.
         """
         depth = self.info.bit_depth
         base = [rounded(each.frame, depth) for each in decoded]
         worth = Worth.of(originals, base, bits)
         self.enhancer.prepare()
         threads, strips = self.enhancer.divided(len(decoded))
+        updates = dict[str, TailUpdate]()
+        if self.options.effort.fitted:
+            gop.fit.add(originals, decoded, depth, threads)
+            updates = gop.fit.updates(decoded, worth, depth, self._chunks(gop, len(decoded)))
+        write_updates(symbols, self._updates, self.enhancer.weights.config, updates)
+        if updates:
+            gop.enhancer = updated(self.enhancer, gop.fit.active)
+            gop.enhancer.prepare()
         jobs = (
-            partial(self._measured, original, each, quantiser, strips)
+            partial(_measured, gop, original, each, depth, strips)
             for original, each in zip(originals, decoded, strict=True)
         )
         for plain, (correction, errors) in zip(base, side_by_side(jobs, threads), strict=True):
             choice = choose_strengths(errors, worth, self._prices, writer.before)
             yield choice, correction.applied(choice.strengths, depth) if choice.strengths.any() else plain
 
-    def _measured(
-        self, original: Frame, shown: BaseFrame, quantiser: int, strips: int
-    ) -> tuple[Correction, list[NDArray[np.float64]]]:
-        """The correction of a base frame, and the errors that each strength would leave."""
-        correction = self.enhancer.correction(shown, quantiser, strips)
-        return correction, correction.errors(original, self.info.bit_depth)
+    def _chunks(self, gop: _Gop, frames: int) -> float:
+        """How many chunks of so many frames an update of the network is expected to serve."""
+        if 1 < frames < min(self.options.base_group, most_predicted(self.info)):
+            return 1.0  # the last one of the GOP or of the video
+        return 1 + _REST * (self.options.gop - gop.frames) / frames
+
+
+def _measured(
+    gop: _Gop, original: Frame, shown: BaseFrame, bit_depth: int, strips: int
+) -> tuple[Correction, list[NDArray[np.float64]]]:
+    """The correction of a base frame, and the errors that each strength would leave."""
+    correction = gop.enhancer.correction(shown, gop.stream.quantiser, strips)
+    return correction, correction.errors(original, bit_depth)

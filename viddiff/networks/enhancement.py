@@ -111,8 +111,8 @@ class Trunk(nn.Module):
             x = round_clamp(self.filters(packed - MIDDLE))
             return round_clamp(self.head(x, condition))
 
-    def results(self, x: Tensor, condition: Tensor) -> Tensor:
-        """Activations (B, results, H/2, W/2) from those of `seen`."""
+    def deepened(self, x: Tensor, condition: Tensor) -> Tensor:
+        """What the last layer reads, activations (B, half, H/2, W/2), from those of `seen`."""
         x, condition = _in_computed_type(x), _in_computed_type(condition)
         for block in self.before:
             x = block(x, condition)
@@ -122,7 +122,11 @@ class Trunk(nn.Module):
         x = round_clamp(x + functional.pixel_shuffle(round_clamp(self.up(deep)), 2))
         for block in self.after:
             x = block(x, condition)
-        return round_clamp(self.tail(x))
+        return x
+
+    def results(self, features: Tensor) -> Tensor:
+        """Activations (B, results, H/2, W/2) from what the last layer reads."""
+        return round_clamp(self.tail(features))
 
 
 class TrunkBetween(Trunk):
@@ -167,15 +171,23 @@ class EnhancementNetwork(Trunk):
         before shows, and then the one after. H and W are multiples of 4.
         """
         if hypotheses is None:
-            return self.results(self.seen(packed, condition), condition)
-        differences = (hypotheses - packed.repeat(1, HYPOTHESES, 1, 1)).clamp(-DIFFERENCE_MAX, DIFFERENCE_MAX)
-        trunk = self.between
-        x = round_clamp(trunk.seen(packed, condition) + trunk.differ(differences))
-        results = trunk.results(x, condition).float()
+            return self.results(self.features(packed, condition))
+        features = self.features(packed, condition, hypotheses)
+        results = self.between.results(features).float()
         shares = round_clamp(results[:, PLANES:], *SHARE_RANGE)
         by_plane = shares.repeat_interleave(torch.tensor([4, 2] * HYPOTHESES, device=shares.device), 1)
-        added = (by_plane * differences).reshape(-1, HYPOTHESES, *packed.shape[1:]).sum(1)
+        added = (
+            (by_plane * differences_of(packed, hypotheses)).reshape(-1, HYPOTHESES, *packed.shape[1:]).sum(1)
+        )
         return round_clamp(results[:, :PLANES] + added * (1 / SHARE_UNIT), *_INT16)
+
+    def features(self, packed: Tensor, condition: Tensor, hypotheses: Tensor | None = None) -> Tensor:
+        """What the last layer reads, activations (B, half, H/2, W/2); arguments as for `forward`."""
+        if hypotheses is None:
+            return self.deepened(self.seen(packed, condition), condition)
+        trunk = self.between
+        x = round_clamp(trunk.seen(packed, condition) + trunk.differ(differences_of(packed, hypotheses)))
+        return trunk.deepened(x, condition)
 
     @torch.no_grad()
     def whiten_(self, packed: Tensor) -> None:
@@ -206,6 +218,11 @@ class EnhancementNetwork(Trunk):
             layer.set_integers(*(torch.from_numpy(np.array(integers[f"{name}.{part}"])) for part in INTEGERS))
         network.to(memory_format=torch.channels_last)
         return network.eval().requires_grad_(False)
+
+
+def differences_of(packed: Tensor, hypotheses: Tensor) -> Tensor:
+    """Of hypotheses from what the frame shows, (B, DIFFERENCES, H/2, W/2), limited to DIFFERENCE_MAX."""
+    return (hypotheses - packed.repeat(1, HYPOTHESES, 1, 1)).clamp(-DIFFERENCE_MAX, DIFFERENCE_MAX)
 
 
 def _in_computed_type(x: Tensor) -> Tensor:

@@ -1,16 +1,24 @@
 """The enhancement network in int16: the integers of `networks.enhancement`, row by row; see `row_plan`."""
 
+import copy
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from viddiff.codec.engine.instruction_sets import InstructionSet, instruction_sets
 from viddiff.codec.engine.native_kernels import kernels
-from viddiff.codec.engine.packed_network import Integers, PackedNetwork, packed_networks
+from viddiff.codec.engine.packed_network import (
+    Integers,
+    PackedNetwork,
+    integers_by_trunk,
+    packed_networks,
+)
 from viddiff.codec.engine.row_plan import RowPlan, plan_rows
+from viddiff.codec.enhancement_weights import EnhancementWeights
 from viddiff.config import FRAME_MULTIPLE
 from viddiff.frame import Frame
 from viddiff.networks.enhancement_config import HYPOTHESES, EnhancementConfig
@@ -34,6 +42,13 @@ class EnhancementEngine:
         self._kernels = kernels(self.instructions)
         self._trunks = [_Trunk(each) for each in packed_networks(config, integers, self.instructions)]
 
+    def updated(self, weights: EnhancementWeights) -> Self:
+        """What computes with these weights, of which only the last layers are others."""
+        engine = copy.copy(self)
+        parts = integers_by_trunk(weights.config, weights.integers)
+        engine._trunks = [each.updated(integers) for each, integers in zip(self._trunks, parts, strict=True)]
+        return engine
+
     def correction(
         self,
         frame: Frame,
@@ -48,9 +63,8 @@ class EnhancementEngine:
         side, if there are rows enough.
         """
         pictures, trunk = _Pictures(frame, hypotheses), self._trunks[bool(hypotheses)]
-        rows, columns = (-(-size // FRAME_MULTIPLE) * FRAME_MULTIPLE // 2 for size in frame.y.shape)
-        y, u, v = (np.empty((n * rows, n * columns), np.int16) for n in (2, 1, 1))
-        biases, turns = trunk.network.biases(condition), rows // 2
+        y, u, v = _padded_planes(frame)
+        biases, turns = trunk.network.biases(condition), len(u) // 2
         strips = max(min(strips, turns // _STRIP_ROWS), 1)
         ends = [turns * n // strips for n in range(strips + 1)]
 
@@ -65,6 +79,29 @@ class EnhancementEngine:
         (height, width), (half_height, half_width) = frame.y.shape, frame.u.shape
         return y[:height, :width], u[:half_height, :half_width], v[:half_height, :half_width]
 
+    def studied(
+        self,
+        frame: Frame,
+        condition: NDArray[np.int64],
+        hypotheses: Sequence[Frame],
+        rows: tuple[int, int],
+    ) -> tuple[Int16, tuple[Int16, Int16, Int16]]:
+        """What the last layer reads, and the correction, of rows `begin` to `end` at 1/4 of the luma size.
+
+        The first are activations (2 * (end - begin), positions at 1/2 of the padded picture, inputs of the
+        layer). The other arguments are those of `correction`.
+        """
+        pictures, trunk = _Pictures(frame, hypotheses), self._trunks[bool(hypotheses)]
+        planes, (begin, end) = _padded_planes(frame), rows
+        plan = plan_rows(trunk.network, planes[1].shape[1], end - begin)
+        work, turns = np.zeros(plan.size, np.int16), (begin, end, len(planes[1]) // 2)
+        self._run(trunk.network, plan, work, turns, trunk.network.biases(condition), pictures, planes)
+        y, u, v = (
+            plane[n * begin : n * end, : own.shape[1]]
+            for n, plane, own in zip((4, 2, 2), planes, frame.planes, strict=True)
+        )
+        return plan.kept(work, begin, end)[:, :, : trunk.network.config.half], (y, u, v)
+
     def _strip(
         self,
         trunk: "_Trunk",
@@ -74,14 +111,26 @@ class EnhancementEngine:
         planes: tuple[Int16, Int16, Int16],
     ) -> None:
         """Compute rows at 1/4. turns: the first of them, their end, and that of the picture."""
-        begin, end, height = turns
         plan, spare = trunk.plan(planes[1].shape[1])
         try:
             work = spare.pop()
         except IndexError:
             work = np.zeros(plan.size, np.int16)
+        self._run(trunk.network, plan, work, turns, biases, pictures, planes)
+        spare.append(work)
+
+    def _run(
+        self,
+        network: PackedNetwork,
+        plan: RowPlan,
+        work: Int16,
+        turns: tuple[int, int, int],
+        biases: NDArray[np.int32],
+        pictures: "_Pictures",
+        planes: tuple[Int16, Int16, Int16],
+    ) -> None:
+        begin, end, height = turns
         bounds = np.array([max(begin - plan.lag, 0), begin, end, height, plan.lag, plan.empty], np.int64)
-        network = trunk.network
         self._kernels["run_rows"](
             plan.steps.ctypes.data,
             len(plan.steps),
@@ -95,7 +144,13 @@ class EnhancementEngine:
             work.ctypes.data,
             *(plane.ctypes.data for plane in planes),
         )
-        spare.append(work)
+
+
+def _padded_planes(frame: Frame) -> tuple[Int16, Int16, Int16]:
+    """Planes of Y, U and V for the results of a frame, as large as the padded picture."""
+    rows, columns = (-(-size // FRAME_MULTIPLE) * FRAME_MULTIPLE // 2 for size in frame.y.shape)
+    y, u, v = (np.empty((n * rows, n * columns), np.int16) for n in (2, 1, 1))
+    return y, u, v
 
 
 class _Pictures:
@@ -123,6 +178,12 @@ class _Trunk:
         self.network = network
         self._plans = dict[int, tuple[RowPlan, list[Int16]]]()
         self._lock = threading.Lock()
+
+    def updated(self, integers: Integers) -> "_Trunk":
+        """The same with another last layer, which shares the plans."""
+        trunk = copy.copy(self)
+        trunk.network = self.network.updated(integers)
+        return trunk
 
     def plan(self, width: int) -> tuple[RowPlan, list[Int16]]:
         """The plan for a width at 1/2, and workspaces that nobody uses now."""

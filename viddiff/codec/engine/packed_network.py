@@ -1,8 +1,9 @@
 """The enhancement network's integers in the order in which the kernels read them."""
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +68,20 @@ class PackedNetwork:
     def biases(self, condition: _Ints) -> NDArray[np.int32]:
         """Of all layers, with what the condition (activations) adds to them."""
         return (self._biases + self._conditions @ condition).astype(np.int32)
+
+    def updated(self, integers: Integers) -> Self:
+        """The same with another last layer, which has the same exponents. The plans stay those of this."""
+        other, place = copy.copy(self), self.places["tail"]
+        other.places, other._parts, other._weights_done, other._numbers_done = {}, [], 0, 0
+        other._integers = {name: np.asarray(value).astype(np.int64) for name, value in integers.items()}
+        other._pointwise("tail")
+        ((weights, _, biases, _),) = other._parts
+        del other._parts, other._integers
+        other.places = self.places
+        other.weights, other._biases = _aligned(self.weights), self._biases.copy()
+        other.weights[place.weights : place.weights + len(weights)] = weights
+        other._biases[place.numbers : place.numbers + len(biases)] = biases
+        return other
 
     def _pack(self) -> None:
         self._pack_filters()
@@ -139,14 +154,21 @@ def packed_networks(
     config: EnhancementConfig, integers: Integers, instructions: InstructionSet
 ) -> list[PackedNetwork]:
     """The network for frames alone, and that for frames between better ones if there is one."""
+    configs = (config, config.between)
+    parts = integers_by_trunk(config, integers)
+    return [
+        PackedNetwork(configs[n], part, instructions, between=n > 0)  # type: ignore[arg-type]
+        for n, part in enumerate(parts)
+    ]
+
+
+def integers_by_trunk(config: EnhancementConfig, integers: Integers) -> list[Integers]:
+    """Those of the network for frames alone, and of that for frames between, named without BETWEEN."""
     alone = {name: value for name, value in integers.items() if not name.startswith(BETWEEN)}
-    networks = [PackedNetwork(config, alone, instructions)]
-    if config.between is not None:
-        between = {
-            name.removeprefix(BETWEEN): value for name, value in integers.items() if name.startswith(BETWEEN)
-        }
-        networks.append(PackedNetwork(config.between, between, instructions, between=True))
-    return networks
+    if config.between is None:
+        return [alone]
+    between = (name for name in integers if name.startswith(BETWEEN))
+    return [alone, {name.removeprefix(BETWEEN): integers[name] for name in between}]
 
 
 def _aligned(numbers: NDArray[np.int16]) -> NDArray[np.int16]:

@@ -75,11 +75,13 @@ class _Buffer:
     place: int = 0
     last: int = 0
     """Turns after which no step reads its rows any more."""
+    kept: int = 0
+    """Turns whose rows are still there when the work is done."""
 
     @property
     def ring(self) -> int:
-        """The rows of the turns from `lag` to `last`, and the one above them."""
-        return self.scale * (self.last - self.lag + 1) + 1
+        """The rows of the turns from `lag` to `last`, and the one above them; or more, to keep them."""
+        return self.scale * (max(self.last - self.lag, self.kept) + 1) + 1
 
     @property
     def size(self) -> int:
@@ -99,12 +101,23 @@ class RowPlan:
     """int16 numbers in the workspace."""
     empty: int
     """Place of the empty row."""
+    features: "_Buffer"
+    """What the last layer reads."""
+
+    def kept(self, work: NDArray[np.int16], begin: int, end: int) -> NDArray[np.int16]:
+        """What the last layer read in turns that are kept, (rows, positions, channels with padding)."""
+        buffer = self.features
+        rows = work[buffer.place : buffer.place + buffer.ring * buffer.size].reshape(buffer.ring, -1)
+        found = rows[np.arange(buffer.scale * begin, buffer.scale * end) % buffer.ring]
+        return found[:, buffer.inside :][:, : buffer.width * buffer.channels].reshape(
+            len(found), buffer.width, buffer.channels
+        )
 
 
 class _Planner:
-    def __init__(self, network: PackedNetwork, width: int) -> None:
-        """width: positions at 1/2, a multiple of 8."""
-        self.network, self.width = network, width
+    def __init__(self, network: PackedNetwork, width: int, kept: int) -> None:
+        """width: positions at 1/2, a multiple of 8. kept: turns that the last layer's input is kept for."""
+        self.network, self.width, self.turns = network, width, kept
         self.lag = 0
         self.steps: list[dict[str, Any]] = []
         self.buffers: list[_Buffer] = []
@@ -137,7 +150,9 @@ class _Planner:
         result = self._buffer(2, padded(self.network.results))
         self._step("tail", x, result)
         self._step(None, result, result, other=differences, kind=RESULT)
-        return self._finished()
+        if self.turns:
+            x.kept = self.turns + 2 * self.lag
+        return self._finished(x)
 
     def _buffer(self, scale: int, channels: int, inside: int | None = None) -> _Buffer:
         width, first = self.width * scale // 2, channels if inside is None else inside
@@ -208,7 +223,7 @@ class _Planner:
                 buffer.last = max(buffer.last, self.lag)
         self.steps.append(step | more | {"buffers": (source, target, other)})
 
-    def _finished(self) -> RowPlan:
+    def _finished(self, features: _Buffer) -> RowPlan:
         """Give every buffer its place."""
         size = 0
         for buffer in self.buffers:
@@ -231,9 +246,12 @@ class _Planner:
                 step |= {"other_size": other.size, "other_step": step["target_step"]}
             for name, value in step.items():
                 row[name] = value
-        return RowPlan(steps, self.lag, size, empty)
+        return RowPlan(steps, self.lag, size, empty, features)
 
 
-def plan_rows(network: PackedNetwork, width: int) -> RowPlan:
-    """The plan for pictures of `width` positions at 1/2 of the luma size, a multiple of 8."""
-    return _Planner(network, width).plan()
+def plan_rows(network: PackedNetwork, width: int, kept: int = 0) -> RowPlan:
+    """The plan for pictures of `width` positions at 1/2 of the luma size, a multiple of 8.
+
+    kept: turns in a row that the input of the last layer is kept for, see `RowPlan.kept`.
+    """
+    return _Planner(network, width, kept).plan()
