@@ -67,11 +67,13 @@ def test_weights_of_own_footage_encode_and_decode(
     monkeypatch.setattr(enhancement, "_FIRST_TILES", 32)
     monkeypatch.setattr(enhancement, "_VALID_TILES", 16)
     out, log = tmp_path / "mine.safetensors", tmp_path / "log.jsonl"
-    command = ["train", "--data", clips, "--out", out, "--init", init, "--batch", 1, "--learning-rate", 1]
+    command = ["train", "--data", clips, "--out", out, "--init", init, "--batch", 1, "--learning-rate", 0.1]
     command += ["--valid", clips, "--json", "--log", log]
     before, after, last = lines(run(*command, "--steps", 2))
     assert (before["step"], after["step"]) == (0, 2)
-    assert before["validation_error"] != after["validation_error"]
+    assert after["validation_error"] < before["validation_error"]
+    assert before["best"]
+    assert after["best"]
     assert last["hash"] == stated_hash(out) != stated_hash(init)
     assert Path(last["copy"]).parent == own
     assert Path(last["copy"]).read_bytes() == out.read_bytes()
@@ -91,9 +93,33 @@ def test_weights_of_own_footage_encode_and_decode(
     assert result.exit_code == 0, result.output
 
 
+def test_training_that_harms_is_not_written(
+    clips: Path, init: Path, own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an update, the weights that it started from remain; they are replaced by better ones alone."""
+    monkeypatch.setattr(enhancement, "_FIRST_TILES", 32)
+    monkeypatch.setattr(enhancement, "_VALID_TILES", 16)
+    out = tmp_path / "camera.safetensors"
+    command = ["train", "--data", clips, "--out", out, "--update", "--batch", 1, "--steps", 3, "--json"]
+    assert "missing" in refusal(*command[1:], "--valid", clips)
+    out.write_bytes(init.read_bytes())
+    first, harmed, last = lines(run(*command, "--valid", clips, "--learning-rate", 100))
+    assert harmed["validation_error"] > first["validation_error"]
+    assert (first["best"], harmed["best"]) == (True, False)
+    assert last["hash"] == stated_hash(out) == stated_hash(init)
+    _, better, last = lines(run(*command, "--valid", clips, "--learning-rate", 0.1))
+    assert better["best"]
+    assert last["hash"] == stated_hash(out) != stated_hash(init)
+    result = run(*command)
+    assert result.exit_code == 2
+    assert "--valid" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("--base", "none", "--update", "--valid", "v"), "--update"),
+        (("--update", "--valid", "v", "--init", "w.safetensors"), "--update"),
         (("--library", 2), "--library"),
         (("--steps", 0), "--steps 0"),
         (("--base", "none", "--augment"), "--augment"),

@@ -50,6 +50,12 @@ if TYPE_CHECKING:
 )
 @click.option("--fresh", is_flag=True, help="Start from untrained networks.")
 @click.option(
+    "--update",
+    is_flag=True,
+    help="Go on from the weights in --out with new footage, and replace them if that makes them better on "
+    "--valid. Not with --base none.",
+)
+@click.option(
     "--network",
     type=click.Choice(["small", "large"]),
     help="Size of the network. A larger one than that of the weights to start from begins with their result. "
@@ -114,6 +120,7 @@ def train_command(
     base: str,
     init: Path | None,
     fresh: bool,
+    update: bool,
     log: Path | None,
     as_json: bool,
     force: bool,
@@ -130,7 +137,7 @@ def train_command(
     Example:
       viddiff train --data footage --out mine.safetensors --max-minutes 15
     """
-    _check_usage(base, init, fresh, choices)
+    _check_usage(base, init, fresh, choices | {"update": update})
     if not data.is_dir():
         raise ViddiffError(f"{data} is not a folder")
 
@@ -146,8 +153,12 @@ def train_command(
     out, ranks = choices["out"], Ranks.of_environment()
     if base == "none" and ranks.count > 1:
         raise ViddiffError("--base none trains in one process: start it without torchrun")
+    if update:
+        init = out
+        if not out.exists():
+            raise ViddiffError(f"there are no weights to update: {out} is missing")
     if ranks.first:
-        _check_out(out, data, force, choices["resume"], ranks)
+        _check_out(out, data, force or update, choices["resume"], ranks)
     if choices["plot"]:
         new_figure(1, 1)  # matplotlib is missed now, not at the first validation
     torch.set_num_threads(1)  # one thread is the fastest beside other processes
@@ -171,15 +182,22 @@ def train_command(
 
 
 def _check_usage(base: str, init: Path | None, fresh: bool, choices: dict[str, Any]) -> None:
-    if fresh and init:
-        raise click.UsageError("use either --fresh or --init")
+    if fresh + bool(init) + choices["update"] > 1:
+        raise click.UsageError("use one of --fresh, --init and --update")
+    if choices["update"] and not choices["valid"]:
+        raise click.UsageError("--update needs validation videos, which decide: add --valid")
     if choices["plot"] and not choices["valid"]:
         raise click.UsageError("--plot needs validation videos: add --valid")
     if base == "av1" and choices["library"] is not None:
         raise click.UsageError("--library is only for --base none")
     if base == "av1" and choices["steps"] == 0:
         raise click.UsageError("--steps 0 chooses pictures for the library, which is only for --base none")
-    for name, option in (("augment", "--augment"), ("compiled", "--compile"), ("network", "--network")):
+    for name, option in (
+        ("augment", "--augment"),
+        ("compiled", "--compile"),
+        ("network", "--network"),
+        ("update", "--update"),
+    ):
         if base == "none" and choices[name]:
             raise click.UsageError(f"{option} is only for --base av1")
 

@@ -69,6 +69,7 @@ class EnhancementOptions(RunOptions):
 def train(options: EnhancementOptions, report: Report) -> EnhancementNetwork:
     """Train until time or steps are used up. Writes and returns the averaged weights.
 
+    With validation videos, these are the best of all that were validated, those at the beginning included.
     Every rank calls this (see `ranks`). The first one writes and reports.
     """
     torch.manual_seed(options.seed)
@@ -104,11 +105,12 @@ def _train(options: EnhancementOptions, report: Report) -> EnhancementNetwork:
         if judge is not None and not goes_on:
             validate(training, report)
         run_steps(options, training, report)
-    if ranks.first:
-        training.save_weights()
-        training.learner.run = ""
-        training.save_state(options.state)
-    return network_of(training.averaged())
+    if not ranks.first:
+        return network_of(training.averaged())
+    training.save_weights()
+    training.learner.run = ""
+    training.save_state(options.state)
+    return network_of(enhancement_weights.load(options.out))
 
 
 def _initial(options: EnhancementOptions) -> EnhancementNetwork:
@@ -205,16 +207,19 @@ class _EnhancementTraining:
         return weights_of(network)
 
     def save_weights(self) -> None:
-        """Write the averaged weights."""
-        enhancement_weights.save(self._options.out, self.averaged())
+        """Write the averaged weights, unless validations decide which ones are written."""
+        if self._judge is None:
+            enhancement_weights.save(self._options.out, self.averaged())
 
     def validation(self) -> dict[str, Any]:
-        """Write and validate the averaged weights. Returns values for the log."""
-        self.save_weights()
+        """Validate the averaged weights, and write them if none were better. Returns values for the log."""
         if self._judge is None:
             return {}
-        network = network_of(enhancement_weights.load(self._options.out))
-        figures = self._judge(network, self.learner.seconds / 60)
+        weights, least = self.averaged(), self._judge.least
+        figures = self._judge(network_of(weights), self.learner.seconds / 60)
+        figures["best"] = self._judge.least < least
+        if figures["best"]:
+            enhancement_weights.save(self._options.out, weights)
         if self._options.plot is not None:
             self._judge.plot(self._options.plot)
         return figures

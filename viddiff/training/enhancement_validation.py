@@ -1,5 +1,6 @@
 """Validation of enhancement weights: the error of tiles that training does not see."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,11 @@ class EnhancementJudge:
         self._tiles = tiles
         self.validations: list[dict[str, float]] = []
         """For each validation: `minutes`, and the figures that `judge` gives."""
+
+    @property
+    def least(self) -> float:
+        """The least error so far; infinite before the first validation."""
+        return min((each["all"] for each in self.validations), default=math.inf)
 
     def __call__(self, network: EnhancementNetwork, minutes: float) -> dict[str, Any]:
         """Judge a network after so many minutes of training. Returns values for the log."""

@@ -95,7 +95,7 @@ class Training(Protocol):
         """Write the averaged weights."""
 
     def validation(self) -> dict[str, Any]:
-        """Write and validate the averaged weights. Returns values for the log."""
+        """Validate the averaged weights, and write them, or the best so far. Returns values for the log."""
 
 
 def run_steps(options: RunOptions, training: Training, report: Report) -> None:
