@@ -42,6 +42,7 @@ ENCODERS = {
     "x265 medium": ("libx265", "-preset", "medium", "-crf", "26", "-x265-params", "log-level=error"),
     "SVT-AV1 preset 6": ("libsvtav1", "-preset", "6", "-crf", "36"),
     "SVT-AV1 preset 4": ("libsvtav1", "-preset", "4", "-crf", "36"),
+    "SVT-AV1 preset 8": ("libsvtav1", "-preset", "8", "-crf", "36"),
 }
 """Other encoders, as arguments of ffmpeg."""
 BASE_ONLY, DAV1D = "--base-only", "dav1d"

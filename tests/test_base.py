@@ -464,7 +464,7 @@ def test_strengths_follow_what_helps(enhancer: Enhancer) -> None:
         for a, b in zip(full.planes, original.planes, strict=True)
     )
     wanted = Frame(y, u, v)
-    worth = Worth.of([wanted], [original], 1e5)
+    worth = Worth.of([wanted], [searched.frame], 8, 1e5)
     prices = Prices.of(StrengthTables.parametric())
     choice = choose_strengths(correction.errors(wanted, 8), worth, prices, [KINDS] * GROUPS)
     assert choice.strengths.tolist() == [[[2, 0]], [[2, 0]]]

@@ -17,7 +17,7 @@ from test_enhancement_engine import (
     with_instructions,
 )
 
-from viddiff.codec.base_bit_depth import BASE_BIT_DEPTH, rounded
+from viddiff.codec.base_bit_depth import BASE_BIT_DEPTH
 from viddiff.codec.base_payloads import unpack_frames
 from viddiff.codec.engine.instruction_sets import InstructionSet
 from viddiff.codec.enhancer import Enhancer
@@ -184,7 +184,7 @@ def test_the_fit_finds_what_is_missing(bit_depth: int) -> None:
     shown = [base_frame(middling(noise(64, 48, BASE_BIT_DEPTH, seed)), CODING) for seed in range(12)]
     full = np.ones((2, 1, 1), np.int64) * 2
     originals = [better.correction(each, 140).applied(full, bit_depth) for each in shown]
-    errors = Worth.of(originals, [rounded(each.frame, bit_depth) for each in shown], 1e6)
+    errors = Worth.of(originals, [each.frame for each in shown], bit_depth, 1e6)
     fit = TailFit(enhancer, 140, TABLES)
     fit.add(originals, shown, bit_depth, 2)
     found = fit.updates(shown, errors, bit_depth, 1.0)

@@ -24,6 +24,11 @@ class DecodedFrame:
     searched: SearchedFrame
     coding: Coding
 
+    @property
+    def frame(self) -> Frame:
+        """The frame, of BASE_BIT_DEPTH."""
+        return self.searched.frame
+
 
 @dataclass(frozen=True, eq=False)
 class BaseFrame:
@@ -36,7 +41,7 @@ class BaseFrame:
     @property
     def frame(self) -> Frame:
         """The frame, of BASE_BIT_DEPTH."""
-        return self.own.searched.frame
+        return self.own.frame
 
     @property
     def coding(self) -> Coding:

@@ -46,7 +46,7 @@ class BaseGopDecoder:
         depth = info.bit_depth
         if enhancer is None or coded is None:
             for unit in units:
-                yield partial(rounded, stream.decode(unit).searched.frame, depth)
+                yield partial(rounded, stream.decode(unit).frame, depth)
             return
         reader = StrengthReader(coded, self._tables, blocks_of(info.width, info.height))
         for shown in stream.shown(units):

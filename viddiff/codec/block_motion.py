@@ -39,16 +39,20 @@ class SearchedFrame:
         return rows, columns
 
     @cached_property
-    def planes(self) -> tuple[NDArray[np.uint16], ...]:
-        """The planes with their borders repeated by MARGIN samples around the padded picture."""
-        rows, columns = self.size
-        sizes = ((rows, columns), (rows // 2, columns // 2), (rows // 2, columns // 2))
-        return tuple(_extended(p, *size) for p, size in zip(self.frame.planes, sizes, strict=True))
+    def luma(self) -> NDArray[np.uint16]:
+        """Luma with its border repeated by MARGIN samples around the padded picture."""
+        return _extended(self.frame.y, *self.size)
+
+    @cached_property
+    def chroma(self) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
+        """U and V with their borders repeated by MARGIN samples."""
+        rows, columns = (side // 2 for side in self.size)
+        return _extended(self.frame.u, rows, columns), _extended(self.frame.v, rows, columns)
 
     @cached_property
     def small(self) -> NDArray[np.uint16]:
         """Luma with its margins, smaller by SHRINK."""
-        luma = self.planes[0]
+        luma = self.luma
         result = np.empty((luma.shape[0] // SHRINK, luma.shape[1] // SHRINK), np.uint16)
         _kernel("shrink", luma.ctypes.data, *result.shape, result.ctypes.data)
         return result
@@ -61,7 +65,7 @@ class SearchedFrame:
         coarse = np.zeros((rows // 32, columns // 32, 2), np.int32)
         large = np.zeros((rows // 16, columns // 16, 2), np.int32)
         vectors = np.zeros((rows // 8, columns // 8, 2), np.int32)
-        pictures = (self.planes[0], reference.planes[0], self.small, reference.small)
+        pictures = (self.luma, reference.luma, self.small, reference.small)
         addresses = [each.ctypes.data for each in pictures]
         fields = [each.ctypes.data for each in (coarse, large, vectors)]
         _kernel("match", *addresses, rows, columns, *fields)
@@ -71,7 +75,7 @@ class SearchedFrame:
         """The frame that these vectors fetch from this one."""
         planes = []
         rows, columns = vectors.shape[:2]
-        for source, plane, side in zip(self.planes, self.frame.planes, (8, 4, 4), strict=True):
+        for source, plane, side in zip((self.luma, *self.chroma), self.frame.planes, (8, 4, 4), strict=True):
             result = np.empty((rows * side, columns * side), np.uint16)
             numbers = (rows, columns, _TAPS.ctypes.data, result.ctypes.data, result.strides[0])
             _kernel("fetch", source.ctypes.data, source.strides[0], side, vectors.ctypes.data, *numbers)

@@ -1,6 +1,5 @@
 """Enhance base frames with exact integers. What computes them is loaded when it is needed."""
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -25,8 +24,6 @@ SIDES = (BLOCK, BLOCK // 2, BLOCK // 2)
 """Side of a block in each plane, samples."""
 _GROUP = (0, 1, 1)
 """Group of each plane."""
-_LOADING = threading.Lock()
-"""Held while an engine is loaded: threads that encode GOPs side by side need the same one."""
 
 
 def blocks_of(width: int, height: int) -> tuple[int, int]:
@@ -115,9 +112,8 @@ class Enhancer:
         return replace(self, weights=weights, released=self.released or self)
 
     def prepare(self) -> None:
-        """Load what computes, once, before threads share it."""
-        with _LOADING:
-            _ = self._engine
+        """Load what computes, before threads share it: each of them would load it otherwise."""
+        _ = self._engine
 
     def divided(self, frames: int) -> tuple[int, int]:
         """How many of a chunk's frames are computed side by side, and in how many strips each of them."""

@@ -62,6 +62,8 @@ class BaseGopEncoder:
         self._updates = UpdateTables.parametric()
         self._plain = Choice.of_nothing(blocks_of(info.width, info.height))
         self._gop: _Gop | None = None
+        if options.effort.enhanced:
+            enhancer.prepare()
 
     @property
     def header(self) -> Header:
@@ -149,14 +151,14 @@ class BaseGopEncoder:
         """Chunk of a group that has all its units, of which the first begins with `background`."""
         stream = gop.stream
         base_bytes = sum(map(len, units)) - len(background)
-        decoded = list(stream.shown(units))
         symbols = SymbolEncoder(self.options.entropy)  # type: ignore[arg-type]
         writer, shown = StrengthWriter(symbols, self._tables), list[Frame]()
         if self.options.effort.enhanced:
-            enhanced = self._enhanced(gop, group.frames, decoded, 8.0 * base_bytes, symbols, writer)
+            enhanced = self._enhanced(gop, group.frames, units, 8.0 * base_bytes, symbols, writer)
         else:
             write_updates(symbols, self._updates, self.enhancer.weights.config, {})
-            enhanced = ((self._plain, rounded(each.frame, self.info.bit_depth)) for each in decoded)
+            depth = self.info.bit_depth
+            enhanced = ((self._plain, rounded(stream.decode(unit).frame, depth)) for unit in units)
         for original, (choice, frame) in zip(group.frames, enhanced, strict=True):
             writer.put(choice.strengths, choice.kinds)
             shown.append(replace(frame, pts=original.pts))
@@ -176,7 +178,7 @@ class BaseGopEncoder:
         self,
         gop: _Gop,
         originals: list[Frame],
-        decoded: list[BaseFrame],
+        units: list[bytes],
         bits: float,
         symbols: SymbolEncoder,
         writer: StrengthWriter,
@@ -185,26 +187,24 @@ class BaseGopEncoder:
 
         bits: of the frames' base.
         """
-        depth = self.info.bit_depth
-        base = [rounded(each.frame, depth) for each in decoded]
-        worth = Worth.of(originals, base, bits)
-        self.enhancer.prepare()
+        depth, decoded = self.info.bit_depth, deque(gop.stream.shown(units))
+        worth = Worth.of(originals, (each.frame for each in decoded), depth, bits)
         threads, strips = self.enhancer.divided(len(decoded))
         updates = dict[str, TailUpdate]()
         if self.options.effort.fitted:
-            gop.fit.add(originals, decoded, depth, threads)
-            updates = gop.fit.updates(decoded, worth, depth, self._chunks(gop, len(decoded)))
+            gop.fit.add(originals, list(decoded), depth, threads)
+            updates = gop.fit.updates(list(decoded), worth, depth, self._chunks(gop, len(decoded)))
         write_updates(symbols, self._updates, self.enhancer.weights.config, updates)
         if updates:
             gop.enhancer = updated(self.enhancer, gop.fit.active)
             gop.enhancer.prepare()
-        jobs = (
-            partial(_measured, gop, original, each, depth, strips)
-            for original, each in zip(originals, decoded, strict=True)
+        jobs = (  # what no frame waits for any longer is forgotten
+            partial(_measured, gop, original, decoded.popleft(), depth, strips) for original in originals
         )
-        for plain, (correction, errors) in zip(base, side_by_side(jobs, threads), strict=True):
+        for correction, errors in side_by_side(jobs, threads):
             choice = choose_strengths(errors, worth, self._prices, writer.before)
-            yield choice, correction.applied(choice.strengths, depth) if choice.strengths.any() else plain
+            chosen = correction.applied(choice.strengths, depth) if choice.strengths.any() else None
+            yield choice, chosen or rounded(correction.frame, depth)
 
     def _chunks(self, gop: _Gop, frames: int) -> float:
         """How many chunks of so many frames an update of the network is expected to serve."""

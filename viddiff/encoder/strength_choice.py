@@ -5,12 +5,14 @@ as much as each chroma plane. Error and rate of a coded video are about inversel
 relative change of the error is worth about the same relative change of the bits.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from viddiff.codec.base_payloads import StrengthTables, block_table, kind_table
+from viddiff.codec.engine.strengths import squared_error
 from viddiff.codec.enhancer import Strengths
 from viddiff.codec.entropy import Tables
 from viddiff.frame import Frame
@@ -34,12 +36,12 @@ class Worth:
     """Bits of that part, above 0."""
 
     @classmethod
-    def of(cls, originals: list[Frame], decoded: list[Frame], bits: float) -> "Worth":
-        """Measure a part of a video."""
+    def of(cls, originals: Iterable[Frame], decoded: Iterable[Frame], bit_depth: int, bits: float) -> "Worth":
+        """Measure a part of a video of this depth. decoded: its frames as AV1 shows them."""
         errors = [1.0, 1.0, 1.0]
         for a, b in zip(originals, decoded, strict=True):
             for plane, (x, y) in enumerate(zip(a.planes, b.planes, strict=True)):
-                errors[plane] += float(np.square(x.astype(np.float32) - y).sum(dtype=np.float64))
+                errors[plane] += squared_error(x, y, bit_depth)
         return cls((errors[0], errors[1], errors[2]), max(bits, 1.0))
 
     @property

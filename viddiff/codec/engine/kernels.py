@@ -36,6 +36,7 @@ _FIELDS = len(_NAMES)
 ) = range(_FIELDS)  # fmt: skip
 _BITS = np.int32((CORRECTION_UNIT * STRENGTH_UNIT).bit_length() - 1)
 _ZERO, _ONE = np.int32(0), np.int32(1)
+_TOGETHER = 1024
 
 
 def _inner(function: _Function) -> _Function:
@@ -223,6 +224,17 @@ def _add_errors(  # noqa: PLR0913
                 errors[(strength * rows + row // side) * columns + block] += total
 
 
+def _squared_error(original: Any, samples: Any, count: int, shift: int, most: int, error: Any) -> None:
+    """Add the squared error of samples without a change. That of _TOGETHER of them fits in 32 bits."""
+    shifted, largest = np.int32(shift), np.int32(most)
+    for first in range(0, count, _TOGETHER):
+        total = _ZERO
+        for x in range(first, min(first + _TOGETHER, count)):
+            miss = np.int32(original[x]) - _corrected(np.int32(samples[x]), _ZERO, shifted, largest)
+            total += miss * miss
+        error[0] += total
+
+
 def functions(instructions: InstructionSet) -> dict[str, tuple[Callable[..., None], Signature]]:
     """All loops by name, with what they take. `run_rows` is for these instructions."""
     planes = ("uint16*", "int16*", *["int64"] * 2)
@@ -232,5 +244,6 @@ def functions(instructions: InstructionSet) -> dict[str, tuple[Callable[..., Non
     }
     for shown in ("uint8", "uint16"):
         found[f"apply_{shown}"] = (_apply, (*planes, "int64*", *["int64"] * 4, f"{shown}*"))
+        found[f"squared_error_{shown}"] = (_squared_error, (f"{shown}*", "uint16*", *["int64"] * 3, "int64*"))
         found[f"add_errors_{shown}"] = (_add_errors, (f"{shown}*", *planes, "int64*", *["int64"] * 5))
     return found | motion_kernels.functions()

@@ -73,6 +73,17 @@ def strength_errors(
     return errors.astype(np.float64)
 
 
+def squared_error(original: Plane, samples: Plane, bit_depth: int) -> int:
+    """That of the samples as they are, rounded to the `bit_depth` of the original."""
+    if original.shape != samples.shape:
+        raise ValueError(f"{original.shape = }, {samples.shape = } do not go together")
+    wanted, base = np.ascontiguousarray(original), np.ascontiguousarray(samples, np.uint16)
+    error = np.zeros(1, np.int64)
+    numbers = (wanted.size, *_scale(bit_depth), error.ctypes.data)
+    _kernel("squared_error", wanted)(wanted.ctypes.data, base.ctypes.data, *numbers)
+    return int(error[0])
+
+
 def _kernel(name: str, plane: NDArray[Any]) -> Native:
     """The loop for planes of this type."""
     return kernels(instruction_sets()[0])[f"{name}_{plane.dtype.name}"]
