@@ -48,6 +48,11 @@ OWNERS = {
     },
     "torchvision": {"training.samples"},
     "cryptography": {"container.sealing"},
+    "fsspec": {"pipeline.batch.sftp_store"},
+    "paramiko": {"pipeline.batch.sftp_store"},
+    "s3fs": {"pipeline.batch.s3_store"},
+    "botocore": {"pipeline.batch.s3_store"},
+    "aiohttp": {"pipeline.batch.s3_store"},
     "numba": {
         "code_cache",
         "codec.engine.block_kernels",

@@ -307,7 +307,7 @@ def test_sources_of_all_kinds(
     listed = {"source/a.mkv", "source/door/night/b.MKV", "source/door/d[1].mp4", "x.mp4"}
     assert names("@list.txt") == listed
     found = find_units(["source/-", "./source/@e.mp4", "@list.txt"], tmp_path / "out").units
-    assert all(unit.source.is_absolute() for unit in found.values())
+    assert all(unit.path.is_absolute() for unit in found.values())
     assert found["x.mp4"].problem == "it does not exist"
     assert not found["source/a.mkv"].problem
     (tmp_path / "source" / "out").mkdir()

@@ -25,6 +25,7 @@ from viddiff.cli.termination import check as check_termination
 
 if TYPE_CHECKING:
     from viddiff.pipeline.batch.job import BatchSummary, Outcome, Progress
+    from viddiff.pipeline.batch.place import Place
     from viddiff.pipeline.batch.run import Execute
     from viddiff.pipeline.batch.units import Shard
 
@@ -63,7 +64,7 @@ def _shard(context: click.Context, option: click.Parameter, value: str | None) -
 
 @click.command("batch", cls=options.GroupedCommand)
 @click.argument("sources", metavar="SRC...", nargs=-1, required=True, shell_complete=options.complete_file)
-@click.argument("target", metavar="OUT", type=options.PATH)
+@click.argument("out", metavar="OUT", type=click.Path())
 @options.group(
     "Batch",
     click.option(
@@ -130,6 +131,13 @@ def _shard(context: click.Context, option: click.Parameter, value: str | None) -
         help="Encode the files side by side on a Ray cluster: auto, local, or HOST:PORT. All its nodes need "
         "SRC and OUT. --workers is the number of CPUs for each file (1).",
     ),
+    click.option(
+        "--scratch",
+        type=options.PATH,
+        metavar="FOLDER",
+        help="With OUT on a server: folder on this machine for work in progress and the manifest.  "
+        "[default: one for this OUT in ~/.cache/viddiff/batch]",
+    ),
     click.option("--dry-run", is_flag=True, help="Say what would be done, and write nothing."),
 )
 @options.group("Quality or size", *options.target_options)
@@ -165,9 +173,10 @@ def _shard(context: click.Context, option: click.Parameter, value: str | None) -
 )
 def batch_command(
     sources: tuple[str, ...],
-    target: Path,
+    out: str,
     weights_map: Path | None,
     ray: str | None,
+    scratch: Path | None,
     dry_run: bool,
     as_json: bool,
     quiet: bool,
@@ -177,7 +186,8 @@ def batch_command(
 
     SRC is a folder, a file, a glob in quotes, or @FILE, which lists these, one a line. The tree below a
     folder is mirrored in OUT: door/a.mp4 becomes door/a.mp4.vdf. What is done is skipped, so the same command
-    goes on where it was ended. OUT/manifest.jsonl records what was done.
+    goes on where it was ended. OUT/manifest.jsonl records what was done. SRC and OUT may be on servers: s3://
+    and sftp://.
 
     \b
     Examples:
@@ -186,9 +196,11 @@ def batch_command(
       viddiff batch footage archive --min-vmaf 93 --max-encoded-percent 80
       viddiff batch 'footage/*/2025-*.mkv' @more.txt archive --weights-map cameras.toml
       viddiff batch footage archive --concat 1h --watch
+      viddiff batch s3://bucket/cameras s3://bucket/archive
       viddiff batch footage archive --shard $SLURM_ARRAY_TASK_ID/8
     """
     from viddiff.pipeline.batch.job import BatchJob
+    from viddiff.pipeline.batch.place import Place, is_remote
     from viddiff.pipeline.batch.weights_map import WeightsMap
     from viddiff.pipeline.encode_job import EncodeJob
 
@@ -197,12 +209,17 @@ def batch_command(
         if own["watch"] and dry_run:
             raise ValueError("--dry-run looks once: leave --watch out")
         choices["verify"] = choices["verify"] or own["delete_source"]
+        target, remote = _target(out, scratch)
+        for source in filter(is_remote, sources):
+            Place.parse(source)
         encode = EncodeJob(source="", target=target, **choices)
         options.one_quality(encode.has_target)
         weights = WeightsMap.read(weights_map) if weights_map else WeightsMap()
-        job = BatchJob(sources=sources, target=target, encode=encode, weights=weights, **own)
+        job = BatchJob(sources=sources, target=target, remote=remote, encode=encode, weights=weights, **own)
     if not dry_run:
         job.encode.prepare()
+        if remote is not None:
+            print_notes([f"work and manifest are in {target}"], quiet)
     from viddiff.pipeline.batch.run import run_batch
 
     check_termination()
@@ -217,6 +234,19 @@ def batch_command(
     check_termination()
     if summary.failures:
         click.get_current_context().exit(SOME_FAILED)
+
+
+def _target(out: str, scratch: Path | None) -> "tuple[Path, Place | None]":
+    """The folder of the manifest, and OUT if it is on a server. Raises ValueError, OutputError."""
+    from viddiff.pipeline.batch.place import Place, is_remote
+    from viddiff.pipeline.batch.scratch import scratch_folder
+
+    if is_remote(out):
+        place = Place.parse(out)
+        return scratch or scratch_folder(place), place
+    if scratch is not None:
+        raise ValueError("--scratch is for an OUT on a server: work is in OUT otherwise")
+    return Path(out), None
 
 
 @contextmanager
@@ -271,7 +301,7 @@ class _Printer:
         if self._progress is None or self._progress.unit != progress.unit:
             self._end_bar()
             about = {
-                "source": path_text(progress.unit.source),
+                "source": path_text(str(progress.unit.source)),
                 "unit": progress.number,
                 "units": progress.count,
             }
@@ -395,7 +425,7 @@ def _values(outcome: "Outcome") -> dict[str, Any]:
     """An outcome as JSON values."""
     record = outcome.record
     return {
-        "source": path_text(outcome.unit.source),
+        "source": path_text(str(outcome.unit.source)),
         "output": path_text(record.output if record is not None else outcome.unit.output),
         "state": outcome.state,
         "reason": outcome.reason or None,
@@ -424,7 +454,7 @@ def _totals(summary: "BatchSummary", interrupted: bool, seconds: float) -> dict[
         "unjoined": summary.unjoined,
         "failed": len(summary.failures),
         "failures": [
-            {"source": path_text(failure.unit.source), "reason": failure.reason}
+            {"source": path_text(str(failure.unit.source)), "reason": failure.reason}
             for failure in summary.failures
         ],
         "ignored": sum(summary.ignored.values()),

@@ -31,7 +31,8 @@ from viddiff.pipeline.batch.job import BatchJob, Outcome
 from viddiff.pipeline.batch.manifest import Manifest, ManifestError, Record, Recording
 from viddiff.pipeline.batch.periods import Camera, Period, Periods, Waiting
 from viddiff.pipeline.batch.reasons import FULL, failure, now, reason_of
-from viddiff.pipeline.batch.seen import Remover, Seen, records_of, sha256_of
+from viddiff.pipeline.batch.seen import Remover, Seen, records_of
+from viddiff.pipeline.batch.target_files import LocalFiles, sha256_of
 from viddiff.pipeline.batch.units import WORKING, Unit
 from viddiff.pipeline.batch.weights_archive import WeightsArchive
 from viddiff.pipeline.device import choose_device
@@ -81,7 +82,7 @@ class Concatenation:
 
     def _take_up(self, path: Path) -> None:
         output = path.relative_to(self._job.target).as_posix()
-        records = records_of(self._manifest, path, output)
+        records = records_of(self._manifest, LocalFiles(self._job.target), output)
         if not records:
             return
         record, name = records[-1], output.removeprefix(f"{WORKING}/").removesuffix(".vdf")
@@ -214,7 +215,7 @@ class Concatenation:
         """The joined file as a unit. Its name says when it begins, and is new."""
         stem = Path(camera.folder, f"{camera.before}{row[0].begins:%Y-%m-%d_%H-%M-%S}").as_posix()
         for number in count(1):
-            unit = Unit(stem if number == 1 else f"{stem}_{number}", row[0].unit.source.parent)
+            unit = Unit(stem if number == 1 else f"{stem}_{number}", row[0].unit.path.parent)
             if not os.path.lexists(self._job.target / unit.output):
                 return unit
         raise AssertionError("numbers do not end")

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from viddiff.pipeline.batch.manifest import Record
+from viddiff.pipeline.batch.place import Place, is_remote
 from viddiff.pipeline.batch.units import WORKING, Shard, Unit
 from viddiff.pipeline.batch.weights_map import WeightsMap
 from viddiff.pipeline.encode_job import EncodeJob
@@ -16,9 +17,11 @@ class BatchJob:
     """Options of a batch."""
 
     sources: Sequence[str]
-    """Folders, files, globs, and `@` with the name of a file that lists them."""
+    """Folders, files and globs, here or on servers, and `@` with the name of a file that lists them."""
     target: Path
-    """Folder of the new tree and its manifest."""
+    """Folder of the new tree and its manifest. With `remote`: of the manifest and of work in progress."""
+    remote: Place | None = None
+    """Folder of the new tree, if that is on a server."""
     encode: EncodeJob
     """Options of every encode. Its source and target are replaced."""
     weights: WeightsMap = field(default_factory=WeightsMap)
@@ -47,10 +50,20 @@ class BatchJob:
             raise ValueError("--concat needs a time of 1s or more")
         if self.concat is not None and self.encode.wanted is not None:
             raise ValueError("--concat joins recordings of one quality: give no target")
+        self.check_places(self.remote is not None or any(map(is_remote, self.sources)))
         if self.poll is not None and not self.watch:
             raise ValueError("--poll says how --watch looks for new files: give both")
         if self.poll is not None and self.poll <= 0:
             raise ValueError("--poll needs a time longer than 0s")
+
+    def check_places(self, remote: bool) -> None:
+        """Raises ValueError if something is asked for that servers cannot do. remote: whether one is used."""
+        if remote and self.watch:
+            raise ValueError(
+                "--watch needs SRC and OUT on this machine: run the batch again and again instead"
+            )
+        if remote and self.concat is not None:
+            raise ValueError("--concat needs SRC and OUT on this machine")
 
     def here(self, units: Iterable[Unit]) -> list[Unit]:
         """The units that are done here, each with the place of its file. All of a folder are joined here."""

@@ -62,7 +62,7 @@ class Record:
     time: str
     """When it was written: UTC, ISO 8601."""
     source: str
-    """Absolute path."""
+    """Absolute path, or address."""
     size: int | None
     """Of the source, in bytes."""
     mtime_ns: int | None
@@ -124,7 +124,7 @@ class Manifest:
                 continue
             with open(path, "rb") as file:
                 for line in file:
-                    record = _record(line)
+                    record = record_on(line)
                     if record is not None:
                         self._take(record)
 
@@ -161,9 +161,16 @@ class Manifest:
             finally:
                 self._file = None
 
+    def learn(self, record: Record) -> None:
+        """Take over a record that another machine has written. Raises ManifestError."""
+        if self._file is None:
+            self._take(record)
+        else:
+            self.append(record)
+
     def append(self, record: Record) -> None:
         """Write a line to the disk. Raises ManifestError; the line is not there then."""
-        line = json.dumps(asdict(record)).encode() + b"\n"
+        line = line_of(record)
         assert self._file is not None, "it is open"
         try:
             with uninterrupted():
@@ -173,7 +180,12 @@ class Manifest:
         self._take(record)
 
 
-def _record(line: bytes) -> Record | None:
+def line_of(record: Record) -> bytes:
+    """A record as a line of a manifest."""
+    return json.dumps(asdict(record)).encode() + b"\n"
+
+
+def record_on(line: bytes) -> Record | None:
     """The record on a line. None if it was cut off, or if it is not one of ours."""
     try:
         values: dict[str, Any] = json.loads(line)

@@ -34,7 +34,7 @@ class Camera(NamedTuple):
     @classmethod
     def of(cls, unit: Unit) -> "Camera":
         """The camera of a unit."""
-        stamp = stamp_of(unit.source)
+        stamp = stamp_of(unit.path)
         return cls(unit.folder, stamp.before if stamp is not None else "")
 
 
@@ -102,7 +102,7 @@ class Periods:
         for expected in self._expected.values():
             expected.periods.clear()
         for unit, seen in units:
-            begins = beginning(unit.source, seen.mtime_ns)
+            begins = beginning(unit.path, seen.mtime_ns)
             camera, period = Camera.of(unit), None if begins is None else self._number(begins)
             self._coming[unit.name] = camera, period
             self._expected[camera].periods[period] += 1

@@ -132,6 +132,10 @@ class _DistantManifest(Manifest):
         records: list[Record] = ray.get(self._writer.joined.remote(name))
         return records
 
+    def learn(self, record: Record) -> None:
+        """Returns when the line is on the disk."""
+        self.append(record)
+
     def append(self, record: Record) -> None:
         """Returns when the line is on the disk."""
         import ray

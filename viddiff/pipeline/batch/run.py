@@ -3,7 +3,7 @@
 The order of steps for a unit makes every moment safe to be killed in:
 
     encode into a hidden part file -> verify -> flush to the disk -> line in the manifest -> name -> folders
-    flushed -> source deleted
+    flushed, or file uploaded -> source deleted
 
 Before the line, the next run continues the part file. After it, the file is known by its size and hash. A
 file that no line knows is never replaced.
@@ -15,7 +15,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,13 +24,15 @@ from viddiff.container.part_file import parts_of
 from viddiff.errors import OutputError, ResumeError, SourceChangeError, TooLargeError, ViddiffError
 from viddiff.file_names import hidden_beside
 from viddiff.pipeline.batch.concat import Concatenation, joined_record
-from viddiff.pipeline.batch.flushing import flush_folders
 from viddiff.pipeline.batch.job import BatchJob, BatchSummary, Outcome, Progress, Report, Watch
 from viddiff.pipeline.batch.manifest import Manifest, ManifestError, Record
 from viddiff.pipeline.batch.reasons import FULL, failure, now, reason_of
 from viddiff.pipeline.batch.recording_times import beginning
-from viddiff.pipeline.batch.seen import Remover, Seen, records_of, sha256_of
-from viddiff.pipeline.batch.units import Unit, find_units
+from viddiff.pipeline.batch.remote_file import FETCHED, RemoteFile, copy_here
+from viddiff.pipeline.batch.remote_target import RemoteFiles, RemoteWeightsArchive
+from viddiff.pipeline.batch.seen import Remover, Seen, records_of
+from viddiff.pipeline.batch.target_files import LocalFiles, TargetFiles, occupied, sha256_of
+from viddiff.pipeline.batch.units import Found, Unit, find_units
 from viddiff.pipeline.batch.watching import Watching
 from viddiff.pipeline.batch.weights_archive import WeightsArchive
 from viddiff.pipeline.device import choose_device
@@ -64,7 +66,7 @@ def run_batch(
     missing, the disk is full, or the manifest cannot be written. What is done stays done.
     """
     watching = Watching(job.sources, job.poll) if job.watch and not dry_run else None
-    find_units(job.sources, job.target)  # which raises before anything is created
+    _find(job)  # which raises before anything is created
     summary = BatchSummary()
 
     def tell(outcome: Outcome) -> None:
@@ -79,13 +81,23 @@ def run_batch(
         if job.concat is not None and not dry_run:
             batch.concat = Concatenation(job, manifest, batch.archive, batch.remover)
         while True:
-            found = find_units(job.sources, job.target)
+            found = _find(job)
             summary.ignored = dict(found.ignored_by_extension.most_common())
             due = batch.run_pass(job.here(found.units.values()), tell, watch)
             summary.unjoined = batch.concat.periods.waiting if batch.concat is not None else 0
             if watching is None:
                 return summary
             watching.wait(due)
+
+
+def _find(job: BatchJob) -> Found:
+    """All units. Raises ViddiffError, OSError."""
+    found = find_units(job.sources, job.remote or job.target)
+    try:
+        job.check_places(any(isinstance(unit.source, RemoteFile) for unit in found.units.values()))
+    except ValueError as error:
+        raise ViddiffError(str(error)) from error
+    return found
 
 
 _NEVER = Seen(-1, -1, -1, -1)
@@ -117,11 +129,16 @@ class _Batch:
     ) -> None:
         self._execute = execute
         self._job, self._manifest, self._dry_run = job, manifest, dry_run
+        self._made = LocalFiles(job.target)
+        self._files: TargetFiles = self._made
         self.archive = WeightsArchive(job.target, manifest.path.stem)
-        self.remover = Remover(job.target)
+        if job.remote is not None:
+            files = self._files = RemoteFiles(job.remote, job.target)
+            self.archive = RemoteWeightsArchive(job.target, manifest.path.stem, files)
+        self.remover = Remover(self._files)
         self.concat: Concatenation | None = None
         """Joins the recordings, unless another process does."""
-        self._unarchived: ViddiffError | None = None
+        self._unarchived: ViddiffError | OSError | None = None
         """Why weights of files that are done are not in the archive."""
         self._settled: dict[str, Seen | None] = {}
         """Units that are done or have failed, by name, with their source at that time."""
@@ -133,6 +150,7 @@ class _Batch:
 
         Returns the seconds until a unit that is too young now is old enough. None: there is no such unit.
         """
+        self._files.begin(self._dry_run)
         looked, due = time.monotonic(), list[float]()
         to_do, waiting = self._look_at(units, due, tell)
         self.check_means([unit for unit, _ in to_do])
@@ -211,7 +229,7 @@ class _Batch:
         try:
             if unit.problem and unit.source.exists():
                 raise OSError(errno.EACCES, unit.problem)
-            seen = Seen.of(unit.source)
+            seen = Seen.listed(unit.source)
             record = self._done(unit, seen)
             too_large = self._too_large_before(unit, seen)
         except (OSError, ValueError) as error:  # ValueError: of a name that no file can have
@@ -275,7 +293,7 @@ class _Batch:
         if joined is not None:
             return joined
         for output in dict.fromkeys((unit.output, replace(unit, place="").output)):
-            for record in reversed(records_of(self._manifest, self._job.target / output, output)):
+            for record in reversed(records_of(self._manifest, self._files, output)):
                 if self._fits(record, seen) and not self._lacks_pictures(record):
                     return record
         return None
@@ -311,8 +329,7 @@ class _Batch:
             for record in reversed(
                 [*self._manifest.finished(unit.output), *self._manifest.joined(unit.name)]
             ):
-                path = self._job.target / record.output
-                if record.verified and path.is_file() and path.stat().st_size == record.bytes:
+                if record.verified and self._files.size(record.output) == record.bytes:
                     if not self._dry_run:
                         self._archived(record)
                     return Outcome(unit, "skipped", record=record)
@@ -323,7 +340,7 @@ class _Batch:
         try:
             if record.weights is not None:
                 self.archive.keep_for(record.weights)
-        except ViddiffError as error:
+        except (ViddiffError, OSError) as error:
             self._unarchived = error
             return False
         return True
@@ -336,6 +353,7 @@ class _Batch:
             return Outcome(unit, "skipped", "the source is kept: weights are missing", seen.size, record)
         path = self._path(unit)
         self._tidy(path, parts_of(path))
+        self._files.clear(unit.output)
         return self._finished(Outcome(unit, "skipped", size=seen.size, record=record), seen)
 
     def attempt(self, unit: Unit, seen: Seen, observe: Observer) -> Outcome:
@@ -346,7 +364,7 @@ class _Batch:
                 return Outcome(unit, "waiting", "it was removed meanwhile", seen.size)
             if Seen.of(unit.source) != seen:
                 raise _SourceGrew
-            record = self._encode(unit, seen, began, observe)
+            outcome = self._make(unit, seen, began, observe)
         except ManifestError:
             raise
         except Exception as error:  # of whatever kind: the other units do not depend on it
@@ -357,7 +375,26 @@ class _Batch:
             if isinstance(error, TooLargeError):
                 return self._too_large(unit, seen, str(error), time.monotonic() - began)
             return self._failed(unit, seen, reason_of(error), time.monotonic() - began)
-        return self._finished(Outcome(unit, "done", size=seen.size, record=record), seen)
+        return self._finished(outcome, seen)
+
+    def _make(self, unit: Unit, seen: Seen, began: float, observe: Observer) -> Outcome:
+        """Encode a unit, unless an earlier run has, and deliver its file, unless another batch has."""
+        if self._files.is_taken(unit.output):
+            if (record := self._done(unit, seen)) is None:
+                raise occupied(self._files.at(unit.output))
+            return Outcome(unit, "skipped", "another batch has made its file meanwhile", seen.size, record)
+        record = self._undelivered(unit, seen) or self._encode(unit, seen, began, observe)
+        if self._files is not self._made:
+            observe(Status("upload", 0, None))
+        record, remark = self._files.deliver(record)
+        return Outcome(unit, "done", remark, seen.size, record)
+
+    def _undelivered(self, unit: Unit, seen: Seen) -> Record | None:
+        """The record of a file that an earlier run has made and not delivered."""
+        if self._files is self._made:
+            return None
+        records = records_of(self._manifest, self._made, unit.output)
+        return next((record for record in reversed(records) if self._fits(record, seen)), None)
 
     def _encode(self, unit: Unit, seen: Seen, began: float, observe: Observer) -> Record:
         """Encode a unit, and return its line in the manifest."""
@@ -370,7 +407,7 @@ class _Batch:
             if self._changed(unit, seen):
                 raise _SourceGrew(f"{unit.source} has changed")
             self.archive.keep_for(coded.model_hash.hex())
-            begins = beginning(unit.source, seen.mtime_ns, coded.seconds) if joins else None
+            begins = beginning(unit.path, seen.mtime_ns, coded.seconds) if joins else None
             record = Record(
                 time=now(),
                 source=str(unit.source),
@@ -392,19 +429,34 @@ class _Batch:
             self._manifest.append(record)
             written.append(record)
 
-        job = replace(
-            self._job.encode,
-            source=unit.source,
-            target=path,
-            weights=self._weights_of(unit),
-            resume=not self._job.encode.verify and not self._job.encode.size_is_wanted,
-            verify=self._job.encode.verify and not joins,
-            force=replaces,
-            shorten=False,
-        )
-        _encode_or_restart(job, observe, announce)
-        flush_folders(path, self._job.target)
+        with self._at_hand(unit, seen, observe) as source:
+            job = replace(
+                self._job.encode,
+                source=source,
+                target=path,
+                weights=self._weights_of(unit),
+                resume=not self._job.encode.verify and not self._job.encode.size_is_wanted,
+                verify=self._job.encode.verify and not joins,
+                force=replaces,
+                shorten=False,
+            )
+            _encode_or_restart(job, observe, announce)
         return written[-1]
+
+    @contextmanager
+    def _at_hand(self, unit: Unit, seen: Seen, observe: Observer) -> Iterator[Path]:
+        """The source of a unit as a file on this machine. Errors name it as the user does."""
+        if isinstance(unit.source, Path):
+            yield unit.source
+            return
+        observe(Status("fetch", 0, None))
+        folder = self._job.target / FETCHED
+        with copy_here(unit.source, folder, unit.name, seen.size, seen.mtime_ns) as path:
+            try:
+                yield path
+            except ViddiffError as error:
+                error.args = (str(error).replace(str(path), str(unit.source)),)
+                raise
 
     def _tidy(self, path: Path, others: Iterable[Path]) -> None:
         """Remove what a run that was killed while it wrote `path` has left: temporary files and `others`."""
@@ -460,7 +512,7 @@ class _Batch:
         assert record is not None
         if not self._job.delete_source or (record.begins is not None and not record.recordings):
             return done  # a recording that is still to be joined keeps its source
-        if done.state == "done":
+        if done.state == "done" and self._files is self._made:
             self.remover.trust(record)
         mine = [recording.notes for recording in record.recordings if recording.name == unit.name]
         try:
@@ -481,7 +533,7 @@ class _Batch:
 def _seen_now(unit: Unit) -> Seen | None:
     """A unit's source as it is now. None if it cannot be read."""
     try:
-        return Seen.of(unit.source)
+        return Seen.listed(unit.source)
     except (OSError, ValueError):
         return None
 

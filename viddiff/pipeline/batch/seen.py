@@ -1,16 +1,16 @@
 """What a source is like at one moment, and whether it may be deleted."""
 
 import errno
-import hashlib
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 from viddiff.errors import ViddiffError
-from viddiff.pipeline.batch.flushing import flush_folders
 from viddiff.pipeline.batch.manifest import Manifest, Record
+from viddiff.pipeline.batch.remote_file import RemoteFile, Source
+from viddiff.pipeline.batch.store import Entry
+from viddiff.pipeline.batch.target_files import TargetFiles
 
 
 @dataclass(frozen=True)
@@ -19,24 +19,41 @@ class Seen:
 
     size: int
     mtime_ns: int
-    device: int
-    inode: int
+    device: int = 0
+    inode: int = 0
+    tag: str = ""
+    """Of a server: it changes with the content."""
 
     @classmethod
-    def of(cls, path: Path) -> Self:
+    def of(cls, source: Source) -> Self:
         """Look at a source. Raises OSError."""
-        found = path.stat()
+        if isinstance(source, RemoteFile):
+            return cls._on_server(source.look())
+        found = source.stat()
         if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EINVAL, "it is not a regular file")
         return cls(found.st_size, found.st_mtime_ns, found.st_dev, found.st_ino)
+
+    @classmethod
+    def listed(cls, source: Source) -> Self:
+        """The same, without asking a server again what its folder has said. Raises OSError."""
+        if isinstance(source, RemoteFile) and source.listed is not None:
+            return cls._on_server(source.listed)
+        return cls.of(source)
+
+    @classmethod
+    def _on_server(cls, entry: Entry) -> Self:
+        if entry.is_folder:
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        return cls(entry.size, entry.mtime_ns, tag=entry.tag)
 
 
 class Remover:
     """Deletes sources that files certainly replace."""
 
-    def __init__(self, target: Path) -> None:
-        """target: folder of the manifest."""
-        self._target = target
+    def __init__(self, files: TargetFiles) -> None:
+        """files: those that replace them."""
+        self._files = files
         self._safe = set[str]()
         """Hashes of files that are as recorded, and on the disk with their names."""
 
@@ -44,7 +61,7 @@ class Remover:
         """Take a file for what the manifest says: it has just been written and flushed."""
         self._safe.add(str(record.sha256))
 
-    def remove(self, source: Path, seen: Seen, record: Record, notes: Sequence[str]) -> str:
+    def remove(self, source: Source, seen: Seen, record: Record, notes: Sequence[str]) -> str:
         """Delete a source, as it was seen. Returns why it is kept; empty if it was deleted.
 
         record: of its file. notes: what `encode` noted about this source. Raises OSError, and ViddiffError if
@@ -54,11 +71,10 @@ class Remover:
             return "the source is kept: its file was not verified"
         if notes:
             return f"the source is kept: {notes[0]}"
-        path = self._target / record.output
         if record.sha256 not in self._safe:
-            if sha256_of(path) != record.sha256:
-                raise ViddiffError(f"{path} is damaged")
-            flush_folders(path, self._target)
+            if self._files.sha256(record.output) != record.sha256:
+                raise ViddiffError(f"{self._files.at(record.output)} is damaged")
+            self._files.flush(record.output)
             self.trust(record)
         if Seen.of(source) != seen:
             return "the source is kept: it has changed"
@@ -66,20 +82,15 @@ class Remover:
         return ""
 
 
-def records_of(manifest: Manifest, path: Path, output: str) -> list[Record]:
+def records_of(manifest: Manifest, files: TargetFiles, output: str) -> list[Record]:
     """Records of a file as it is, the last one last; none if it is not there. Raises OSError."""
+    files.learn(output, manifest)
     records = manifest.finished(output)
-    if not records or not path.is_file():
+    size = files.size(output) if records else None
+    if size is None:
         return []
-    size = path.stat().st_size
     fitting = [record for record in records if record.bytes == size]
     if len({record.sha256 for record in fitting}) > 1:
-        digest = sha256_of(path)
+        digest = files.sha256(output)
         return [record for record in fitting if record.sha256 == digest]
     return fitting
-
-
-def sha256_of(path: Path) -> str:
-    """Hash of a file, in hex. Raises OSError."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,13 +8,16 @@ name does not depend on what else is in the folder.
 import glob
 import hashlib
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from viddiff.errors import ViddiffError
+from viddiff.pipeline.batch.globs import fixed_part, has_wildcards, spells_extension
+from viddiff.pipeline.batch.place import Place, is_remote
+from viddiff.pipeline.batch.remote_file import Source
+from viddiff.pipeline.batch.remote_search import find_remote
 
 EXTENSIONS = (
     *(".264", ".265", ".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".h264", ".h265"),
@@ -26,7 +29,11 @@ WORKING = ".recordings"
 """Folder below the target, of the files of recordings that are to be joined."""
 LIST = "@"
 """Before the name of a file that lists sources."""
-_WILDCARDS = re.compile(r"[*?[]")
+
+
+def is_video(path: str) -> bool:
+    """Whether a file is taken for a video, by its extension."""
+    return os.path.splitext(path)[1].lower() in EXTENSIONS
 
 
 @dataclass(frozen=True)
@@ -35,8 +42,8 @@ class Unit:
 
     name: str
     """Path below the target, with slashes, without `.vdf`. It stays the same from run to run."""
-    source: Path
-    """Absolute path."""
+    source: Source
+    """Absolute path, or a file on a server."""
     problem: str = ""
     """Why it cannot be encoded, if that is known already."""
     place: str = ""
@@ -46,6 +53,12 @@ class Unit:
     def output(self) -> str:
         """Path of its file below the target."""
         return f"{self.place}{self.name}.vdf"
+
+    @property
+    def path(self) -> Path:
+        """Its source, which is on this machine."""
+        assert isinstance(self.source, Path)
+        return self.source
 
     @property
     def folder(self) -> str:
@@ -97,11 +110,11 @@ class Found:
             )
 
 
-def find_units(sources: Iterable[str], target: Path) -> Found:
+def find_units(sources: Iterable[str], target: Path | Place) -> Found:
     """All units of folders, files, globs and `@` lists, in the order of their names.
 
     What cannot be read becomes a unit with a problem. Raises ViddiffError if two units would write the same
-    file, OSError if a list cannot be read.
+    file, OSError if a list cannot be read or a server cannot be asked.
     """
     search = _Search(target)
     for source in sources:
@@ -125,28 +138,40 @@ def _lines(path: Path) -> Iterator[str]:
 class _Search:
     """Collects units."""
 
-    def __init__(self, target: Path) -> None:
-        self.found, self._target = Found(), os.path.realpath(target)
+    def __init__(self, target: Path | Place) -> None:
+        self.found = Found()
+        self._out = target if isinstance(target, Place) else None
+        self._target = os.path.realpath(target) if isinstance(target, Path) else None
 
     def add(self, text: str, listed: bool) -> None:
         """Add what `text` names. In a list, names keep the whole path, so that they are told apart."""
         if not text:
             raise ViddiffError("an empty name is no source")
-        if os.path.isdir(text):
+        if is_remote(text):
+            self._add_remote(text, listed)
+        elif os.path.isdir(text):
             self._walk(text, _Names(text, _below(text) if listed else ""))
-        elif os.path.lexists(text) or not _WILDCARDS.search(text):
+        elif os.path.lexists(text) or not has_wildcards(text):
             folder = os.path.dirname(text)
             problem = "" if os.path.lexists(text) else "it does not exist"
             self._take(text, _Names(folder, _below(folder) if listed else ""), problem)
         else:
             self._expand(text, listed)
 
+    def _add_remote(self, text: str, listed: bool) -> None:
+        folder, finds = find_remote(text, self._out)
+        for find in finds:
+            name = f"{_below(folder)}/{find.name}" if listed else find.name
+            if find.named or is_video(name):
+                self.found.add(Unit(name, find.source, find.problem))
+            else:
+                self.found.ignored.add(str(find.source))
+
     def _expand(self, pattern: str, listed: bool) -> None:
         """Add what a glob finds, by extension unless the pattern spells it out."""
-        fixed = _fixed_part(pattern)
+        fixed = fixed_part(pattern)
         names = _Names(fixed, _below(fixed) if listed else "")
-        extension = os.path.splitext(pattern)[1]
-        spelt = extension != "" and not _WILDCARDS.search(extension)
+        spelt = spells_extension(pattern)
         for path in glob.iglob(pattern, recursive=True):
             if os.path.isdir(path):
                 if not pattern.endswith(("**", "**/")):  # which finds the files in it, too
@@ -173,8 +198,7 @@ class _Search:
         return not name.startswith(".") and os.path.realpath(os.path.join(folder, name)) != self._target
 
     def _take_video(self, path: str, names: "_Names") -> None:
-        extension = os.path.splitext(path)[1].lower()
-        if extension in EXTENSIONS:
+        if is_video(path):
             self._take(path, names)
         else:
             self.found.ignored.add(path)
@@ -206,13 +230,6 @@ def _below(path: str) -> str:
     return os.path.join("", *parts)
 
 
-def _fixed_part(pattern: str) -> str:
-    """The folder of a glob: its path up to the first part with a wildcard."""
-    parts = pattern.split(os.sep)
-    first = next(number for number, part in enumerate(parts) if _WILDCARDS.search(part))
-    return os.sep.join(parts[:first]) or (os.sep if pattern.startswith(os.sep) else "")
-
-
 def places_of(source: str) -> set[str]:
     """Folders in which a source may find new files: those that exist. Raises OSError of a list."""
     if source.startswith(LIST):
@@ -225,6 +242,6 @@ def _folder_of(text: str) -> set[str]:
     if os.path.isdir(text):
         folder = text
     else:
-        exact = os.path.lexists(text) or not _WILDCARDS.search(text)
-        folder = (os.path.dirname(text) if exact else _fixed_part(text)) or os.curdir
+        exact = os.path.lexists(text) or not has_wildcards(text)
+        folder = (os.path.dirname(text) if exact else fixed_part(text)) or os.curdir
     return {folder} if os.path.isdir(folder) else set()

@@ -19,9 +19,9 @@ from viddiff.pipeline.weights_search import archived_weights, weights_to_decode
 class WeightsArchive:
     """Weights beside the files that need them."""
 
-    def __init__(self, target: Path, writer: str) -> None:
-        """writer: tells this process from others that write there."""
-        self._target, self._tail = target, f".{writer}.part"
+    def __init__(self, target: Path, writer: str, shown: object = None) -> None:
+        """writer: tells this process from others that write there. shown: what users call the target."""
+        self._target, self._tail, self._shown = target, f".{writer}.part", shown or target
         self._kept = set[str]()
 
     def keep(self, weights: Path) -> None:
@@ -50,7 +50,7 @@ class WeightsArchive:
             self.keep(weights_to_decode(bytes.fromhex(digest), None))
         except (CheckpointError, ValueError) as error:
             raise CheckpointError(
-                f"files in {self._target} need weights that are not archived beside them: {error}"
+                f"files in {self._shown} need weights that are not archived beside them: {error}"
             ) from error
 
 

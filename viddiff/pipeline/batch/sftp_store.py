@@ -1,0 +1,152 @@
+"""Servers that speak SFTP, through fsspec and paramiko.
+
+A file is uploaded under a hidden name and renamed. OpenSSH and other servers of version 3 of the protocol
+refuse to rename to a name that is taken. The server's key must be among the known hosts.
+"""
+
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+import paramiko
+from fsspec.implementations.sftp import SFTPFileSystem
+from paramiko.ssh_exception import (
+    AuthenticationException,
+    BadHostKeyException,
+    NoValidConnectionsError,
+    PasswordRequiredException,
+)
+
+from viddiff.file_names import hidden_beside
+from viddiff.pipeline.batch.place import Place
+from viddiff.pipeline.batch.store import Entry, Store, whole_seconds
+
+_TIMEOUT = 60.0
+"""Seconds without an answer."""
+_ABANDONED = 86400.0
+"""Seconds since its last change after which an upload is one that was cut off."""
+_FINAL = (AuthenticationException, BadHostKeyException, PasswordRequiredException)
+_UNKNOWN_HOST = "not found in known_hosts"
+"""In the message of paramiko's RejectPolicy."""
+
+
+class _Connection(SFTPFileSystem):  # type: ignore[misc]
+    """A connection to a server whose key is known."""
+
+    cachable = False
+
+    def _connect(self) -> None:
+        self.client = paramiko.SSHClient()
+        self.client.load_system_host_keys()
+        self.client.set_missing_host_key_policy(paramiko.RejectPolicy())
+        self.client.connect(self.host, timeout=_TIMEOUT, **self.ssh_kwargs)
+        self.ftp = self.client.open_sftp()
+        self.ftp.get_channel().settimeout(_TIMEOUT)
+
+
+class SftpStore(Store):
+    """A server."""
+
+    _scheme = "sftp"
+
+    def __init__(self, server: str) -> None:
+        super().__init__(server)
+        self._connection: Any = None
+
+    @property
+    def _files(self) -> Any:
+        if self._connection is None:
+            split = urlsplit(f"sftp://{self._server}")
+            given = {"username": split.username, "port": split.port}
+            self._connection = _Connection(
+                split.hostname, **{name: value for name, value in given.items() if value is not None}
+            )
+        return self._connection
+
+    def _entry(self, place: Place, found: dict[str, Any]) -> Entry:
+        folder = found["type"] == "directory"
+        return Entry(place, found["size"], whole_seconds(found["mtime"]), is_folder=folder)
+
+    def _walk(self, folder: Place) -> Iterator[Entry]:
+        try:
+            found = self._files.ls(folder.path, detail=True)
+        except FileNotFoundError:
+            return
+        except PermissionError:
+            yield Entry(folder, 0, 0, is_folder=True, problem="access is denied")
+            return
+        for info in sorted(found, key=lambda info: str(info["name"])):
+            place = self._place(info["name"])
+            if place.name.startswith("."):
+                continue
+            if info["type"] == "directory":
+                yield from self._walk(place)
+            elif info["type"] == "file":
+                yield self._entry(place, info)
+            else:
+                yield from self._linked(place)
+
+    def _linked(self, place: Place) -> Iterator[Entry]:
+        """The file to which a link leads. Links to folders are not followed."""
+        with suppress(FileNotFoundError):
+            entry = self._entry(place, self._files.info(place.path))
+            if not entry.is_folder:
+                yield entry
+
+    def _create(self, local: Path, place: Place) -> None:
+        files = self._files
+        files.makedirs(place.parent.path, exist_ok=True)
+        self._tidy(place)
+        temporary = self._hidden(place, f".{secrets.token_hex(4)}.part")
+        try:
+            files.ftp.put(str(local), temporary)  # which compares the sizes
+            try:
+                files.ftp.rename(temporary, place.path)
+            except OSError as error:
+                if files.exists(place.path):
+                    raise FileExistsError from error
+                raise
+        finally:
+            with suppress(Exception):
+                files.ftp.remove(temporary)
+
+    def _tidy(self, place: Place) -> None:
+        """Remove what uploads to a place have left that were cut off long ago."""
+        example = PurePosixPath(self._hidden(place, ".part")).name.removesuffix("part")
+        for found in self._files.ls(place.parent.path, detail=True):
+            name = PurePosixPath(found["name"]).name
+            of_this = name.startswith(example) and name.endswith(".part")
+            if of_this and time.time() - found["mtime"].timestamp() > _ABANDONED:
+                with suppress(OSError):
+                    self._files.ftp.remove(found["name"])
+
+    def _hidden(self, place: Place, tail: str) -> str:
+        return hidden_beside(Path(place.path), tail).as_posix()
+
+    def _is_transient(self, error: Exception) -> bool:
+        if isinstance(error, _FINAL) or _UNKNOWN_HOST in str(error):
+            return False
+        plain = isinstance(error, OSError) and error.errno is None  # "Failure", as servers say
+        lost = isinstance(error, ConnectionError | TimeoutError | EOFError | paramiko.SSHException)
+        lost = lost or isinstance(error, NoValidConnectionsError)
+        if lost:
+            self._connection = None
+        return lost or (plain and not isinstance(error, FileExistsError))
+
+    def _reason(self, error: Exception) -> str | None:
+        host = urlsplit(f"sftp://{self._server}").hostname
+        if isinstance(error, AuthenticationException):
+            return "the server accepts no SSH key of this user"
+        if isinstance(error, BadHostKeyException):
+            return "the server's key is not the one among the known hosts"
+        if _UNKNOWN_HOST in str(error):
+            return (
+                f"the server's key is not known: run ssh-keyscan {host} >> ~/.ssh/known_hosts, and check it"
+            )
+        if isinstance(error, EOFError):
+            return "the connection was lost"
+        return None
