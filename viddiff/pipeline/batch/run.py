@@ -386,8 +386,8 @@ class _Batch:
         record = self._undelivered(unit, seen) or self._encode(unit, seen, began, observe)
         if self._files is not self._made:
             observe(Status("upload", 0, None))
-        record, remark = self._files.deliver(record)
-        return Outcome(unit, "done", remark, seen.size, record)
+        there, remark = self._files.deliver(record)
+        return Outcome(unit, "done" if there is record else "skipped", remark, seen.size, there)
 
     def _undelivered(self, unit: Unit, seen: Seen) -> Record | None:
         """The record of a file that an earlier run has made and not delivered."""

@@ -51,7 +51,7 @@ class S3Store(Store):
 
     @cached_property
     def _files(self) -> Any:
-        return s3fs.S3FileSystem(
+        files = s3fs.S3FileSystem(
             use_listings_cache=False,
             max_concurrency=_BLOCKS,
             config_kwargs={
@@ -60,6 +60,8 @@ class S3Store(Store):
                 "read_timeout": _TIMEOUT,
             },
         )
+        files.retries = 1  # botocore repeats requests, and `Store` operations
+        return files
 
     def _entry(self, place: Place, found: dict[str, Any]) -> Entry:
         if found["type"] != "file":

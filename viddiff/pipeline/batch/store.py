@@ -113,13 +113,7 @@ class Store(ABC):
         Raises FileExistsError if there is one. That may also be this one: if an answer is lost, the next
         attempt finds what the first one has made. Raises OSError.
         """
-
-        def create() -> None:
-            if self._exists(place):
-                raise FileExistsError
-            self._create(local, place)
-
-        self._tried(place, create)
+        self._tried(place, lambda: self._create(local, place))
 
     def creates_only(self, local: Path, place: Place) -> bool:
         """Whether the server refuses to replace a file, as it should. Leaves a copy of one there.
@@ -136,13 +130,6 @@ class Store(ABC):
     def delete(self, place: Place) -> None:
         """Delete a file. Raises OSError."""
         self._tried(place, lambda: self._files.rm_file(place.path))
-
-    def _exists(self, place: Place) -> bool:
-        try:
-            self._files.info(place.path)
-        except FileNotFoundError:
-            return False
-        return True
 
     def _get(self, place: Place, local: Path) -> None:
         self._files.get_file(place.path, str(local))
