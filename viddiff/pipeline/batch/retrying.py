@@ -10,16 +10,16 @@ WAITS = (0.5, 2.0, 8.0)
 Result = TypeVar("Result")
 
 
-def retried(attempt: Callable[[], Result], is_transient: Callable[[Exception], bool]) -> Result:
+def retried(attempt: Callable[[], Result], again: Callable[[Exception], bool]) -> Result:
     """The result of an attempt. Raises what the last one has raised.
 
-    is_transient: whether another attempt may succeed after this error.
+    again: asked after an error whether another attempt may succeed.
     """
     for wait in WAITS:
         try:
             return attempt()
         except Exception as error:
-            if not is_transient(error):
+            if not again(error):
                 raise
         time.sleep(wait * random.uniform(0.5, 1))
     return attempt()

@@ -90,6 +90,9 @@ class S3Store(Store):
         answered = code in (*_PASSING, _NO_UPLOAD) or status >= _BUSY or status == _TOO_MANY
         return answered or isinstance(error, _FAULTS)
 
+    def _renew(self) -> None:
+        """Each request finds a connection of its own."""
+
     def _reason(self, error: Exception) -> str | None:
         if isinstance(error, NoCredentialsError | PartialCredentialsError):
             return "there are no credentials: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"

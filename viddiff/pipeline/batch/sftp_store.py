@@ -4,6 +4,7 @@ A file is uploaded under a hidden name and renamed. OpenSSH and other servers of
 refuse to rename to a name that is taken. The server's key must be among the known hosts.
 """
 
+import re
 import secrets
 import time
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ _TIMEOUT = 60.0
 """Seconds without an answer."""
 _ABANDONED = 86400.0
 """Seconds since its last change after which an upload is one that was cut off."""
+_UPLOAD = re.compile(r"\..+\.[0-9a-f]{8}\.upload")
 _FINAL = (AuthenticationException, BadHostKeyException, PasswordRequiredException)
 _UNKNOWN_HOST = "not found in known_hosts"
 """In the message of paramiko's RejectPolicy."""
@@ -56,6 +58,10 @@ class SftpStore(Store):
     def __init__(self, server: str) -> None:
         super().__init__(server)
         self._connection: Any = None
+        self._token = secrets.token_hex(4)
+        """In the names of uploads: that of an attempt that was lost is used again."""
+        self._tidied = set[Place]()
+        """Folders without old uploads."""
 
     @property
     def _files(self) -> Any:
@@ -98,44 +104,51 @@ class SftpStore(Store):
                 yield entry
 
     def _create(self, local: Path, place: Place) -> None:
-        files = self._files
-        files.makedirs(place.parent.path, exist_ok=True)
-        self._tidy(place)
-        temporary = self._hidden(place, f".{secrets.token_hex(4)}.part")
+        self._tidy(place.parent)
+        temporary = hidden_beside(Path(place.path), f".{self._token}.upload").as_posix()
         try:
-            files.ftp.put(str(local), temporary)  # which compares the sizes
-            try:
-                files.ftp.rename(temporary, place.path)
-            except OSError as error:
-                if files.exists(place.path):
-                    raise FileExistsError from error
-                raise
+            self._upload(local, temporary, place.parent)
+            self._files.ftp.rename(temporary, place.path)
+        except OSError as error:
+            if self._files.exists(place.path):
+                raise FileExistsError from error
+            raise
         finally:
             with suppress(Exception):
-                files.ftp.remove(temporary)
+                self._files.ftp.remove(temporary)
 
-    def _tidy(self, place: Place) -> None:
-        """Remove what uploads to a place have left that were cut off long ago."""
-        example = PurePosixPath(self._hidden(place, ".part")).name.removesuffix("part")
-        for found in self._files.ls(place.parent.path, detail=True):
-            name = PurePosixPath(found["name"]).name
-            of_this = name.startswith(example) and name.endswith(".part")
-            if of_this and time.time() - found["mtime"].timestamp() > _ABANDONED:
+    def _upload(self, local: Path, temporary: str, folder: Place) -> None:
+        try:
+            self._files.ftp.put(str(local), temporary)  # which compares the sizes
+        except FileNotFoundError:
+            self._files.makedirs(folder.path, exist_ok=True)
+            self._files.ftp.put(str(local), temporary)
+
+    def _tidy(self, folder: Place) -> None:
+        """Remove what uploads to a folder have left that were cut off long ago."""
+        if folder in self._tidied or not self._files.exists(folder.path):
+            return
+        for found in self._files.ls(folder.path, detail=True):
+            is_upload = _UPLOAD.fullmatch(PurePosixPath(found["name"]).name)
+            if is_upload and time.time() - found["mtime"].timestamp() > _ABANDONED:
                 with suppress(OSError):
                     self._files.ftp.remove(found["name"])
-
-    def _hidden(self, place: Place, tail: str) -> str:
-        return hidden_beside(Path(place.path), tail).as_posix()
+        self._tidied.add(folder)
 
     def _is_transient(self, error: Exception) -> bool:
         if isinstance(error, _FINAL) or _UNKNOWN_HOST in str(error):
             return False
-        plain = isinstance(error, OSError) and error.errno is None  # "Failure", as servers say
+        if isinstance(error, FileExistsError):
+            return False
+        failure = isinstance(error, OSError) and error.errno is None  # as servers say without a reason
         lost = isinstance(error, ConnectionError | TimeoutError | EOFError | paramiko.SSHException)
-        lost = lost or isinstance(error, NoValidConnectionsError)
-        if lost:
-            self._connection = None
-        return lost or (plain and not isinstance(error, FileExistsError))
+        return failure or lost or isinstance(error, NoValidConnectionsError)
+
+    def _renew(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(Exception):
+                connection.client.close()
 
     def _reason(self, error: Exception) -> str | None:
         host = urlsplit(f"sftp://{self._server}").hostname

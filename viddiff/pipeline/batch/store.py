@@ -58,6 +58,10 @@ class Store(ABC):
         """Whether another attempt may succeed."""
 
     @abstractmethod
+    def _renew(self) -> None:
+        """Connect anew before the next attempt, if that helps."""
+
+    @abstractmethod
     def _reason(self, error: Exception) -> str | None:
         """An error in a few words. None: nothing special is known about it."""
 
@@ -146,8 +150,15 @@ class Store(ABC):
 
     def _tried(self, place: Place, attempt: Callable[[], Result]) -> Result:
         """The result of an operation. Raises OSError."""
+
+        def again(error: Exception) -> bool:
+            if _is_full(error) or not self._is_transient(error):
+                return False
+            self._renew()
+            return True
+
         try:
-            return retried(attempt, lambda error: not _is_full(error) and self._is_transient(error))
+            return retried(attempt, again)
         except Exception as error:
             if _is_full(error):
                 raise
