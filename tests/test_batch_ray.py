@@ -75,6 +75,28 @@ def test_a_node_is_killed_and_the_work_is_done(cluster: Any, weights: Path, tmp_
     assert json.loads(again.stdout.splitlines()[-1])["skipped"] == 6, again.output
 
 
+def test_places_on_servers(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("s3fs")
+    pytest.importorskip("moto.server")
+    from s3_server import BUCKET, S3Server
+    from test_batch_remote import archived, settings
+
+    server = S3Server()
+    for name, value in settings(server).items():
+        monkeypatch.setenv(name, value)
+    write(tmp_path / "a.mkv", moving_picture(32, 32, 5))
+    for number in range(2):
+        server.put(f"cameras/{number}.mkv", (tmp_path / "a.mkv").read_bytes())
+    places = [f"s3://{BUCKET}/cameras", f"s3://{BUCKET}/archive", "--scratch", tmp_path / "work"]
+    choices = ["--weights", weights, "--gop", 3, "--min-age", "0s", "--ray", "local", "--delete-source"]
+    result = CliRunner().invoke(main, [str(a) for a in ["batch", *places, *choices, "--json"]])
+    server.stop()
+    assert result.exit_code == 0, result.output
+    assert set(archived(server)) == {"0.mkv.vdf", "1.mkv.vdf"}
+    assert server.objects("cameras/") == {}
+    assert len((tmp_path / "work" / "manifest.jsonl").read_text().splitlines()) == 2
+
+
 def test_no_cluster_is_said_in_one_sentence(weights: Path, tmp_path: Path) -> None:
     (tmp_path / "source").mkdir()
     result = run("nonsense", tmp_path / "source", tmp_path / "out", weights)

@@ -513,6 +513,15 @@ def test_shards(batch: Batch, cameras: S3Server, clip: Path, tmp_path: Path) -> 
     assert set(states(batch("--json")).values()) == {"skipped"}
 
 
+def test_a_source_that_is_named_and_was_deleted(batch: Batch, cameras: S3Server, work: Path) -> None:
+    for _ in range(2):  # with and without what this machine remembers
+        result = batch("--delete-source", "--json", places=(f"{SOURCE}/a.mkv", OUT))
+        assert result.exit_code == 0, result.output
+        assert "cameras/a.mkv" not in cameras.objects("cameras/")
+        shutil.rmtree(work)
+    assert states(result) == {"a.mkv.vdf": "skipped"}
+
+
 @pytest.mark.parametrize(
     ("options", "why"),
     [

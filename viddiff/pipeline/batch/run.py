@@ -326,14 +326,21 @@ class _Batch:
     def _without_source(self, unit: Unit, error: Exception) -> Outcome:
         """A unit whose source or file cannot be read: done and deleted, or a failure."""
         if isinstance(error, FileNotFoundError):
-            for record in reversed(
-                [*self._manifest.finished(unit.output), *self._manifest.joined(unit.name)]
-            ):
-                if record.verified and self._files.size(record.output) == record.bytes:
-                    if not self._dry_run:
-                        self._archived(record)
-                    return Outcome(unit, "skipped", record=record)
+            record = self._done_and_deleted(unit)
+            if record is not None:
+                if not self._dry_run:
+                    self._archived(record)
+                return Outcome(unit, "skipped", record=record)
         return self._failed(unit, None, unit.problem or reason_of(error), 0.0)
+
+    def _done_and_deleted(self, unit: Unit) -> Record | None:
+        """The record of a verified file that is there, of a source that is not. Raises OSError."""
+        self._files.learn(unit.output, self._manifest)
+        records = [*self._manifest.finished(unit.output), *self._manifest.joined(unit.name)]
+        for record in reversed(records):
+            if record.verified and self._files.size(record.output) == record.bytes:
+                return record
+        return None
 
     def _archived(self, record: Record) -> bool:
         """Whether the weights of a finished file are in the archive. If not, the batch ends with an error."""
