@@ -311,6 +311,44 @@ def as_record(values: dict[str, Any]) -> Any:
     return record_on(json.dumps(values).encode())
 
 
+def test_another_batch_has_done_it_meanwhile(
+    batch: Batch, cameras: S3Server, tmp_path: Path, coded: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is looked for before a video is encoded, not only in the list that was made at the beginning."""
+    assert batch("--verify", "--scratch", tmp_path / "other", scratch=False).exit_code == 0
+    later = {key: data for key, data in cameras.objects("archive/").items() if "a.mkv" in key}
+    for key in later:
+        cameras.delete(key)
+
+    def bring(request: dict[str, Any]) -> None:
+        if (request["REQUEST_METHOD"], request["PATH_INFO"]) == ("HEAD", f"/{BUCKET}/archive/a.mkv.vdf"):
+            for key, data in later.items():
+                cameras.put(key, data)
+
+    cameras.hook = bring
+    monkeypatch.setattr(batch_run, "encode_file", lambda *_: pytest.fail("it is encoded already"))
+    result = batch("--delete-source")
+    assert result.exit_code == 0, result.output
+    assert "a.mkv: source deleted" in result.stderr
+    assert archived(cameras) == dict.fromkeys(BOTH, coded)
+
+
+def test_a_signal_ends_an_upload(batch: Batch, cameras: S3Server, work: Path, coded: bytes) -> None:
+    def end(request: dict[str, Any]) -> bytes | None:
+        if is_upload(request):
+            os.kill(os.getpid(), signal.SIGTERM)
+            return b"403 AccessDenied"
+        return None
+
+    cameras.hook = end
+    assert batch().exit_code == 128 + signal.SIGTERM
+    assert archived(cameras) == {}
+    cameras.hook = lambda _: None
+    assert batch().exit_code == 0
+    assert archived(cameras) == dict.fromkeys(BOTH, coded)
+    assert tree(work) == {"manifest.jsonl"}
+
+
 def test_two_batches_race(
     batch: Batch, cameras: S3Server, weights: Path, tmp_path: Path, coded: bytes
 ) -> None:
@@ -357,6 +395,8 @@ def test_a_killed_upload_leaves_nothing_that_looks_complete(
     started.append(subprocess.Popen([sys.executable, "-m", "viddiff", *arguments], env=environment))
     assert started[0].wait() == -signal.SIGKILL
     assert archived(cameras) == {}
+    (work / ".sources" / "manifest").mkdir(parents=True)
+    (work / ".sources" / "manifest" / "gone.mkv").write_bytes(b"of a kill while it was fetched")
     cameras.hook = lambda _: None
     assert batch("--delete-source").exit_code == 0
     assert archived(cameras) == dict.fromkeys(BOTH, coded)

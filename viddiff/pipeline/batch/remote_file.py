@@ -1,6 +1,7 @@
 """A source on a server, and its copy on this machine while it is encoded."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from viddiff.pipeline.batch.place import Place
 from viddiff.pipeline.batch.store import Entry
 
 FETCHED = ".sources"
-"""Folder on this machine, below that of the manifest, of sources that are being encoded."""
+"""Folder on this machine, below that of the manifest, of copies: each batch has a folder of its own there."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,23 @@ def copy_here(source: RemoteFile, folder: Path, name: str, size: int, mtime_ns: 
         os.utime(path, ns=(mtime_ns, mtime_ns))
         yield path
     finally:
-        remove_with_folders(path, folder.parent)
+        remove_with_folders(path, folder)
+
+
+@contextmanager
+def only_while_it_runs(folder: Path, alone: bool) -> Iterator[None]:
+    """Remove the copies of a batch that was killed before, and the folder of copies after this one.
+
+    alone: no other batch may be about to use the folder above it.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if alone:
+            with suppress(OSError):
+                folder.parent.rmdir()
 
 
 def remove_with_folders(path: Path, top: Path) -> None:

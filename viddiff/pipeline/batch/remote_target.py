@@ -18,7 +18,6 @@ from typing import TypeVar
 
 from viddiff.codec.tensor_file import stated_hash
 from viddiff.errors import CheckpointError, OutputError
-from viddiff.file_names import hidden_beside
 from viddiff.pipeline.batch.connections import store_of
 from viddiff.pipeline.batch.manifest import Manifest, Record, line_of, record_on
 from viddiff.pipeline.batch.place import Place
@@ -41,9 +40,13 @@ _LONGEST = 1 << 20
 class RemoteFiles:
     """Files below a folder on a server."""
 
-    def __init__(self, folder: Place, local: Path) -> None:
-        """local: folder of the manifest, and of files that are made and not delivered."""
-        self._folder, self._local, self._store = folder, local, store_of(folder)
+    def __init__(self, folder: Place, local: Path, copies: Path) -> None:
+        """local: folder of the manifest, and of files that are made and not delivered.
+
+        copies: folder of files that are read back.
+        """
+        self._folder, self._local, self._copies = folder, local, copies
+        self._store = store_of(folder)
         self._listed: dict[str, Entry] | None = None
         """What is there, by path, if all was listed. It is kept up to date with what is asked."""
         self._listed_records: dict[Place, list[Entry]] = defaultdict(list)
@@ -79,13 +82,13 @@ class RemoteFiles:
     def sha256(self, output: str) -> str:
         """Read it back, and hash it."""
         size = self._store.look(self.at(output)).size
-        copy = hidden_beside(self._local / output, ".copy")
+        copy = self._copies / output
         copy.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._store.fetch(self.at(output), copy, size)
             return sha256_of(copy)
         finally:
-            remove_with_folders(copy, self._local)
+            remove_with_folders(copy, self._copies)
 
     def learn(self, output: str, manifest: Manifest) -> None:
         """Read the records of a file that the manifest does not know."""
@@ -100,7 +103,11 @@ class RemoteFiles:
 
     def is_taken(self, output: str) -> bool:
         """Whether there is a file now."""
-        return self._size_now(output) is not None
+        if self._size_now(output) is None:
+            return False
+        if self._listed is not None:
+            self._listed_records[self._folder_of_records(output)] = self._records_now(output)
+        return True
 
     def deliver(self, record: Record) -> tuple[Record, str]:
         """Upload a file, and remove it here."""
@@ -182,8 +189,8 @@ class RemoteFiles:
 class RemoteWeightsArchive(WeightsArchive):
     """Weights beside the files of a server. Copies of them are in the folder of the manifest."""
 
-    def __init__(self, local: Path, writer: str, files: RemoteFiles) -> None:
-        super().__init__(local, writer, files.at(""))
+    def __init__(self, local: Path, writer: str, files: RemoteFiles, shown: Place) -> None:
+        super().__init__(local, writer, shown)
         self._local, self._files = local, files
         self._sent = set[str]()
 

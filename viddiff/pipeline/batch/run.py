@@ -15,7 +15,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from viddiff.pipeline.batch.job import BatchJob, BatchSummary, Outcome, Progress
 from viddiff.pipeline.batch.manifest import Manifest, ManifestError, Record
 from viddiff.pipeline.batch.reasons import FULL, failure, now, reason_of
 from viddiff.pipeline.batch.recording_times import beginning
-from viddiff.pipeline.batch.remote_file import FETCHED, RemoteFile, copy_here
+from viddiff.pipeline.batch.remote_file import FETCHED, RemoteFile, copy_here, only_while_it_runs
 from viddiff.pipeline.batch.remote_target import RemoteFiles, RemoteWeightsArchive
 from viddiff.pipeline.batch.seen import Remover, Seen, records_of
 from viddiff.pipeline.batch.target_files import LocalFiles, TargetFiles, occupied, sha256_of
@@ -76,8 +76,11 @@ def run_batch(
     if not dry_run:
         job.target.mkdir(parents=True, exist_ok=True)
     manifest = Manifest(job.target, job.shard)
-    with manifest.loaded() if dry_run else manifest.opened():
+    with ExitStack() as steps:
+        steps.enter_context(manifest.loaded() if dry_run else manifest.opened())
         batch = _Batch(job, manifest, dry_run, execute)
+        if not dry_run:
+            steps.enter_context(only_while_it_runs(_copies_of(job, manifest), job.shard.count == 1))
         if job.concat is not None and not dry_run:
             batch.concat = Concatenation(job, manifest, batch.archive, batch.remover)
         while True:
@@ -98,6 +101,11 @@ def _find(job: BatchJob) -> Found:
     except ValueError as error:
         raise ViddiffError(str(error)) from error
     return found
+
+
+def _copies_of(job: BatchJob, manifest: Manifest) -> Path:
+    """Folder of what is fetched from servers. No other batch on this machine has the same."""
+    return job.target / FETCHED / manifest.path.stem
 
 
 _NEVER = Seen(-1, -1, -1, -1)
@@ -129,12 +137,13 @@ class _Batch:
     ) -> None:
         self._execute = execute
         self._job, self._manifest, self._dry_run = job, manifest, dry_run
+        self._copies = _copies_of(job, manifest)
         self._made = LocalFiles(job.target)
         self._files: TargetFiles = self._made
         self.archive = WeightsArchive(job.target, manifest.path.stem)
         if job.remote is not None:
-            files = self._files = RemoteFiles(job.remote, job.target)
-            self.archive = RemoteWeightsArchive(job.target, manifest.path.stem, files)
+            files = self._files = RemoteFiles(job.remote, job.target, self._copies)
+            self.archive = RemoteWeightsArchive(job.target, manifest.path.stem, files, job.remote)
         self.remover = Remover(self._files)
         self.concat: Concatenation | None = None
         """Joins the recordings, unless another process does."""
@@ -457,8 +466,7 @@ class _Batch:
             yield unit.source
             return
         observe(Status("fetch", 0, None))
-        folder = self._job.target / FETCHED
-        with copy_here(unit.source, folder, unit.name, seen.size, seen.mtime_ns) as path:
+        with copy_here(unit.source, self._copies, unit.name, seen.size, seen.mtime_ns) as path:
             try:
                 yield path
             except ViddiffError as error:

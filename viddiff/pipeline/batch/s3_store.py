@@ -38,6 +38,7 @@ _REASONS = {
     "InvalidBucketName": "this is no name of a bucket",
     "InvalidAccessKeyId": "S3 does not know the access key",
     "SignatureDoesNotMatch": "the secret key does not fit the access key",
+    "InvalidObjectState": "it is in a class for archives: restore it first",
     "ExpiredToken": "the credentials have expired",
     "RequestTimeTooSkewed": "the clock of this machine is wrong",
     "PermanentRedirect": "the bucket is in another region: set AWS_DEFAULT_REGION",
@@ -66,7 +67,7 @@ class S3Store(Store):
     def _entry(self, place: Place, found: dict[str, Any]) -> Entry:
         if found["type"] != "file":
             return Entry(place, 0, 0, is_folder=True)
-        return Entry(place, found["size"], whole_seconds(found["LastModified"]), found["ETag"])
+        return Entry(place, found["size"], whole_seconds(found["LastModified"]), found["ETag"].strip('"'))
 
     def _walk(self, folder: Place) -> Iterator[Entry]:
         for path, found in self._files.find(folder.path, detail=True).items():

@@ -54,12 +54,12 @@ class Remover:
     def __init__(self, files: TargetFiles) -> None:
         """files: those that replace them."""
         self._files = files
-        self._safe = set[str]()
-        """Hashes of files that are as recorded, and on the disk with their names."""
+        self._safe = set[tuple[str, str | None]]()
+        """Names and hashes of files that are as recorded, and on the disk or server with their names."""
 
     def trust(self, record: Record) -> None:
         """Take a file for what the manifest says: it has just been written and flushed."""
-        self._safe.add(str(record.sha256))
+        self._safe.add((record.output, record.sha256))
 
     def remove(self, source: Source, seen: Seen, record: Record, notes: Sequence[str]) -> str:
         """Delete a source, as it was seen. Returns why it is kept; empty if it was deleted.
@@ -71,7 +71,7 @@ class Remover:
             return "the source is kept: its file was not verified"
         if notes:
             return f"the source is kept: {notes[0]}"
-        if record.sha256 not in self._safe:
+        if (record.output, record.sha256) not in self._safe:
             if self._files.sha256(record.output) != record.sha256:
                 raise ViddiffError(f"{self._files.at(record.output)} is damaged")
             self._files.flush(record.output)

@@ -141,7 +141,7 @@ class Store(ABC):
     def _place(self, path: str) -> Place:
         """The place with a path of fsspec."""
         here = Place(self._scheme, self._server, "")
-        return here / path.removeprefix(here.path).lstrip("/")
+        return here / path.removeprefix(here.path).removeprefix("/")
 
     @property
     @abstractmethod
