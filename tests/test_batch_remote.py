@@ -395,7 +395,6 @@ def test_a_killed_upload_leaves_nothing_that_looks_complete(
     started.append(subprocess.Popen([sys.executable, "-m", "viddiff", *arguments], env=environment))
     assert started[0].wait() == -signal.SIGKILL
     assert archived(cameras) == {}
-    (work / ".sources" / "manifest").mkdir(parents=True)
     (work / ".sources" / "manifest" / "gone.mkv").write_bytes(b"of a kill while it was fetched")
     cameras.hook = lambda _: None
     assert batch("--delete-source").exit_code == 0
@@ -560,6 +559,17 @@ def test_a_source_that_is_named_and_was_deleted(batch: Batch, cameras: S3Server,
         assert "cameras/a.mkv" not in cameras.objects("cameras/")
         shutil.rmtree(work)
     assert states(result) == {"a.mkv.vdf": "skipped"}
+
+
+def test_a_folder_that_has_become_empty(batch: Batch, server: S3Server) -> None:
+    """S3 does not know it any more."""
+    for source in (SOURCE, f"{SOURCE}/2025.06/"):
+        result = batch("--delete-source", places=(source, OUT))
+        assert result.exit_code == 0, result.output
+        assert "nothing to do" in result.stderr
+    result = batch(places=(f"{SOURCE}/a.mkv", OUT))
+    assert result.exit_code == 3
+    assert result.stderr.splitlines()[-1] == f"Failed: {SOURCE}/a.mkv: it does not exist"
 
 
 @pytest.mark.parametrize(

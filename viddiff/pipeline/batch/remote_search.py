@@ -1,5 +1,6 @@
 """Find sources on servers: in folders, by name, and by globs."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -40,13 +41,27 @@ def find_remote(text: str, out: Place | None) -> tuple[str, list[RemoteFind]]:
         if has_wildcards(place.key):
             top = replace(place, key=fixed_part(place.key))
             return _address(top), list(_globbed(store, place, top, out))
-        problem = str(error.strerror)
+        problem = _problem(store, place, text, error)
+        if not problem:
+            return _address(place), []
         return _address(place.parent), [
             RemoteFind(place.name or str(place), RemoteFile(place), True, problem)
         ]
     if entry.is_folder:
         return _address(place), list(_inside(store, place, place, out))
     return _address(place.parent), [RemoteFind(place.name, RemoteFile(place, entry), True)]
+
+
+def _problem(store: Store, place: Place, text: str, error: FileNotFoundError) -> str:
+    """Why nothing is there. Empty for a folder of S3 without files: S3 does not know that it was there."""
+    is_folder = text.endswith("/") or not os.path.splitext(place.name)[1]
+    if place.scheme == "s3" and is_folder:
+        try:
+            store.files_below(place)
+        except FileNotFoundError as missing:
+            return str(missing.strerror)
+        return ""
+    return str(error.strerror)
 
 
 def _globbed(store: Store, pattern: Place, top: Place, out: Place | None) -> Iterator[RemoteFind]:
