@@ -14,7 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from viddiff.codec import checkpoint
+from viddiff.codec import checkpoint, enhancement_weights
+from viddiff.codec.enhancement_module import weights_of
+from viddiff.codec.enhancement_weights import EnhancementWeights
+from viddiff.codec.enhancer import Enhancer
 from viddiff.codec.open_decoder import Weights
 from viddiff.codec.weights import Codec, untrained
 from viddiff.config import ModelConfig
@@ -23,6 +26,8 @@ from viddiff.encoder.open_encoder import open_encoder
 from viddiff.encoder.options import EncodeOptions
 from viddiff.frame import Frame, VideoInfo
 from viddiff.networks.bounds import UNIT
+from viddiff.networks.enhancement import EnhancementNetwork
+from viddiff.networks.enhancement_config import EnhancementConfig
 from viddiff.networks.layers import IntConv2d
 from viddiff.pipeline.output import Output
 from viddiff.pipeline.serial import encode
@@ -97,6 +102,16 @@ def same(a: list[Frame], b: list[Frame]) -> bool:
     )
 
 
+def restless(seed: int = 3) -> EnhancementWeights:
+    """A narrow network with random weights, whose corrections are far from zero."""
+    torch.manual_seed(seed)
+    network = EnhancementNetwork(EnhancementConfig(name="narrow", half=8, quarter=8, quarter_blocks=1))
+    with torch.no_grad():
+        for layer in network.layers().values():
+            layer.weight.add_(0.2 * torch.randn_like(layer.weight))
+    return weights_of(network)
+
+
 def in_decoding_order(packets: list["av.Packet[Any]"]) -> list["av.Packet[Any]"]:
     """Packets of several streams as a muxer takes them."""
 
@@ -125,6 +140,20 @@ def weights(codec: Codec, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     checkpoint.save(path, codec)
     return path
+
+
+@pytest.fixture(scope="session")
+def base_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of a narrow network that enhances an AV1 base, as a file."""
+    path = tmp_path_factory.mktemp("weights") / "narrow.safetensors"
+    enhancement_weights.save(path, restless())
+    return path
+
+
+@pytest.fixture(scope="session")
+def enhancer(base_weights: Path) -> Enhancer:
+    """The same network, ready to use."""
+    return Enhancer(enhancement_weights.load(base_weights))
 
 
 @pytest.fixture(scope="session")

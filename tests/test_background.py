@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import fixed_camera, moving_picture, same
-from test_base import bare, coded, output_at, restless
+from conftest import fixed_camera, moving_picture, restless, same
+from test_base import bare, coded, output_at
 
 from viddiff.cli import main
 from viddiff.codec import enhancement_weights

@@ -11,10 +11,9 @@ import av
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from conftest import moving_picture, same
+from conftest import moving_picture, restless, same
 
 from viddiff.cli import main
-from viddiff.codec import enhancement_weights
 from viddiff.codec.base_bit_depth import rounded, widened
 from viddiff.codec.base_frames import BaseFrame, DecodedFrame
 from viddiff.codec.base_gop_decoder import BaseGopDecoder
@@ -27,8 +26,6 @@ from viddiff.codec.base_payloads import (
     unpack_frames,
 )
 from viddiff.codec.block_motion import SearchedFrame
-from viddiff.codec.enhancement_module import weights_of
-from viddiff.codec.enhancement_weights import EnhancementWeights
 from viddiff.codec.enhancer import Enhancer, blocks_of
 from viddiff.codec.entropy import SymbolDecoder, SymbolEncoder
 from viddiff.codec.open_decoder import open_decoder
@@ -44,8 +41,7 @@ from viddiff.media.av1_headers import Coding
 from viddiff.media.av1_stream import delimited
 from viddiff.media.video_reader import VideoReader
 from viddiff.media.video_writer import VideoWriter
-from viddiff.networks.enhancement import EnhancementNetwork
-from viddiff.networks.enhancement_config import GROUPS, STRENGTHS, EnhancementConfig
+from viddiff.networks.enhancement_config import GROUPS, STRENGTHS
 from viddiff.pipeline.extract_base import extract_base
 from viddiff.pipeline.output import Output
 from viddiff.pipeline.output_file import OutputFile
@@ -56,31 +52,6 @@ from viddiff.pipeline.serial import decode, encode
 
 FRAMES = 20
 SIZE = 80, 66
-
-
-def restless(seed: int = 3) -> EnhancementWeights:
-    """A narrow network with random weights, whose corrections are far from zero."""
-    import torch
-
-    torch.manual_seed(seed)
-    network = EnhancementNetwork(EnhancementConfig(name="narrow", half=8, quarter=8, quarter_blocks=1))
-    with torch.no_grad():
-        for layer in network.layers().values():
-            layer.weight.add_(0.2 * torch.randn_like(layer.weight))
-    return weights_of(network)
-
-
-@pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights of a narrow network."""
-    path = tmp_path_factory.mktemp("weights") / "narrow.safetensors"
-    enhancement_weights.save(path, restless())
-    return path
-
-
-@pytest.fixture(scope="module")
-def enhancer(path: Path) -> Enhancer:
-    return Enhancer(enhancement_weights.load(path))
 
 
 @pytest.fixture(scope="module")
@@ -218,12 +189,12 @@ def video(frames: list[Frame], tmp_path_factory: pytest.TempPathFactory) -> Path
     return path
 
 
-def test_any_number_of_processes(path: Path, video: Path, tmp_path: Path) -> None:
+def test_any_number_of_processes(base_weights: Path, video: Path, tmp_path: Path) -> None:
     files = []
     for workers in (1, 2):
         out = tmp_path / f"{workers}.vdf"
         with VideoReader(video) as reader, open(out, "wb") as file:
-            resources, options = Resources(path, workers=workers), EncodeOptions(gop=7, preset="fast")
+            resources, options = Resources(base_weights, workers=workers), EncodeOptions(gop=7, preset="fast")
             summary = encode_video(reader, resources, options, lambda header: Output(Writer(file, header)))
         assert (summary.frames, summary.keyframes) == (FRAMES, 3)
         assert 0 < summary.base_bytes < summary.size_bytes
@@ -232,16 +203,18 @@ def test_any_number_of_processes(path: Path, video: Path, tmp_path: Path) -> Non
     shown = []
     for workers in (1, 2, 3):
         with open(out, "rb") as file:
-            shown.append(list(decode_video(file, out, Resources(path, workers=workers)).frames))
+            shown.append(list(decode_video(file, out, Resources(base_weights, workers=workers)).frames))
     assert same(shown[0], shown[1])
     assert same(shown[0], shown[2])
 
 
-def test_processes_share_a_gop(path: Path, enhancer: Enhancer, frames: list[Frame], tmp_path: Path) -> None:
+def test_processes_share_a_gop(
+    base_weights: Path, enhancer: Enhancer, frames: list[Frame], tmp_path: Path
+) -> None:
     """Each of them decodes all of the base, and enhances its own chunks."""
     out = tmp_path / "long.vdf"
     out.write_bytes(coded(enhancer, frames, EncodeOptions(preset="fast", quality=10))[0])
-    one, two = (_shown(out, path, workers) for workers in (1, 2))
+    one, two = (_shown(out, base_weights, workers) for workers in (1, 2))
     assert len(one) == FRAMES
     assert same(one, two)
 
@@ -251,17 +224,17 @@ def _shown(file_path: Path, weights: Path, workers: int) -> list[Frame]:
         return list(decode_video(file, file_path, Resources(weights, workers=workers)).frames)
 
 
-def test_seeking(path: Path, enhancer: Enhancer, whole: bytes, tmp_path: Path) -> None:
+def test_seeking(base_weights: Path, enhancer: Enhancer, whole: bytes, tmp_path: Path) -> None:
     file_path = tmp_path / "file.vdf"
     file_path.write_bytes(whole)
     every = list(decode(io.BytesIO(whole), enhancer))
     for start in (0, 8, 9, 13, FRAMES - 1):
         with open(file_path, "rb") as file:
-            video = decode_video(file, file_path, Resources(path, workers=1), start, 2)
+            video = decode_video(file, file_path, Resources(base_weights, workers=1), start, 2)
             assert same(list(video.frames), every[start : start + 2])
 
 
-def test_damage_costs_its_gop(path: Path, enhancer: Enhancer, whole: bytes, tmp_path: Path) -> None:
+def test_damage_costs_its_gop(base_weights: Path, enhancer: Enhancer, whole: bytes, tmp_path: Path) -> None:
     every = list(decode(io.BytesIO(whole), enhancer))
     starts = [entry.offset for entry in Reader(io.BytesIO(whole)).stored_index()]
     file_path, rng = tmp_path / "file.vdf", random.Random(1)
@@ -270,7 +243,7 @@ def test_damage_costs_its_gop(path: Path, enhancer: Enhancer, whole: bytes, tmp_
         data[rng.randrange(starts[1], starts[2])] ^= 1 << rng.randrange(8)
         file_path.write_bytes(data)
         with open(file_path, "rb") as file:
-            video = decode_video(file, file_path, Resources(path, workers=1))
+            video = decode_video(file, file_path, Resources(base_weights, workers=1))
             shown = list(video.frames)
         assert video.damage
         assert same(shown[:9], every[:9])
@@ -384,10 +357,12 @@ def output_at(path: Path) -> OutputFile:
     return OutputFile(path, False, written_by_viddiff, "a video that viddiff has written")
 
 
-def test_base_command(path: Path, video: Path, tmp_path: Path) -> None:
+def test_base_command(base_weights: Path, video: Path, tmp_path: Path) -> None:
     """From a video to a plain AV1 file, and the same frames from `decode --base-only`."""
     vdf = tmp_path / "a.vdf"
-    encoded = run("encode", video, vdf, "--weights", path, "--preset", "fast", "--workers", 1, "--json")
+    encoded = run(
+        "encode", video, vdf, "--weights", base_weights, "--preset", "fast", "--workers", 1, "--json"
+    )
     assert encoded.exit_code == 0, encoded.output
     assert json.loads(run("info", vdf, "--json").stdout)["base"] == "av1"
     taken = run("base", vdf, "--json")
@@ -403,7 +378,7 @@ def test_base_command(path: Path, video: Path, tmp_path: Path) -> None:
         pairs = list(zip(reader, other, strict=True))
     assert len(pairs) == FRAMES
     assert all(np.array_equal(rounded(a, 8).y, b.y) for a, b in pairs)
-    wrong = run("encode", video, tmp_path / "b.vdf", "--weights", path, "--base", "none")
+    wrong = run("encode", video, tmp_path / "b.vdf", "--weights", base_weights, "--base", "none")
     assert wrong.exit_code == 1
     assert "are for --base av1" in wrong.stderr
 

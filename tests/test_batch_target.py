@@ -9,23 +9,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from conftest import moving_picture
-from test_base import restless
 from test_batch import interruptible, lines, objects, states, tree  # noqa: F401 (a fixture)
 from test_cli import refused, write
 
 from viddiff.cli import main
-from viddiff.codec import enhancement_weights
 from viddiff.file_names import hidden_beside
 from viddiff.pipeline.size_target import encode_to_size
 
 Batch = Callable[..., Result]
-
-
-@pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "narrow.safetensors"
-    enhancement_weights.save(path, restless())
-    return path
 
 
 @pytest.fixture
@@ -44,11 +35,22 @@ def out(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def batch(path: Path, source: Path, out: Path) -> Batch:
+def batch(base_weights: Path, source: Path, out: Path) -> Batch:
     """Run a batch of `source` to `out`."""
 
     def run(*options: object) -> Result:
-        common = ["--weights", path, "--workers", 1, "--min-age", "0s", "--preset", "fastest", "--json", "-q"]
+        common = [
+            "--weights",
+            base_weights,
+            "--workers",
+            1,
+            "--min-age",
+            "0s",
+            "--preset",
+            "fastest",
+            "--json",
+            "-q",
+        ]
         return CliRunner().invoke(main, [str(a) for a in ["batch", source, out, *common, *options]])
 
     return run
@@ -76,14 +78,14 @@ def alone(source: Path, target: Path, weights: Path, *options: object) -> dict[s
     ],
 )
 def test_each_file_reaches_the_target(
-    batch: Batch, source: Path, out: Path, path: Path, tmp_path: Path, options: list[Any], target: Any
+    batch: Batch, source: Path, out: Path, base_weights: Path, tmp_path: Path, options: list[Any], target: Any
 ) -> None:
     result = batch(*options)
     assert result.exit_code == 0, result.output
     assert tree(out) == {"a.mkv.vdf", "b.mkv.vdf", "manifest.jsonl"}
     for line, name in zip(lines(out), ("a.mkv", "b.mkv"), strict=True):
         data = (out / f"{name}.vdf").read_bytes()
-        alone(source / name, tmp_path / name, path, *options)
+        alone(source / name, tmp_path / name, base_weights, *options)
         assert data == (tmp_path / name).read_bytes(), "as `encode` makes it"
         assert (line["bytes"], line["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
         assert line["target"] == target
@@ -101,21 +103,21 @@ def test_a_changed_target_encodes_again(batch: Batch, out: Path) -> None:
     assert set(states(batch("--quality", 20)).values()) == {"skipped"}, "a quality is not compared"
 
 
-def percent_between(source: Path, path: Path, tmp_path: Path) -> float:
+def percent_between(source: Path, base_weights: Path, tmp_path: Path) -> float:
     """A share of their sources that one of two files has at quality 32, and the other has not."""
     shares = []
     for name in ("a.mkv", "b.mkv"):
-        size = alone(source / name, tmp_path / name, path)["bytes"]
+        size = alone(source / name, tmp_path / name, base_weights)["bytes"]
         shares.append(100 * size / (source / name).stat().st_size)
     assert max(shares) > 1.1 * min(shares)
     return float(sum(shares)) / 2
 
 
 def test_what_does_not_pay_is_left_as_it_is(
-    batch: Batch, source: Path, out: Path, path: Path, tmp_path: Path
+    batch: Batch, source: Path, out: Path, base_weights: Path, tmp_path: Path
 ) -> None:
     """It is no failure, it is not tried again, and its source is never deleted."""
-    percent = percent_between(source, path, tmp_path)
+    percent = percent_between(source, base_weights, tmp_path)
     first = states(batch("--max-encoded-percent", percent, "--dry-run"))
     assert set(first.values()) == {"planned"}
     result = batch("--max-encoded-percent", percent, "--delete-source")

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from conftest import coded, fixed_camera, moving_picture, same
-from test_base import restless
 from test_tracks import SRT, Sound, Source, contents
 
 from viddiff.cli import main
@@ -437,11 +436,6 @@ def test_sound_and_subtitles_of_a_part_are_those_of_decode(tmp_path: Path, weigh
     for mine, others in zip(part.times, expected.times, strict=True):
         assert mine == pytest.approx(others, abs=0.0011)
     assert part.first_frame == pytest.approx(0, abs=0.03)
-
-
-@pytest.fixture(scope="module")
-def enhancer() -> Enhancer:
-    return Enhancer(restless())
 
 
 @pytest.fixture(params=["av1", "none"])

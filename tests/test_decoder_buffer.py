@@ -11,11 +11,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from conftest import moving_picture
-from test_base import restless
 from test_quality_target import interrupting, write
 
 from viddiff.cli import main
-from viddiff.codec import enhancement_weights
 from viddiff.container.format import Chunk, Header, KeyChunk, PredictedChunk, Writer
 from viddiff.container.reader import Reader
 from viddiff.frame import VideoInfo
@@ -27,13 +25,6 @@ SIZE, GOP, HARD = (64, 48), 8, (1, 2, 4)
 """Size of pictures, frames of a GOP, and GOPs that take more bits than others."""
 EVENT = tuple[Fraction, int]
 """When a chunk leaves the buffer, in seconds, and its bytes."""
-
-
-@pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "narrow.safetensors"
-    enhancement_weights.save(path, restless())
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -92,10 +83,10 @@ def least_filled(found: list[EVENT], maxrate: int, bufsize: int) -> Fraction:
 
 
 @pytest.fixture(scope="module")
-def plain(video: Path, path: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def plain(video: Path, base_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The file without a limit."""
     out = tmp_path_factory.mktemp("plain") / "out.vdf"
-    assert encode(video, out, path).exit_code == 0
+    assert encode(video, out, base_weights).exit_code == 0
     return out.read_bytes()
 
 
@@ -112,12 +103,12 @@ def rate_of(data: bytes) -> int:
 
 @pytest.mark.parametrize(("share", "seconds"), [(0.9, 0.3), (0.6, 0.5), (0.35, 1.5)])
 def test_the_file_keeps_the_buffer_filled(
-    video: Path, path: Path, tmp_path: Path, plain: bytes, share: float, seconds: float
+    video: Path, base_weights: Path, tmp_path: Path, plain: bytes, share: float, seconds: float
 ) -> None:
     maxrate = int(share * rate_of(plain))
     bufsize = int(seconds * maxrate)
     assert least_filled(events(plain), maxrate, bufsize) < 0
-    report = limited(video, tmp_path / "out.vdf", path, (maxrate, bufsize), "--verify")
+    report = limited(video, tmp_path / "out.vdf", base_weights, (maxrate, bufsize), "--verify")
     found = events((tmp_path / "out.vdf").read_bytes())
     least = least_filled(found, maxrate, bufsize)
     assert 0 <= least < 0.9
@@ -130,36 +121,38 @@ def test_the_file_keeps_the_buffer_filled(
 
 
 def test_gops_that_need_not_be_coarser_are_as_without(
-    video: Path, path: Path, tmp_path: Path, plain: bytes
+    video: Path, base_weights: Path, tmp_path: Path, plain: bytes
 ) -> None:
     out, rate = tmp_path / "out.vdf", rate_of(plain)
-    report = limited(video, out, path, (100 * rate, 100 * rate))
+    report = limited(video, out, base_weights, (100 * rate, 100 * rate))
     assert out.read_bytes() == plain
     assert (report["coarser_gops"], round(report["lowest_quality"])) == (0, 40)
     out.unlink()
-    report = limited(video, out, path, (int(0.9 * rate), int(0.35 * rate)))
+    report = limited(video, out, base_weights, (int(0.9 * rate), int(0.35 * rate)))
     assert 0 < report["coarser_gops"] < 6
     (asked,), quantisers = set(quantisers_of(plain)), quantisers_of(out.read_bytes())
     assert sum(quantiser > asked for quantiser in quantisers) == report["coarser_gops"]
     assert min(quantisers) == asked
 
 
-def test_the_file_does_not_depend_on_workers(video: Path, path: Path, tmp_path: Path, plain: bytes) -> None:
+def test_the_file_does_not_depend_on_workers(
+    video: Path, base_weights: Path, tmp_path: Path, plain: bytes
+) -> None:
     limit = int(0.6 * rate_of(plain)), int(0.4 * rate_of(plain))
     for workers in (1, 2):
-        limited(video, tmp_path / f"{workers}.vdf", path, limit, "--workers", workers)
+        limited(video, tmp_path / f"{workers}.vdf", base_weights, limit, "--workers", workers)
     assert (tmp_path / "1.vdf").read_bytes() == (tmp_path / "2.vdf").read_bytes()
 
 
-def test_resume_gives_the_same_file(video: Path, path: Path, tmp_path: Path, plain: bytes) -> None:
+def test_resume_gives_the_same_file(video: Path, base_weights: Path, tmp_path: Path, plain: bytes) -> None:
     limit = int(0.6 * rate_of(plain)), int(0.4 * rate_of(plain))
-    report = limited(video, tmp_path / "whole.vdf", path, limit, "--workers", 1)
+    report = limited(video, tmp_path / "whole.vdf", base_weights, limit, "--workers", 1)
     common: dict[str, Any] = {"quality": 40, "preset": "fastest", "gop": GOP, "workers": 1, "shorten": False}
     common |= {"maxrate": limit[0], "bufsize": limit[1]}
-    job = EncodeJob(source=video, target=tmp_path / "out.vdf", weights=path, **common)
+    job = EncodeJob(source=video, target=tmp_path / "out.vdf", weights=base_weights, **common)
     with pytest.raises(KeyboardInterrupt):
         encode_file(job, interrupting(4 * GOP, KeyboardInterrupt))
-    again = EncodeJob(source=video, target=tmp_path / "out.vdf", weights=path, resume=True, **common)
+    again = EncodeJob(source=video, target=tmp_path / "out.vdf", weights=base_weights, resume=True, **common)
     result = encode_file(again)
     assert (tmp_path / "out.vdf").read_bytes() == (tmp_path / "whole.vdf").read_bytes()
     assert result.buffer is not None
@@ -167,10 +160,12 @@ def test_resume_gives_the_same_file(video: Path, path: Path, tmp_path: Path, pla
 
 
 @pytest.mark.parametrize("target", [["--size", "70k"], ["--min-psnr", "24", "--frames", "16"]])
-def test_with_a_target(video: Path, path: Path, tmp_path: Path, plain: bytes, target: list[str]) -> None:
+def test_with_a_target(
+    video: Path, base_weights: Path, tmp_path: Path, plain: bytes, target: list[str]
+) -> None:
     out, limit = tmp_path / "out.vdf", (rate_of(plain), rate_of(plain))
     rates = ["--maxrate", limit[0], "--bufsize", limit[1]]
-    common = ["--weights", path, "--preset", "fastest", "--gop", GOP, "--workers", 1, *rates]
+    common = ["--weights", base_weights, "--preset", "fastest", "--gop", GOP, "--workers", 1, *rates]
     result = CliRunner().invoke(main, [str(a) for a in ["encode", video, out, *common, *target]])
     assert result.exit_code == 0, result.output
     assert "buffer at least" in result.output
@@ -178,8 +173,10 @@ def test_with_a_target(video: Path, path: Path, tmp_path: Path, plain: bytes, ta
     assert out.stat().st_size <= 70_000 or "--size" not in target
 
 
-def test_what_cannot_hold_is_one_sentence(video: Path, path: Path, tmp_path: Path) -> None:
-    result = encode(video, tmp_path / "out.vdf", path, "--maxrate", "1k", "--bufsize", "2k", "--quiet")
+def test_what_cannot_hold_is_one_sentence(video: Path, base_weights: Path, tmp_path: Path) -> None:
+    result = encode(
+        video, tmp_path / "out.vdf", base_weights, "--maxrate", "1k", "--bufsize", "2k", "--quiet"
+    )
     assert result.exit_code == 1
     assert "even at the lowest quality" in result.output
     assert "bits for what is shown after 0.0" in result.output
@@ -196,15 +193,15 @@ def test_what_cannot_hold_is_one_sentence(video: Path, path: Path, tmp_path: Pat
         (["--maxrate", "1M", "--bufsize", "1M", "--base", "none"], "AV1 base"),
     ],
 )
-def test_wrong_use(video: Path, path: Path, tmp_path: Path, options: list[str], why: str) -> None:
-    result = encode(video, tmp_path / "out.vdf", path, *options)
+def test_wrong_use(video: Path, base_weights: Path, tmp_path: Path, options: list[str], why: str) -> None:
+    result = encode(video, tmp_path / "out.vdf", base_weights, *options)
     assert result.exit_code == 2
     assert why in result.output
 
 
 @pytest.mark.parametrize("source", ["-", "rtsp://127.0.0.1/1"])
-def test_pipes_and_live_sources_are_refused(path: Path, tmp_path: Path, source: str) -> None:
-    result = encode(source, tmp_path / "out.vdf", path, "--maxrate", "1M", "--bufsize", "1M")
+def test_pipes_and_live_sources_are_refused(base_weights: Path, tmp_path: Path, source: str) -> None:
+    result = encode(source, tmp_path / "out.vdf", base_weights, "--maxrate", "1M", "--bufsize", "1M")
     assert result.exit_code == 2
     assert "--maxrate needs a file" in result.output
 

@@ -16,13 +16,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from conftest import moving_picture
-from test_base import restless
 from test_batch import ENVIRONMENT
 from test_decoder_buffer import quantisers_of
 
 import viddiff
 from viddiff.cli import main
-from viddiff.codec import enhancement_weights
 from viddiff.container.reader import Reader
 from viddiff.errors import ViddiffError
 from viddiff.media.picture_planes import picture_from_planes
@@ -32,13 +30,6 @@ SIZE, GOP, GOPS = (64, 48), 10, 30
 SECONDS = GOP * GOPS / 25
 HARD = 18
 """The first GOP that is hard."""
-
-
-@pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "narrow.safetensors"
-    enhancement_weights.save(path, restless())
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +69,8 @@ def streamed(video: Path, weights: Path, bitrate: int) -> tuple[bytes, "viddiff.
 
 
 @pytest.fixture(scope="module")
-def coded(video: Path, path: Path) -> tuple[bytes, "viddiff.EncodeResult"]:
-    return streamed(video, path, 300_000)
+def coded(video: Path, base_weights: Path) -> tuple[bytes, "viddiff.EncodeResult"]:
+    return streamed(video, base_weights, 300_000)
 
 
 def rates_of(data: bytes) -> list[float]:
@@ -101,10 +92,21 @@ def test_the_rate_is_reached_with_sound_and_all(coded: tuple[bytes, "viddiff.Enc
 
 
 def test_it_is_the_same_every_time(
-    video: Path, path: Path, coded: tuple[bytes, "viddiff.EncodeResult"]
+    video: Path, base_weights: Path, coded: tuple[bytes, "viddiff.EncodeResult"]
 ) -> None:
     """From stdin to stdout, with more workers."""
-    options = ["--bitrate", "300k", "--weights", path, "--preset", "fastest", "--gop", GOP, "--workers", 2]
+    options = [
+        "--bitrate",
+        "300k",
+        "--weights",
+        base_weights,
+        "--preset",
+        "fastest",
+        "--gop",
+        GOP,
+        "--workers",
+        2,
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "viddiff", "encode", "-", "-", *map(str, options), "--json", "--quiet"],
         input=video.read_bytes(),
@@ -116,7 +118,7 @@ def test_it_is_the_same_every_time(
     assert json.loads(done.stderr.splitlines()[-1])["quality"] == round(coded[1].quality, 2)
 
 
-def test_latency_and_chunks_are_as_without_a_rate(video: Path, path: Path) -> None:
+def test_latency_and_chunks_are_as_without_a_rate(video: Path, base_weights: Path) -> None:
     """Each chunk is written before the next frame is read, in low delay."""
     taken, written = list[int](), list[int]()
 
@@ -137,7 +139,7 @@ def test_latency_and_chunks_are_as_without_a_rate(video: Path, path: Path) -> No
             Target(),  # type: ignore[arg-type]
             bitrate=300_000,
             low_delay=True,
-            weights=path,
+            weights=base_weights,
             preset="fastest",
             gop=GOP,
             frames=3 * GOP,
@@ -148,7 +150,7 @@ def test_latency_and_chunks_are_as_without_a_rate(video: Path, path: Path) -> No
     assert set(range(1, 3 * GOP + 1)) <= set(written), "something is written between any two frames"
 
 
-def test_resume_is_refused(path: Path, tmp_path: Path) -> None:
+def test_resume_is_refused(base_weights: Path, tmp_path: Path) -> None:
     for ends in (("-", tmp_path / "out.vdf"), (tmp_path / "in.mkv", "-"), ("rtsp://127.0.0.1/1", "-")):
         arguments = ["encode", *map(str, ends), "--bitrate", "1M", "--resume"]
         result = CliRunner().invoke(main, arguments)
@@ -156,7 +158,7 @@ def test_resume_is_refused(path: Path, tmp_path: Path) -> None:
         assert "--bitrate cannot be resumed" in result.output
 
 
-def test_a_size_still_needs_files(path: Path, tmp_path: Path) -> None:
+def test_a_size_still_needs_files(base_weights: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["encode", "-", str(tmp_path / "out.vdf"), "--size", "1M"])
     assert result.exit_code == 2
     assert "--size needs files" in result.output

@@ -11,11 +11,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from conftest import moving_picture
-from test_base import restless
 
 import viddiff
 from viddiff.cli import NOT_WORTH_IT, main
-from viddiff.codec import enhancement_weights
 from viddiff.errors import TargetError, TooLargeError
 from viddiff.frame import Frame
 from viddiff.media.picture_planes import picture_from_planes
@@ -30,13 +28,6 @@ SIZE, GOP, GOPS = (64, 48), 8, 6
 SAMPLED = (0, 2, 3, 5)
 """GOPs of `long` that are samples."""
 OVERALL = {"mean": "mean", "harmonic": "harmonic_mean", "p5": "p5"}
-
-
-@pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "narrow.safetensors"
-    enhancement_weights.save(path, restless())
-    return path
 
 
 def write(path: Path, frames: list[Frame], sound: int = 0) -> Path:
@@ -107,13 +98,13 @@ def score(video: Path, out: Path, weights: Path, measure: str, pool: str = "mean
     ],
 )
 def test_the_quality_is_the_smallest_that_reaches_it(
-    short: Path, path: Path, tmp_path: Path, metric: str, measure: str, wanted: float, pool: str
+    short: Path, base_weights: Path, tmp_path: Path, metric: str, measure: str, wanted: float, pool: str
 ) -> None:
     if metric == "vmaf" and not has_vmaf():
         pytest.skip("there is no ffmpeg with libvmaf")
     out, lower = tmp_path / "out.vdf", tmp_path / "lower.vdf"
     options = (f"--min-{metric}", str(wanted), "--pool", pool, "--json", "--quiet")
-    values = found(encode(short, out, path, *options))
+    values = found(encode(short, out, base_weights, *options))
     target = values["target"]
     assert [file.name for file in tmp_path.iterdir()] == ["out.vdf"]
     assert (target["measure"], target["pool"], target["wanted"]) == (measure, pool, wanted)
@@ -121,60 +112,62 @@ def test_the_quality_is_the_smallest_that_reaches_it(
     assert 0 < values["quality"] < 63
     assert target["reached"] >= wanted
     assert target["predicted"] == target["reached"], "all of the video was the sample"
-    assert score(short, out, path, measure, pool) == pytest.approx(target["reached"], abs=1e-3)
-    encode(short, lower, path, "--quality", str(values["quality"] - 1))
-    assert score(short, lower, path, measure, pool) < wanted
+    assert score(short, out, base_weights, measure, pool) == pytest.approx(target["reached"], abs=1e-3)
+    encode(short, lower, base_weights, "--quality", str(values["quality"] - 1))
+    assert score(short, lower, base_weights, measure, pool) < wanted
 
 
-def test_samples_that_mislead_are_corrected(long: Path, path: Path, tmp_path: Path) -> None:
+def test_samples_that_mislead_are_corrected(long: Path, base_weights: Path, tmp_path: Path) -> None:
     """At the fastest preset, nothing but the whole encode shows that the samples are too easy."""
     wanted = 34.0
     out, lower = tmp_path / "out.vdf", tmp_path / "lower.vdf"
     options = ("--gop", str(GOP), "--min-psnr", str(wanted), "--json")
-    result = encode(long, out, path, *options)
+    result = encode(long, out, base_weights, *options)
     values = found(result)
     assert values["target"]["encodes"] > 1
     assert "promised" in result.stderr
-    assert score(long, out, path, "psnr_611") == pytest.approx(values["target"]["reached"], abs=1e-3)
+    assert score(long, out, base_weights, "psnr_611") == pytest.approx(values["target"]["reached"], abs=1e-3)
     assert values["target"]["reached"] >= wanted
-    encode(long, lower, path, "--quality", str(values["quality"] - 2), "--gop", str(GOP))
-    assert score(long, lower, path, "psnr_611") < wanted
+    encode(long, lower, base_weights, "--quality", str(values["quality"] - 2), "--gop", str(GOP))
+    assert score(long, lower, base_weights, "psnr_611") < wanted
 
 
-def test_a_quick_look_at_all_spares_an_encode(long: Path, path: Path, tmp_path: Path) -> None:
+def test_a_quick_look_at_all_spares_an_encode(long: Path, base_weights: Path, tmp_path: Path) -> None:
     options = ("--gop", str(GOP), "--min-psnr", "36", "--json", "--quiet", "--preset", "fast", "--verify")
-    values = found(encode(long, tmp_path / "out.vdf", path, *options))
+    values = found(encode(long, tmp_path / "out.vdf", base_weights, *options))
     assert values["target"]["encodes"] <= 2, "more without it, as above"
     assert values["target"]["reached"] >= 36
     assert values["verified"]
 
 
-def test_what_cannot_be_reached_leaves_nothing(short: Path, path: Path, tmp_path: Path) -> None:
-    result = encode(short, tmp_path / "out.vdf", path, "--min-psnr", "70", "--quiet")
+def test_what_cannot_be_reached_leaves_nothing(short: Path, base_weights: Path, tmp_path: Path) -> None:
+    result = encode(short, tmp_path / "out.vdf", base_weights, "--min-psnr", "70", "--quiet")
     assert result.exit_code == 1
     best = float(result.output.partition("quality 63, PSNR 6:1:1 (mean) is ")[2].partition(",")[0])
     assert 40 < best < 70
     assert len(result.output.strip().splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
-    encode(short, tmp_path / "best.vdf", path, "--quality", "63")
-    assert score(short, tmp_path / "best.vdf", path, "psnr_611") == pytest.approx(best, abs=0.01)
+    encode(short, tmp_path / "best.vdf", base_weights, "--quality", "63")
+    assert score(short, tmp_path / "best.vdf", base_weights, "psnr_611") == pytest.approx(best, abs=0.01)
 
 
 def test_without_ffmpeg_nothing_is_encoded(
-    short: Path, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    short: Path, base_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("viddiff.media.vmaf.find_ffmpeg", lambda _: None)
     monkeypatch.setattr("viddiff.pipeline.encode_file.encode_video", None)
-    result = encode(short, tmp_path / "out.vdf", path, "--min-vmaf", "90", "--quiet")
+    result = encode(short, tmp_path / "out.vdf", base_weights, "--min-vmaf", "90", "--quiet")
     assert result.exit_code == 1
     assert "viddiff[vmaf]" in result.output
     assert list(tmp_path.iterdir()) == []
 
 
-def test_frames_that_are_too_small_for_vmaf(short: Path, path: Path, tmp_path: Path) -> None:
+def test_frames_that_are_too_small_for_vmaf(short: Path, base_weights: Path, tmp_path: Path) -> None:
     if not has_vmaf():
         pytest.skip("there is no ffmpeg with libvmaf")
-    result = encode(short, tmp_path / "out.vdf", path, "--min-vmaf", "90", "--scale", "32x24", "--quiet")
+    result = encode(
+        short, tmp_path / "out.vdf", base_weights, "--min-vmaf", "90", "--scale", "32x24", "--quiet"
+    )
     assert result.exit_code == 1
     assert "VMAF cannot be measured at 32x24" in result.output
 
@@ -199,8 +192,8 @@ def test_frames_that_are_too_small_for_vmaf(short: Path, path: Path, tmp_path: P
         (["--min-psnr", "40", "--verify", "--resume"], "--verify"),
     ],
 )
-def test_wrong_use(short: Path, path: Path, tmp_path: Path, options: list[str], why: str) -> None:
-    result = encode(short, tmp_path / "out.vdf", path, *options)
+def test_wrong_use(short: Path, base_weights: Path, tmp_path: Path, options: list[str], why: str) -> None:
+    result = encode(short, tmp_path / "out.vdf", base_weights, *options)
     assert result.exit_code == 2
     assert why in result.output
     assert list(tmp_path.iterdir()) == []
@@ -217,7 +210,7 @@ def test_pipes_and_live_sources_are_refused(short: Path, option: str, ends: tupl
 
 @pytest.mark.parametrize("wanted", [["--min-psnr", "36"], ["--max-encoded-percent", "80"]])
 def test_an_interrupted_look_leaves_nothing(
-    short: Path, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: list[str]
+    short: Path, base_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: list[str]
 ) -> None:
     def interrupted(*_: object) -> None:
         assert list(tmp_path.iterdir()), "a look is under way"
@@ -225,7 +218,7 @@ def test_an_interrupted_look_leaves_nothing(
 
     monkeypatch.setattr("viddiff.pipeline.encode_file.verify", interrupted)
     monkeypatch.setattr("viddiff.pipeline.output.Output.finish", interrupted)
-    result = encode(short, tmp_path / "out.vdf", path, *wanted, "--quiet")
+    result = encode(short, tmp_path / "out.vdf", base_weights, *wanted, "--quiet")
     assert result.exit_code == 130
     assert list(tmp_path.iterdir()) == []
 
@@ -240,9 +233,11 @@ def interrupting(frames: int, error: Callable[[], BaseException]) -> Callable[[S
     return observe
 
 
-def test_ctrl_c_completes_a_shorter_file(long: Path, path: Path, tmp_path: Path) -> None:
+def test_ctrl_c_completes_a_shorter_file(long: Path, base_weights: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.vdf"
-    job = EncodeJob(source=long, target=out, gop=GOP, min_psnr=33, weights=path, preset="fastest", workers=1)
+    job = EncodeJob(
+        source=long, target=out, gop=GOP, min_psnr=33, weights=base_weights, preset="fastest", workers=1
+    )
     result = encode_file(job, interrupting(2 * GOP, KeyboardInterrupt))
     assert isinstance(result.ended_by, KeyboardInterrupt)
     assert result.frames == 2 * GOP
@@ -251,9 +246,9 @@ def test_ctrl_c_completes_a_shorter_file(long: Path, path: Path, tmp_path: Path)
     assert [file.name for file in tmp_path.iterdir()] == ["out.vdf"]
 
 
-def test_resume_goes_on_with_the_encode(long: Path, path: Path, tmp_path: Path) -> None:
+def test_resume_goes_on_with_the_encode(long: Path, base_weights: Path, tmp_path: Path) -> None:
     out, plain = tmp_path / "out.vdf", tmp_path / "plain.vdf"
-    common: dict[str, Any] = {"gop": GOP, "weights": path, "preset": "fastest", "workers": 1}
+    common: dict[str, Any] = {"gop": GOP, "weights": base_weights, "preset": "fastest", "workers": 1}
     wanted: dict[str, Any] = {
         "min_psnr": 10.0,
         "shorten": False,
@@ -275,14 +270,14 @@ def test_resume_goes_on_with_the_encode(long: Path, path: Path, tmp_path: Path) 
 
 
 def test_the_observer_hears_what_is_wanted_promised_and_reached(
-    short: Path, path: Path, tmp_path: Path
+    short: Path, base_weights: Path, tmp_path: Path
 ) -> None:
     statuses = list[Status]()
     result = viddiff.encode(
         short,
         tmp_path / "out.vdf",
         min_psnr=36,
-        weights=path,
+        weights=base_weights,
         preset="fastest",
         workers=1,
         progress=statuses.append,
@@ -300,11 +295,11 @@ def test_the_observer_hears_what_is_wanted_promised_and_reached(
 
 
 def test_an_encrypted_file_reaches_it(
-    short: Path, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    short: Path, base_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VIDDIFF_PASSPHRASE", "open sesame")
     plain, sealed = (
-        found(encode(short, tmp_path / name, path, "--min-psnr", "36", "--json", "-q", *options))
+        found(encode(short, tmp_path / name, base_weights, "--min-psnr", "36", "--json", "-q", *options))
         for name, options in (("plain.vdf", []), ("sealed.vdf", ["--encrypt"]))
     )
     assert sealed["quality"] == plain["quality"]
@@ -322,33 +317,35 @@ def test_without_a_base(short: Path, weights: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wanted", [["--quality", "32"], ["--min-psnr", "36"]])
 def test_what_does_not_pay_is_given_up_before_it_is_encoded(
-    short: Path, path: Path, tmp_path: Path, wanted: list[str]
+    short: Path, base_weights: Path, tmp_path: Path, wanted: list[str]
 ) -> None:
-    whole = found(encode(short, tmp_path / "whole.vdf", path, *wanted, "--json", "--quiet"))
+    whole = found(encode(short, tmp_path / "whole.vdf", base_weights, *wanted, "--json", "--quiet"))
     percent = 100 * whole["bytes"] / short.stat().st_size
-    result = encode(short, tmp_path / "out.vdf", path, *wanted, "--max-encoded-percent", f"{percent * 0.9}")
+    result = encode(
+        short, tmp_path / "out.vdf", base_weights, *wanted, "--max-encoded-percent", f"{percent * 0.9}"
+    )
     assert result.exit_code == NOT_WORTH_IT
     assert "Not worth it" in result.output
     assert "would become about" in result.output
     assert [file.name for file in tmp_path.iterdir()] == ["whole.vdf"]
     options = (*wanted, "--max-encoded-percent", f"{percent * 1.1}", "--json", "--quiet")
-    values = found(encode(short, tmp_path / "out.vdf", path, *options))
+    values = found(encode(short, tmp_path / "out.vdf", base_weights, *options))
     assert values["bytes"] == whole["bytes"]
     assert 0 < values["bytes"] - values["predicted_bytes"] < 2500, "what the container takes; 20 kB are sound"
 
 
 def test_a_whole_file_that_does_not_pay_gets_no_name(
-    short: Path, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    short: Path, base_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("viddiff.pipeline.size_limit._other_bytes", lambda _: 0)
-    result = encode(short, tmp_path / "out.vdf", path, "--max-encoded-percent", "20", "--quiet")
+    result = encode(short, tmp_path / "out.vdf", base_weights, "--max-encoded-percent", "20", "--quiet")
     assert result.exit_code == NOT_WORTH_IT
     assert "has become" in result.output
     assert list(tmp_path.iterdir()) == []
 
 
-def test_errors_of_the_front_door(short: Path, path: Path, tmp_path: Path) -> None:
-    common: dict[str, Any] = {"weights": path, "preset": "fastest", "workers": 1}
+def test_errors_of_the_front_door(short: Path, base_weights: Path, tmp_path: Path) -> None:
+    common: dict[str, Any] = {"weights": base_weights, "preset": "fastest", "workers": 1}
     with pytest.raises(TooLargeError, match="at most 5 %"):
         viddiff.encode(short, tmp_path / "out.vdf", max_encoded_percent=5, **common)
     with pytest.raises(TargetError, match="even at quality 63"):

@@ -8,10 +8,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from conftest import moving_picture
-from test_base import restless
 
 from viddiff.cli import main
-from viddiff.codec import enhancement_weights
 from viddiff.errors import OutputError, ViddiffError
 from viddiff.media.picture_planes import picture_from_planes
 from viddiff.pipeline.encode_job import EncodeJob, EncodeResult
@@ -20,13 +18,6 @@ from viddiff.pipeline.status import Observer, ignore
 from viddiff.pipeline.summary import LedgerRow
 
 FRAMES = 150
-
-
-@pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "narrow.safetensors"
-    enhancement_weights.save(path, restless())
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -54,11 +45,11 @@ def encode(video: Path, out: Path, weights: Path, *options: str) -> Result:
 
 
 @pytest.mark.parametrize("share", [0.6, 1.0, 1.6])
-def test_size(video: Path, path: Path, tmp_path: Path, share: float) -> None:
+def test_size(video: Path, base_weights: Path, tmp_path: Path, share: float) -> None:
     middle = tmp_path / "middle.vdf"
-    assert encode(video, middle, path, "--audio", "none").exit_code == 0
+    assert encode(video, middle, base_weights, "--audio", "none").exit_code == 0
     out, wanted = tmp_path / "out.vdf", 100_000 + int(share * middle.stat().st_size)
-    result = encode(video, out, path, "--size", str(wanted), "--json", "--quiet", "--verify")
+    result = encode(video, out, base_weights, "--size", str(wanted), "--json", "--quiet", "--verify")
     assert result.exit_code == 0, result.output
     values = json.loads(result.stdout)
     assert 0.98 * wanted <= out.stat().st_size <= wanted
@@ -68,26 +59,28 @@ def test_size(video: Path, path: Path, tmp_path: Path, share: float) -> None:
     assert sorted(file.name for file in tmp_path.iterdir()) == ["middle.vdf", "out.vdf"]
 
 
-def test_bitrate_counts_the_sound(video: Path, path: Path, tmp_path: Path) -> None:
+def test_bitrate_counts_the_sound(video: Path, base_weights: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.vdf"
-    result = encode(video, out, path, "--bitrate", "180k")
+    result = encode(video, out, base_weights, "--bitrate", "180k")
     assert result.exit_code == 0, result.output
     wanted = 180_000 / 8 * FRAMES / 25
     assert 0.97 * wanted <= out.stat().st_size <= wanted
     assert ", quality " in result.output
 
 
-def test_too_small_is_one_sentence(video: Path, path: Path, tmp_path: Path) -> None:
-    result = encode(video, tmp_path / "out.vdf", path, "--size", "97k", "--quiet")
+def test_too_small_is_one_sentence(video: Path, base_weights: Path, tmp_path: Path) -> None:
+    result = encode(video, tmp_path / "out.vdf", base_weights, "--size", "97k", "--quiet")
     assert result.exit_code == 1
     assert "even at the lowest quality" in result.output
     assert len(result.output.strip().splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
 
 
-def test_more_than_the_best_quality_takes_is_the_best(video: Path, path: Path, tmp_path: Path) -> None:
+def test_more_than_the_best_quality_takes_is_the_best(
+    video: Path, base_weights: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out.vdf"
-    result = encode(video, out, path, "--size", "1G", "--json", "--quiet")
+    result = encode(video, out, base_weights, "--size", "1G", "--json", "--quiet")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["quality"] == 63
 
@@ -104,14 +97,16 @@ def test_more_than_the_best_quality_takes_is_the_best(video: Path, path: Path, t
         (["--bitrate", "1T"], "number"),
     ],
 )
-def test_wrong_use(video: Path, path: Path, tmp_path: Path, options: list[str], why: str) -> None:
-    result = encode(video, tmp_path / "out.vdf", path, *options)
+def test_wrong_use(video: Path, base_weights: Path, tmp_path: Path, options: list[str], why: str) -> None:
+    result = encode(video, tmp_path / "out.vdf", base_weights, *options)
     assert result.exit_code == 2
     assert why in result.output
 
 
-def test_pipes_are_refused(video: Path, path: Path) -> None:
-    result = CliRunner().invoke(main, ["encode", str(video), "-", "--size", "1M", "--weights", str(path)])
+def test_pipes_are_refused(video: Path, base_weights: Path) -> None:
+    result = CliRunner().invoke(
+        main, ["encode", str(video), "-", "--size", "1M", "--weights", str(base_weights)]
+    )
     assert result.exit_code == 2
     assert "files" in result.output
 

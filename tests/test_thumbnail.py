@@ -17,7 +17,6 @@ import pytest
 from click.testing import CliRunner, Result
 from conftest import moving_picture
 from numpy.typing import NDArray
-from test_base import restless
 
 import viddiff
 from viddiff.cli import main
@@ -54,11 +53,6 @@ def picture(path: Path | bytes) -> NDArray[Any]:
         assert isinstance(frame, av.VideoFrame)
         deep = frame.format.name.startswith("rgb48")
         return frame.to_ndarray(format="rgb48le" if deep else "rgb24")
-
-
-@pytest.fixture(scope="module")
-def enhancer() -> Enhancer:
-    return Enhancer(restless())
 
 
 @pytest.fixture(scope="module")
