@@ -26,7 +26,7 @@ from viddiff.cli import main
 from viddiff.codec.tensor_file import stated_hash
 from viddiff.container.format import Writer
 from viddiff.container.part_file import PartFile
-from viddiff.encoder.gop_encoder import GopEncoder
+from viddiff.encoder.base_gop_encoder import BaseGopEncoder
 from viddiff.errors import VerificationError
 from viddiff.file_names import hidden_beside
 from viddiff.pipeline.batch import run as batch
@@ -67,13 +67,18 @@ def out(tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
+def options_of(weights: Path) -> list[object]:
+    """How these tests encode: two GOPs, quickly."""
+    return ["--gop", 3, "--weights", weights, "--preset", "fastest", "--workers", 1]
+
+
 @pytest.fixture
-def encode(weights: Path, source: Path, out: Path) -> Encoder:
+def encode(base_weights: Path, source: Path, out: Path) -> Encoder:
     """Run a batch of `source` to `out`."""
 
     def run(*options: object, sources: tuple[object, ...] = (source,), age: str = "0s") -> Result:
-        arguments = ["batch", *sources, out, "--gop", 3, "--weights", weights, "--workers", 1]
-        return CliRunner().invoke(main, [str(a) for a in [*arguments, "--min-age", age, *options]])
+        arguments = ["batch", *sources, out, *options_of(base_weights), "--min-age", age, *options]
+        return CliRunner().invoke(main, [str(a) for a in arguments])
 
     return run
 
@@ -109,7 +114,7 @@ def states(result: Result) -> dict[str, str]:
 
 
 def test_a_tree_is_mirrored_and_recorded(
-    encode: Encoder, source: Path, out: Path, weights: Path, clip: Path
+    encode: Encoder, source: Path, out: Path, base_weights: Path, clip: Path
 ) -> None:
     result = encode("--verify")
     assert result.exit_code == 0, result.output
@@ -122,10 +127,10 @@ def test_a_tree_is_mirrored_and_recorded(
         assert line["output"] == f"{name}.vdf"
         assert (line["size"], line["mtime_ns"]) == (seen.st_size, seen.st_mtime_ns)
         assert (line["bytes"], line["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
-        assert line["weights"] == stated_hash(weights)
+        assert line["weights"] == stated_hash(base_weights)
         assert (line["frames"], line["verified"], line["error"]) == (5, True, None)
     single = source / "single.vdf"
-    arguments = ["encode", clip, single, "--gop", 3, "--weights", weights, "--workers", 1]
+    arguments = ["encode", clip, single, *options_of(base_weights)]
     assert CliRunner().invoke(main, [str(a) for a in arguments]).exit_code == 0
     assert single.read_bytes() == (out / "a.mkv.vdf").read_bytes(), "as `encode` makes it"
 
@@ -502,14 +507,14 @@ def test_a_manifest_that_cannot_be_written(
     assert tree(out) == {"a.mkv.vdf", "door/night/b.MKV.vdf", "manifest.jsonl"}
 
 
-def test_files_that_cannot_grow(weights: Path, source: Path, out: Path, encode: Encoder) -> None:
+def test_files_that_cannot_grow(base_weights: Path, source: Path, out: Path, encode: Encoder) -> None:
     """A limit of the system that one file hits. The weights are archived by an earlier run."""
     assert encode().exit_code == 0
     write(source / "big.mkv", moving_picture(160, 96, 12))
     shutil.copy(source / "a.mkv", source / "c.mkv")
-    command = ["batch", str(source), str(out), "--min-age", "0s", "--weights", str(weights), "--gop", "3"]
+    command = ["batch", source, out, "--min-age", "0s", *options_of(base_weights)]
     result = subprocess.run(
-        [sys.executable, "-m", "viddiff", *command, "--workers", "1"],
+        [sys.executable, "-m", "viddiff", *map(str, command)],
         env=ENVIRONMENT,
         capture_output=True,
         text=True,
@@ -556,17 +561,17 @@ def test_what_was_cut_off_is_resumed(encode: Encoder, source: Path, out: Path) -
     coded = list[int]()
 
     def count() -> int:
-        before, original = len(coded), GopEncoder.encode
+        before, original = len(coded), BaseGopEncoder.encode
 
-        def counted(self: GopEncoder, group: Any) -> Any:
+        def counted(self: BaseGopEncoder, group: Any) -> Any:
             coded.extend(range(len(group.frames)))
             return original(self, group)
 
-        GopEncoder.encode = counted  # type: ignore[method-assign]
+        BaseGopEncoder.encode = counted  # type: ignore[method-assign]
         try:
             result = encode(sources=(source / "a.mkv",))
         finally:
-            GopEncoder.encode = original  # type: ignore[method-assign]
+            BaseGopEncoder.encode = original  # type: ignore[method-assign]
         assert result.exit_code == 0, result.output
         return len(coded) - before
 
@@ -629,13 +634,13 @@ def test_what_a_kill_has_left_of_a_finished_unit_is_removed(encode: Encoder, out
 
 
 @pytest.mark.parametrize("options", [[], ["--delete-source"]])
-def test_killed_at_any_moment(clip: Path, weights: Path, tmp_path: Path, options: list[str]) -> None:
+def test_killed_at_any_moment(clip: Path, base_weights: Path, tmp_path: Path, options: list[str]) -> None:
     (tmp_path / "few" / "door").mkdir(parents=True)
     shutil.copy(clip, tmp_path / "few" / "door" / "a.mkv")
     shutil.copy(clip, tmp_path / "few" / "b.mkv")
     check = [sys.executable, str(ROOT / "scripts" / "check_batch.py"), str(tmp_path / "few")]
     done = subprocess.run(
-        [*check, "--stride", "5", "--kills", "4", "--", "--gop", "3", "--weights", str(weights), *options],
+        [*check, "--stride", "5", "--kills", "4", "--", *map(str, options_of(base_weights)), *options],
         env=ENVIRONMENT,
         capture_output=True,
         text=True,
