@@ -24,6 +24,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from conftest import coded, moving_picture, same
+from test_selftest import smallest_golden
 
 import viddiff
 from viddiff.cli import main
@@ -824,9 +825,12 @@ sending and name lookups raise. Unix sockets, which processes of one machine use
 """
 WITHOUT_NETWORK = """
 import functools, socket, sys
+from pathlib import Path
 from viddiff.cli import main
+from viddiff.pipeline import selftest
 from viddiff.training import train
 
+selftest.golden_folder = lambda: Path(sys.argv[5])
 train.TrainOptions = functools.partial(train.TrainOptions, first_samples=2, calibration_clips=1)
 
 for attempt in (
@@ -869,7 +873,8 @@ def test_no_network_is_used(weights: Path, tmp_path: Path) -> None:
             writer.write(frame)
     env = environment(REPORT=str(report))
     env["PYTHONPATH"] = os.pathsep.join((str(folder), env["PYTHONPATH"]))
-    arguments = [str(path) for path in (clip, report, tmp_path, weights)]
+    golden = smallest_golden(tmp_path / "golden")
+    arguments = [str(path) for path in (clip, report, tmp_path, weights, golden)]
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_NETWORK, *arguments], env=env, capture_output=True, text=True
     )

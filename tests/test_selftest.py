@@ -19,10 +19,9 @@ def _keep_threads() -> object:
     torch.set_num_threads(threads)
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The golden folder with its two smallest files."""
-    source, copy = selftest.golden_folder(), tmp_path / "golden"
+def smallest_golden(copy: Path) -> Path:
+    """A golden folder with the two smallest files."""
+    source = selftest.golden_folder()
     copy.mkdir()
     known = json.loads((source / "hashes.json").read_text())
     kept = {}
@@ -30,6 +29,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         shutil.copy(source / name, copy)
         kept[name] = known[name]
     (copy / "hashes.json").write_text(json.dumps(kept))
+    return copy
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    copy = smallest_golden(tmp_path / "golden")
     monkeypatch.setattr(selftest, "golden_folder", lambda: copy)
     return copy
 
