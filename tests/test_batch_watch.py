@@ -51,7 +51,7 @@ def records(out: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("options", [[], ["--poll", "0.2s"], ["--poll", "0.2s", "--delete-source"]])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_new_files_are_taken_up(
-    clip: Path, weights: Path, tmp_path: Path, options: list[str], number: signal.Signals
+    clip: Path, base_weights: Path, tmp_path: Path, options: list[str], number: signal.Signals
 ) -> None:
     """In a new folder, renamed into place, and a failure is reported once and tried again when it changes."""
     source, out = tmp_path / "source", tmp_path / "out"
@@ -76,12 +76,13 @@ def test_new_files_are_taken_up(
             shutil.copy(clip, source / ".good.part")
             os.replace(source / ".good.part", source / "bad.mkv")
             until((out / "bad.mkv.vdf").exists)
+            until(lambda: "--delete-source" not in options or not (source / "bad.mkv").exists())
         finally:
             os.kill(os.getpid(), number)
 
     thread = threading.Thread(target=bring)
     thread.start()
-    common = ["--gop", 3, "--weights", weights, "--workers", 1, "--min-age", "0s", "--json", "-q"]
+    common = ["--gop", 3, "--weights", base_weights, "--workers", 1, "--min-age", "0s", "--json", "-q"]
     result = run("batch", source, out, "--watch", *common, *options)
     thread.join()
     assert result.exit_code == 0, result.output
@@ -109,17 +110,17 @@ def test_a_change_ends_the_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     looks.wait(None)
 
 
-def test_weights_are_archived(clip: Path, weights: Path, tmp_path: Path) -> None:
+def test_weights_are_archived(clip: Path, base_weights: Path, tmp_path: Path) -> None:
     """`decode` and `play` find them from a folder below. A batch that is done makes sure of them again."""
     mine, out = tmp_path / "mine.safetensors", tmp_path / "out"
-    shutil.copy(weights, mine)
+    shutil.copy(base_weights, mine)
     (tmp_path / "source" / "door").mkdir(parents=True)
     shutil.copy(clip, tmp_path / "source" / "door" / "a.mkv")
     command = ["batch", tmp_path / "source", out, "--gop", 3, "--workers", 1, "--min-age", "0s"]
     result = run(*command, "--weights", mine)
     assert result.exit_code == 0, result.output
-    kept = out / "weights" / f"{stated_hash(weights)}.safetensors"
-    assert kept.read_bytes() == weights.read_bytes()
+    kept = out / "weights" / f"{stated_hash(base_weights)}.safetensors"
+    assert kept.read_bytes() == base_weights.read_bytes()
     mine.unlink()
     assert run("decode", out / "door" / "a.mkv.vdf", tmp_path / "a.mkv").exit_code == 0
     Movie(out / "door" / "a.mkv.vdf", PlayOptions(), pytest.fail).prepare()

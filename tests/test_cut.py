@@ -398,18 +398,20 @@ def test_what_does_not_fit_is_refused(movie: Path, tmp_path: Path, other: Movie,
 
 
 @pytest.mark.parametrize("sound", ["libopus", "flac"])
-def test_recordings_of_one_device_fit(tmp_path: Path, weights: Path, sound: str) -> None:
+def test_recordings_of_one_device_fit(tmp_path: Path, base_weights: Path, sound: str) -> None:
     """What describes a track of FLAC says how long it is."""
     files = []
     for number, (frames, start) in enumerate([(8, 0.0), (12, 0.05)]):
         media = Source([Sound(sound, start=start)], frames=frames).write(tmp_path / f"{number}.mkv")
         files.append(tmp_path / f"{number}.vdf")
-        assert run("encode", media, files[-1], "--weights", weights, "--workers", 1).exit_code == 0
+        assert run("encode", media, files[-1], "--weights", base_weights, "--workers", 1).exit_code == 0
     headers = [FileOfGops.read(path, ReadOptions()).extras.tracks[0].description for path in files]
     assert (headers[0] != headers[1]) == (sound == "flac"), "the files are as meant"
     assert run("join", *files, tmp_path / "b.vdf").exit_code == 0
     stereo = Source([Sound(sound, channels=1)]).write(tmp_path / "mono.mkv")
-    assert run("encode", stereo, tmp_path / "mono.vdf", "--weights", weights, "--workers", 1).exit_code == 0
+    assert (
+        run("encode", stereo, tmp_path / "mono.vdf", "--weights", base_weights, "--workers", 1).exit_code == 0
+    )
     result = run("join", files[0], tmp_path / "mono.vdf", tmp_path / "c.vdf")
     assert "the channels is 1, not 2 in its track 1" in result.stderr
 
@@ -417,12 +419,12 @@ def test_recordings_of_one_device_fit(tmp_path: Path, weights: Path, sound: str)
 # --- real files --------------------------------------------------------------------------------------
 
 
-def test_sound_and_subtitles_of_a_part_are_those_of_decode(tmp_path: Path, weights: Path) -> None:
+def test_sound_and_subtitles_of_a_part_are_those_of_decode(tmp_path: Path, base_weights: Path) -> None:
     """The part, decoded, is what `decode --start` makes of the whole: the same packets at the same times."""
     sounds = [Sound("libopus"), Sound("flac", "deu", channels=1)]
     source = Source(sounds, [("srt", SRT)], chapters=[(0, 500, "A"), (500, 2000, "B")], frames=20)
     source.write(tmp_path / "a.mkv")
-    options = ("--weights", weights, "--workers", 1)
+    options = ("--weights", base_weights, "--workers", 1)
     assert run("encode", tmp_path / "a.mkv", "--gop", 4, *options).exit_code == 0
     assert run("cut", tmp_path / "a.vdf", tmp_path / "b.vdf", "--start", 4, "--frames", 7).exit_code == 0
     after = tmp_path / "part.mkv", tmp_path / "expected.mkv"

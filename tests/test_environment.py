@@ -39,12 +39,12 @@ def shell(
 
 
 @pytest.mark.parametrize("redirected", ["<&- >&- 2>&-", "--json 2>/dev/full"])
-def test_closed_streams(clip: Path, weights: Path, tmp_path: Path, redirected: str) -> None:
+def test_closed_streams(clip: Path, base_weights: Path, tmp_path: Path, redirected: str) -> None:
     """The file is whole: nothing that is said goes into it."""
     shutil.copy(clip, tmp_path / "a.mkv")
-    result = shell(f"$V encode a.mkv --weights {weights} --workers 1 {redirected}", tmp_path)
+    result = shell(f"$V encode a.mkv --weights {base_weights} --workers 1 {redirected}", tmp_path)
     assert result.returncode == 0, result.stderr
-    result = shell(f"$V decode a.vdf --strict --weights {weights} --workers 1 {redirected}", tmp_path)
+    result = shell(f"$V decode a.vdf --strict --weights {base_weights} --workers 1 {redirected}", tmp_path)
     assert result.returncode == 0, result.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mkv", "a.mp4", "a.vdf"]
 
@@ -60,7 +60,9 @@ def test_closed_streams(clip: Path, weights: Path, tmp_path: Path, redirected: s
         ("$V --help >/dev/full", "No space left on device"),
     ],
 )
-def test_streams_that_are_needed(clip: Path, weights: Path, tmp_path: Path, command: str, says: str) -> None:
+def test_streams_that_are_needed(
+    clip: Path, base_weights: Path, tmp_path: Path, command: str, says: str
+) -> None:
     shutil.copy(clip, tmp_path / "a.mkv")
     result = shell(command, tmp_path)
     assert result.returncode == 1, result.stderr
@@ -84,21 +86,23 @@ def viddiff(*arguments: bytes | str, **environment: str) -> bytes:
     return result.stdout
 
 
-def test_names_of_any_bytes(clip: Path, weights: Path, tmp_path: Path) -> None:
+def test_names_of_any_bytes(clip: Path, base_weights: Path, tmp_path: Path) -> None:
     """Said on a terminal that has only ASCII."""
     source, folder = os.fsencode(clip), os.fsencode(tmp_path)
     for name in (b"a\xff\xfe\x80 \n;$(c)'\"", "映画".encode()):
         there, vdf, back = (folder + b"/" + name + suffix for suffix in (b".mkv", b".vdf", b".mp4"))
         shutil.copyfile(source, there)
-        said = viddiff("encode", there, "--json", "-q", "--workers", "1", "--weights", str(weights), **ASCII)
+        said = viddiff(
+            "encode", there, "--json", "-q", "--workers", "1", "--weights", str(base_weights), **ASCII
+        )
         assert json.loads(said)["input"] == os.fsdecode(there)
-        viddiff("decode", vdf, "--workers", "1", "--weights", str(weights), **ASCII)
+        viddiff("decode", vdf, "--workers", "1", "--weights", str(base_weights), **ASCII)
         assert os.path.exists(back)
 
 
 @pytest.mark.parametrize("environment", [ASCII, {"PYTHONIOENCODING": "ascii:strict"}, {"LANG": "xx_XX.any"}])
 def test_any_encoding_of_the_terminal(
-    clip: Path, weights: Path, tmp_path: Path, small_file: bytes, environment: dict[str, str]
+    clip: Path, base_weights: Path, tmp_path: Path, small_file: bytes, environment: dict[str, str]
 ) -> None:
     for name in ("grün".encode(), b"a\xff"):
         path = os.fsencode(tmp_path) + b"/" + name + b".vdf"
@@ -107,7 +111,7 @@ def test_any_encoding_of_the_terminal(
         assert b"keyframes" in viddiff("info", path, **environment)
 
 
-def test_no_cache_can_be_written(clip: Path, weights: Path, tmp_path: Path) -> None:
+def test_no_cache_can_be_written(clip: Path, base_weights: Path, tmp_path: Path) -> None:
     """Of numba: no home, and nothing beside the source."""
     shutil.copy(clip, tmp_path / "a.mkv")
     nowhere = tmp_path / "nowhere"
@@ -116,7 +120,7 @@ def test_no_cache_can_be_written(clip: Path, weights: Path, tmp_path: Path) -> N
     environment["NUMBA_CACHE_LOCATOR_CLASSES"] = (
         "UserProvidedCacheLocator"  # as if the package were read-only
     )
-    result = shell(f"$V encode a.mkv --weights {weights} --workers 1 -q", tmp_path, environment)
+    result = shell(f"$V encode a.mkv --weights {base_weights} --workers 1 -q", tmp_path, environment)
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "a.vdf").exists()
 

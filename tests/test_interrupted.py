@@ -53,7 +53,7 @@ def frames_of(path: Path) -> int:
 
 
 def test_ctrl_c_completes_the_file(
-    clip: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    clip: Path, base_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The signal comes while the second keyframe is written. That frame is still complete and verified."""
     out, back = tmp_path / "out.vdf", tmp_path / "back.mkv"
@@ -67,14 +67,14 @@ def test_ctrl_c_completes_the_file(
         emit(self, kind, payload)
 
     monkeypatch.setattr(Writer, "_emit", interrupted)
-    options = ("--gop", 5, "--weights", weights, "--workers", 1)
+    options = ("--gop", 5, "--weights", base_weights, "--workers", 1)
     result = run("encode", clip, out, "--verify", *options)
     monkeypatch.undo()
     assert result.exit_code == 130, result.output
     assert result.stderr.endswith("out.vdf is complete, with the first 6 frames\n")
     assert frames_of(out) == 6
     assert [p.name for p in tmp_path.iterdir()] == ["out.vdf"]
-    result = run("decode", out, back, "--strict", "--weights", weights)
+    result = run("decode", out, back, "--strict", "--weights", base_weights)
     assert result.exit_code == 0, result.output
     with av.open(str(back)) as played:
         times: dict[str, list[Any]] = {"video": [], "audio": []}
@@ -86,7 +86,7 @@ def test_ctrl_c_completes_the_file(
 
 
 def test_ctrl_c_with_several_processes(
-    clip: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    clip: Path, base_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out.vdf"
     in_order = WorkerPool.in_order
@@ -100,7 +100,7 @@ def test_ctrl_c_with_several_processes(
             yield piece
 
     monkeypatch.setattr(WorkerPool, "in_order", interrupted)
-    options = ("--gop", 5, "--frames", 10, "--weights", weights, "--workers", 2)
+    options = ("--gop", 5, "--frames", 10, "--weights", base_weights, "--workers", 2)
     result = run("encode", clip, out, "--verify", *options)
     assert result.exit_code == 130, result.output
     assert frames_of(out) == 5
@@ -109,14 +109,14 @@ def test_ctrl_c_with_several_processes(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_too_early_for_a_file(
-    clip: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+    clip: Path, base_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
-    from viddiff.encoder.gop_encoder import GopEncoder
+    from viddiff.encoder.base_gop_encoder import BaseGopEncoder
 
-    monkeypatch.setattr(GopEncoder, "encode", lambda self, group: signal.raise_signal(number))
+    monkeypatch.setattr(BaseGopEncoder, "encode", lambda self, group: signal.raise_signal(number))
     before = signal.getsignal(signal.SIGTERM)
     try:
-        result = run("encode", clip, tmp_path / "out.vdf", "--weights", weights, "--workers", 1)
+        result = run("encode", clip, tmp_path / "out.vdf", "--weights", base_weights, "--workers", 1)
     finally:
         signal.signal(signal.SIGTERM, before)
     assert result.exit_code == 128 + number, result.output

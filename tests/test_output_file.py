@@ -29,9 +29,9 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def encoded(clip: Path, weights: Path) -> Path:
+def encoded(clip: Path, base_weights: Path) -> Path:
     path = clip.with_name("clip.vdf")
-    assert run("encode", clip, path, "--weights", weights).exit_code == 0
+    assert run("encode", clip, path, "--weights", base_weights).exit_code == 0
     return path
 
 
@@ -48,22 +48,22 @@ def video(path: Path) -> Path:
 @pytest.mark.parametrize("name", ["b.mp4", "b.mkv", "b.vdf"])
 @pytest.mark.parametrize("force", [[], ["--force"]])
 def test_another_video_is_never_replaced(
-    clip: Path, encoded: Path, weights: Path, tmp_path: Path, name: str, force: list[str]
+    clip: Path, encoded: Path, base_weights: Path, tmp_path: Path, name: str, force: list[str]
 ) -> None:
     """As OUT of `encode -f *.mp4`, and of a decode."""
     made = video(tmp_path / "made.mkv").rename(tmp_path / name)
     before = made.read_bytes()
     for command, source in (("encode", clip), ("decode", encoded)):
-        message = refused(run(command, source, made, *force, "--weights", weights))
+        message = refused(run(command, source, made, *force, "--weights", base_weights))
         assert "remove it or choose another name" in message
         assert "--force" not in message
     assert made.read_bytes() == before
     assert list(tmp_path.iterdir()) == [made]
 
 
-def test_what_viddiff_writes_it_knows_again(encoded: Path, weights: Path, tmp_path: Path) -> None:
+def test_what_viddiff_writes_it_knows_again(encoded: Path, base_weights: Path, tmp_path: Path) -> None:
     for name, options in (("a.mp4", []), ("a.mkv", []), ("b.mkv", ["--lossless"]), ("a.y4m", [])):
-        assert run("decode", encoded, tmp_path / name, *options, "--weights", weights).exit_code == 0
+        assert run("decode", encoded, tmp_path / name, *options, "--weights", base_weights).exit_code == 0
         assert written_by_viddiff(tmp_path / name)
     (tmp_path / "y").write_bytes(b"YUV4MPEG2 W32 H32 F25:1\nFRAME\n")
     (tmp_path / "t").write_text("text")
@@ -73,17 +73,17 @@ def test_what_viddiff_writes_it_knows_again(encoded: Path, weights: Path, tmp_pa
     assert not written_by_viddiff(encoded)
 
 
-def test_odd_targets(clip: Path, weights: Path, tmp_path: Path) -> None:
+def test_odd_targets(clip: Path, base_weights: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for target in (tmp_path / "pipe", Path("/dev/null"), Path("/dev/full")):
-        assert "not a regular file" in refused(run("encode", clip, target, "-f", "--weights", weights))
+        assert "not a regular file" in refused(run("encode", clip, target, "-f", "--weights", base_weights))
     (tmp_path / "far").mkdir()
     for there in (False, True):
         link = tmp_path / f"link{there}"
         link.symlink_to(tmp_path / "far" / f"{there}.vdf")
         if there:
             (tmp_path / "far" / "True.vdf").touch()
-        assert run("encode", clip, link, "-f", "--weights", weights).exit_code == 0
+        assert run("encode", clip, link, "-f", "--weights", base_weights).exit_code == 0
         assert link.is_symlink()
         assert is_vdf(tmp_path / "far" / f"{there}.vdf")
 
@@ -164,21 +164,21 @@ def test_many_claims_at_a_time(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_two_encodes_of_other_sources(clip: Path, weights: Path, tmp_path: Path) -> None:
+def test_two_encodes_of_other_sources(clip: Path, base_weights: Path, tmp_path: Path) -> None:
     out = tmp_path / "a.vdf"
     with OutputFile(out, False, is_vdf, "").claim():
         for options in ([], ["--resume"], ["--quality", 3]):
-            message = refused(run("encode", clip, out, "--weights", weights, *options))
+            message = refused(run("encode", clip, out, "--weights", base_weights, *options))
             assert message == f"Error: {out} is being written by another process"
 
 
 @pytest.mark.parametrize("name", ["あ" * 80, "a" * 251, "é" * 125, "a", "ä" * 3 + "\udcff\udcfe" * 100])
-def test_names_of_any_length(clip: Path, weights: Path, tmp_path: Path, name: str) -> None:
+def test_names_of_any_length(clip: Path, base_weights: Path, tmp_path: Path, name: str) -> None:
     """From any legal one, hidden names are made that are legal, too, and differ from each other's."""
     assert len(os.fsencode(hidden_beside(tmp_path / f"{name}.vdf", f".{'0' * 16}.part").name)) <= 255
     out, back = tmp_path / f"{name}.vdf", tmp_path / f"{name}.mp4"
-    assert run("encode", clip, out, "--weights", weights, "-q").exit_code == 0
-    assert run("decode", out, "--weights", weights, "-q").exit_code == 0
+    assert run("encode", clip, out, "--weights", base_weights, "-q").exit_code == 0
+    assert run("decode", out, "--weights", base_weights, "-q").exit_code == 0
     assert sorted(tmp_path.iterdir()) == sorted([out, back])
 
 

@@ -57,7 +57,7 @@ def frames_of(path: Path) -> int:
 
 
 def recording(
-    out: Path | str, weights: Path, limit: int | None = None, handler: Any = signal.SIG_DFL
+    out: Path | str, base_weights: Path, limit: int | None = None, handler: Any = signal.SIG_DFL
 ) -> subprocess.Popen[bytes]:
     """viddiff that records what comes through its stdin."""
 
@@ -67,7 +67,7 @@ def recording(
         if limit is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
-    command = ["encode", "-", str(out), "--low-delay", "--gop", "8", "--weights", str(weights)]
+    command = ["encode", "-", str(out), "--low-delay", "--gop", "8", "--weights", str(base_weights)]
     return subprocess.Popen(
         [sys.executable, "-m", "viddiff", *command],
         stdin=subprocess.PIPE,
@@ -94,10 +94,10 @@ def largest(folder: Path) -> int:
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
-def test_signals(clip: bytes, weights: Path, tmp_path: Path, number: signal.Signals, code: int) -> None:
+def test_signals(clip: bytes, base_weights: Path, tmp_path: Path, number: signal.Signals, code: int) -> None:
     """While a source stalls, as cameras do."""
     out = tmp_path / "out.vdf"
-    process = recording(out, weights)
+    process = recording(out, base_weights)
     assert process.stdin is not None
     process.stdin.write(clip[: clip.index(b"\n") + 1 + 20 * FRAME])
     process.stdin.flush()
@@ -111,12 +111,12 @@ def test_signals(clip: bytes, weights: Path, tmp_path: Path, number: signal.Sign
     assert [path.name for path in tmp_path.iterdir()] == ["out.vdf"]
 
 
-def test_signals_at_any_moment(clip: bytes, weights: Path, tmp_path: Path) -> None:
+def test_signals_at_any_moment(clip: bytes, base_weights: Path, tmp_path: Path) -> None:
     """Several, while frames are coded: a complete file, or none if no frame was coded yet."""
     kept = 0
     for number, delay in enumerate((0.5, 0, 0.1)):
         out = tmp_path / f"{number}.vdf"
-        process = recording(out, weights)
+        process = recording(out, base_weights)
         assert process.stdin is not None
         process.stdin.write(clip[: clip.index(b"\n") + 1 + 40 * FRAME])
         process.stdin.flush()
@@ -136,10 +136,10 @@ def test_signals_at_any_moment(clip: bytes, weights: Path, tmp_path: Path) -> No
     assert kept >= 2
 
 
-def test_ignored_signals_stay_ignored(clip: bytes, weights: Path, tmp_path: Path) -> None:
+def test_ignored_signals_stay_ignored(clip: bytes, base_weights: Path, tmp_path: Path) -> None:
     """As nohup wants it."""
     out = tmp_path / "out.vdf"
-    process = recording(out, weights, handler=signal.SIG_IGN)
+    process = recording(out, base_weights, handler=signal.SIG_IGN)
     assert process.stdin is not None
     process.stdin.write(clip[: clip.index(b"\n") + 1 + 10 * FRAME])
     process.stdin.flush()
@@ -151,8 +151,8 @@ def test_ignored_signals_stay_ignored(clip: bytes, weights: Path, tmp_path: Path
     assert frames_of(out) == 12
 
 
-def test_to_stdout(clip: bytes, weights: Path, tmp_path: Path) -> None:
-    process = recording("-", weights)
+def test_to_stdout(clip: bytes, base_weights: Path, tmp_path: Path) -> None:
+    process = recording("-", base_weights)
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write(clip[: clip.index(b"\n") + 1 + 9 * FRAME])
@@ -168,9 +168,9 @@ def test_to_stdout(clip: bytes, weights: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [4001, 9999])
-def test_a_full_disk(clip: bytes, weights: Path, tmp_path: Path, size: int) -> None:
+def test_a_full_disk(clip: bytes, base_weights: Path, tmp_path: Path, size: int) -> None:
     out = tmp_path / "out.vdf"
-    process = recording(out, weights, limit=size)
+    process = recording(out, base_weights, limit=size)
     _, errors = process.communicate(clip, timeout=PATIENCE)
     assert process.returncode == 1
     assert b"Error: File too large; " in errors
@@ -179,7 +179,7 @@ def test_a_full_disk(clip: bytes, weights: Path, tmp_path: Path, size: int) -> N
     assert [path.name for path in tmp_path.iterdir()] == ["out.vdf"]
 
 
-def test_a_source_that_changes_size(weights: Path, tmp_path: Path) -> None:
+def test_a_source_that_changes_size(base_weights: Path, tmp_path: Path) -> None:
     for name, side in (("1", 48), ("2", 64)):
         Source([Sound()], frames=12, size=(side, side)).write(tmp_path / f"{name}.ts")
     both = (tmp_path / "1.ts").read_bytes() + (tmp_path / "2.ts").read_bytes()
@@ -187,7 +187,7 @@ def test_a_source_that_changes_size(weights: Path, tmp_path: Path) -> None:
     folder.mkdir()
     with fed(tmp_path / "pipe", [both]):
         result = CliRunner().invoke(
-            main, ["encode", str(tmp_path / "pipe"), str(folder / "o.vdf"), "--weights", str(weights)]
+            main, ["encode", str(tmp_path / "pipe"), str(folder / "o.vdf"), "--weights", str(base_weights)]
         )
     assert result.exit_code == 1, result.output
     assert "changes size from 48x48 to 64x64" in result.stderr

@@ -59,32 +59,32 @@ def times(path: Path) -> list[Fraction]:
     ids=["variable", "29.97 from 0.23 s on", "one frame"],
 )
 def test_times_go_all_the_way(
-    tmp_path: Path, weights: Path, name: str, base: Fraction, stamps: list[int]
+    tmp_path: Path, base_weights: Path, name: str, base: Fraction, stamps: list[int]
 ) -> None:
     info = VideoInfo(64, 48, time_base=base, frame_rate=Fraction(30000, 1001))
     write(tmp_path / name, info, clip(info, stamps))
     expected = [t * base for t in stamps]
     assert times(tmp_path / name) == expected, "the source is as meant"
     vdf, back = tmp_path / "a.vdf", tmp_path / f"back{Path(name).suffix}"
-    assert run("encode", tmp_path / name, vdf, "--weights", weights, "--workers", 1).exit_code == 0
+    assert run("encode", tmp_path / name, vdf, "--weights", base_weights, "--workers", 1).exit_code == 0
     with open(vdf, "rb") as file:
         reader = Reader(file)
         inside = [t for c in reader for t in ([c.pts] if isinstance(c, KeyChunk) else c.pts)]
         assert [t * reader.header.video.time_base for t in inside] == expected
-    assert run("decode", vdf, back, "--weights", weights, "--workers", 1).exit_code == 0
+    assert run("decode", vdf, back, "--weights", base_weights, "--workers", 1).exit_code == 0
     assert times(back) == expected
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp"])
-def test_a_still_picture_is_a_video_of_one_frame(tmp_path: Path, weights: Path, suffix: str) -> None:
+def test_a_still_picture_is_a_video_of_one_frame(tmp_path: Path, base_weights: Path, suffix: str) -> None:
     from PIL import Image
 
     source = tmp_path / f"a{suffix}"
     Image.fromarray(np.full((33, 35, 3), (200, 90, 30), np.uint8)).save(source)
-    result = run("encode", source, "--weights", weights, "--json")
+    result = run("encode", source, "--weights", base_weights, "--json")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout.splitlines()[-1])["frames"] == 1
-    result = run("decode", tmp_path / "a.vdf", tmp_path / "b.mkv", "--lossless", "--weights", weights)
+    result = run("decode", tmp_path / "a.vdf", tmp_path / "b.mkv", "--lossless", "--weights", base_weights)
     assert result.exit_code == 0, result.output
     assert times(tmp_path / "b.mkv") == [0]
 
@@ -184,26 +184,26 @@ def test_times_before_0_that_libav_loses_are_found_again(tmp_path: Path, before:
     ],
 )
 def test_what_is_there_of_a_file_that_breaks_off_is_coded(
-    tmp_path: Path, weights: Path, name: str, options: dict[str, str], said: bool
+    tmp_path: Path, base_weights: Path, name: str, options: dict[str, str], said: bool
 ) -> None:
     """A broadcast has no declared end."""
     whole = Source([Sound("libmp3lame")], frames=30, options=options).write(tmp_path / f"whole{name}")
     cut = tmp_path / name
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
-    result = run("encode", cut, "--weights", weights, "--json", "--audio", "copy")
+    result = run("encode", cut, "--weights", base_weights, "--json", "--audio", "copy")
     assert result.exit_code == 0, result.output
     assert 8 < json.loads(result.stdout.splitlines()[-1])["frames"] < 28
     notes = [line for line in result.stderr.splitlines() if line.startswith("Note: the file is cut off: ")]
     assert len(notes) == said
     assert all(" of 3.0 seconds exist" in note or " of 3.1 seconds exist" in note for note in notes)
-    whole_notes = run("encode", whole, "--weights", weights, "--frames", 3).stderr
+    whole_notes = run("encode", whole, "--weights", base_weights, "--frames", 3).stderr
     assert "cut off" not in whole_notes
 
 
-def test_an_index_that_is_gone_is_an_error_in_one_line(tmp_path: Path, weights: Path) -> None:
+def test_an_index_that_is_gone_is_an_error_in_one_line(tmp_path: Path, base_weights: Path) -> None:
     whole = Source([Sound()]).write(tmp_path / "whole.mp4")
     (tmp_path / "a.mp4").write_bytes(whole.read_bytes()[:-200])
-    result = run("encode", tmp_path / "a.mp4", "--weights", weights)
+    result = run("encode", tmp_path / "a.mp4", "--weights", base_weights)
     assert result.exit_code == 1
     assert result.stderr.count("Error: ") == 1
 
@@ -272,18 +272,18 @@ def test_sizes_out_of_range_are_refused() -> None:
 
 
 @pytest.mark.parametrize("where", ["encode", "decode"])
-def test_rate_and_size_on_both_sides(tmp_path: Path, weights: Path, where: str) -> None:
+def test_rate_and_size_on_both_sides(tmp_path: Path, base_weights: Path, where: str) -> None:
     """The sound stays the same and in place. Any number of processes gives the same result."""
     source = Source([Sound("libopus")], frames=25, rate=25).write(tmp_path / "a.mkv")
     extra = {where: ["--fps", "10", "--scale", "-1x48"]}
     vdf, out = tmp_path / "a.vdf", tmp_path / "b.mkv"
-    command = ("encode", source, vdf, "--gop", 5, "--weights", weights, *extra.get("encode", []))
+    command = ("encode", source, vdf, "--gop", 5, "--weights", base_weights, *extra.get("encode", []))
     assert run(*command, "--workers", 1).exit_code == 0
     if where == "encode":
         data = vdf.read_bytes()
         assert run(*command, "--workers", 2, "--force").exit_code == 0
         assert vdf.read_bytes() == data
-    result = run("decode", vdf, out, "--weights", weights, "--json", *extra.get("decode", []))
+    result = run("decode", vdf, out, "--weights", base_weights, "--json", *extra.get("decode", []))
     assert result.exit_code == 0, result.output
     values = json.loads(result.stdout.splitlines()[-1])
     assert (values["width"], values["height"], values["frames"]) == (48, 48, 10)
@@ -448,22 +448,22 @@ def test_a_time_within_damage_is_still_found(long: Path) -> None:
     assert entry.frame < later <= entry.frame + GOP_FRAMES
 
 
-def test_a_part_by_time_keeps_its_sound_and_its_words(tmp_path: Path, weights: Path) -> None:
+def test_a_part_by_time_keeps_its_sound_and_its_words(tmp_path: Path, base_weights: Path) -> None:
     source = Source([Sound("libopus")], [("srt", SRT)], frames=10).write(tmp_path / "a.mkv")
     vdf = tmp_path / "a.vdf"
-    assert run("encode", source, vdf, "--gop", 4, "--weights", weights).exit_code == 0
+    assert run("encode", source, vdf, "--gop", 4, "--weights", base_weights).exit_code == 0
     parts: list[list[tuple[str, int | None, bytes]]] = []
     for start in ("4", "00:00.4"):
         out = tmp_path / f"{len(parts)}.mkv"
         part = ("--start", start, "--frames", 4, "--lossless")
-        result = run("decode", vdf, out, *part, "--weights", weights)
+        result = run("decode", vdf, out, *part, "--weights", base_weights)
         assert result.exit_code == 0, result.output
         with av.open(str(out)) as container:
             parts.append([(p.stream.type, p.pts, bytes(p)) for p in container.demux() if p.size])
     assert parts[0] == parts[1]
     assert {kind for kind, *_ in parts[0]} == {"video", "audio", "subtitle"}
     coded_part = tmp_path / "part.vdf"
-    assert run("encode", source, coded_part, "--start", "00:00.4", "--weights", weights).exit_code == 0
+    assert run("encode", source, coded_part, "--start", "00:00.4", "--weights", base_weights).exit_code == 0
     with open(coded_part, "rb") as file:
         assert next(iter(itertools.islice(Reader(file), 1))).pts == 400
 

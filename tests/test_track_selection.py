@@ -109,18 +109,20 @@ def test_sound_of_languages(film: Path, maps: list[str], languages: str, sounds:
         (["--map", "0", "--map", "d"], "s:1 (subrip, fra), t:0 (an attachment)"),
     ],
 )
-def test_tracks_that_are_not_there(film: Path, weights: Path, options: list[str], words: str) -> None:
+def test_tracks_that_are_not_there(film: Path, base_weights: Path, options: list[str], words: str) -> None:
     out = film.with_name("missing.vdf")
-    result = run("encode", film, out, "--weights", weights, "--workers", 1, *options)
+    result = run("encode", film, out, "--weights", base_weights, "--workers", 1, *options)
     assert result.exit_code == 1
     assert words in result.stderr
     assert not out.exists()
 
 
-def test_a_language_that_is_missing_is_said(film: Path, weights: Path, tmp_path: Path, back: Any) -> None:
+def test_a_language_that_is_missing_is_said(
+    film: Path, base_weights: Path, tmp_path: Path, back: Any
+) -> None:
     target, options = (
         tmp_path / "out.vdf",
-        ["--weights", weights, "--workers", 1, "--audio-lang", "ger,fre,und"],
+        ["--weights", base_weights, "--workers", 1, "--audio-lang", "ger,fre,und"],
     )
     result = run("encode", film, target, *options)
     assert result.exit_code == 0, result.output
@@ -177,18 +179,18 @@ def views(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_the_video_that_is_named(views: Path, weights: Path) -> None:
+def test_the_video_that_is_named(views: Path, base_weights: Path) -> None:
     for maps, width in ((["v:1"], 48), (["0", "v:0"], 32)):
-        result = viddiff.encode(views, maps=maps, weights=weights, workers=1, force=True)
+        result = viddiff.encode(views, maps=maps, weights=base_weights, workers=1, force=True)
         assert (result.width, result.notes) == (width, ())
     with VideoReader(views, video=1) as reader, reader.open_again() as again:
         assert reader.info.width == again.info.width == 48
 
 
-def test_batch_takes_the_same_tracks(film: Path, tmp_path: Path, weights: Path, back: Any) -> None:
+def test_batch_takes_the_same_tracks(film: Path, tmp_path: Path, base_weights: Path, back: Any) -> None:
     chosen = ["--map", "v", "--map", "a", "--audio-lang", "deu"]
     result = run(
-        "batch", film, tmp_path / "out", "--min-age", "0s", "--workers", 1, "--weights", weights, *chosen
+        "batch", film, tmp_path / "out", "--min-age", "0s", "--workers", 1, "--weights", base_weights, *chosen
     )
     assert result.exit_code == 0, result.output
     (written,) = (tmp_path / "out").rglob("*.vdf")
@@ -196,11 +198,11 @@ def test_batch_takes_the_same_tracks(film: Path, tmp_path: Path, weights: Path, 
     assert after.hashes == [contents(film).hashes[1]]
 
 
-def test_a_search_for_a_quality_takes_the_same_tracks(film: Path, weights: Path, tmp_path: Path) -> None:
+def test_a_search_for_a_quality_takes_the_same_tracks(film: Path, base_weights: Path, tmp_path: Path) -> None:
     """Its samples are encoded without sound."""
     target = tmp_path / "small.vdf"
     options = ["--map", "v", "--map", "a", "--audio-lang", "deu", "--max-encoded-percent", "1000"]
-    result = run("encode", film, target, "--weights", weights, "--workers", 1, *options)
+    result = run("encode", film, target, "--weights", base_weights, "--workers", 1, *options)
     assert result.exit_code == 0, result.output
     (row,) = (line for line in run("info", target).output.splitlines() if "audio" in line)
     assert "flac" in row

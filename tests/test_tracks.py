@@ -198,12 +198,12 @@ def run(*arguments: object, color: bool = False) -> Result:
 
 
 @pytest.fixture
-def there(weights: Path, tmp_path: Path) -> Callable[..., Path]:
+def there(base_weights: Path, tmp_path: Path) -> Callable[..., Path]:
     """Encodes a file and returns the .vdf. Asserts success."""
 
     def encode_file(source: Path, *options: object) -> Path:
         vdf = tmp_path / f"{source.stem}.vdf"
-        result = run("encode", source, vdf, "--weights", weights, "--workers", 1, "--force", *options)
+        result = run("encode", source, vdf, "--weights", base_weights, "--workers", 1, "--force", *options)
         assert result.exit_code == 0, result.output
         return vdf
 
@@ -211,12 +211,12 @@ def there(weights: Path, tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def back(weights: Path, tmp_path: Path) -> Callable[..., tuple[Contents, str]]:
+def back(base_weights: Path, tmp_path: Path) -> Callable[..., tuple[Contents, str]]:
     """Decodes a .vdf and returns the content of the result, and the notes."""
 
     def decode_file(vdf: Path, suffix: str, *options: object) -> tuple[Contents, str]:
         out = tmp_path / f"back{suffix}"
-        result = run("decode", vdf, out, "--weights", weights, "--workers", 1, "--force", *options)
+        result = run("decode", vdf, out, "--weights", base_weights, "--workers", 1, "--force", *options)
         assert result.exit_code == 0, result.output
         return contents(out), result.stderr
 
@@ -445,7 +445,7 @@ def test_subtitles_of_mp4(tmp_path: Path, there: Any, back: Any) -> None:
     assert "Note: .mkv cannot hold these; they are left out: subtitle mov_text" in said
 
 
-def test_a_second_video_is_left_out(tmp_path: Path, there: Any, weights: Path) -> None:
+def test_a_second_video_is_left_out(tmp_path: Path, there: Any, base_weights: Path) -> None:
     source = tmp_path / "a.mkv"
     with av.open(str(source), "w") as output:
         videos = [output.add_stream("mpeg4", rate=25) for _ in range(2)]
@@ -453,11 +453,11 @@ def test_a_second_video_is_left_out(tmp_path: Path, there: Any, weights: Path) -
             video.width, video.height, video.pix_fmt = 32, 32, "yuv420p"
         picture = av.VideoFrame.from_ndarray(np.full((48, 32), 90, np.uint8), "yuv420p")
         output.mux([packet for video in videos for packet in video.encode(picture) + video.encode(None)])
-    result = run("encode", source, "--weights", weights, "--workers", 1)
+    result = run("encode", source, "--weights", base_weights, "--workers", 1)
     assert "Note: took the first of 2 video streams" in result.stderr
 
 
-def test_dispositions(tmp_path: Path, there: Any, back: Any, weights: Path) -> None:
+def test_dispositions(tmp_path: Path, there: Any, back: Any, base_weights: Path) -> None:
     source = Source([Sound("libopus"), Sound("libopus", "deu")]).write(tmp_path / "a.mkv")
     marked = tmp_path / "marked.mkv"
     wanted = [av.stream.Disposition.default, av.stream.Disposition.hearing_impaired]
@@ -539,7 +539,9 @@ def test_mp4_has_a_place_for_tags_however_they_are_spelt(tmp_path: Path) -> None
         assert writer.notes == [".mp4 cannot hold these; they are left out: tag RIPPER"]
 
 
-def test_sound_that_mp4_refuses_only_when_it_is_written(tmp_path: Path, there: Any, weights: Path) -> None:
+def test_sound_that_mp4_refuses_only_when_it_is_written(
+    tmp_path: Path, there: Any, base_weights: Path
+) -> None:
     with av.open(str(tmp_path / "a.mkv"), "w") as output:
         video, sound = output.add_stream("mpeg4", rate=25), output.add_stream("pcm_s24le", rate=RATE)
         video.width, video.height, sound.codec_context.layout = 32, 32, "5.1"
@@ -547,14 +549,14 @@ def test_sound_that_mp4_refuses_only_when_it_is_written(tmp_path: Path, there: A
         pcm.sample_rate, pcm.pts = RATE, 0
         output.mux(sound.encode(pcm) + video.encode(av.VideoFrame(32, 32, "yuv420p")))
         output.mux(sound.encode(None) + video.encode(None))
-    result = run("decode", there(tmp_path / "a.mkv"), tmp_path / "b.mp4", "--weights", weights)
+    result = run("decode", there(tmp_path / "a.mkv"), tmp_path / "b.mp4", "--weights", base_weights)
     assert result.exit_code == 0
     assert ".mp4 cannot hold these; they are left out: audio pcm_s24le" in result.stderr
 
 
-def test_y4m_says_what_it_leaves_out(tmp_path: Path, there: Any, weights: Path) -> None:
+def test_y4m_says_what_it_leaves_out(tmp_path: Path, there: Any, base_weights: Path) -> None:
     vdf = there(Source([Sound()], tags={"title": "x"}).write(tmp_path / "a.mp4"))
-    result = run("decode", vdf, tmp_path / "a.y4m", "--weights", weights)
+    result = run("decode", vdf, tmp_path / "a.y4m", "--weights", base_weights)
     assert result.exit_code == 0
     assert "Note: .y4m cannot hold these; they are left out: audio aac (eng)" in result.stderr
 
@@ -880,7 +882,7 @@ def genuine(tmp_path: Path) -> Track:
         return reader.extras.tracks[0]
 
 
-def test_lies_end_in_frames_or_one_error(tmp_path: Path, codec: Codec, weights: Path) -> None:
+def test_lies_end_in_frames_or_one_error(tmp_path: Path, codec: Codec, base_weights: Path) -> None:
     """Frames decode whatever the other chunks hold. The command gives a file or one error."""
     track, plain = genuine(tmp_path), coded(codec, moving_picture(16, 16, 2))[0]
     rng = np.random.default_rng(3)
@@ -907,7 +909,7 @@ def test_lies_end_in_frames_or_one_error(tmp_path: Path, codec: Codec, weights: 
         assert len(list(decode(io.BytesIO(changed), codec))) == 2
         vdf, out = tmp_path / "a.vdf", tmp_path / f"{number}.mkv"
         vdf.write_bytes(changed)
-        result = run("decode", vdf, out, "--weights", weights, "--workers", 1)
+        result = run("decode", vdf, out, "--weights", base_weights, "--workers", 1)
         assert result.exit_code in (0, 1), result.output
         assert result.exception is None or isinstance(result.exception, SystemExit)
         assert out.exists() == (result.exit_code == 0)

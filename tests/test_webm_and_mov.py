@@ -92,7 +92,7 @@ def test_mov_keeps_fields_and_makes_sizes_even(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> tuple[Path, Path]:
+def film(tmp_path_factory: pytest.TempPathFactory, base_weights: Path) -> tuple[Path, Path]:
     """A source with sound of three codecs and all else, and its .vdf."""
     sounds = [Sound("aac"), Sound("libopus", "deu"), Sound("ac3", "fra", channels=1, start=0.2)]
     source = Source(
@@ -104,7 +104,7 @@ def film(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> tuple[Path,
         frames=8,
     ).write(tmp_path_factory.mktemp("film") / "film.mkv")
     vdf = source.with_suffix(".vdf")
-    assert run("encode", source, vdf, "--weights", weights, "--workers", 1).exit_code == 0
+    assert run("encode", source, vdf, "--weights", base_weights, "--workers", 1).exit_code == 0
     return source, vdf
 
 
@@ -164,19 +164,21 @@ def test_a_part_with_sound_as_webm(film: tuple[Path, Path], tmp_path: Path, back
 
 
 @pytest.mark.parametrize("form", ["webm", "mov"])
-def test_what_goes_through_a_pipe(film: tuple[Path, Path], tmp_path: Path, weights: Path, form: str) -> None:
+def test_what_goes_through_a_pipe(
+    film: tuple[Path, Path], tmp_path: Path, base_weights: Path, form: str
+) -> None:
     with open(tmp_path / "out", "wb") as out:
-        viddiff.decode(film[1], out, form=form, weights=weights, workers=1)
+        viddiff.decode(film[1], out, form=form, weights=base_weights, workers=1)
     with av.open(str(tmp_path / "out")) as file:
         assert file.format.name.startswith("matroska,webm" if form == "webm" else "mov,")
         assert sum(1 for _ in file.decode(video=0)) == 8
 
 
 def test_own_files_are_replaced_and_others_are_not(
-    film: tuple[Path, Path], tmp_path: Path, weights: Path
+    film: tuple[Path, Path], tmp_path: Path, base_weights: Path
 ) -> None:
     for suffix in (".webm", ".mov"):
-        out, few = tmp_path / f"a{suffix}", ["--weights", weights, "--workers", 1, "--frames", 1]
+        out, few = tmp_path / f"a{suffix}", ["--weights", base_weights, "--workers", 1, "--frames", 1]
         assert run("decode", film[1], out, *few).exit_code == 0
         assert written_by_viddiff(out)
         out.write_bytes(b"mine")
@@ -184,8 +186,8 @@ def test_own_files_are_replaced_and_others_are_not(
         assert out.read_bytes() == b"mine"
 
 
-def test_neither_is_lossless(film: tuple[Path, Path], tmp_path: Path, weights: Path) -> None:
-    options = ["--weights", weights, "--workers", 1, "--lossless"]
+def test_neither_is_lossless(film: tuple[Path, Path], tmp_path: Path, base_weights: Path) -> None:
+    options = ["--weights", base_weights, "--workers", 1, "--lossless"]
     result = run("decode", film[1], tmp_path / "a.webm", *options)
     assert result.exit_code == 1
     assert "cannot be lossless as .webm; .mkv and .y4m can" in result.stderr
