@@ -95,16 +95,16 @@ def test_frames_of_another_size_end_the_run(source: points.Source) -> None:
         list(other)
 
 
-def test_viddiff_is_measured_on_its_whole_file(source: points.Source, weights: Path) -> None:
-    viddiff = points.Viddiff("test", "viddiff", ("--preset", "fastest"), weights, (40,), 128)
+def test_viddiff_is_measured_on_its_whole_file(source: points.Source, base_weights: Path) -> None:
+    viddiff = points.Viddiff("test", "viddiff", ("--preset", "fastest"), base_weights, (40,), 128)
     measured = points.measure_point(viddiff, 40, source, vmaf=False)
     assert measured.size_bytes == (source.path.parent / "test.vdf").stat().st_size
     assert measured.fidelity.psnr_611 > 30
     assert measured.encode.cpu_s > 0
 
 
-def test_a_refused_option_of_viddiff_is_one_sentence(source: points.Source, weights: Path) -> None:
-    viddiff = points.Viddiff("test", "viddiff", ("--no-such-option",), weights, (40,), 128)
+def test_a_refused_option_of_viddiff_is_one_sentence(source: points.Source, base_weights: Path) -> None:
+    viddiff = points.Viddiff("test", "viddiff", ("--no-such-option",), base_weights, (40,), 128)
     with pytest.raises(points.BenchmarkError, match="No such option"):
         viddiff.code(source, 40)
 
@@ -168,8 +168,8 @@ def test_an_anchor_codes_every_frame(source: points.Source, name: str) -> None:
     assert 0 < measured.size_bytes < source.path.stat().st_size / 10
 
 
-def test_the_keyframe_interval_holds_for_all(source: points.Source, weights: Path) -> None:
-    viddiff = points.Viddiff("test", "", (), weights, (40,), 17)
+def test_the_keyframe_interval_holds_for_all(source: points.Source, base_weights: Path) -> None:
+    viddiff = points.Viddiff("test", "", (), base_weights, (40,), 17)
     for arguments in (viddiff.arguments, *(anchor.arguments for anchor in points.anchors(17).values())):
         assert "17" in arguments(30)
         assert "30" in arguments(30)
@@ -221,11 +221,11 @@ def test_nothing_to_measure_is_one_sentence(video: Path, tmp_path: Path, argumen
 
 
 def test_the_whole_of_it(
-    video: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    video: Path, base_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("imageio_ffmpeg")
     pytest.importorskip("matplotlib")
-    options = ["--anchors", "x265", "--qualities", "20,40", "--weights", str(weights), "--no-vmaf"]
+    options = ["--anchors", "x265", "--qualities", "20,40", "--weights", str(base_weights), "--no-vmaf"]
     test = ["--viddiff", "late=--preset fast --low-delay"]
     benchmark.main([str(video), "--out", str(tmp_path), *options, *test, "--workers", "2"])
     said = capsys.readouterr().out

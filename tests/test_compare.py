@@ -441,14 +441,16 @@ def test_another_range_is_converted_and_said(folder: Path, frames: list[Frame], 
 # Files
 
 
-def test_vdf_and_media_files(folder: Path, weights: Path, tmp_path: Path) -> None:
+def test_vdf_and_media_files(folder: Path, base_weights: Path, tmp_path: Path) -> None:
     """A .vdf is decoded; its bits are known by chunks, and those of media files by packets."""
     vdf = tmp_path / "a.vdf"
-    assert run("encode", folder / "ref.mkv", vdf, "--gop", 5, "--weights", weights, "-q").exit_code == 0
-    assert run("decode", vdf, tmp_path / "a.mkv", "--lossless", "--weights", weights, "-q").exit_code == 0
-    found = compared(vdf, tmp_path / "a.mkv", weights=weights).files[0]
+    assert run("encode", folder / "ref.mkv", vdf, "--gop", 5, "--weights", base_weights, "-q").exit_code == 0
+    assert (
+        run("decode", vdf, tmp_path / "a.mkv", "--lossless", "--weights", base_weights, "-q").exit_code == 0
+    )
+    found = compared(vdf, tmp_path / "a.mkv", weights=base_weights).files[0]
     assert found.identical == FRAMES, "a .vdf may be the reference"
-    coded, stored = compared(folder / "ref.mkv", vdf, tmp_path / "a.mkv", weights=weights).files
+    coded, stored = compared(folder / "ref.mkv", vdf, tmp_path / "a.mkv", weights=base_weights).files
     assert coded.scores == stored.scores
     assert (coded.codec, stored.codec, coded.keyframe_distance) == ("viddiff", "ffv1", 5)
     assert (coded.bits_by_chunk, stored.bits_by_chunk) == (True, False)
@@ -498,23 +500,23 @@ def test_bytes_follow_the_order_of_display(tmp_path: Path) -> None:
     assert some.sum() == sum(packets.values()), "what is not shown counts for the frame before"
 
 
-def test_an_encrypted_file(folder: Path, weights: Path, tmp_path: Path) -> None:
+def test_an_encrypted_file(folder: Path, base_weights: Path, tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_bytes(os.urandom(32))
-    vdf, options = tmp_path / "a.vdf", ("--weights", weights, "-q", "--key-file", key)
+    vdf, options = tmp_path / "a.vdf", ("--weights", base_weights, "-q", "--key-file", key)
     assert run("encode", folder / "ref.mkv", vdf, *options).exit_code == 0
-    assert "--key-file" in refused(run("compare", folder / "ref.mkv", vdf, "--weights", weights))
+    assert "--key-file" in refused(run("compare", folder / "ref.mkv", vdf, "--weights", base_weights))
     result = run("compare", folder / "ref.mkv", folder / "same.mkv", vdf, "--metrics", "psnr", *options)
     assert result.exit_code == 0, result.output
 
 
-def test_damage_is_said(folder: Path, weights: Path, tmp_path: Path) -> None:
+def test_damage_is_said(folder: Path, base_weights: Path, tmp_path: Path) -> None:
     vdf = tmp_path / "a.vdf"
-    assert run("encode", folder / "ref.mkv", vdf, "--gop", 4, "--weights", weights, "-q").exit_code == 0
+    assert run("encode", folder / "ref.mkv", vdf, "--gop", 4, "--weights", base_weights, "-q").exit_code == 0
     data = bytearray(vdf.read_bytes())
     data[len(data) // 2] ^= 1
     vdf.write_bytes(data)
-    result = run("compare", folder / "ref.mkv", vdf, "--metrics", "psnr", "--weights", weights)
+    result = run("compare", folder / "ref.mkv", vdf, "--metrics", "psnr", "--weights", base_weights)
     assert result.exit_code == 3, result.output
     assert "lost and shown as the one before" in result.stderr
 
