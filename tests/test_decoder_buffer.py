@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from check_targets import events, least_filled
 from click.testing import CliRunner, Result
 from conftest import moving_picture
 from test_quality_target import interrupting, write
@@ -23,8 +24,6 @@ from viddiff.pipeline.encode_job import EncodeJob
 
 SIZE, GOP, HARD = (64, 48), 8, (1, 2, 4)
 """Size of pictures, frames of a GOP, and GOPs that take more bits than others."""
-EVENT = tuple[Fraction, int]
-"""When a chunk leaves the buffer, in seconds, and its bytes."""
 
 
 @pytest.fixture(scope="module")
@@ -49,37 +48,6 @@ def limited(video: Path, out: Path, weights: Path, limit: tuple[int, int], *opti
     result = encode(video, out, weights, *rates, "--json", "--quiet", *options)
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout.splitlines()[-1])["buffer"]
-
-
-def events(data: bytes) -> list[EVENT]:
-    """Chunks of frames in a file, each with the background in front of it. Reads the bytes themselves."""
-    sizes, at, background = list[int](), 8, 0
-    while at < len(data):
-        kind, end, length, shift = data[at], at + 1, 0, 0
-        while True:
-            length |= (data[end] & 127) << shift
-            shift, end = shift + 7, end + 1
-            if data[end - 1] < 128:
-                break
-        end += length + 4
-        if kind == 6:
-            background += end - at
-        elif kind in (2, 3):
-            sizes.append(end - at + background)
-            background = 0
-        at = end
-    reader = Reader(io.BytesIO(data))
-    times = [chunk.times[0] * reader.header.video.time_base for chunk in reader]
-    return list(zip(times, sizes, strict=True))
-
-
-def least_filled(found: list[EVENT], maxrate: int, bufsize: int) -> Fraction:
-    """Share of the buffer that is filled when it is emptiest: a leaky bucket, nine tenths full at first."""
-    filled, least, before = Fraction(9 * bufsize, 10), Fraction(bufsize), found[0][0]
-    for time, size in found:
-        filled = min(Fraction(bufsize), filled + maxrate * (time - before)) - 8 * size
-        least, before = min(least, filled), time
-    return least / bufsize
 
 
 @pytest.fixture(scope="module")
