@@ -147,7 +147,8 @@ def frame_scores(decoded: Path, source: Path, measure: str) -> list[float]:
     log = decoded.with_name("scores")
     log.unlink(missing_ok=True)
     what = f"libvmaf=log_fmt=json:log_path={log}" if measure == "vmaf" else f"{measure}=stats_file={log}"
-    graph = f"[0:v]{ALIKE}[a];[1:v]{ALIKE}[b];[a][b]{what}"
+    pair = "[b][a]" if measure == "xpsnr" else "[a][b]"  # xpsnr weighs errors by its first video
+    graph = f"[0:v]{ALIKE}[a];[1:v]{ALIKE}[b];{pair}{what}"
     command = [ffmpeg(), "-v", "error", "-nostdin", "-i", decoded, "-i", source, "-lavfi", graph]
     subprocess.run([*map(str, command), "-f", "null", "-"], check=True)
     if measure == "vmaf":
