@@ -334,6 +334,21 @@ def test_what_does_not_pay_is_given_up_before_it_is_encoded(
     assert 0 < values["bytes"] - values["predicted_bytes"] < 2500, "what the container takes; 20 kB are sound"
 
 
+@pytest.mark.parametrize(("factor", "code"), [(1.2, 0), (1.4, NOT_WORTH_IT)])
+def test_samples_alone_refuse_only_what_is_clearly_too_large(
+    long: Path, base_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factor: float, code: int
+) -> None:
+    options = ("--gop", str(GOP), "--json", "--quiet")
+    whole = found(encode(long, tmp_path / "whole.vdf", base_weights, *options))["bytes"]
+    percent = 100 * (whole + 100) / long.stat().st_size
+    name = "viddiff.pipeline.sample_encodes.SampleEncodes.video_bytes"
+    monkeypatch.setattr(name, lambda *_: int(factor * whole))
+    limit = ("--max-encoded-percent", f"{percent}")
+    result = encode(long, tmp_path / "out.vdf", base_weights, *options, *limit)
+    assert result.exit_code == code, result.output
+    assert (tmp_path / "out.vdf").exists() == (code == 0)
+
+
 def test_a_whole_file_that_does_not_pay_gets_no_name(
     short: Path, base_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

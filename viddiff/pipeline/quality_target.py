@@ -71,7 +71,7 @@ def encode_to_quality(job: EncodeJob, run: Run, observer: Observer) -> EncodeRes
     quality = job.quality if search is None else search.first()
     limit = None if job.max_encoded_percent is None else SizeLimit(job)
     if limit is not None:
-        limit.predict(encodes.video_bytes(job.preset, quality))
+        limit.predict(encodes.video_bytes(job.preset, quality), sampled=not samples.whole)
     result = _Wholes(single, run, told, search, limit).encode(quality)
     return replace(
         result, quality_goal=told.report(), predicted_bytes=None if limit is None else limit.predicted

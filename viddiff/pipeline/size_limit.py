@@ -6,6 +6,10 @@ from viddiff.errors import TooLargeError
 from viddiff.pipeline.encode_inputs import opened_source, opened_tracks
 from viddiff.pipeline.encode_job import EncodeJob
 
+_DOUBT = 1.25
+"""How far beyond the limit a size must be that samples predict. Each has a background of its own, while the
+whole shares one, and what lies between them may be easier."""
+
 
 class SizeLimit:
     """The largest size of a file, as a percentage of its source."""
@@ -19,10 +23,10 @@ class SizeLimit:
         self.predicted: int | None = None
         """Bytes of the file, as far as they are predicted."""
 
-    def predict(self, video_bytes: int) -> None:
-        """Take in what the pictures will take. Raises TooLargeError."""
+    def predict(self, video_bytes: int, sampled: bool) -> None:
+        """Take in what the pictures will take, and whether it comes from samples. Raises TooLargeError."""
         self.predicted = video_bytes + _other_bytes(self._job)
-        if self.predicted > self._most:
+        if self.predicted > self._most * (_DOUBT if sampled else 1):
             raise TooLargeError(self._refusal("would become about", self.predicted))
 
     def check(self, size: int) -> None:
