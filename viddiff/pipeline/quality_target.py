@@ -191,7 +191,7 @@ class _Wholes:
                 result = self._encoded(quality, watch, last=number == _ENCODES)
             except _EncodeAgain as again:
                 self._notes.append(str(again))
-                quality = self._following(number + 1 == _ENCODES)
+                quality = self._following(number + 1)
             else:
                 return replace(result, notes=(*result.notes, *self._notes))
         raise AssertionError("the last encode is accepted, or an error")
@@ -203,12 +203,17 @@ class _Wholes:
         except ResumeError:  # what is there is of another quality of the search
             return self._run(replace(job, resume=False), watch, judge)
 
-    def _following(self, last: bool) -> int:
-        """The next quality, and what it promises. The last one is known to suffice, or the best."""
+    def _following(self, number: int) -> int:
+        """The quality of encode `number`, and its promise. The last one is known to suffice, or the best.
+
+        So the one before it takes one quality more than seems enough: missed by little, it would cost many.
+        """
         assert self._samples is not None
         search = self._search
         before, score = search.points[-1]
-        quality = search.high if last else search.following(_aim(self._samples.goal, search))
+        quality = search.high if number == _ENCODES else search.following(_aim(self._samples.goal, search))
+        if number == _ENCODES - 1:
+            quality = min(quality + 1, search.high)
         self._told.predicted = score + search.slope * (quality - before)
         return quality
 
