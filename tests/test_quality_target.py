@@ -140,7 +140,7 @@ def test_the_last_but_one_encode_is_on_the_safe_side(short: Path, monkeypatch: p
     curve = {51: 39.03, 55: 39.73, 56: 39.96, 57: 40.26, 63: 42.52}
     qualities = list[int]()
 
-    def run(job: EncodeJob, _: Any, judge: Any) -> EncodeResult:
+    def run(job: EncodeJob, _: Any, judge: Any = None) -> EncodeResult:
         qualities.append(job.quality)
         judge(short)
         return EncodeResult(None, *SIZE, 20, 1, 1000, job.quality, 0.0, 0, (), 1.0, False)
