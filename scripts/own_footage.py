@@ -6,10 +6,9 @@ For each pair of recordings of one camera:
 
 1. TRAIN is divided: `viddiff train` learns from its first four fifths and is validated on the last fifth.
    Both are copied without loss.
-2. Training starts from the released weights. `viddiff train` writes what it ends with, better or not. Here
-   its weights are kept only if their validation error is below the one before the first step.
-3. JUDGE is coded as a whole with the released weights, with those that were kept and by other codecs. Where
-   none were kept, the released ones stand in their place.
+2. Training starts from the released weights. `viddiff train` writes the best ones that it validated, which
+   may be those that it started from.
+3. JUDGE is coded as a whole with the released weights, with those of the training and by other codecs.
 
 It writes results.md and results.json to the output folder, and for each pair a folder with its weights and
 the log of its training. What other codecs gave is cached as in benchmark.py.
@@ -62,14 +61,19 @@ class Training:
     error_before: float
     """Validation error before the first step: error after enhancement divided by the error before it."""
     error_after: float
-    kept: bool
-    """Whether the weights were better, and so were kept."""
+    """The least of all validations, whose weights were written."""
+
+    @property
+    def better(self) -> bool:
+        """Whether the weights are others than those that training started from."""
+        return self.error_after < self.error_before
 
     def __str__(self) -> str:
+        result = "" if self.better else ": the weights stay as they were"
         return (
             f"{self.frames} frames, {self.valid_frames} to validate; {self.steps} steps in "
             f"{self.minutes:.1f} minutes, {self.spent.cpu_s:.0f} s of CPU in all; validation error "
-            f"{self.error_before:.4f} to {self.error_after:.4f}: {'kept' if self.kept else 'not kept'}"
+            f"{self.error_before:.4f} to {self.error_after:.4f}{result}"
         )
 
 
@@ -101,7 +105,7 @@ def copy(video: Path, folder: Path, start: int, frames: int) -> None:
 
 
 def train(pair: Pair, folder: Path, init: Path, chosen: argparse.Namespace) -> Training:
-    """Train in a folder. Its `weights.safetensors` are there afterwards only if they are better."""
+    """Train in a folder. Its `weights.safetensors` are the best ones."""
     frames, valid_frames = divide(pair.train, folder)
     out, log = folder / "weights.safetensors", folder / "training.jsonl"
     print(f"{pair.name}: trains for {chosen.minutes:g} minutes, see {log}", file=sys.stderr, flush=True)
@@ -112,13 +116,10 @@ def train(pair: Pair, folder: Path, init: Path, chosen: argparse.Namespace) -> T
     command += [] if chosen.steps is None else ["--steps", f"{chosen.steps}"]
     finished = run_program(command, folder)
     lines = [json.loads(line) for line in finished.stdout.splitlines()]
-    first, *_, last = [line for line in lines if "validation_error" in line]
-    before, after = first["validation_error"], last["validation_error"]
-    kept = after < before
-    if not kept:
-        out.unlink()
+    validations = [line for line in lines if "validation_error" in line]
+    errors, last = [line["validation_error"] for line in validations], validations[-1]
     place = last["step"], last["minutes"]
-    return Training(frames, valid_frames, *place, finished.spent, before, after, kept)
+    return Training(frames, valid_frames, *place, finished.spent, errors[0], min(errors))
 
 
 def viddiffs(kind: str, weights: Path, chosen: argparse.Namespace) -> list[Codec]:
@@ -208,7 +209,7 @@ def main(arguments: list[str] | None = None) -> None:
             folder = chosen.out / pair.name.replace(" ", "-")
             trainings[pair.name] = trained = train(pair, folder, init, chosen)
             print(f"{pair.name}: {trained}", file=sys.stderr, flush=True)
-            own = folder / "weights.safetensors" if trained.kept else None
+            own = folder / "weights.safetensors" if trained.better else None
             clips.append(judge(pair, own, codecs, chosen, cache))
     except (ViddiffError, OSError) as error:
         raise SystemExit(str(error)) from error

@@ -15,8 +15,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from conftest import moving_picture
-from test_base import restless
+from conftest import moving_picture, restless
 from test_batch import ENVIRONMENT, interruptible, lines, objects, states, tree  # noqa: F401 (a fixture)
 from test_cli import refused, write
 

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from conftest import moving_picture
-from test_base import restless
+from conftest import moving_picture, restless
 from test_batch import interruptible, lines, states, tree  # noqa: F401 (a fixture)
 from test_cli import refused, write
 

@@ -76,11 +76,11 @@ def test_a_recording_that_is_too_short_is_one_sentence(tmp_path: Path) -> None:
         own_footage.divide(path, tmp_path)
 
 
-@pytest.mark.parametrize(("after", "kept"), [(0.97, True), (0.98, False), (0.99, False)])
-def test_weights_are_kept_only_if_they_are_better(
-    recording: Path, init: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: float, kept: bool
+@pytest.mark.parametrize(("least", "better"), [(0.97, True), (0.98, False)])
+def test_the_best_validation_counts(
+    recording: Path, init: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, least: float, better: bool
 ) -> None:
-    errors = [(0, 0.98), (5, 0.5), (9, after)]
+    errors = [(0, 0.98), (5, least), (9, 0.99)]
     log: list[dict[str, Any]] = [{"step": s, "minutes": s, "validation_error": e} for s, e in errors]
 
     def program(command: list[str], folder: Path) -> Finished:
@@ -91,8 +91,8 @@ def test_weights_are_kept_only_if_they_are_better(
     monkeypatch.setattr(own_footage, "run_program", program)
     chosen = argparse.Namespace(minutes=1.0, steps=9)
     found = own_footage.train(own_footage.Pair(recording, recording), tmp_path, init, chosen)
-    assert (found.steps, found.error_before, found.error_after, found.kept) == (9, 0.98, after, kept)
-    assert (tmp_path / "weights.safetensors").exists() == kept
+    assert (found.steps, found.error_before, found.error_after) == (9, 0.98, least)
+    assert found.better == better
 
 
 def test_a_missing_recording_is_one_sentence(recording: Path, tmp_path: Path) -> None:
@@ -136,7 +136,8 @@ def test_the_whole_of_it(
     (own,) = [rate["percent"] for rate in data["bd_rates"] if rate["anchor"] == "released_fast"][:1]
     assert training["steps"] == 1
     assert used["released_fast"] == init
-    if training["kept"]:
+    better = training["error_after"] < training["error_before"]
+    if better:
         assert used["own_fast"] == folder / "weights.safetensors"
         assert own == pytest.approx(-50)
     else:
@@ -146,4 +147,4 @@ def test_the_whole_of_it(
     assert pairs == {("own_fast", "released_fast"), ("own_fast", "svt4"), ("released_fast", "svt4")}
     said = data["facts"]["training for monday after monday"]
     assert said in (tmp_path / "results.md").read_text()
-    assert said.endswith(": kept" if training["kept"] else ": not kept")
+    assert said.endswith("the weights stay as they were") != better
