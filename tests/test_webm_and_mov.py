@@ -9,6 +9,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from browser import Page, find_browser
 from test_colour import HDR, MIRRORED
 from test_tracks import RATE, SRT, Sound, Source, back, close, contents, run
 from test_video import clip, write
@@ -140,6 +141,28 @@ def test_webm_has_opus_in_place_of_other_sound(film: tuple[Path, Path], tmp_path
         was, now = (clicks_at(path, number) for path in (source, tmp_path / "back.webm"))
         assert close(was, now, 0.003), "in sync"
         assert len(was) >= 6
+
+
+def test_a_browser_plays_webm(film: tuple[Path, Path], tmp_path: Path, back: Any) -> None:
+    """It plays to the end with sound, and seeks."""
+    find_browser()
+    after, _ = back(film[1], ".webm")
+    page = tmp_path / "page.html"
+    page.write_text('<video src="back.webm" muted></video>')
+    seen = "document.querySelector('video')"
+    with Page(page.as_uri(), tmp_path / "profile") as browser:
+        browser.wait(f"{seen}.readyState >= 2")
+        with av.open(str(tmp_path / "back.webm")) as file:
+            stream, duration = file.streams.video[0], file.duration / av.time_base
+            assert browser.run(f"[{seen}.videoWidth, {seen}.videoHeight]") == [stream.width, stream.height]
+        assert abs(browser.run(f"{seen}.duration") - duration) < 0.05
+        browser.run(f"{seen}.play()")
+        browser.wait(f"{seen}.ended")
+        assert browser.run(f"{seen}.webkitAudioDecodedByteCount") > 0
+        browser.run(f"{seen}.currentTime = {duration / 2}")
+        browser.wait(f"!{seen}.seeking && Math.abs({seen}.currentTime - {duration / 2}) < 0.05")
+        assert browser.run(f"{seen}.error") is None
+    assert after.codecs == ["opus"] * 3
 
 
 def test_mov_has_the_same_packets(film: tuple[Path, Path], back: Any) -> None:
