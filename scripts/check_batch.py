@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from viddiff.cli import main
+from viddiff.pipeline.batch.watching import Watching
 
 EVENTS = ("open", "os.link", "os.rename", "os.remove", "os.mkdir", "os.truncate")
 """Steps in the file system that Python reports."""
@@ -51,6 +52,7 @@ class Case:
         self.deletes, self.watches = "--delete-source" in options, "--watch" in options
         self.joins = "--concat" in options
         self.videos = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+        self._watching = threading.Event()
         self.whole: dict[str, bytes] = {}
         """The files of an uninterrupted batch, unless they depend on when videos come."""
 
@@ -71,6 +73,7 @@ class Case:
         if kill_at:
             self._kill_before(kill_at)
         if self.watches:
+            self._tell_when_it_watches()
             threading.Thread(target=self._bring, name=BRINGER, daemon=True).start()
         try:
             main(self.command)
@@ -88,7 +91,17 @@ class Case:
         until = time.monotonic() + PATIENCE
         while self.unfinished() and time.monotonic() < until:
             time.sleep(0.05)
+        self._watching.wait(PATIENCE)  # a signal before that ends any command with a code of its own
         os.kill(os.getpid(), signal.SIGTERM)
+
+    def _tell_when_it_watches(self) -> None:
+        wait = Watching.wait
+
+        def told(watching: Watching, seconds: float | None) -> None:
+            self._watching.set()
+            wait(watching, seconds)
+
+        Watching.wait = told  # type: ignore[method-assign, assignment]
 
     def _kill_before(self, step: int) -> None:
         steps = 0

@@ -153,7 +153,7 @@ def test_a_browser_plays_webm(film: tuple[Path, Path], tmp_path: Path, back: Any
     with Page(page.as_uri(), tmp_path / "profile") as browser:
         browser.wait(f"{seen}.readyState >= 2")
         with av.open(str(tmp_path / "back.webm")) as file:
-            stream, duration = file.streams.video[0], file.duration / av.time_base
+            stream, duration = file.streams.video[0], (file.duration or 0) / av.time_base
             assert browser.run(f"[{seen}.videoWidth, {seen}.videoHeight]") == [stream.width, stream.height]
         assert abs(browser.run(f"{seen}.duration") - duration) < 0.05
         browser.run(f"{seen}.play()")
