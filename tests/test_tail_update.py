@@ -17,9 +17,10 @@ from test_enhancement_engine import (
     with_instructions,
 )
 
-from viddiff.codec.base_bit_depth import BASE_BIT_DEPTH
+from viddiff.codec.base_bit_depth import BASE_BIT_DEPTH, rounded
 from viddiff.codec.base_payloads import unpack_frames
 from viddiff.codec.engine.instruction_sets import InstructionSet
+from viddiff.codec.enhancement_weights import EnhancementWeights
 from viddiff.codec.enhancer import Enhancer
 from viddiff.codec.entropy import SymbolDecoder, SymbolEncoder
 from viddiff.codec.open_decoder import open_decoder
@@ -213,6 +214,19 @@ def test_the_fit_finds_what_is_missing(bit_depth: int) -> None:
         noisy.append(Frame(y, u, v, frame.pts))
     unrelated.add(noisy, shown, bit_depth, 1)
     assert unrelated.updates(shown, errors, bit_depth, 1.0) == {}
+
+
+def test_nothing_is_missing() -> None:
+    """Flat frames without errors, and a network that changes nothing: there is nothing to fit."""
+    integers = extreme(FEW, 6, calm=True).integers
+    silent = {n: v if n.endswith("exponent") else np.zeros_like(v) for n, v in integers.items()}
+    enhancer = Enhancer(EnhancementWeights(FEW, silent))
+    y, u, v = (np.full(shape, 512, np.uint16) for shape in ((48, 64), (24, 32), (24, 32)))
+    shown = [base_frame(Frame(y, u, v, 0), CODING)] * 12
+    originals = [rounded(each.frame, 8) for each in shown]
+    fit = TailFit(enhancer, 140, TABLES)
+    fit.add(originals, shown, 8, 1)
+    assert fit.updates(shown, Worth((1.0, 1.0, 1.0), 100.0), 8, 1.0) == {}
 
 
 @pytest.mark.parametrize("low_delay", [False, True])

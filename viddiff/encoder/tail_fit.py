@@ -36,6 +36,8 @@ _SPREAD = 40.0
 """Standard deviation that is expected of changes of weights, as the prior of the fit."""
 _ALIKE = 16.0
 """Neighbouring errors are alike: so many samples say as much as one that is independent."""
+_LEAST_ERROR = 1.0
+"""Mean squared error that is always reckoned with, so that a fit to a plane without any has a solution."""
 _PART = 128
 """Positions that are summed up at a time."""
 _OF_PLANE = (0, 0, 0, 0, 1, 2)
@@ -197,7 +199,7 @@ class _Fit:
     def of(cls, moments: _Moments, plane: int, weight: float, scale: float) -> "_Fit":
         """weight: of squared errors. scale: what a change of 1 adds to the result for a feature of 1."""
         curvature = weight * scale**2 * moments.features
-        noise = _ALIKE * weight * moments.squares[plane] / moments.positions
+        noise = _ALIKE * weight * (moments.squares[plane] / moments.positions + _LEAST_ERROR)
         prior = noise / _SPREAD**2
         used = np.trace(np.linalg.solve(curvature + prior * np.eye(len(curvature)), curvature))
         return cls(curvature, weight * scale * moments.products[plane], prior, 2 * noise * float(used))
