@@ -1,6 +1,6 @@
 """The enhancement network as a module of PyTorch: from weights, to weights, and as an engine."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -50,11 +50,7 @@ class ModuleEngine:
         (CONDITIONS,) activations, see `enhancement_config.condition_of`. strips: without effect, for PyTorch
         has threads of its own.
         """
-        correction = self._of_strips(self._network.forward, frame, condition, hypotheses)
-        whole = (torch.pixel_shuffle(correction[:, :4], 2)[0, 0], correction[0, 4], correction[0, 5])
-        cropped = (x[: p.shape[0], : p.shape[1]] for x, p in zip(whole, frame.planes, strict=True))
-        y, u, v = (plane.to("cpu", torch.int16).numpy() for plane in cropped)
-        return y, u, v
+        return _cut_to(frame, self._studied(frame, condition, hypotheses)[1])
 
     @exact_arithmetic()
     @torch.inference_mode()
@@ -65,36 +61,35 @@ class ModuleEngine:
         hypotheses: Sequence[Frame],
         rows: tuple[int, int],
     ) -> tuple[Int16, tuple[Int16, Int16, Int16]]:
-        """What the last layer reads, and the correction, of rows `begin` to `end` at 1/4 of the luma size.
-
-        The first are activations (2 * (end - begin), positions at 1/2 of the padded picture, inputs of the
-        layer). The other arguments are those of `correction`.
-        """
+        """See `Engine.studied`."""
         begin, end = rows
-        found = self._of_strips(self._network.features, frame, condition, hypotheses)
-        features = found[0, :, 2 * begin : 2 * end].permute(1, 2, 0).to("cpu", torch.int16).numpy()
-        y, u, v = self.correction(frame, condition, hypotheses)
+        seen, correction = self._studied(frame, condition, hypotheses)
+        features = seen[0, :, 2 * begin : 2 * end].permute(1, 2, 0).to("cpu", torch.int16).numpy()
+        y, u, v = _cut_to(frame, correction)
         return features, (y[4 * begin : 4 * end], u[2 * begin : 2 * end], v[2 * begin : 2 * end])
 
     def updated(self, weights: EnhancementWeights) -> "ModuleEngine":
         """What computes with these weights."""
         return ModuleEngine(weights, str(self._device))
 
-    def _of_strips(
-        self,
-        compute: Callable[..., Tensor],
-        frame: Frame,
-        condition: NDArray[np.int64],
-        hypotheses: Sequence[Frame],
-    ) -> Tensor:
-        """What a method of the network says of a frame, strip by strip."""
+    def _studied(
+        self, frame: Frame, condition: NDArray[np.int64], hypotheses: Sequence[Frame]
+    ) -> tuple[Tensor, ...]:
+        """What the last layer reads, and the correction, computed strip by strip."""
         told = torch.from_numpy(condition).to(self._device, torch.float32)[None]
         packed, *others = (
             pack(planes_of(each, BASE_BIT_DEPTH, self._device)) for each in (frame, *hypotheses)
         )
 
-        def strip(packed: Tensor, *hypotheses: Tensor) -> tuple[Tensor]:
-            return (compute(packed, told, torch.cat(hypotheses, 1) if hypotheses else None),)
+        def strip(packed: Tensor, *hypotheses: Tensor) -> tuple[Tensor, Tensor]:
+            return self._network.studied(packed, told, torch.cat(hypotheses, 1) if hypotheses else None)
 
-        (result,) = in_strips(strip, 2, packed, *others)
-        return result
+        return in_strips(strip, 2, packed, *others)
+
+
+def _cut_to(frame: Frame, correction: Tensor) -> tuple[Int16, Int16, Int16]:
+    """A correction (1, 6, H/2, W/2) of the frame's Y, U and V."""
+    whole = (torch.pixel_shuffle(correction[:, :4], 2)[0, 0], correction[0, 4], correction[0, 5])
+    cropped = (x[: p.shape[0], : p.shape[1]] for x, p in zip(whole, frame.planes, strict=True))
+    y, u, v = (plane.to("cpu", torch.int16).numpy() for plane in cropped)
+    return y, u, v

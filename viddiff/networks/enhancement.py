@@ -170,24 +170,24 @@ class EnhancementNetwork(Trunk):
         (B, CONDITIONS). hypotheses: (B, DIFFERENCES, H/2, W/2), for frames between better ones: what the one
         before shows, and then the one after. H and W are multiples of 4.
         """
+        return self.studied(packed, condition, hypotheses)[1]
+
+    def studied(
+        self, packed: Tensor, condition: Tensor, hypotheses: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """What the last layer reads, activations (B, half, H/2, W/2), and the correction, as `forward`."""
         if hypotheses is None:
-            return self.results(self.features(packed, condition))
-        features = self.features(packed, condition, hypotheses)
-        results = self.between.results(features).float()
+            features = self.deepened(self.seen(packed, condition), condition)
+            return features, self.results(features)
+        trunk, differences = self.between, differences_of(packed, hypotheses)
+        features = trunk.deepened(
+            round_clamp(trunk.seen(packed, condition) + trunk.differ(differences)), condition
+        )
+        results = trunk.results(features).float()
         shares = round_clamp(results[:, PLANES:], *SHARE_RANGE)
         by_plane = shares.repeat_interleave(torch.tensor([4, 2] * HYPOTHESES, device=shares.device), 1)
-        added = (
-            (by_plane * differences_of(packed, hypotheses)).reshape(-1, HYPOTHESES, *packed.shape[1:]).sum(1)
-        )
-        return round_clamp(results[:, :PLANES] + added * (1 / SHARE_UNIT), *_INT16)
-
-    def features(self, packed: Tensor, condition: Tensor, hypotheses: Tensor | None = None) -> Tensor:
-        """What the last layer reads, activations (B, half, H/2, W/2); arguments as for `forward`."""
-        if hypotheses is None:
-            return self.deepened(self.seen(packed, condition), condition)
-        trunk = self.between
-        x = round_clamp(trunk.seen(packed, condition) + trunk.differ(differences_of(packed, hypotheses)))
-        return trunk.deepened(x, condition)
+        added = (by_plane * differences).reshape(-1, HYPOTHESES, *packed.shape[1:]).sum(1)
+        return features, round_clamp(results[:, :PLANES] + added * (1 / SHARE_UNIT), *_INT16)
 
     @torch.no_grad()
     def whiten_(self, packed: Tensor) -> None:

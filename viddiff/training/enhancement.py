@@ -33,6 +33,7 @@ from viddiff.training.enhancement_scenes import AS_THEY_ARE, SceneMix
 from viddiff.training.enhancement_validation import EnhancementJudge, tile_errors
 from viddiff.training.enhancement_widening import widened
 from viddiff.training.learner import Learner
+from viddiff.training.muon import MuonWithAdamW
 from viddiff.training.run import Report, RunOptions, run_steps, validate
 
 _GRADIENT_MAX = 1.0
@@ -153,9 +154,7 @@ class _EnhancementTraining:
         self._options, self._tiles, self._judge = options, tiles, judge
         self._network, self._rng = network.train(), random.Random()
         self.learner = Learner.of(network.named_parameters())
-        self.learner.optimizer = torch.optim.AdamW(
-            network.parameters(), betas=(0.95, 0.99), weight_decay=0.0, fused=True
-        )
+        self.learner.optimizer = MuonWithAdamW.of(network, options.learning_rate)
         self._reduced = has_bfloat16(options.device)
         self._errors: Callable[[EnhancementNetwork, TileBatch], Tensor] = (
             torch.compile(tile_errors) if options.compiled and _has_compiler() else tile_errors

@@ -86,11 +86,7 @@ class EnhancementEngine:
         hypotheses: Sequence[Frame],
         rows: tuple[int, int],
     ) -> tuple[Int16, tuple[Int16, Int16, Int16]]:
-        """What the last layer reads, and the correction, of rows `begin` to `end` at 1/4 of the luma size.
-
-        The first are activations (2 * (end - begin), positions at 1/2 of the padded picture, inputs of the
-        layer). The other arguments are those of `correction`.
-        """
+        """See `Engine.studied`."""
         pictures, trunk = _Pictures(frame, hypotheses), self._trunks[bool(hypotheses)]
         planes, (begin, end) = _padded_planes(frame), rows
         plan = plan_rows(trunk.network, planes[1].shape[1], end - begin)
