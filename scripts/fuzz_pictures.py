@@ -262,12 +262,12 @@ def seeds(target: str) -> list[bytes]:
                 enhancement_weights.save(path, tiny_enhancer().weights)
                 return [path.read_bytes()]
         case "base":
-            fast = EncodeOptions(preset="fast", quality=0)
+            options = EncodeOptions(quality=0)
             return [
-                on_base(16, 8, 3, fast),
-                on_base(16, 10, 3, replace(fast, low_delay=True, entropy="huffman")),
-                on_base(32, 8, 5, replace(fast, gop=3)),
-                on_base(16, 8, 36, replace(fast, gop=18)),
+                on_base(16, 8, 3, options),
+                on_base(16, 10, 3, replace(options, low_delay=True, entropy="huffman")),
+                on_base(32, 8, 5, replace(options, gop=3)),
+                on_base(16, 8, 36, replace(options, gop=18)),
             ]
         case "tracks":
             return [with_sound("matroska"), with_sound("mp4")]

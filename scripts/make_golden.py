@@ -45,7 +45,7 @@ FILES = {
 # Of a fixed camera, whose GOPs share a background.
 BACKGROUND = (96, 80, 45, 8, EncodeOptions(quality=30, gop=20))
 # Large enough that updates of both last layers pay.
-UPDATES = (256, 192, 33, 8, EncodeOptions(quality=30, preset="slow"))
+UPDATES = (256, 192, 33, 8, EncodeOptions(quality=30, preset="slower"))
 
 
 def main() -> None:

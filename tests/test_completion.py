@@ -32,6 +32,7 @@ def test_names_are_completed(shell: str) -> None:
         "default",
         "slow",
         "slower",
+        "slowest",
     ]
     assert completed(shell, "decode", "--format", "m") == ["mkv", "mp4", "mov"]
     assert completed(shell, "encode", "hol") == ["file"]

@@ -208,7 +208,7 @@ def test_shells_get_a_completion_script(shell: str) -> None:
     [
         (["enc"], {"encode"}),
         (["encode", "--pres"], {"--preset"}),
-        (["encode", "--preset", "sl"], {"slow", "slower"}),
+        (["encode", "--preset", "sl"], {"slow", "slower", "slowest"}),
     ],
 )
 def test_shells_complete(shell: str, words: list[str], expected: set[str]) -> None:

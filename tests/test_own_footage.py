@@ -129,7 +129,7 @@ def test_the_whole_of_it(
         own_footage.copy(recording, folder / part, 0, len(FRAMES))
         collector.prepare()
         collector.write(0, 8)
-    options = ["--steps", "1", "--weights", str(init), "--presets", "fast", "--anchors", "svt4"]
+    options = ["--steps", "1", "--weights", str(init), "--presets", "default", "--anchors", "svt4"]
     own_footage.main(["--pair", str(recording), str(recording), *options, "--out", str(tmp_path)])
     data = json.loads((tmp_path / "results.json").read_text())
     (training,) = data["trainings"].values()

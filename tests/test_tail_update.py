@@ -233,7 +233,7 @@ def test_nothing_is_missing() -> None:
 def test_files_with_updates(low_delay: bool) -> None:
     """They decode to what the encoder saw, with each engine, and from the second GOP on."""
     enhancer = Enhancer(extreme(FEW, 6, calm=True))
-    options = EncodeOptions(quality=40, gop=22, preset="slow", low_delay=low_delay)
+    options = EncodeOptions(quality=40, gop=22, preset="slower", low_delay=low_delay)
     whole, shown, _ = coded(enhancer, moving_picture(64, 48, 44), options=options)
     chunks = list(Reader(io.BytesIO(whole)))
     assert any(updates_of(chunk) for chunk in chunks), "no chunk carries an update"

@@ -148,7 +148,8 @@ def encode(  # noqa: PLR0913
         max_encoded_percent: Raise TooLargeError if the file would be larger than this percentage of the
             source. That is predicted from samples first.
         gop: Longest distance between keyframes in frames, 1 to 1024.
-        preset: How much work to do: "fastest", "faster", "fast", "default", "slow" or "slower".
+        preset: How much work to do: "fastest", "faster", "fast", "default", "slow", "slower" or
+            "slowest".
         low_delay: Predict from past frames only, so that no frame waits for a later one.
         background: GOPs that show the same place may share a background in place of keyframes.
         entropy: "ans", or "huffman" for larger files.

@@ -30,7 +30,7 @@ _LEAST_SAMPLES = 8
 """Different ones among them, at least."""
 _MIDDLE = slice(4, 12)
 """Samples, in order of their size, whose mean is the background's."""
-_STILL, _LARGEST = 0.65, 0.75
+_STILL, _LARGEST = 0.55, 0.75
 """Remainders, on average and at most, of frames that a new background is made for."""
 _FITS = 0.75
 """Largest remainder of a GOP's first frame if a known background serves it."""

@@ -28,7 +28,7 @@ class Effort:
     base_preset: int
     """SVT-AV1's preset for the base."""
     enhanced: bool
-    """Enhance the base. Among quick presets, the next slower one of SVT-AV1 gains more in the same time."""
+    """Enhance the base. Among quicker presets, the next slower one of SVT-AV1 gains more in the same time."""
     fitted: bool
     """Fit the enhancement's last layers to each GOP. That takes a quarter of the networks' time once more."""
     key_preset: int
@@ -40,10 +40,8 @@ class Effort:
     search: SearchEffort
 
 
-def _quick(base_preset: int, enhanced: bool) -> Effort:
-    return Effort(
-        base_preset, enhanced, False, 3, try_hyper=False, motion_prices=(1.0,), search=_QUICK_SEARCH
-    )
+def _quick(base_preset: int) -> Effort:
+    return Effort(base_preset, False, False, 3, try_hyper=False, motion_prices=(1.0,), search=_QUICK_SEARCH)
 
 
 def _full(base_preset: int, fitted: bool, motion_prices: tuple[float, ...]) -> Effort:
@@ -52,12 +50,15 @@ def _full(base_preset: int, fitted: bool, motion_prices: tuple[float, ...]) -> E
     )
 
 
+_MANY_PRICES = (1.0, 0.6, 1.6)
+
 PRESETS = {
-    "fastest": _quick(7, enhanced=False),
-    "faster": _quick(5, enhanced=False),
-    "fast": _quick(4, enhanced=True),
-    "default": _full(3, fitted=False, motion_prices=(1.0,)),
-    "slow": _full(2, fitted=True, motion_prices=(1.0, 0.6, 1.6)),
-    "slower": _full(1, fitted=True, motion_prices=(1.0, 0.6, 1.6)),
+    "fastest": _quick(7),
+    "faster": _quick(5),
+    "fast": _quick(4),
+    "default": _full(4, fitted=False, motion_prices=(1.0,)),
+    "slow": _full(3, fitted=False, motion_prices=_MANY_PRICES),
+    "slower": _full(2, fitted=True, motion_prices=_MANY_PRICES),
+    "slowest": _full(1, fitted=True, motion_prices=_MANY_PRICES),
 }
 """Presets by name, fastest first."""
