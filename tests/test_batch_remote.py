@@ -22,10 +22,10 @@ from test_cli import refused, write
 from viddiff.cli import main
 from viddiff.codec import enhancement_weights
 from viddiff.codec.tensor_file import stated_hash
-from viddiff.pipeline.batch import connections, s3_store
 from viddiff.pipeline.batch import run as batch_run
 from viddiff.pipeline.batch.manifest import line_of, record_on
-from viddiff.pipeline.batch.place import Place
+from viddiff.pipeline.batch.servers import connections, s3_store
+from viddiff.pipeline.batch.servers.place import Place
 from viddiff.pipeline.batch.units import find_units
 
 s3fs = pytest.importorskip("s3fs", reason="viddiff[remote] is not installed")
@@ -53,7 +53,7 @@ def server(running: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
     for name, value in settings(running).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.0)
-    monkeypatch.setattr("viddiff.pipeline.batch.retrying.WAITS", (0.0, 0.0))
+    monkeypatch.setattr("viddiff.pipeline.batch.servers.retrying.WAITS", (0.0, 0.0))
     return running
 
 
@@ -651,7 +651,7 @@ def test_the_extra_is_missing(
     for name in ("s3fs", "fsspec", "paramiko"):
         monkeypatch.setitem(sys.modules, name, None)
     for name in ("s3_store", "sftp_store"):
-        monkeypatch.delitem(sys.modules, f"viddiff.pipeline.batch.{name}", raising=False)
+        monkeypatch.delitem(sys.modules, f"viddiff.pipeline.batch.servers.{name}", raising=False)
     assert "pip install 'viddiff[remote]'" in refused(batch(places=(place, OUT)))
 
 

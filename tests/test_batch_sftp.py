@@ -13,7 +13,7 @@ from test_cli import refused, write
 
 from viddiff.cli import main
 from viddiff.codec import enhancement_weights
-from viddiff.pipeline.batch import connections
+from viddiff.pipeline.batch.servers import connections
 
 pytest.importorskip("paramiko", reason="viddiff[remote] is not installed")
 pytest.importorskip("fsspec", reason="viddiff[remote] is not installed")
@@ -37,7 +37,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SftpServ
     (home / "known_hosts").write_text(server.known_host)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
-    monkeypatch.setattr("viddiff.pipeline.batch.retrying.WAITS", (0.0, 0.0, 0.0))
+    monkeypatch.setattr("viddiff.pipeline.batch.servers.retrying.WAITS", (0.0, 0.0, 0.0))
     yield server
     connections._opened.cache_clear()
     server.stop()

@@ -25,8 +25,8 @@ from viddiff.cli.termination import check as check_termination
 
 if TYPE_CHECKING:
     from viddiff.pipeline.batch.job import BatchSummary, Outcome, Progress
-    from viddiff.pipeline.batch.place import Place
     from viddiff.pipeline.batch.run import Execute
+    from viddiff.pipeline.batch.servers.place import Place
     from viddiff.pipeline.batch.units import Shard
 
 SOME_FAILED = 3
@@ -200,7 +200,7 @@ def batch_command(
       viddiff batch footage archive --shard $SLURM_ARRAY_TASK_ID/8
     """
     from viddiff.pipeline.batch.job import BatchJob
-    from viddiff.pipeline.batch.place import Place, is_remote
+    from viddiff.pipeline.batch.servers.place import Place, is_remote
     from viddiff.pipeline.batch.weights_map import WeightsMap
     from viddiff.pipeline.encode_job import EncodeJob
 
@@ -238,8 +238,8 @@ def batch_command(
 
 def _target(out: str, scratch: Path | None) -> "tuple[Path, Place | None]":
     """The folder of the manifest, and OUT if it is on a server. Raises ValueError, OutputError."""
-    from viddiff.pipeline.batch.place import Place, is_remote
     from viddiff.pipeline.batch.scratch import scratch_folder
+    from viddiff.pipeline.batch.servers.place import Place, is_remote
 
     if is_remote(out):
         place = Place.parse(out)

@@ -29,7 +29,7 @@ class BaseGopDecoder:
         self._tables = StrengthTables.parametric()
         self._update_tables = UpdateTables.parametric()
         self._updates = dict[str, TailUpdate]()
-        self._updated = enhancer
+        self._updated: Enhancer | None = None  # the enhancer with these, if there are any
 
     def decode(self, chunk: Chunk) -> Iterator[Frame]:
         """The frames of the next chunk. Raises BitstreamError if it is damaged."""
@@ -41,13 +41,14 @@ class BaseGopDecoder:
 
     def _decoded(self, chunk: Chunk, count: int, strips: int) -> Iterator[Callable[[], Frame]]:
         """What remains to do for each frame, once AV1 and the strengths are decoded."""
-        stream, units, coded = self._open(chunk, count)
-        info, enhancer = self.header.video, self._updated
+        stream, units, enhancing = self._open(chunk, count)
+        info = self.header.video
         depth = info.bit_depth
-        if enhancer is None or coded is None:
+        if enhancing is None:
             for unit in units:
                 yield partial(rounded, stream.decode(unit).frame, depth)
             return
+        enhancer, coded = enhancing
         reader = StrengthReader(coded, self._tables, blocks_of(info.width, info.height))
         for shown in stream.shown(units):
             chosen = reader.get()
@@ -65,10 +66,12 @@ class BaseGopDecoder:
         for unit in units:
             stream.decode(unit)
 
-    def _open(self, chunk: Chunk, count: int) -> tuple["BaseStream", list[bytes], SymbolDecoder | None]:
-        """The stream that the chunk belongs to, its units, and its symbols from its strengths on.
+    def _open(
+        self, chunk: Chunk, count: int
+    ) -> tuple["BaseStream", list[bytes], tuple[Enhancer, SymbolDecoder] | None]:
+        """The stream that the chunk belongs to, its units, and what enhances it.
 
-        There are no symbols without an enhancer. With one, `_updated` is that of the chunk.
+        That is the enhancer with the GOP's updates, and the chunk's symbols from its strengths on.
         """
         payload, info, background = chunk.payload, self.header.video, b""
         if isinstance(chunk, KeyChunk):
@@ -79,8 +82,7 @@ class BaseGopDecoder:
             background = chunk.background
             self._stream = BaseStream(Av1Decoder(info.width, info.height, BASE_BIT_DEPTH), payload[0])
             payload = payload[1:]
-            self._updates = {}
-            self._updated = self.enhancer
+            self._updates, self._updated = {}, None
         if self._stream is None:
             raise BitstreamError("predicted frames come before any keyframe")
         joined, symbols = unpack_frames(payload)
@@ -92,7 +94,7 @@ class BaseGopDecoder:
         if updates:
             self._updates |= updates
             self._updated = updated(self.enhancer, self._updates)
-        return self._stream, units, coded
+        return self._stream, units, (self._updated or self.enhancer, coded)
 
 
 def _enhanced(correction: Callable[[], Correction], strengths: Strengths, bit_depth: int) -> Frame:

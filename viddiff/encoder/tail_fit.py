@@ -9,7 +9,7 @@ Samples add up over the chunks of a GOP. The larger their number, the rarer is a
 """
 
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -208,11 +208,18 @@ class _Fit:
         """What changes (features,) add to the weighted squared error of the samples."""
         return float(changes @ (self.curvature @ changes) - 2 * self.slope @ changes)
 
+    @cached_property
+    def _solved(self) -> tuple[_Floats, _Floats]:
+        """The best changes (features,), and a factor (features, features) of the inverse curvature."""
+        regular = self.curvature + self.prior * np.eye(len(self.slope))
+        best = np.linalg.solve(regular, self.slope).astype(np.float64)
+        factor: _Floats = np.linalg.cholesky(np.linalg.inv(regular)).T
+        return best, factor
+
     def rounded(self, step: int) -> NDArray[np.int64]:
         """The best changes (features,) in units of 2**step."""
-        regular = self.curvature + self.prior * np.eye(len(self.slope))
-        wanted = np.linalg.solve(regular, self.slope) / 2**step
-        factor = np.linalg.cholesky(np.linalg.inv(regular)).T
+        best, factor = self._solved
+        wanted = best / 2**step
         found = np.zeros(len(wanted))
         for n, row in enumerate(factor):
             found[n] = np.rint(wanted[n])

@@ -61,7 +61,7 @@ STEP = np.dtype(
 
 
 @dataclass(eq=False)
-class _Buffer:
+class Buffer:
     """A ring of rows of activations."""
 
     scale: int
@@ -101,7 +101,7 @@ class RowPlan:
     """int16 numbers in the workspace."""
     empty: int
     """Place of the empty row."""
-    features: "_Buffer"
+    features: Buffer
     """What the last layer reads."""
 
     def kept(self, work: NDArray[np.int16], begin: int, end: int) -> NDArray[np.int16]:
@@ -120,7 +120,7 @@ class _Planner:
         self.network, self.width, self.turns = network, width, kept
         self.lag = 0
         self.steps: list[dict[str, Any]] = []
-        self.buffers: list[_Buffer] = []
+        self.buffers: list[Buffer] = []
 
     def plan(self) -> RowPlan:
         config = self.network.config
@@ -154,9 +154,9 @@ class _Planner:
             x.kept = self.turns + 2 * self.lag
         return self._finished(x)
 
-    def _buffer(self, scale: int, channels: int, inside: int | None = None) -> _Buffer:
+    def _buffer(self, scale: int, channels: int, inside: int | None = None) -> Buffer:
         width, first = self.width * scale // 2, channels if inside is None else inside
-        buffer = _Buffer(scale, width, channels, self.lag, first, last=self.lag)
+        buffer = Buffer(scale, width, channels, self.lag, first, last=self.lag)
         self.buffers.append(buffer)
         return buffer
 
@@ -165,19 +165,19 @@ class _Planner:
         """Numbers in a row of planes that the first layer reads together."""
         return (self.width + 2) * self.network.together
 
-    def _picture(self) -> _Buffer:
+    def _picture(self) -> Buffer:
         together = self.network.together
         picture = self._buffer(2, -(-PLANES // together) * together, together)
         self._step(None, None, picture, kind=PICTURE, group_step=self._group_step)
         return picture
 
-    def _differences(self, picture: _Buffer) -> _Buffer:
+    def _differences(self, picture: Buffer) -> Buffer:
         hypotheses = self._buffer(1, HYPOTHESES * picture.channels, picture.inside)
         differences = self._buffer(2, DIFFERENCES)
         self._step(None, picture, differences, other=hypotheses, kind=DIFFER, group_step=self._group_step)
         return differences
 
-    def _join_differences(self, differences: _Buffer, x: _Buffer) -> None:
+    def _join_differences(self, differences: Buffer, x: Buffer) -> None:
         """Add to x what the differences from neighbours say."""
         seen = self._buffer(2, x.channels)
         self._step("differences", differences, seen, low=0)
@@ -186,7 +186,7 @@ class _Planner:
         self._step("smoothing", seen, smooth, kind=DEPTHWISE, source_first=-1, segments=3)
         self._step("joining", smooth, x, other=x)
 
-    def _block(self, name: str, x: _Buffer) -> _Buffer:
+    def _block(self, name: str, x: Buffer) -> Buffer:
         self.lag += 1
         filtered, hidden, y = (self._buffer(x.scale, x.channels) for _ in range(3))
         self._step(f"{name}.depthwise", x, filtered, kind=DEPTHWISE, source_first=-1, segments=3)
@@ -197,10 +197,10 @@ class _Planner:
     def _step(
         self,
         name: str | None,
-        source: _Buffer | None,
-        target: _Buffer,
+        source: Buffer | None,
+        target: Buffer,
         *,
-        other: _Buffer | None = None,
+        other: Buffer | None = None,
         phase: int | None = None,
         **more: int,
     ) -> None:
@@ -223,7 +223,7 @@ class _Planner:
                 buffer.last = max(buffer.last, self.lag)
         self.steps.append(step | more | {"buffers": (source, target, other)})
 
-    def _finished(self, features: _Buffer) -> RowPlan:
+    def _finished(self, features: Buffer) -> RowPlan:
         """Give every buffer its place."""
         size = 0
         for buffer in self.buffers:

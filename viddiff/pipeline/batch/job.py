@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from viddiff.pipeline.batch.manifest import Record
-from viddiff.pipeline.batch.place import Place, is_remote
+from viddiff.pipeline.batch.servers.place import Place, is_remote
 from viddiff.pipeline.batch.units import WORKING, Shard, Unit
 from viddiff.pipeline.batch.weights_map import WeightsMap
 from viddiff.pipeline.encode_job import EncodeJob

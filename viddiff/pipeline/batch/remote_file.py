@@ -7,9 +7,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from viddiff.pipeline.batch.connections import store_of
-from viddiff.pipeline.batch.place import Place
-from viddiff.pipeline.batch.store import Entry
+from viddiff.pipeline.batch.servers.connections import store_of
+from viddiff.pipeline.batch.servers.place import Place
+from viddiff.pipeline.batch.servers.store import Entry
 
 FETCHED = ".sources"
 """Folder on this machine, below that of the manifest, of copies: each batch has a folder of its own there."""

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from viddiff.errors import ViddiffError
-from viddiff.pipeline.batch.connections import store_of
 from viddiff.pipeline.batch.globs import fixed_part, has_wildcards, spells_extension
-from viddiff.pipeline.batch.place import Place
 from viddiff.pipeline.batch.remote_file import RemoteFile
-from viddiff.pipeline.batch.store import Entry, Store
+from viddiff.pipeline.batch.servers.connections import store_of
+from viddiff.pipeline.batch.servers.place import Place
+from viddiff.pipeline.batch.servers.store import Entry, Store
 
 
 @dataclass(frozen=True)

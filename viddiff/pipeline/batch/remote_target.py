@@ -18,11 +18,11 @@ from typing import TypeVar
 
 from viddiff.codec.tensor_file import stated_hash
 from viddiff.errors import CheckpointError, OutputError
-from viddiff.pipeline.batch.connections import store_of
 from viddiff.pipeline.batch.manifest import Manifest, Record, line_of, record_on
-from viddiff.pipeline.batch.place import Place
 from viddiff.pipeline.batch.remote_file import remove_with_folders
-from viddiff.pipeline.batch.store import Entry
+from viddiff.pipeline.batch.servers.connections import store_of
+from viddiff.pipeline.batch.servers.place import Place
+from viddiff.pipeline.batch.servers.store import Entry
 from viddiff.pipeline.batch.target_files import occupied, sha256_of
 from viddiff.pipeline.batch.weights_archive import WeightsArchive
 from viddiff.pipeline.weights_search import archived_weights

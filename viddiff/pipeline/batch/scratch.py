@@ -6,7 +6,7 @@ from pathlib import Path
 
 from viddiff.errors import OutputError
 from viddiff.native_code import user_folder
-from viddiff.pipeline.batch.place import Place
+from viddiff.pipeline.batch.servers.place import Place
 
 _READABLE, _DIGITS = 80, 8
 

@@ -9,7 +9,7 @@ from typing import Self
 from viddiff.errors import ViddiffError
 from viddiff.pipeline.batch.manifest import Manifest, Record
 from viddiff.pipeline.batch.remote_file import RemoteFile, Source
-from viddiff.pipeline.batch.store import Entry
+from viddiff.pipeline.batch.servers.store import Entry
 from viddiff.pipeline.batch.target_files import TargetFiles
 
 

@@ -7,7 +7,7 @@ from typing import Protocol
 from viddiff.errors import OutputError
 from viddiff.pipeline.batch.flushing import flush_folders
 from viddiff.pipeline.batch.manifest import Manifest, Record
-from viddiff.pipeline.batch.place import Place
+from viddiff.pipeline.batch.servers.place import Place
 
 
 class TargetFiles(Protocol):

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from viddiff.errors import ViddiffError
 from viddiff.pipeline.batch.globs import fixed_part, has_wildcards, spells_extension
-from viddiff.pipeline.batch.place import Place, is_remote
 from viddiff.pipeline.batch.remote_file import Source
 from viddiff.pipeline.batch.remote_search import find_remote
+from viddiff.pipeline.batch.servers.place import Place, is_remote
 
 EXTENSIONS = (
     *(".264", ".265", ".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".h264", ".h265"),

@@ -12,8 +12,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from viddiff.pipeline.batch.place import Place
-from viddiff.pipeline.batch.retrying import retried
+from viddiff.pipeline.batch.servers.place import Place
+from viddiff.pipeline.batch.servers.retrying import retried
 
 Result = TypeVar("Result")
 _FULL = (errno.ENOSPC, errno.EDQUOT)

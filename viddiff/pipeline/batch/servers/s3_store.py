@@ -16,8 +16,8 @@ from botocore.exceptions import BotoCoreError, NoCredentialsError, PartialCreden
 from botocore.exceptions import ConnectionError as NoConnectionError
 from s3fs.core import S3_RETRYABLE_ERRORS
 
-from viddiff.pipeline.batch.place import Place
-from viddiff.pipeline.batch.store import Entry, Store, whole_seconds
+from viddiff.pipeline.batch.servers.place import Place
+from viddiff.pipeline.batch.servers.store import Entry, Store, whole_seconds
 
 ATTEMPTS = 6
 """How often a request is sent, with growing waits between."""

@@ -23,8 +23,8 @@ from paramiko.ssh_exception import (
 )
 
 from viddiff.file_names import hidden_beside
-from viddiff.pipeline.batch.place import Place
-from viddiff.pipeline.batch.store import Entry, Store, whole_seconds
+from viddiff.pipeline.batch.servers.place import Place
+from viddiff.pipeline.batch.servers.store import Entry, Store, whole_seconds
 
 _TIMEOUT = 60.0
 """Seconds without an answer."""

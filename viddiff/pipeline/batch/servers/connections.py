@@ -4,8 +4,8 @@ import os
 from functools import cache
 
 from viddiff.errors import ViddiffError
-from viddiff.pipeline.batch.place import Place
-from viddiff.pipeline.batch.store import Store
+from viddiff.pipeline.batch.servers.place import Place
+from viddiff.pipeline.batch.servers.store import Store
 
 
 def store_of(place: Place) -> Store:
@@ -18,10 +18,10 @@ def _opened(scheme: str, server: str, process: int) -> Store:
     """One connection for each server and process: a forked one must not share it."""
     try:
         if scheme == "s3":
-            from viddiff.pipeline.batch.s3_store import S3Store
+            from viddiff.pipeline.batch.servers.s3_store import S3Store
 
             return S3Store(server)
-        from viddiff.pipeline.batch.sftp_store import SftpStore
+        from viddiff.pipeline.batch.servers.sftp_store import SftpStore
 
         return SftpStore(server)
     except ImportError as error:

@@ -1,0 +1,1 @@
+"""Files on servers: S3 buckets, and machines that SFTP reaches."""
