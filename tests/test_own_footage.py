@@ -133,18 +133,22 @@ def test_the_whole_of_it(
     own_footage.main(["--pair", str(recording), str(recording), *options, "--out", str(tmp_path)])
     data = json.loads((tmp_path / "results.json").read_text())
     (training,) = data["trainings"].values()
-    (own,) = [rate["percent"] for rate in data["bd_rates"] if rate["anchor"] == "released_fast"][:1]
+    (own,) = [rate["percent"] for rate in data["bd_rates"] if rate["anchor"] == "released_default"][:1]
     assert training["steps"] == 1
-    assert used["released_fast"] == init
+    assert used["released_default"] == init
     better = training["error_after"] < training["error_before"]
     if better:
-        assert used["own_fast"] == folder / "weights.safetensors"
+        assert used["own_default"] == folder / "weights.safetensors"
         assert own == pytest.approx(-50)
     else:
-        assert "own_fast" not in used
+        assert "own_default" not in used
         assert own == pytest.approx(0)
     pairs = {(rate["test"], rate["anchor"]) for rate in data["bd_rates"]}
-    assert pairs == {("own_fast", "released_fast"), ("own_fast", "svt4"), ("released_fast", "svt4")}
+    assert pairs == {
+        ("own_default", "released_default"),
+        ("own_default", "svt4"),
+        ("released_default", "svt4"),
+    }
     said = data["facts"]["training for monday after monday"]
     assert said in (tmp_path / "results.md").read_text()
     assert said.endswith("the weights stay as they were") != better

@@ -42,6 +42,8 @@ _RIDGE = 1e-2
 _LOOK_EVERY = 50
 _FIRST_TILES, _FIRST_TILES_UNTRAINED = 128, 1024
 """Tiles to wait for. The first layer and the last of an untrained network are computed from them."""
+_BETWEEN = 3 / 4
+"""Share of the steps for frames between better ones: three of four frames are."""
 _VALID_TILES, _VALID_TILES_OF_SCENE = 256, 8
 
 
@@ -169,7 +171,7 @@ class _EnhancementTraining:
         options = self._options
         if self.learner.step % _LOOK_EVERY == 0:
             self._tiles.look()
-        batch = self._tiles.batch(options.batch, self._rng).to(options.device)
+        batch = self._tiles.batch(options.batch, self._rng, self._between()).to(options.device)
         reduced = self._reduced and share < 1 - options.exact_share
         with torch.autocast(options.device, torch.bfloat16, enabled=reduced):
             loss = self._errors(self._network, batch).mean()
@@ -182,6 +184,14 @@ class _EnhancementTraining:
         self._network.zero_grad(set_to_none=True)
         self.learner.follow()
         return {"loss": float(loss)}
+
+    def _between(self) -> bool:
+        """Whether the step is for frames between better ones. All ranks say the same.
+
+        A batch of both kinds would run two networks on less, and on shapes that are compiled one by one.
+        """
+        chance = random.Random(f"{self._options.seed} {self.learner.step}").random()
+        return self._network.config.between is not None and chance < _BETWEEN
 
     def sample_count(self) -> int:
         """Number of tiles."""

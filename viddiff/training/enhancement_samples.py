@@ -12,6 +12,8 @@ import random
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -277,6 +279,15 @@ class _Shard:
     def __len__(self) -> int:
         return len(self.tiles)
 
+    @cached_property
+    def kinds(self) -> set[bool]:
+        """What `between` says of its tiles."""
+        return set(self.figures["between"].tolist())
+
+    def between(self, index: int) -> bool:
+        """Whether a tile is of a frame between better ones."""
+        return bool(self.figures["between"][index])
+
     def tile(self, index: int, quarters: int, mirrored: bool) -> tuple[list[Tensor], dict[str, Any]]:
         """The decoded tile, the original and the hypotheses, turned and mirrored, and their figures."""
         parts = [_packed(part, quarters, mirrored) for part in self.tiles[index]]
@@ -304,13 +315,23 @@ class TileShards:
             with suppress(FileNotFoundError):  # it was removed just now
                 self._held[path] = held[path] if path in held else _Shard.of(path)
 
-    def batch(self, count: int, rng: random.Random) -> TileBatch:
-        """Random tiles, each turned and mirrored at random."""
+    def batch(self, count: int, rng: random.Random, between: bool | None = None) -> TileBatch:
+        """Random tiles, each turned and mirrored at random.
+
+        between: only those of frames between better ones, or only others, as far as there are any.
+        """
+        drawn = self._drawn(rng)
+        if any(between in shard.kinds for shard in self._held.values()):
+            drawn = (place for place in drawn if place[0].between(place[1]) is between)
+        chosen = islice(drawn, count)
+        return _batch_of([shard.tile(index, rng.randrange(4), rng.random() < 0.5) for shard, index in chosen])
+
+    def _drawn(self, rng: random.Random) -> Iterator[tuple[_Shard, int]]:
         shards = list(self._held.values())
-        chosen = rng.choices(shards, [len(shard) for shard in shards], k=count)
-        return _batch_of(
-            [shard.tile(rng.randrange(len(shard)), rng.randrange(4), rng.random() < 0.5) for shard in chosen]
-        )
+        sizes = [len(shard) for shard in shards]
+        while True:
+            (shard,) = rng.choices(shards, sizes)
+            yield shard, rng.randrange(len(shard))
 
     def batches(self, count: int, most: int) -> Iterator[TileBatch]:
         """At most `most` tiles, spread evenly over all, as they are."""

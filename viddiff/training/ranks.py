@@ -115,11 +115,13 @@ class Ranks:
     def average_(self, loss: Tensor, parameters: Collection[torch.nn.Parameter]) -> None:
         """Replace the loss and the gradients by their means over all ranks.
 
-        Where this rank has no gradient and others may have one, it counts as zeros.
+        Where this rank has no gradient and others have one, it counts as zeros. Where none has one, there is
+        none.
         """
         if self.count == 1:
             return
-        tensors = [loss]
+        there = torch.tensor([float(parameter.grad is not None) for parameter in parameters])
+        tensors = [loss, there.to(loss.device)]
         for parameter in parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
@@ -130,6 +132,9 @@ class Ranks:
         means = torch.split(flat / self.count, [tensor.numel() for tensor in tensors])
         for tensor, mean in zip(tensors, means, strict=True):
             tensor.copy_(mean.view_as(tensor))
+        for parameter, share in zip(parameters, tensors[1].tolist(), strict=True):
+            if not share:
+                parameter.grad = None
 
     def decided(self, value: float) -> float:
         """The value that the first rank gives."""
