@@ -36,9 +36,9 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def encoded(clip: Path, weights: Path) -> Path:
+def encoded(clip: Path, base_weights: Path) -> Path:
     path = clip.with_name("clip.vdf")
-    assert run("encode", clip, path, "--gop", 3, "--weights", weights).exit_code == 0
+    assert run("encode", clip, path, "--gop", 3, "--weights", base_weights).exit_code == 0
     return path
 
 
@@ -69,11 +69,11 @@ def refused(result: Result, code: int = 1) -> str:
     return lines[0]
 
 
-def test_there_and_back(clip: Path, weights: Path, tmp_path: Path) -> None:
+def test_there_and_back(clip: Path, base_weights: Path, tmp_path: Path) -> None:
     vdf = tmp_path / "a.vdf"
-    assert run("encode", clip, vdf, "--quality", 63, "--weights", weights).exit_code == 0
+    assert run("encode", clip, vdf, "--quality", 63, "--weights", base_weights).exit_code == 0
     for name, options in (("a.mp4", []), ("a.mkv", ["--lossless"]), ("a.y4m", [])):
-        result = run("decode", vdf, tmp_path / name, "--weights", weights, *options)
+        result = run("decode", vdf, tmp_path / name, "--weights", base_weights, *options)
         assert result.exit_code == 0, result.output
     lossless, raw, h264 = (read(tmp_path / name) for name in ("a.mkv", "a.y4m", "a.mp4"))
     assert all(
@@ -88,17 +88,17 @@ def test_there_and_back(clip: Path, weights: Path, tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mkv", "a.mp4", "a.vdf", "a.y4m"]
 
 
-def test_names_are_derived(clip: Path, weights: Path, tmp_path: Path) -> None:
+def test_names_are_derived(clip: Path, base_weights: Path, tmp_path: Path) -> None:
     source = tmp_path / "my clip.v1.mkv"
     source.write_bytes(clip.read_bytes())
-    assert run("encode", source, "--frames", 2, "--weights", weights).exit_code == 0
-    assert run("decode", tmp_path / "my clip.v1.vdf", "--weights", weights).exit_code == 0
+    assert run("encode", source, "--frames", 2, "--weights", base_weights).exit_code == 0
+    assert run("decode", tmp_path / "my clip.v1.vdf", "--weights", base_weights).exit_code == 0
     assert {p.name for p in tmp_path.iterdir()} == {"my clip.v1.mkv", "my clip.v1.vdf", "my clip.v1.mp4"}
 
 
-def test_json_of_encode(clip: Path, weights: Path, tmp_path: Path) -> None:
+def test_json_of_encode(clip: Path, base_weights: Path, tmp_path: Path) -> None:
     out = tmp_path / "a.vdf"
-    result = run("encode", clip, out, "--json", "--gop", 4, "--weights", weights)
+    result = run("encode", clip, out, "--json", "--gop", 4, "--weights", base_weights)
     values = json.loads(result.stdout.splitlines()[-1])
     assert values.keys() == {
         *("input", "output", "width", "height", "frames", "keyframes", "bytes", "key_bytes", "ledger"),
@@ -111,9 +111,9 @@ def test_json_of_encode(clip: Path, weights: Path, tmp_path: Path) -> None:
     assert (values["input"], values["output"], values["quality"]) == (str(clip), str(out), 32)
 
 
-def test_json_of_decode(encoded: Path, weights: Path, tmp_path: Path) -> None:
+def test_json_of_decode(encoded: Path, base_weights: Path, tmp_path: Path) -> None:
     out = tmp_path / "a.mp4"
-    values = json.loads(run("decode", encoded, out, "--json", "-q", "--weights", weights).stdout)
+    values = json.loads(run("decode", encoded, out, "--json", "-q", "--weights", base_weights).stdout)
     assert values.keys() == {
         *("input", "output", "width", "height", "frames", "bytes", "seconds", "fps"),
         *("lost_frames", "faults"),
@@ -138,62 +138,66 @@ def test_info(encoded: Path, weights: Path) -> None:
 
 
 @pytest.mark.parametrize(("start", "count"), [(0, 2), (2, 3), (4, None), (6, 50), (3, 3)])
-def test_parts(encoded: Path, weights: Path, tmp_path: Path, start: int, count: int | None) -> None:
+def test_parts(encoded: Path, base_weights: Path, tmp_path: Path, start: int, count: int | None) -> None:
     whole, part = tmp_path / "whole.y4m", tmp_path / "part.y4m"
     frames = ["--frames", count] if count else []
-    assert run("decode", encoded, whole, "--weights", weights).exit_code == 0
-    assert run("decode", encoded, part, "--start", start, *frames, "--weights", weights).exit_code == 0
+    assert run("decode", encoded, whole, "--weights", base_weights).exit_code == 0
+    assert run("decode", encoded, part, "--start", start, *frames, "--weights", base_weights).exit_code == 0
     expected = read(whole)[start:][:count]
     got = read(part)
     assert len(got) == len(expected)
     assert all(np.array_equal(a.y, b.y) for a, b in zip(got, expected, strict=True))
 
 
-def test_part_of_the_input(clip: Path, weights: Path, tmp_path: Path) -> None:
+def test_part_of_the_input(clip: Path, base_weights: Path, tmp_path: Path) -> None:
     out = tmp_path / "a.vdf"
     values = json.loads(
-        run("encode", clip, out, "--start", 5, "--frames", 9, "--json", "-q", "--weights", weights).stdout
+        run(
+            "encode", clip, out, "--start", 5, "--frames", 9, "--json", "-q", "--weights", base_weights
+        ).stdout
     )
     assert values["frames"] == FRAMES - 5
-    message = refused(run("encode", clip, tmp_path / "b.vdf", "--start", 100, "--weights", weights))
+    message = refused(run("encode", clip, tmp_path / "b.vdf", "--start", 100, "--weights", base_weights))
     assert "no frame 100" in message
     assert "no frame 100" in refused(
-        run("decode", out, tmp_path / "b.mp4", "--start", 100, "--weights", weights)
+        run("decode", out, tmp_path / "b.mp4", "--start", 100, "--weights", base_weights)
     )
     assert [p.name for p in tmp_path.iterdir()] == ["a.vdf"]
 
 
 def test_any_number_of_processes_gives_the_same(
-    encoded: Path, clip: Path, weights: Path, tmp_path: Path
+    encoded: Path, clip: Path, base_weights: Path, tmp_path: Path
 ) -> None:
     again = tmp_path / "again.vdf"
-    result = run("encode", clip, again, "--gop", 3, "--weights", weights, "--workers", 2, "--json")
+    result = run("encode", clip, again, "--gop", 3, "--weights", base_weights, "--workers", 2, "--json")
     assert result.exit_code == 0, result.output
     assert again.read_bytes() == encoded.read_bytes()
     values = json.loads(result.stdout.splitlines()[-1])
     assert (values["frames"], values["keyframes"]) == (FRAMES, 3)
     for name, options in (("1.mkv", ["--workers", 1]), ("2.mkv", ["--workers", 2])):
-        result = run("decode", encoded, tmp_path / name, "--lossless", "--weights", weights, *options)
+        result = run("decode", encoded, tmp_path / name, "--lossless", "--weights", base_weights, *options)
         assert result.exit_code == 0, result.output
     assert same(read(tmp_path / "1.mkv"), read(tmp_path / "2.mkv"))
 
 
-def test_errors_cross_processes(encoded: Path, weights: Path, tmp_path: Path) -> None:
+def test_errors_cross_processes(encoded: Path, base_weights: Path, tmp_path: Path) -> None:
     data = bytearray(encoded.read_bytes())
     data[-150] ^= 1
     bad = tmp_path / "bad.vdf"
     bad.write_bytes(data)
-    arguments = ("decode", bad, tmp_path / "out.mp4", "--strict", "--weights", weights, "--workers")
+    arguments = ("decode", bad, tmp_path / "out.mp4", "--strict", "--weights", base_weights, "--workers")
     assert refused(run(*arguments, 2)) == refused(run(*arguments, 1))
     assert [p.name for p in tmp_path.iterdir()] == ["bad.vdf"]
 
 
-def test_nothing_is_overwritten_unasked(clip: Path, encoded: Path, weights: Path, tmp_path: Path) -> None:
+def test_nothing_is_overwritten_unasked(
+    clip: Path, encoded: Path, base_weights: Path, tmp_path: Path
+) -> None:
     for command, source, name in (
         ("encode", clip, "a.vdf"),
         *(("decode", encoded, f"a.{suffix}") for suffix in ("mp4", "mkv", "y4m")),
     ):
-        target, arguments = tmp_path / name, ("--weights", weights, "--frames", 1, "-q")
+        target, arguments = tmp_path / name, ("--weights", base_weights, "--frames", 1, "-q")
         assert run(command, source, target, *arguments).exit_code == 0
         before = target.stat().st_ino
         assert "--force overwrites it" in refused(run(command, source, target, *arguments))
@@ -214,10 +218,10 @@ def test_bad_paths(command: str, encoded: Path, clip: Path, tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
-def test_bad_files(encoded: Path, clip: Path, weights: Path, tmp_path: Path) -> None:
+def test_bad_files(encoded: Path, clip: Path, base_weights: Path, tmp_path: Path) -> None:
     text = tmp_path / "text.mp4"
     text.write_text("not a video")
-    with_weights = ("--weights", weights)
+    with_weights = ("--weights", base_weights)
     assert "cannot be read" in refused(run("encode", text, tmp_path / "a.vdf", *with_weights))
     assert "not a .vdf" in refused(run("decode", text, tmp_path / "a.mp4", *with_weights))
     assert "not a .vdf" in refused(run("info", text))
@@ -228,30 +232,32 @@ def test_bad_files(encoded: Path, clip: Path, weights: Path, tmp_path: Path) -> 
     assert [p.name for p in tmp_path.iterdir()] == ["text.mp4"]
 
 
-def test_damage_leaves_no_file(encoded: Path, weights: Path, tmp_path: Path) -> None:
+def test_damage_leaves_no_file(encoded: Path, base_weights: Path, tmp_path: Path) -> None:
     short = tmp_path / "short.vdf"
     short.write_bytes(encoded.read_bytes()[:-200])
-    assert "byte" in refused(run("decode", short, "--strict", "--weights", weights))
+    assert "byte" in refused(run("decode", short, "--strict", "--weights", base_weights))
     assert [p.name for p in tmp_path.iterdir()] == ["short.vdf"]
 
 
-def test_damage_is_repaired_and_said(encoded: Path, weights: Path, tmp_path: Path) -> None:
+def test_damage_is_repaired_and_said(encoded: Path, base_weights: Path, tmp_path: Path) -> None:
     data = bytearray(encoded.read_bytes())
     with open(encoded, "rb") as file:
         data[Reader(file).index()[1].offset + 20] ^= 1  # frames 3 to 5
     bad, out = tmp_path / "bad.vdf", tmp_path / "out.mkv"
     bad.write_bytes(data)
-    result = run("decode", bad, out, "--lossless", "--json", "-q", "--weights", weights)
+    result = run("decode", bad, out, "--lossless", "--json", "-q", "--weights", base_weights)
     assert result.exit_code == 3, result.output
     assert result.stderr.startswith("Warning: 3 frames are lost and shown as the one before: 3-5 (byte ")
     assert result.stderr.count("\n") == 1
     values = json.loads(result.stdout.splitlines()[-1])
     assert (values["frames"], values["lost_frames"], len(values["faults"])) == (FRAMES, [[3, 5]], 1)
-    assert run("decode", encoded, tmp_path / "whole.mkv", "--lossless", "--weights", weights).exit_code == 0
+    assert (
+        run("decode", encoded, tmp_path / "whole.mkv", "--lossless", "--weights", base_weights).exit_code == 0
+    )
     repaired, whole = read(out), read(tmp_path / "whole.mkv")
     assert [f.pts for f in repaired] == [0, 60, 80, 140, 173, 206, 240]  # evenly where nothing tells them
     assert same(repaired[:3] + repaired[6:], whole[:3] + whole[6:])
-    part = run("decode", bad, tmp_path / "part.y4m", "--start", 6, "--weights", weights)
+    part = run("decode", bad, tmp_path / "part.y4m", "--start", 6, "--weights", base_weights)
     assert part.exit_code == 0, "the damage is elsewhere"
 
 
@@ -272,8 +278,8 @@ def test_want_of_memory_is_said(
         assert not list(tmp_path.glob("*a.y4m*"))
 
 
-def test_limits(encoded: Path, weights: Path, tmp_path: Path) -> None:
-    for command in (("decode", encoded, tmp_path / "a.mp4", "--weights", weights), ("info", encoded)):
+def test_limits(encoded: Path, base_weights: Path, tmp_path: Path) -> None:
+    for command in (("decode", encoded, tmp_path / "a.mp4", "--weights", base_weights), ("info", encoded)):
         assert "over 1000 pixels" in refused(run(*command, "--max-pixels", 1000))
         assert "6" in refused(run(*command, "--max-frames", 6))
         assert run(*command, "--max-pixels", 48 * 34, "--max-frames", 7).exit_code == 0
@@ -311,11 +317,11 @@ def test_every_option_is_explained() -> None:
                 assert getattr(option, "help", None), f"{name} --{option.name}"
 
 
-def test_quiet_is_quiet(encoded: Path, weights: Path, tmp_path: Path) -> None:
-    assert run("decode", encoded, tmp_path / "a.mp4", "-q", "--weights", weights).output == ""
+def test_quiet_is_quiet(encoded: Path, base_weights: Path, tmp_path: Path) -> None:
+    assert run("decode", encoded, tmp_path / "a.mp4", "-q", "--weights", base_weights).output == ""
 
 
-def test_converted_input_is_named(weights: Path, tmp_path: Path) -> None:
+def test_converted_input_is_named(base_weights: Path, tmp_path: Path) -> None:
     import av
 
     source = tmp_path / "full.mkv"
@@ -326,7 +332,7 @@ def test_converted_input_is_named(weights: Path, tmp_path: Path) -> None:
             picture = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 60 * index, np.uint8), "rgb24")
             output.mux(stream.encode(picture.reformat(format="yuv444p")))
         output.mux(stream.encode(None))
-    result = run("encode", source, "--weights", weights)
+    result = run("encode", source, "--weights", base_weights)
     assert result.exit_code == 0, result.output
     assert "Note: converted" in result.stderr
 
@@ -349,14 +355,14 @@ def test_help_does_not_load_pytorch() -> None:
 
 
 def test_progress_for_scripts(
-    clip: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    clip: Path, base_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Progress objects (here at every chance), then the result. docs/json.md describes them."""
     seconds = itertools.count()
     monkeypatch.setattr("viddiff.cli.progress.time.monotonic", lambda: next(seconds))
     vdf, docs = tmp_path / "a.vdf", (Path(__file__).parent.parent / "docs" / "json.md").read_text()
     for arguments in (("encode", clip, vdf), ("decode", vdf, tmp_path / "a.y4m")):
-        result = run(*arguments, "--json", "--weights", weights, "--workers", 1)
+        result = run(*arguments, "--json", "--weights", base_weights, "--workers", 1)
         *progress, last = map(json.loads, result.stdout.splitlines())
         assert "progress" not in last
         assert last["frames"] == progress[-1]["frames"] == progress[-1]["total"] == FRAMES
@@ -369,7 +375,7 @@ def test_progress_for_scripts(
             assert values["eta"] == pytest.approx((FRAMES - values["frames"]) / values["fps"], rel=0.01)
             assert all(f"`{name}`" in docs for name in values)
         assert progress[-1]["predicted_bytes"] == progress[-1]["bytes"]
-        quiet = run(*arguments, "--json", "-q", "--force", "--weights", weights, "--workers", 1)
+        quiet = run(*arguments, "--json", "-q", "--force", "--weights", base_weights, "--workers", 1)
         assert len(quiet.stdout.splitlines()) == 1
 
 

@@ -151,7 +151,7 @@ def test_hdr10_is_written_and_read(tmp_path: Path, display: Display, suffix: str
         assert all(np.array_equal(a.y, b.y) for a, b in zip(read, frames, strict=True))
 
 
-def test_hdr10_from_hevc_goes_all_the_way(tmp_path: Path, weights: Path) -> None:
+def test_hdr10_from_hevc_goes_all_the_way(tmp_path: Path, base_weights: Path) -> None:
     hevc(
         tmp_path / "a.mp4",
         "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50):max-cll=1000,400",
@@ -161,7 +161,7 @@ def test_hdr10_from_hevc_goes_all_the_way(tmp_path: Path, weights: Path) -> None
     )
     assert info_of(tmp_path / "a.mp4").display == HDR
     vdf = tmp_path / "a.vdf"
-    assert run("encode", tmp_path / "a.mp4", vdf, "--weights", weights).exit_code == 0
+    assert run("encode", tmp_path / "a.mp4", vdf, "--weights", base_weights).exit_code == 0
     values = json.loads(run("info", vdf, "--json").stdout)
     assert values["mastering_display"] == {
         "red": [0.68, 0.32], "green": [0.265, 0.69], "blue": [0.15, 0.06], "white": [0.3127, 0.329],
@@ -169,7 +169,7 @@ def test_hdr10_from_hevc_goes_all_the_way(tmp_path: Path, weights: Path) -> None
     }  # fmt: skip
     assert values["content_light"] == {"max_cll": 1000, "max_fall": 400}
     for name in ("b.mkv", "b.mp4"):
-        assert run("decode", vdf, tmp_path / name, "--weights", weights).exit_code == 0
+        assert run("decode", vdf, tmp_path / name, "--weights", base_weights).exit_code == 0
         found = info_of(tmp_path / name)
         assert found.display == HDR
         assert (found.primaries, found.transfer, found.matrix, found.bit_depth) == (9, 16, 9, 10)
@@ -212,31 +212,31 @@ def test_every_rotation(tmp_path: Path, suffix: str, lossless: bool, rotation: i
 
 
 @pytest.mark.parametrize(("suffix", "lossless"), WAYS)
-def test_a_mirrored_picture(tmp_path: Path, suffix: str, lossless: bool, weights: Path) -> None:
+def test_a_mirrored_picture(tmp_path: Path, suffix: str, lossless: bool, base_weights: Path) -> None:
     info = VideoInfo(64, 48, display=Display(matrix=MIRRORED))
     source, vdf, back = tmp_path / f"a{suffix}", tmp_path / "a.vdf", tmp_path / f"b{suffix}"
     write(source, info, clip(info, range(2)), lossless)
     assert info_of(source).display.matrix == MIRRORED
-    assert run("encode", source, vdf, "--weights", weights).exit_code == 0
+    assert run("encode", source, vdf, "--weights", base_weights).exit_code == 0
     assert json.loads(run("info", vdf, "--json").stdout)["display_matrix"] == list(MIRRORED)
     options = ["--lossless"] if lossless else []
-    assert run("decode", vdf, back, "--weights", weights, *options).exit_code == 0
+    assert run("decode", vdf, back, "--weights", base_weights, *options).exit_code == 0
     assert info_of(back).display.matrix == MIRRORED
 
 
 @pytest.mark.parametrize(("suffix", "lossless"), [*WAYS, (".y4m", False)])
 @pytest.mark.parametrize("order", ["top first", "bottom first"])
 def test_interlaced_frames_stay_interlaced(
-    tmp_path: Path, suffix: str, lossless: bool, order: str, weights: Path
+    tmp_path: Path, suffix: str, lossless: bool, order: str, base_weights: Path
 ) -> None:
     info = VideoInfo(64, 48, sample_aspect_ratio=Fraction(16, 11), display=Display(field_order=order))  # type: ignore[arg-type]
     source, vdf, back = tmp_path / f"a{suffix}", tmp_path / "a.vdf", tmp_path / f"b{suffix}"
     assert write(source, info, clip(info, range(3)), lossless) == []
-    result = run("encode", source, vdf, "--weights", weights)
+    result = run("encode", source, vdf, "--weights", base_weights)
     assert "Note: interlaced video is coded as frames; the field order is kept" in result.stderr
     assert json.loads(run("info", vdf, "--json").stdout)["field_order"] == order
     options = ["--lossless"] if lossless else []
-    assert run("decode", vdf, back, "--weights", weights, *options).exit_code == 0
+    assert run("decode", vdf, back, "--weights", base_weights, *options).exit_code == 0
     found = info_of(back)
     assert (found.display.field_order, found.sample_aspect_ratio) == (order, Fraction(16, 11))
 
@@ -296,10 +296,12 @@ def test_chroma_is_left_where_the_note_in_the_header_says(tmp_path: Path, form: 
         ("gray16le", "converted gray16le to yuv420p10le"),
     ],
 )
-def test_every_conversion_is_said_in_one_line(tmp_path: Path, weights: Path, form: str, said: str) -> None:
+def test_every_conversion_is_said_in_one_line(
+    tmp_path: Path, base_weights: Path, form: str, said: str
+) -> None:
     """Also for odd sizes."""
     store(tmp_path / "a.mkv", [coloured(form, 35, 33)] * 2)
-    result = run("encode", tmp_path / "a.mkv", "--weights", weights, "--workers", 1)
+    result = run("encode", tmp_path / "a.mkv", "--weights", base_weights, "--workers", 1)
     assert result.exit_code == 0, result.output
     assert [line for line in result.stderr.splitlines() if line.startswith("Note")] == [f"Note: {said}"]
     values = json.loads(run("info", tmp_path / "a.vdf", "--json").stdout)
@@ -353,11 +355,13 @@ SUFFIX = {"ffv1": ".mkv", "qtrle": ".mov"}
 
 
 @pytest.mark.parametrize(("encoder", "form"), ALPHAS)
-def test_alpha_is_an_error_unless_dropped(tmp_path: Path, weights: Path, encoder: str, form: str) -> None:
+def test_alpha_is_an_error_unless_dropped(
+    tmp_path: Path, base_weights: Path, encoder: str, form: str
+) -> None:
     """From the first transparent sample on, however late it comes."""
     pictures = [transparent(form, 255), transparent(form, 255), transparent(form, 100)]
     store(tmp_path / f"a{SUFFIX[encoder]}", pictures, encoder)
-    command = ("encode", tmp_path / f"a{SUFFIX[encoder]}", "--weights", weights)
+    command = ("encode", tmp_path / f"a{SUFFIX[encoder]}", "--weights", base_weights)
     result = run(*command, "--workers", 1)
     assert result.exit_code == 1
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("Error")]

@@ -38,17 +38,17 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def encoded(clip: Path, weights: Path) -> Path:
+def encoded(clip: Path, base_weights: Path) -> Path:
     """Three GOPs of seven, seven and six frames."""
-    result = viddiff.encode(clip, gop=7, weights=weights, workers=1)
+    result = viddiff.encode(clip, gop=7, weights=base_weights, workers=1)
     assert result.target == clip.with_name("clip.vdf")
     return result.target
 
 
 @pytest.fixture(scope="module")
-def frames(encoded: Path, weights: Path) -> list[Frame]:
+def frames(encoded: Path, base_weights: Path) -> list[Frame]:
     with open(encoded, "rb") as file:
-        return list(decode_video(file, encoded, Resources(weights, workers=1)).frames)
+        return list(decode_video(file, encoded, Resources(base_weights, workers=1)).frames)
 
 
 def python(code: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -113,8 +113,8 @@ def test_examples(tmp_path: Path, released: object, monkeypatch: pytest.MonkeyPa
         assert not failed, "".join(output)
 
 
-def test_frames_by_number(encoded: Path, frames: list[Frame], weights: Path) -> None:
-    with viddiff.open(encoded, weights=weights) as video:
+def test_frames_by_number(encoded: Path, frames: list[Frame], base_weights: Path) -> None:
+    with viddiff.open(encoded, weights=base_weights) as video:
         assert len(video) == len(frames) == video.info.frame_count == FRAMES
         numbers: list[Any] = [19, 0, 13, 7, 6, 5, -1, -20, 12, np.int64(3)]
         for number in numbers:
@@ -132,26 +132,26 @@ def test_frames_by_number(encoded: Path, frames: list[Frame], weights: Path) -> 
     "part",
     [slice(None), slice(3, 9), slice(None, None, 3), slice(None, None, -1), slice(18, 2, -5), slice(50, 60)],
 )
-def test_slices(encoded: Path, frames: list[Frame], weights: Path, part: slice) -> None:
-    with viddiff.open(encoded, weights=weights) as video:
+def test_slices(encoded: Path, frames: list[Frame], base_weights: Path, part: slice) -> None:
+    with viddiff.open(encoded, weights=base_weights) as video:
         assert same(video[part], frames[part])
 
 
 def test_only_what_is_needed_is_decoded(
-    encoded: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+    encoded: Path, base_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A chunk is decoded once while its frames are kept; a frame costs the chunks before it in its GOP."""
-    from viddiff.codec.gop_decoder import GopDecoder
+    from viddiff.codec.base_gop_decoder import BaseGopDecoder
 
     decoded = list[object]()
-    decode = GopDecoder.decode
+    decode = BaseGopDecoder.decode
 
-    def counted(self: GopDecoder, chunk: Chunk) -> Iterator[Frame]:
+    def counted(self: BaseGopDecoder, chunk: Chunk) -> Iterator[Frame]:
         decoded.append(chunk)
         return decode(self, chunk)
 
-    monkeypatch.setattr(GopDecoder, "decode", counted)
-    with viddiff.open(encoded, weights=weights) as video:
+    monkeypatch.setattr(BaseGopDecoder, "decode", counted)
+    with viddiff.open(encoded, weights=base_weights) as video:
         video[14]
         assert len(decoded) == 1, "the third keyframe alone"
         video[14], video[15], video[19], video[15]
@@ -161,27 +161,27 @@ def test_only_what_is_needed_is_decoded(
 
 
 def test_few_frames_are_kept(
-    encoded: Path, frames: list[Frame], weights: Path, monkeypatch: pytest.MonkeyPatch
+    encoded: Path, frames: list[Frame], base_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import viddiff.pipeline.video as module
 
     monkeypatch.setattr(module, "CACHE_BYTES", 0)
     monkeypatch.setattr(module, "_FEWEST", 2)
-    with viddiff.open(encoded, weights=weights) as video:
+    with viddiff.open(encoded, weights=base_weights) as video:
         for number in (6, 2, 5, 1, 19, 0, 13):
             assert same([video[number]], [frames[number]])
         assert len(video._kept) == 2
 
 
 def test_damage_costs_no_other_frame(
-    encoded: Path, frames: list[Frame], weights: Path, tmp_path: Path
+    encoded: Path, frames: list[Frame], base_weights: Path, tmp_path: Path
 ) -> None:
     data = bytearray(encoded.read_bytes())
     entries = Reader(io.BytesIO(data)).index()
     data[entries[2].offset - 20] ^= 1  # in the last chunk of the second GOP
     bad = tmp_path / "bad.vdf"
     bad.write_bytes(data)
-    with viddiff.open(bad, weights=weights) as video:
+    with viddiff.open(bad, weights=base_weights) as video:
         assert same(video[14:], frames[14:])
         with pytest.raises(viddiff.BitstreamError):
             video[10]
@@ -189,42 +189,46 @@ def test_damage_costs_no_other_frame(
         assert same([video[3]], [frames[3]])
 
 
-def test_encrypted(clip: Path, weights: Path, frames: list[Frame], tmp_path: Path) -> None:
+def test_encrypted(clip: Path, base_weights: Path, frames: list[Frame], tmp_path: Path) -> None:
     for key in (bytes(range(32)), "grüne Wiese"):
         out = tmp_path / f"{type(key).__name__}.vdf"
-        viddiff.encode(clip, out, gop=7, weights=weights, workers=1, key=key)
-        with viddiff.open(out, weights=weights, key=key) as video:
+        viddiff.encode(clip, out, gop=7, weights=base_weights, workers=1, key=key)
+        with viddiff.open(out, weights=base_weights, key=key) as video:
             assert same([video[9]], [frames[9]])
         with pytest.raises(viddiff.SecretError):
-            viddiff.open(out, weights=weights)
+            viddiff.open(out, weights=base_weights)
         with pytest.raises(viddiff.SecretError):
-            viddiff.open(out, weights=weights, key="another")
+            viddiff.open(out, weights=base_weights, key="another")
 
 
-def test_open_files(clip: Path, weights: Path, frames: list[Frame], encoded: Path, tmp_path: Path) -> None:
+def test_open_files(
+    clip: Path, base_weights: Path, frames: list[Frame], encoded: Path, tmp_path: Path
+) -> None:
     out = io.BytesIO()
     with open(clip, "rb") as file:
-        result = viddiff.encode(file, out, gop=7, weights=weights)
+        result = viddiff.encode(file, out, gop=7, weights=base_weights)
     assert (result.target, result.size_bytes) == (None, len(out.getvalue()))
     assert [c for c in Reader(io.BytesIO(out.getvalue()))] == [
         c for c in Reader(io.BytesIO(encoded.read_bytes()))
     ]
     with open(encoded, "rb") as file:
-        viddiff.decode(file, tmp_path / "a.mkv", lossless=True, weights=weights)
+        viddiff.decode(file, tmp_path / "a.mkv", lossless=True, weights=base_weights)
     with VideoReader(tmp_path / "a.mkv") as reader:
         assert same(list(reader), frames)
 
 
-def test_results_and_progress(clip: Path, weights: Path, tmp_path: Path) -> None:
+def test_results_and_progress(clip: Path, base_weights: Path, tmp_path: Path) -> None:
     seen = list[viddiff.Status]()
     out = tmp_path / "a.vdf"
-    result = viddiff.encode(clip, out, gop=7, weights=weights, workers=1, verify=True, progress=seen.append)
+    result = viddiff.encode(
+        clip, out, gop=7, weights=base_weights, workers=1, verify=True, progress=seen.append
+    )
     assert (result.frames, result.keyframes, result.size_bytes) == (FRAMES, 3, out.stat().st_size)
     assert result.verified
     assert result.bits_per_pixel == pytest.approx(8 * result.size_bytes / (FRAMES * 48 * 32))
     assert [status.stage for status in seen if not status.frames] == ["encode", "verify"]
     assert seen[-1].frames == seen[-1].total == FRAMES
-    shown = viddiff.decode(out, weights=weights, fps=12.5, workers=1)
+    shown = viddiff.decode(out, weights=base_weights, fps=12.5, workers=1)
     assert shown.target == tmp_path / "a.mp4"
     assert not shown.lost_frames
     assert not shown.faults
@@ -239,7 +243,7 @@ def printed(*arguments: object) -> dict[str, Any]:
 
 
 def test_cut_and_join_as_the_commands_do(
-    encoded: Path, frames: list[Frame], weights: Path, tmp_path: Path
+    encoded: Path, frames: list[Frame], base_weights: Path, tmp_path: Path
 ) -> None:
     part, same_part = tmp_path / "part.vdf", tmp_path / "same_part.vdf"
     cut = viddiff.cut(encoded, str(part), start=8, end=15)
@@ -257,17 +261,19 @@ def test_cut_and_join_as_the_commands_do(
     assert (joined.frames, joined.keyframes, joined.seconds, joined.size_bytes) == tuple(
         values[name] for name in ("frames", "keyframes", "seconds", "bytes")
     )
-    with viddiff.open(both, weights=weights) as video:
+    with viddiff.open(both, weights=base_weights) as video:
         shown = [*frames, *frames[7:]]
         assert len(video) == len(shown)
         for one, other in zip(video, shown, strict=True):
             assert all(map(np.array_equal, one.planes, other.planes))
 
 
-def test_thumbnail_as_the_command_does(encoded: Path, weights: Path, tmp_path: Path) -> None:
+def test_thumbnail_as_the_command_does(encoded: Path, base_weights: Path, tmp_path: Path) -> None:
     picture, same_picture = tmp_path / "a.png", tmp_path / "b.png"
-    made = viddiff.thumbnail(encoded, picture, time=8, width=24, weights=weights)
-    values = printed("thumbnail", encoded, same_picture, "--time", 8, "--width", 24, "--weights", weights)
+    made = viddiff.thumbnail(encoded, picture, time=8, width=24, weights=base_weights)
+    values = printed(
+        "thumbnail", encoded, same_picture, "--time", 8, "--width", 24, "--weights", base_weights
+    )
     assert picture.read_bytes() == same_picture.read_bytes()
     assert (made.target, made.frame, made.time_s, made.width, made.height, made.size_bytes) == (
         picture,
@@ -275,14 +281,14 @@ def test_thumbnail_as_the_command_does(encoded: Path, weights: Path, tmp_path: P
     )
 
 
-def test_keys_of_cut_join_and_thumbnail(encoded: Path, weights: Path, tmp_path: Path) -> None:
+def test_keys_of_cut_join_and_thumbnail(encoded: Path, base_weights: Path, tmp_path: Path) -> None:
     key = bytes(range(32))
     secret, again, plain = (tmp_path / name for name in ("secret.vdf", "again.vdf", "plain.vdf"))
     assert not viddiff.cut(encoded, secret, key=key, encrypt=True).uncovered
     assert not viddiff.join([secret, encoded], again, key=key, encrypt=True).uncovered
     assert viddiff.cut(secret, plain, key=key).uncovered
     assert plain.read_bytes() == encoded.read_bytes()
-    viddiff.thumbnail(again, tmp_path / "a.jpg", weights=weights, key=key)
+    viddiff.thumbnail(again, tmp_path / "a.jpg", weights=base_weights, key=key)
     for wrong in (None, "another"):
         for source in (secret, again):
             with pytest.raises(viddiff.SecretError):
@@ -290,7 +296,7 @@ def test_keys_of_cut_join_and_thumbnail(encoded: Path, weights: Path, tmp_path: 
             with pytest.raises(viddiff.SecretError):
                 viddiff.join([source, source], tmp_path / "b.vdf", key=wrong)
             with pytest.raises(viddiff.SecretError):
-                viddiff.thumbnail(source, tmp_path / "b.jpg", weights=weights, key=wrong)
+                viddiff.thumbnail(source, tmp_path / "b.jpg", weights=base_weights, key=wrong)
     for sources in ([encoded, encoded], [encoded] * 3):
         with pytest.raises(viddiff.SecretError, match="no input is encrypted, but a key was given"):
             viddiff.join(sources, tmp_path / "b.vdf", key=key)
@@ -302,7 +308,7 @@ def test_keys_of_cut_join_and_thumbnail(encoded: Path, weights: Path, tmp_path: 
     assert plain.read_bytes() == encoded.read_bytes()
 
 
-def test_cut_join_and_thumbnail_lose_no_file(encoded: Path, weights: Path, tmp_path: Path) -> None:
+def test_cut_join_and_thumbnail_lose_no_file(encoded: Path, base_weights: Path, tmp_path: Path) -> None:
     mine, folder = tmp_path / "mine.vdf", tmp_path / "folder"
     mine.write_text("mine")
     folder.mkdir()
@@ -314,7 +320,7 @@ def test_cut_join_and_thumbnail_lose_no_file(encoded: Path, weights: Path, tmp_p
         with pytest.raises(viddiff.ViddiffError):
             viddiff.join([encoded, source], tmp_path / target)
         with pytest.raises(viddiff.ViddiffError):
-            viddiff.thumbnail(source, tmp_path / target, weights=weights)
+            viddiff.thumbnail(source, tmp_path / target, weights=base_weights)
     before = encoded.read_bytes()
     for force in (False, True):
         with pytest.raises(viddiff.OutputError):
@@ -322,12 +328,12 @@ def test_cut_join_and_thumbnail_lose_no_file(encoded: Path, weights: Path, tmp_p
         with pytest.raises(viddiff.OutputError, match="its own output"):
             viddiff.join([mine, encoded], encoded, force=force)
         with pytest.raises(viddiff.OutputError):
-            viddiff.thumbnail(encoded, jpeg, weights=weights, force=force)
+            viddiff.thumbnail(encoded, jpeg, weights=base_weights, force=force)
     assert (mine.read_text(), jpeg.read_text(), encoded.read_bytes()) == ("mine", "mine", before)
     viddiff.cut(encoded, tmp_path / "a.vdf", frames=1)
     assert viddiff.cut(encoded, tmp_path / "a.vdf", force=True).frames == FRAMES
     with pytest.raises(viddiff.LimitError):
-        viddiff.thumbnail(encoded, tmp_path / "a.png", weights=weights, limits=viddiff.Limits(pixels=99))
+        viddiff.thumbnail(encoded, tmp_path / "a.png", weights=base_weights, limits=viddiff.Limits(pixels=99))
     assert {path.name for path in tmp_path.iterdir()} == {"mine.vdf", "mine.jpg", "folder", "a.vdf"}
 
 
@@ -379,12 +385,12 @@ def test_rates() -> None:
         assert viddiff._rate(given) == Fraction(meant)
 
 
-def test_a_script_without_a_guard(clip: Path, weights: Path, tmp_path: Path) -> None:
+def test_a_script_without_a_guard(clip: Path, base_weights: Path, tmp_path: Path) -> None:
     """Processes that share the work do not run the program that started them once more."""
     script = tmp_path / "script.py"
     script.write_text(
         "import viddiff\nprint('begun')\n"
-        f"viddiff.encode({str(clip)!r}, 'a.vdf', gop=7, weights={str(weights)!r}, workers=2)\n"
+        f"viddiff.encode({str(clip)!r}, 'a.vdf', gop=7, weights={str(base_weights)!r}, workers=2)\n"
     )
     result = subprocess.run(
         [sys.executable, script.name],
@@ -441,26 +447,26 @@ SETTINGS = """if True:
     ],
 )
 def test_settings_of_the_program_do_not_matter(
-    encoded: Path, frames: list[Frame], weights: Path, clip: Path, tmp_path: Path, set_up: str
+    encoded: Path, frames: list[Frame], base_weights: Path, clip: Path, tmp_path: Path, set_up: str
 ) -> None:
-    _settings(set_up, encoded, frames, weights, clip, tmp_path, "later")
+    _settings(set_up, encoded, frames, base_weights, clip, tmp_path, "later")
 
 
 def test_the_environment_does_not_matter(
     encoded: Path,
     frames: list[Frame],
-    weights: Path,
+    base_weights: Path,
     clip: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """bfloat16 inside of oneDNN would be inexact on processors that have it."""
     monkeypatch.setitem(ENVIRONMENT, "ONEDNN_DEFAULT_FPMATH_MODE", "BF16")
-    _settings("pass", encoded, frames, weights, clip, tmp_path, "first")
+    _settings("pass", encoded, frames, base_weights, clip, tmp_path, "first")
 
 
 def _settings(
-    set_up: str, encoded: Path, frames: list[Frame], weights: Path, clip: Path, folder: Path, when: str
+    set_up: str, encoded: Path, frames: list[Frame], base_weights: Path, clip: Path, folder: Path, when: str
 ) -> None:
     import hashlib
 
@@ -469,7 +475,7 @@ def _settings(
         for plane in frame.planes:
             expected.update(plane.tobytes())
     out = folder / "out.vdf"
-    arguments = map(str, (encoded, weights, clip, out, when))
+    arguments = map(str, (encoded, base_weights, clip, out, when))
     result = subprocess.run(
         [sys.executable, "-c", SETTINGS.format(set=set_up), *arguments],
         env=ENVIRONMENT,
@@ -479,11 +485,11 @@ def _settings(
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == expected.hexdigest()
     again = folder / "again.vdf"
-    viddiff.encode(clip, again, gop=7, frames=9, weights=weights, workers=1)
+    viddiff.encode(clip, again, gop=7, frames=9, weights=base_weights, workers=1)
     assert out.read_bytes() == again.read_bytes()
 
 
-def test_settings_change_in_no_thread(encoded: Path, weights: Path, frames: list[Frame]) -> None:
+def test_settings_change_in_no_thread(encoded: Path, base_weights: Path, frames: list[Frame]) -> None:
     """Several threads that decode at a time: the settings of the program come back when the last one ends."""
     import threading
 
@@ -495,7 +501,7 @@ def test_settings_change_in_no_thread(encoded: Path, weights: Path, frames: list
         results: dict[int, bool] = {}
 
         def decode(number: int) -> None:
-            with viddiff.open(encoded, weights=weights) as video:
+            with viddiff.open(encoded, weights=base_weights) as video:
                 results[number] = same(list(video), frames)
 
         threads = [threading.Thread(target=decode, args=(number,)) for number in range(3)]

@@ -20,8 +20,8 @@ from viddiff.cli import main
 from viddiff.container.format import Chunk, KeyChunk, Writer
 from viddiff.container.part_file import PartFile, whole_gops
 from viddiff.container.reader import Reader
+from viddiff.encoder.base_gop_encoder import BaseGopEncoder
 from viddiff.encoder.coded_group import CodedGroup
-from viddiff.encoder.gop_encoder import GopEncoder
 from viddiff.encoder.grouping import Group
 from viddiff.errors import OutputError
 from viddiff.pipeline.output_file import OutputFile, is_vdf
@@ -45,10 +45,10 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(clip: Path, weights: Path) -> bytes:
+def whole(clip: Path, base_weights: Path) -> bytes:
     """Result of an uninterrupted encode."""
     out = clip.with_name("whole.vdf")
-    assert run("encode", clip, out, "--gop", 3, "--weights", weights, "-q").exit_code == 0
+    assert run("encode", clip, out, "--gop", 3, "--weights", base_weights, "-q").exit_code == 0
     return out.read_bytes()
 
 
@@ -67,11 +67,11 @@ def killed(command: list[str], folder: Path, size: int) -> Path:
 
 
 @pytest.fixture(scope="module")
-def part_name(clip: Path, weights: Path, whole: bytes, tmp_path_factory: pytest.TempPathFactory) -> str:
+def part_name(clip: Path, base_weights: Path, whole: bytes, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Name of the part file of such an encode to out.vdf, from a killed one."""
     folder = tmp_path_factory.mktemp("killed")
     out = folder / "out.vdf"
-    command = ["encode", str(clip), str(out), "--gop", "3", "--weights", str(weights), "--workers", "1"]
+    command = ["encode", str(clip), str(out), "--gop", "3", "--weights", str(base_weights), "--workers", "1"]
     part = killed(command, folder, len(whole) // 3)
     assert whole.startswith(part.read_bytes())
     name = part.name
@@ -83,30 +83,35 @@ def part_name(clip: Path, weights: Path, whole: bytes, tmp_path_factory: pytest.
 
 @pytest.mark.parametrize("share", [0, 0.001, 0.1, 0.3, 0.5, 0.62, 0.75, 0.9, 0.999, 1])
 def test_cut_off_anywhere(
-    clip: Path, weights: Path, whole: bytes, part_name: str, tmp_path: Path, share: float
+    clip: Path, base_weights: Path, whole: bytes, part_name: str, tmp_path: Path, share: float
 ) -> None:
     out = tmp_path / "out.vdf"
     (tmp_path / part_name).write_bytes(whole[: int(share * len(whole))])
     workers = ["--workers", 2] if share == 0.5 else ["--workers", 1]
-    result = run("encode", clip, out, "--gop", 3, "--weights", weights, "--resume", "-q", *workers)
+    result = run("encode", clip, out, "--gop", 3, "--weights", base_weights, "--resume", "-q", *workers)
     assert result.exit_code == 0, result.output
     assert out.read_bytes() == whole
     assert [p.name for p in tmp_path.iterdir()] == ["out.vdf"]
 
 
 def test_what_is_done_is_not_done_again(
-    clip: Path, weights: Path, whole: bytes, part_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    clip: Path,
+    base_weights: Path,
+    whole: bytes,
+    part_name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     coded: list[Group] = []
-    encode = GopEncoder.encode
+    encode = BaseGopEncoder.encode
 
-    def counted(self: GopEncoder, group: Group) -> Iterator[CodedGroup]:
+    def counted(self: BaseGopEncoder, group: Group) -> Iterator[CodedGroup]:
         coded.append(group)
         return encode(self, group)
 
-    monkeypatch.setattr(GopEncoder, "encode", counted)
+    monkeypatch.setattr(BaseGopEncoder, "encode", counted)
     (tmp_path / part_name).write_bytes(whole[:-1])
-    arguments = ("encode", clip, tmp_path / "out.vdf", "--gop", 3, "--weights", weights, "--workers", 1)
+    arguments = ("encode", clip, tmp_path / "out.vdf", "--gop", 3, "--weights", base_weights, "--workers", 1)
     assert run(*arguments, "--resume").exit_code == 0
     assert sum(len(group.frames) for group in coded) == 3, "only the last of four GOPs"
     coded.clear()
@@ -138,17 +143,17 @@ def test_every_byte(small_file: bytes, tmp_path: Path) -> None:
 
 
 def test_other_jobs_are_refused(
-    clip: Path, weights: Path, whole: bytes, part_name: str, tmp_path: Path
+    clip: Path, base_weights: Path, whole: bytes, part_name: str, tmp_path: Path
 ) -> None:
     out = tmp_path / "out.vdf"
     part = tmp_path / part_name
     part.write_bytes(whole[: len(whole) // 2])
     for other in (["--quality", 33], ["--gop", 4], ["--audio", "none"], ["--frames", 11]):
-        result = run("encode", clip, out, "--gop", 3, *other, "--weights", weights, "--resume")
+        result = run("encode", clip, out, "--gop", 3, *other, "--weights", base_weights, "--resume")
         assert result.exit_code == 1
         assert "other options" in result.stderr
     assert part.read_bytes() == whole[: len(whole) // 2], "still there"
-    assert run("encode", clip, out, "--gop", 3, "--quality", 33, "--weights", weights).exit_code == 0
+    assert run("encode", clip, out, "--gop", 3, "--quality", 33, "--weights", base_weights).exit_code == 0
     assert [p.name for p in tmp_path.iterdir()] == ["out.vdf"], "complete: the other one is of no use now"
     key = tmp_path / "key"
     key.write_bytes(bytes(32))
@@ -175,9 +180,19 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_full_disk(clip: Path, weights: Path, whole: bytes, tmp_path: Path, workers: str) -> None:
+def test_full_disk(clip: Path, base_weights: Path, whole: bytes, tmp_path: Path, workers: str) -> None:
     out = tmp_path / "out.vdf"
-    command = ["encode", str(clip), str(out), "--gop", "3", "--weights", str(weights), "--workers", workers]
+    command = [
+        "encode",
+        str(clip),
+        str(out),
+        "--gop",
+        "3",
+        "--weights",
+        str(base_weights),
+        "--workers",
+        workers,
+    ]
     size = 2 * len(whole) // 3
     result = subprocess.run(
         [sys.executable, "-m", "viddiff", *command],
@@ -194,11 +209,21 @@ def test_full_disk(clip: Path, weights: Path, whole: bytes, tmp_path: Path, work
     assert out.read_bytes() == whole
 
 
-def test_terminated(clip: Path, weights: Path, tmp_path: Path) -> None:
+def test_terminated(clip: Path, base_weights: Path, tmp_path: Path) -> None:
     """SIGTERM of a machine that shuts down: the coded GOPs wait for --resume."""
     source, out = tmp_path / "long.mkv", tmp_path / "out.vdf"
     write(source, moving_picture(160, 96, 40))
-    command = ["encode", str(source), str(out), "--gop", "4", "--weights", str(weights), "--workers", "1"]
+    command = [
+        "encode",
+        str(source),
+        str(out),
+        "--gop",
+        "4",
+        "--weights",
+        str(base_weights),
+        "--workers",
+        "1",
+    ]
     process = subprocess.Popen(
         [sys.executable, "-m", "viddiff", *command], env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
     )
@@ -212,5 +237,5 @@ def test_terminated(clip: Path, weights: Path, tmp_path: Path) -> None:
     assert "--resume" in errors
     assert run(*command, "--resume").exit_code == 0
     again = tmp_path / "again.vdf"
-    assert run("encode", source, again, "--gop", 4, "--weights", weights).exit_code == 0
+    assert run("encode", source, again, "--gop", 4, "--weights", base_weights).exit_code == 0
     assert out.read_bytes() == again.read_bytes()
