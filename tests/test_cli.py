@@ -263,7 +263,7 @@ def test_damage_is_repaired_and_said(encoded: Path, base_weights: Path, tmp_path
 
 @pytest.mark.parametrize("kind", ["python", "numpy", "torch"])
 def test_want_of_memory_is_said(
-    encoded: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+    encoded: Path, base_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """Each library fails in its own way to allocate what no machine has."""
     greedy: dict[str, Callable[[], object]] = {
@@ -271,9 +271,9 @@ def test_want_of_memory_is_said(
         "numpy": lambda: np.ones(1 << 58),
         "torch": lambda: torch.empty(1 << 58),
     }
-    monkeypatch.setattr("viddiff.codec.gop_decoder.decode_frame", lambda *_: greedy[kind]())
+    monkeypatch.setattr("viddiff.codec.base_gop_decoder.split_units", lambda *_: greedy[kind]())
     for more in ([], ["--strict"]):
-        result = run("decode", encoded, tmp_path / "a.y4m", "--weights", weights, "--workers", 1, *more)
+        result = run("decode", encoded, tmp_path / "a.y4m", "--weights", base_weights, "--workers", 1, *more)
         assert "not enough memory" in refused(result)
         assert not list(tmp_path.glob("*a.y4m*"))
 
