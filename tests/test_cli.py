@@ -122,7 +122,9 @@ def test_json_of_decode(encoded: Path, base_weights: Path, tmp_path: Path) -> No
     assert (values["frames"], values["bytes"]) == (FRAMES, out.stat().st_size)
 
 
-def test_info(encoded: Path, weights: Path) -> None:
+def test_info(clip: Path, weights: Path, tmp_path: Path) -> None:
+    encoded = tmp_path / "a.vdf"
+    assert run("encode", clip, encoded, "--gop", 3, "--weights", weights).exit_code == 0
     values: dict[str, Any] = json.loads(run("info", encoded, "--json").stdout)
     assert (values["frames"], values["keyframes"], values["gop"]) == (FRAMES, 3, 3)
     assert (values["bytes"], values["model_name"]) == (encoded.stat().st_size, "tiny")
