@@ -198,12 +198,18 @@ def test_a_fixed_camera_has_one_background() -> None:
 
 
 def test_the_background_lacks_noise_and_what_passes_by() -> None:
-    (found,) = backgrounds(shown(place(4), 20))
+    found, _ = backgrounds(shown(place(4), 21))
     still = moving_picture(*SIZE, 1, seed=4)[0]
     assert found is not None
     error = np.abs(found.y / 4 - still.y.astype(float))
     assert error.mean() < np.abs(place(4)(0).y.astype(float) - still.y).mean() / 2
     assert error.max() < 16
+
+
+@pytest.mark.parametrize("count", [19, 20])
+def test_a_single_gop_has_none(count: int) -> None:
+    """It would serve no other, and costs more than a keyframe."""
+    assert backgrounds(shown(place(4), count)) == [None]
 
 
 def test_a_moving_camera_has_none() -> None:
@@ -258,7 +264,7 @@ def test_too_short_for_a_new_one() -> None:
 
 
 def test_ten_bits() -> None:
-    (found,) = backgrounds(shown(place(4, 10), 20), info=VideoInfo(*SIZE, 10))
+    found, _ = backgrounds(shown(place(4, 10), 21), info=VideoInfo(*SIZE, 10))
     assert found is not None
     assert 400 < found.y.max() < 1024
 

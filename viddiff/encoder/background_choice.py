@@ -63,13 +63,16 @@ class BackgroundChoice:
 
     def __init__(self, info: VideoInfo, gop: int) -> None:
         """gop: largest number of frames of a GOP."""
-        self._depth, self._step = info.bit_depth, -(-gop // _SAMPLES)
+        self._depth, self._gop, self._step = info.bit_depth, gop, -(-gop // _SAMPLES)
         bytes_of_frame = info.width * info.height * 3 // 2 * (1 if info.bit_depth == 8 else 2)
         self._most = min(MOST_WAITING, max(_MOST_WAITING_BYTES // bytes_of_frame, _SAMPLES))
         self._known: list[_Known] = []  # the one used last at the end
 
     def attached(self, groups: Iterable[Group]) -> Iterator[Group]:
-        """The groups, with backgrounds where they serve. GOPs that may need a new one wait for frames."""
+        """The groups, with backgrounds where they serve. GOPs that may need a new one wait for frames.
+
+        The last GOP gets no new one, which would serve no other.
+        """
         waiting, best = list[Group](), None
         for group in groups:
             if group.key:
@@ -82,12 +85,14 @@ class BackgroundChoice:
                 waiting.append(group)
                 frames = sum(len(waited.frames) for waited in waiting)
                 moves = _remainder(group.frames[-1], _luma(waiting[0].frames[0])) > _MOVES
-                if moves or frames >= self._most:
+                if moves or self._most <= frames < self._gop:  # a whole GOP may be the last one
                     yield from self._decided(waiting, best)
                     waiting = []
             else:
                 yield group
-        yield from self._decided(waiting, best)
+        if waiting:
+            yield replace(waiting[0], background=self._used(best))
+            yield from waiting[1:]
 
     def attached_at_once(self, groups: Iterable[Group]) -> Iterator[Group]:
         """The same without waiting: new backgrounds are made of the GOP before."""
