@@ -73,16 +73,16 @@ def coded(
 
 @pytest.fixture(scope="module")
 def whole(enhancer: Enhancer, frames: list[Frame]) -> bytes:
-    return coded(enhancer, frames, EncodeOptions(gop=9, preset="default"))[0]
+    return coded(enhancer, frames, EncodeOptions(gop=9))[0]
 
 
 @pytest.mark.parametrize(
     "options",
     [
-        EncodeOptions(gop=9, preset="default"),
-        EncodeOptions(gop=9, preset="default", low_delay=True),
-        EncodeOptions(preset="default", entropy="huffman", quality=5),
-        EncodeOptions(preset="default", quality=60),
+        EncodeOptions(gop=9),
+        EncodeOptions(gop=9, low_delay=True),
+        EncodeOptions(entropy="huffman", quality=5),
+        EncodeOptions(quality=60),
     ],
     ids=["default", "low delay", "huffman", "best"],
 )
@@ -100,12 +100,12 @@ def test_decoder_shows_the_encoders_reconstruction(
 @pytest.mark.parametrize("bit_depth", [8, 10])
 def test_any_size_and_depth(enhancer: Enhancer, size: tuple[int, int], bit_depth: int) -> None:
     pictures = moving_picture(*size, 4, bit_depth)
-    data, shown = coded(enhancer, pictures, EncodeOptions(preset="default", quality=20), bit_depth)
+    data, shown = coded(enhancer, pictures, EncodeOptions(quality=20), bit_depth)
     assert same(list(decode(io.BytesIO(data), enhancer)), shown)
 
 
 def test_threads_do_not_matter(enhancer: Enhancer, frames: list[Frame], whole: bytes) -> None:
-    out, info, options = io.BytesIO(), VideoInfo(*SIZE), EncodeOptions(gop=9, preset="default")
+    out, info, options = io.BytesIO(), VideoInfo(*SIZE), EncodeOptions(gop=9)
     several = replace(enhancer, threads=3)
     encoder = BaseGopEncoder(several, info, options, threads=2)
     encode(frames, encoder, Output(Writer(out, encoder.header)))
@@ -119,7 +119,7 @@ def test_gops_side_by_side_do_not_matter(
     enhancer: Enhancer, frames: list[Frame], whole: bytes, together: int
 ) -> None:
     out, shown = io.BytesIO(), list[Frame]()
-    encoder = BaseGopEncoder(enhancer, VideoInfo(*SIZE), EncodeOptions(gop=9, preset="default"))
+    encoder = BaseGopEncoder(enhancer, VideoInfo(*SIZE), EncodeOptions(gop=9))
     output = Output(Writer(out, encoder.header))
     encode(frames, encoder, output, watch=lambda group: shown.extend(group.frames), together=together)
     assert out.getvalue() == whole
@@ -196,7 +196,7 @@ def test_any_number_of_processes(base_weights: Path, video: Path, tmp_path: Path
         with VideoReader(video) as reader, open(out, "wb") as file:
             resources, options = (
                 Resources(base_weights, workers=workers),
-                EncodeOptions(gop=7, preset="default"),
+                EncodeOptions(gop=7),
             )
             summary = encode_video(reader, resources, options, lambda header: Output(Writer(file, header)))
         assert (summary.frames, summary.keyframes) == (FRAMES, 3)
@@ -216,7 +216,7 @@ def test_processes_share_a_gop(
 ) -> None:
     """Each of them decodes all of the base, and enhances its own chunks."""
     out = tmp_path / "long.vdf"
-    out.write_bytes(coded(enhancer, frames, EncodeOptions(preset="default", quality=10))[0])
+    out.write_bytes(coded(enhancer, frames, EncodeOptions(quality=10))[0])
     one, two = (_shown(out, base_weights, workers) for workers in (1, 2))
     assert len(one) == FRAMES
     assert same(one, two)
@@ -313,7 +313,7 @@ def test_base_is_taken_out_without_decoding(
     source, target = tmp_path / "in.vdf", tmp_path / f"out{form}"
     info = VideoInfo(*SIZE, 8, Fraction(1, 1000), Fraction(25), 9, 16, 9, sample_aspect_ratio=Fraction(4, 3))
     with open(source, "wb") as file:
-        encoder = BaseGopEncoder(enhancer, info, EncodeOptions(gop=9, preset="default"))
+        encoder = BaseGopEncoder(enhancer, info, EncodeOptions(gop=9))
         timed = [replace(frame, pts=40 * frame.pts + frame.pts % 2) for frame in frames]
         timed[-1] = replace(timed[-1], duration=700)
         encode(timed, encoder, Output(Writer(file, encoder.header)))
@@ -363,9 +363,7 @@ def output_at(path: Path) -> OutputFile:
 def test_base_command(base_weights: Path, video: Path, tmp_path: Path) -> None:
     """From a video to a plain AV1 file, and the same frames from `decode --base-only`."""
     vdf = tmp_path / "a.vdf"
-    encoded = run(
-        "encode", video, vdf, "--weights", base_weights, "--preset", "default", "--workers", 1, "--json"
-    )
+    encoded = run("encode", video, vdf, "--weights", base_weights, "--workers", 1, "--json")
     assert encoded.exit_code == 0, encoded.output
     assert json.loads(run("info", vdf, "--json").stdout)["base"] == "av1"
     taken = run("base", vdf, "--json")

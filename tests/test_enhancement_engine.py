@@ -300,7 +300,7 @@ def test_files_are_the_same_with_both(tmp_path: Path, bit_depth: int) -> None:
     for engine in ("compiled", "torch"):
         enhancer = load_weights(path, engine=engine)
         assert isinstance(enhancer, Enhancer)
-        out, options = io.BytesIO(), EncodeOptions(preset="default", quality=10)
+        out, options = io.BytesIO(), EncodeOptions(quality=10)
         encoder = BaseGopEncoder(enhancer, VideoInfo(80, 66, bit_depth), options)
         encode(frames, encoder, Output(Writer(out, encoder.header)))
         files.append(out.getvalue())

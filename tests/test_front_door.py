@@ -51,6 +51,20 @@ def frames(encoded: Path, base_weights: Path) -> list[Frame]:
         return list(decode_video(file, encoded, Resources(base_weights, workers=1)).frames)
 
 
+@pytest.fixture(scope="module")
+def predicted(clip: Path, weights: Path) -> Path:
+    """The same without a base: PyTorch computes its frames."""
+    path = clip.with_name("predicted.vdf")
+    viddiff.encode(clip, path, gop=7, weights=weights, workers=1)
+    return path
+
+
+@pytest.fixture(scope="module")
+def predicted_frames(predicted: Path, weights: Path) -> list[Frame]:
+    with open(predicted, "rb") as file:
+        return list(decode_video(file, predicted, Resources(weights, workers=1)).frames)
+
+
 def python(code: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a program in a folder of its own."""
     return subprocess.run(
@@ -447,35 +461,41 @@ SETTINGS = """if True:
     ],
 )
 def test_settings_of_the_program_do_not_matter(
-    encoded: Path, frames: list[Frame], base_weights: Path, clip: Path, tmp_path: Path, set_up: str
+    predicted: Path, predicted_frames: list[Frame], weights: Path, clip: Path, tmp_path: Path, set_up: str
 ) -> None:
-    _settings(set_up, encoded, frames, base_weights, clip, tmp_path, "later")
+    _settings(set_up, predicted, predicted_frames, weights, clip, tmp_path, "later")
 
 
 def test_the_environment_does_not_matter(
-    encoded: Path,
-    frames: list[Frame],
-    base_weights: Path,
+    predicted: Path,
+    predicted_frames: list[Frame],
+    weights: Path,
     clip: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """bfloat16 inside of oneDNN would be inexact on processors that have it."""
     monkeypatch.setitem(ENVIRONMENT, "ONEDNN_DEFAULT_FPMATH_MODE", "BF16")
-    _settings("pass", encoded, frames, base_weights, clip, tmp_path, "first")
+    _settings("pass", predicted, predicted_frames, weights, clip, tmp_path, "first")
 
 
 def _settings(
-    set_up: str, encoded: Path, frames: list[Frame], base_weights: Path, clip: Path, folder: Path, when: str
+    set_up: str,
+    predicted: Path,
+    predicted_frames: list[Frame],
+    weights: Path,
+    clip: Path,
+    folder: Path,
+    when: str,
 ) -> None:
     import hashlib
 
     expected = hashlib.sha256()
-    for frame in frames:
+    for frame in predicted_frames:
         for plane in frame.planes:
             expected.update(plane.tobytes())
     out = folder / "out.vdf"
-    arguments = map(str, (encoded, base_weights, clip, out, when))
+    arguments = map(str, (predicted, weights, clip, out, when))
     result = subprocess.run(
         [sys.executable, "-c", SETTINGS.format(set=set_up), *arguments],
         env=ENVIRONMENT,
@@ -485,11 +505,11 @@ def _settings(
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == expected.hexdigest()
     again = folder / "again.vdf"
-    viddiff.encode(clip, again, gop=7, frames=9, weights=base_weights, workers=1)
+    viddiff.encode(clip, again, gop=7, frames=9, weights=weights, workers=1)
     assert out.read_bytes() == again.read_bytes()
 
 
-def test_settings_change_in_no_thread(encoded: Path, base_weights: Path, frames: list[Frame]) -> None:
+def test_settings_change_in_no_thread(predicted: Path, weights: Path, predicted_frames: list[Frame]) -> None:
     """Several threads that decode at a time: the settings of the program come back when the last one ends."""
     import threading
 
@@ -501,8 +521,8 @@ def test_settings_change_in_no_thread(encoded: Path, base_weights: Path, frames:
         results: dict[int, bool] = {}
 
         def decode(number: int) -> None:
-            with viddiff.open(encoded, weights=base_weights) as video:
-                results[number] = same(list(video), frames)
+            with viddiff.open(predicted, weights=weights) as video:
+                results[number] = same(list(video), predicted_frames)
 
         threads = [threading.Thread(target=decode, args=(number,)) for number in range(3)]
         for thread in threads:

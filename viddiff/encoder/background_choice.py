@@ -1,7 +1,8 @@
 """Choose the background of each GOP: a picture of what does not move, made of its frames or of earlier ones.
 
     GOP -> a known background fits its first frame -> that one
-        -> its frames show the same place          -> a new one, the mean of each sample's middle values
+        -> its frames show the same place          -> a new one, the mean of each sample's middle values,
+                                                      unless the GOP is the last one
         -> otherwise                               -> none: the GOP has a keyframe
 
 In low delay nothing waits, so a new background is made of the GOP before.
@@ -90,9 +91,7 @@ class BackgroundChoice:
                     waiting = []
             else:
                 yield group
-        if waiting:
-            yield replace(waiting[0], background=self._used(best))
-            yield from waiting[1:]
+        yield from self._decided(waiting, best, last=True)
 
     def attached_at_once(self, groups: Iterable[Group]) -> Iterator[Group]:
         """The same without waiting: new backgrounds are made of the GOP before."""
@@ -128,12 +127,14 @@ class BackgroundChoice:
         known.lost = 0
         return (known, remainder), False
 
-    def _decided(self, waiting: list[Group], best: tuple[_Known, float] | None) -> Iterator[Group]:
-        """The groups of a GOP, the first with its background."""
+    def _decided(
+        self, waiting: list[Group], best: tuple[_Known, float] | None, last: bool = False
+    ) -> Iterator[Group]:
+        """The groups of a GOP, the first with its background. last: no GOP follows."""
         if not waiting:
             return
         frames = [frame for group in waiting for frame in group.frames]
-        new = self._new(frames) if len(frames) >= LEAST_FRAMES else None
+        new = self._new(frames) if not last and len(frames) >= LEAST_FRAMES else None
         yield replace(waiting[0], background=self._chosen(new, best))
         yield from waiting[1:]
 

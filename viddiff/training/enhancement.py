@@ -185,13 +185,14 @@ class _EnhancementTraining:
         self.learner.follow()
         return {"loss": float(loss)}
 
-    def _between(self) -> bool:
-        """Whether the step is for frames between better ones. All ranks say the same.
+    def _between(self) -> bool | None:
+        """Whether the step is for frames between better ones. All ranks say the same. None: for both.
 
         A batch of both kinds would run two networks on less, and on shapes that are compiled one by one.
         """
-        chance = random.Random(f"{self._options.seed} {self.learner.step}").random()
-        return self._network.config.between is not None and chance < _BETWEEN
+        if self._network.config.between is None:
+            return None
+        return random.Random(f"{self._options.seed} {self.learner.step}").random() < _BETWEEN
 
     def sample_count(self) -> int:
         """Number of tiles."""

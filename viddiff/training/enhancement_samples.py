@@ -318,11 +318,11 @@ class TileShards:
     def batch(self, count: int, rng: random.Random, between: bool | None = None) -> TileBatch:
         """Random tiles, each turned and mirrored at random.
 
-        between: only those of frames between better ones, or only others, as far as there are any.
+        between: only those of frames between better ones, or only others, as far as there are any. None: all.
         """
         drawn = self._drawn(rng)
         if any(between in shard.kinds for shard in self._held.values()):
-            drawn = (place for place in drawn if place[0].between(place[1]) is between)
+            drawn = ((shard, index) for shard, index in drawn if shard.between(index) is between)
         chosen = islice(drawn, count)
         return _batch_of([shard.tile(index, rng.randrange(4), rng.random() < 0.5) for shard, index in chosen])
 
