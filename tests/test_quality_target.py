@@ -11,7 +11,7 @@ import av
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from conftest import moving_picture
+from conftest import fixed_camera, moving_picture
 
 import viddiff
 from viddiff.cli import NOT_WORTH_IT, main
@@ -369,6 +369,19 @@ def test_samples_alone_refuse_only_what_is_clearly_too_large(
     result = encode(long, tmp_path / "out.vdf", base_weights, *options, *limit)
     assert result.exit_code == code, result.output
     assert (tmp_path / "out.vdf").exists() == (code == 0)
+
+
+def test_samples_of_a_fixed_camera_share_the_background_of_the_whole(
+    base_weights: Path, tmp_path: Path
+) -> None:
+    frames = list(map(fixed_camera(*SIZE, seed=5), range(20 * GOPS)))
+    video = write(tmp_path / "in.mkv", frames)
+    options = ("--gop", "20", "--quality", "6", "--max-encoded-percent", "100", "--json", "--quiet")
+    values = found(encode(video, tmp_path / "out.vdf", base_weights, *options))
+    parts = {row["part"]: row["bytes"] for row in values["ledger"]}
+    assert parts["backgrounds"] > values["bytes"] / 8
+    pictures = values["bytes"] - parts["other"]
+    assert 0.8 < values["predicted_bytes"] / pictures < 1.25, (values, pictures)
 
 
 def test_a_whole_file_that_does_not_pay_gets_no_name(

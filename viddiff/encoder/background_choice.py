@@ -69,10 +69,10 @@ class BackgroundChoice:
         self._most = min(MOST_WAITING, max(_MOST_WAITING_BYTES // bytes_of_frame, _SAMPLES))
         self._known: list[_Known] = []  # the one used last at the end
 
-    def attached(self, groups: Iterable[Group]) -> Iterator[Group]:
+    def attached(self, groups: Iterable[Group], excerpt: bool = False) -> Iterator[Group]:
         """The groups, with backgrounds where they serve. GOPs that may need a new one wait for frames.
 
-        The last GOP gets no new one, which would serve no other.
+        The last GOP gets no new one, which would serve no other, unless the groups are an excerpt.
         """
         waiting, best = list[Group](), None
         for group in groups:
@@ -91,7 +91,7 @@ class BackgroundChoice:
                     waiting = []
             else:
                 yield group
-        yield from self._decided(waiting, best, last=True)
+        yield from self._decided(waiting, best, last=not excerpt)
 
     def attached_at_once(self, groups: Iterable[Group]) -> Iterator[Group]:
         """The same without waiting: new backgrounds are made of the GOP before."""

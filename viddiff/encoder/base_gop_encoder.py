@@ -89,12 +89,14 @@ class BaseGopEncoder:
         A scene cut gets no keyframe of its own. SVT-AV1 codes its frame as well without one, and what looks
         like a cut may be a page that scrolls.
         """
-        most = min(self.options.base_group, most_predicted(self.info))
-        groups = group_regularly(frames, self.options.gop, most)
-        if not self.options.backgrounds:
+        options = self.options
+        groups = group_regularly(frames, options.gop, min(options.base_group, most_predicted(self.info)))
+        if not options.backgrounds:
             return groups
-        choice = BackgroundChoice(self.info, self.options.gop)
-        return choice.attached_at_once(groups) if self.options.low_delay else choice.attached(groups)
+        choice = BackgroundChoice(self.info, options.gop)
+        return (
+            choice.attached_at_once(groups) if options.low_delay else choice.attached(groups, options.excerpt)
+        )
 
     def encode(self, group: Group) -> Iterator[CodedGroup]:
         """Take the next group. Yields the groups that are finished, oldest first."""

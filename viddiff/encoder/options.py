@@ -38,6 +38,8 @@ class EncodeOptions:
     """Quantiser of an AV1 base, in place of the one that belongs to `quality`."""
     background: bool = True
     """With an AV1 base, GOPs that show the same place may share a background in place of keyframes."""
+    excerpt: bool = False
+    """The frames stand for a longer video: their last GOP may get a background that only others would use."""
 
     @property
     def effort(self) -> Effort:

@@ -72,6 +72,8 @@ class EncodeJob:
     """Predict from past frames only: no frame waits for a later one."""
     background: bool = True
     """With an AV1 base, GOPs that show the same place may share a background in place of keyframes."""
+    excerpt: bool = False
+    """The frames stand for a longer video: their last GOP may get a background that only others would use."""
     base: str | None = None
     """"av1": an AV1 stream carries the frames. "none": networks predict them. None: by the weights."""
     entropy: str = "ans"
@@ -255,6 +257,7 @@ class EncodeJob:
             self.preset,
             self.quantiser,
             self.background,
+            self.excerpt,
         )
 
     @cached_property

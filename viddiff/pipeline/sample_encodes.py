@@ -17,7 +17,7 @@ from viddiff.pipeline.status import Observer, Status
 Encode = Callable[[EncodeJob, Observer], EncodeResult]
 """Runs one encode."""
 _ONCE = "backgrounds"
-"""Part of the ledger that several GOPs share: what samples have of it is not multiplied."""
+"""Part of the ledger that GOPs share. The video has at least the largest that a sample has."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,9 @@ class SampleEncodes:
             found = [
                 self._encoded(replace(part, preset=preset, quality=quality), len(parts)) for part in parts
             ]
-            rows = [row for result, _ in found for row in result.ledger]
-            once = sum(row.bytes for row in rows if row.part == _ONCE)
-            each = sum(row.bytes for row in rows if row.part not in (_ONCE, "other"))
+            ledgers = [result.ledger for result, _ in found]
+            once = max(sum(row.bytes for row in ledger if row.part == _ONCE) for ledger in ledgers)
+            each = sum(row.bytes for row in chain(*ledgers) if row.part not in (_ONCE, "other"))
             scores = list(chain.from_iterable(scores for _, scores in found))
             score = 0.0 if self.goal is None else pooled(scores, self.goal)
             self._known[key] = Look(score, round(once + each / share))
@@ -84,7 +84,14 @@ class SampleEncodes:
         temporary, watch = self.output.temporary(), partial(self._watch, parts)
         try:
             with open(temporary, "xb") as file:
-                single = replace(part, target=file, audio="none", audio_lang=(), shorten=False)
+                single = replace(
+                    part,
+                    target=file,
+                    audio="none",
+                    audio_lang=(),
+                    shorten=False,
+                    excerpt=not self.samples.whole,
+                )
                 result = self.encode(single, watch)
             self._done += result.frames
             if self.goal is None:

@@ -7,8 +7,7 @@ from viddiff.pipeline.encode_inputs import opened_source, opened_tracks
 from viddiff.pipeline.encode_job import EncodeJob
 
 _DOUBT = 1.25
-"""How far beyond the limit a size must be that samples predict. Each has a background of its own, while the
-whole shares one, and what lies between them may be easier."""
+"""How far beyond the limit a size must be that samples predict: what lies between them may be easier."""
 
 
 class SizeLimit:
