@@ -155,10 +155,10 @@ def test_the_last_but_one_encode_is_on_the_safe_side(short: Path, monkeypatch: p
 
 
 def test_a_quick_look_at_all_spares_an_encode(long: Path, base_weights: Path, tmp_path: Path) -> None:
-    options = ("--gop", str(GOP), "--min-psnr", "36", "--json", "--quiet", "--preset", "default", "--verify")
+    options = ("--gop", str(GOP), "--min-psnr", "35", "--json", "--quiet", "--preset", "default", "--verify")
     values = found(encode(long, tmp_path / "out.vdf", base_weights, *options))
     assert values["target"]["encodes"] <= 2, "more without it, as above"
-    assert values["target"]["reached"] >= 36
+    assert values["target"]["reached"] >= 35
     assert values["verified"]
 
 

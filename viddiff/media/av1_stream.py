@@ -49,6 +49,9 @@ MAX_FRAMES_OF_FIRST_UNIT = 64
 """Most frames of the first unit, which may begin with a background."""
 _FILTER_STRENGTH = 1
 """Of SVT-AV1's temporal filter, 0 to 4. Its own choice, 3, needs more bits for the same fidelity."""
+_LAMBDAS = [80] * 7
+"""What SVT-AV1's lambdas are multiplied by for each kind of frame, in 1/128. Coarser quantisers with smaller
+lambdas need fewer bits for the same fidelity."""
 _MAX_FRAME_RATE = 240  # SVT-AV1 refuses more; only the level that the header states depends on it
 _DELIMITER = bytes([ObuType.TEMPORAL_DELIMITER << 3 | 2, 0])
 
@@ -95,6 +98,7 @@ class Av1Encoder:
             "keyint": -1,  # one keyframe, the first
             "scd": 0,  # no further one where the scene changes
             "tf-strength": _FILTER_STRENGTH,
+            "lambda-scale-factors": str(_LAMBDAS).replace(" ", ""),
             "lp": threads,
             "pred-struct": 1 if low_delay else 2,
         }
