@@ -21,7 +21,7 @@ from PIL import Image
 from test_compare import store, timed, worse
 
 import viddiff
-from viddiff.comparison.charts import _MOST_POINTS, bits_chart
+from viddiff.comparison.charts import _MOST_POINTS, COLOURS, bits_chart
 from viddiff.comparison.curves import bd_rates, curves
 from viddiff.comparison.report import report
 from viddiff.comparison.results import Comparison
@@ -170,8 +170,26 @@ def test_qualities_of_a_codec_make_a_curve(videos: tuple[Path, Path, Path], tmp_
     text = Elements(target.read_text(encoding="utf-8")).text
     assert "BD-rate" in text
     assert f"{rate.percent:+.1f} %" in text
+    assert "3 files are compared with it, frame by frame, and so are 4 encodes of it by other codecs" in text
+    page = target.read_text(encoding="utf-8")
+    of_files, of_curves = ([n for n in range(8) if f"background:{COLOURS[n]}" in part] for part in halves(page))
+    assert (of_files, of_curves) == ([0, 1, 2], [3, 4]), "a colour means one thing"
     alone = curves(found.files, ())
     assert bd_rates(alone) == (), "there is nothing to compare it with"
+
+
+def halves(page: str) -> tuple[str, str]:
+    """The table of results, and the section of curves."""
+    before, _, behind = page.partition('id="curves"')
+    return before, behind.partition("</section>")[0]
+
+
+def test_what_is_true_of_several_files_is_said_once(comparison: Comparison) -> None:
+    one, other = comparison.files
+    alike = [replace(file, notes=("it was scaled to 96x80",)) for file in (one, other)]
+    text = Elements(report(replace(comparison, files=tuple(alike))).decode()).text
+    assert text.count("it was scaled to 96x80") == 1
+    assert f"{one.video.name}, {other.video.name}: it was scaled" in text
 
 
 def encode(frames: list[Frame], path: Path, crf: int) -> Path:

@@ -40,7 +40,7 @@ def table(comparison: "Comparison") -> str:
             rows.append([_short(file.video.name), measure.title, *map(measure.text, figures)])
     parts.append(_aligned(rows, text=2))
     if comparison.bd_rates:
-        rows = [["BD-rate", "against", "by", ""]]
+        rows = [["BD-rate", "against", "by", "bits for the same quality"]]
         for rate in comparison.bd_rates:
             shown = f"{rate.percent:+.1f} %" if rate.percent is not None else f"none: {rate.note}"
             rows.append([rate.test, rate.anchor, BY_NAME[rate.measure].title, shown])

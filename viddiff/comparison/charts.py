@@ -28,6 +28,11 @@ def colour(number: int) -> str:
     return COLOURS[number % len(COLOURS)]
 
 
+def curve_colour(comparison: Comparison, number: int) -> str:
+    """Colour of the curve with this number: none that a file has, as far as there are enough."""
+    return colour(len(comparison.files) + number)
+
+
 def score_chart(files: Sequence[ComparedFile], measure: str) -> str:
     """Scores of all frames of all files by time. Where a frame is missing, the curve has a gap."""
     figure, axes = _new()
@@ -62,11 +67,12 @@ def rate_chart(comparison: Comparison, axis: Axis) -> str:
         rates = [point.kbps for point in curve.points]
         quality = [axis.of(point) for point in curve.points]
         style = "--" if curve.other else "-"
-        axes.plot(rates, quality, style, color=colour(number), linewidth=1.8, marker="o", markersize=4.5)
+        line = curve_colour(comparison, number)
+        axes.plot(rates, quality, style, color=line, linewidth=1.8, marker="o", markersize=4.5)
     use_log_rates(axes)
     axes.set(
-        xlabel="kbit/s",
-        ylabel=axis.title + ("" if axis.title.endswith("dB") else axis.unit.replace(" ", ", ")),
+        xlabel="kbit/s, logarithmic",
+        ylabel=axis.title + axis.unit.replace(" ", ", "),
     )
     return svg_text(figure, f"rate {axis.measure}")
 

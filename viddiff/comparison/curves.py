@@ -31,7 +31,7 @@ class Axis:
 AXES = (
     Axis("psnr_611", BY_NAME["psnr_611"].title, " dB"),
     Axis("xpsnr_611", BY_NAME["xpsnr_611"].title, " dB"),
-    Axis("ms_ssim", "MS-SSIM in dB", " dB", decibels_of_rest=True),
+    Axis("ms_ssim", "MS-SSIM", " dB", decibels_of_rest=True),
     Axis("vmaf", "VMAF", ""),
 )
 """Scales that curves and BD-rates are given for, as far as they are measured."""

@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from viddiff.comparison.charts import bits_chart, colour, rate_chart, score_chart
+from viddiff.comparison.charts import bits_chart, colour, curve_colour, rate_chart, score_chart
 from viddiff.comparison.curves import axes
 from viddiff.comparison.results import ComparedFile, Comparison, Video, WorstFrame
 from viddiff.pipeline.measures import BY_NAME
@@ -57,12 +57,14 @@ def _values(comparison: Comparison) -> dict[str, Any]:
         "columns": [BY_NAME[name] for name in _COLUMNS if name in first.scores],
         "known": tuple(first.scores),
         "best": _best(comparison),
-        "remarks": [(file.video.name, remark) for file in files for remark in _remarks(file)],
+        "remarks": _shared_remarks(files),
+        "others": len(comparison.others),
         "charts": [(BY_NAME[name].title, score_chart(files, name)) for name in charts],
         "bits": bits_chart(files),
         "by_chunk": [file.video.name for file in files if file.bits_by_chunk],
         "curves": [
-            (curve.title, colour(number), curve.other) for number, curve in enumerate(comparison.curves)
+            (curve.title, curve_colour(comparison, number), curve.other)
+            for number, curve in enumerate(comparison.curves)
         ],
         "rates": [(axis.title, rate_chart(comparison, axis)) for axis in axes(comparison.curves)],
         "bd": _bd_table(comparison),
@@ -98,7 +100,7 @@ def _row(comparison: Comparison, file: ComparedFile) -> dict[str, Any]:
     return {
         "name": file.video.name,
         "codec": file.codec,
-        "bytes": file.video_bytes,
+        "kilobytes": file.video.size_bytes / 1000,
         "kbps": file.kbps,
         "bpp": comparison.bpp(file),
         "scores": {name: pooled.overall for name, pooled in file.scores.items()},
@@ -117,6 +119,15 @@ def _remarks(file: ComparedFile) -> Sequence[str]:
     """What a reader has to know before the scores."""
     damage = ["frames were lost to damage and are compared as they are shown"] * file.damaged
     return [*damage, *file.differences, *file.notes]
+
+
+def _shared_remarks(files: Sequence[ComparedFile]) -> list[tuple[str, str]]:
+    """Names of files, and a remark on all of them."""
+    found = dict[str, list[str]]()
+    for file in files:
+        for remark in _remarks(file):
+            found.setdefault(remark, []).append(file.video.name)
+    return [(", ".join(names), remark) for remark, names in found.items()]
 
 
 def _bd_table(comparison: Comparison) -> dict[str, Any]:
