@@ -653,3 +653,21 @@ def test_times_that_cannot_be_moved(tmp_path: Path) -> None:
     far = Movie(start=90000 * ((1 << 31) - 8)).write(tmp_path / "a.vdf")
     with pytest.raises(ViddiffError, match="times reach too far"):
         join(tmp_path / "b.vdf", far, far, far, far, far)
+
+
+def test_tracks_that_are_not_stored_in_the_order_of_their_times(tmp_path: Path) -> None:
+    """As .mp4 and .ts store them: a subtitle may stand behind sound that begins after it."""
+
+    class Bursts(Movie):
+        def packets(self) -> list[TrackPacket]:
+            time = {track: info.time_base for track, info in enumerate(self.tracks)}
+            return sorted(super().packets(), key=lambda p: (int(p.pts * time[p.track] * 2), p.track))
+
+    source = Bursts(start=45000, texts=((0.05, 0.3), (0.3, 1.9), (1.9, 2.4))).write(tmp_path / "a.vdf")
+    whole = Read.of(source)
+    for places in ((1,), (3,), (4,), (5,), (1, 2, 3, 4, 5)):
+        joined = Read.of(join(tmp_path / "b.vdf", *parts_of(source, tmp_path, places)))
+        assert joined.chunks == whole.chunks
+        for track in range(3):
+            of_track = [[p for p in read.packets if p.track == track] for read in (joined, whole)]
+            assert of_track[0] == of_track[1]

@@ -17,7 +17,7 @@ from viddiff.container.format import Chunk, Header, KeyChunk
 from viddiff.container.gop_table import Gop, schedule, usual_step
 from viddiff.container.read_options import ReadOptions
 from viddiff.container.reader import Index, Reader
-from viddiff.container.track_file import PassingTracks, TrackFile
+from viddiff.container.track_file import TrackFile
 from viddiff.errors import BitstreamError, LimitError
 from viddiff.interleave import DISORDER
 from viddiff.span import Span
@@ -93,11 +93,18 @@ class Source:
         step = int(unit / video)
         return wanted // step * step if wanted >= 0 else -(-wanted // step * step)
 
-    def opening_packets(self) -> list[TrackPacket]:
-        """Packets that stand before the first frame."""
+    def opening_packets(self) -> Iterator[TrackPacket]:
+        """Packets that may begin with the first frame: tracks need not be stored in the order of their times.
+
+        Damage does not matter here.
+        """
+        until = self.gops[0].pts * self.header.video.time_base + DISORDER
         with naming(self.path), self.options.open(self.path) as file:
-            tracks = PassingTracks(file, None, self.options.limits)
-            return list(iter(tracks.take, None))
+            tracks = TrackFile(file, lambda fault: None, self.options.limits)
+            for packet in tracks.packets():
+                if self.extras.tracks[packet.track].seconds(packet.pts) > until:
+                    return
+                yield packet
 
 
 @dataclass(frozen=True)
