@@ -172,7 +172,9 @@ def test_qualities_of_a_codec_make_a_curve(videos: tuple[Path, Path, Path], tmp_
     assert f"{rate.percent:+.1f} %" in text
     assert "3 files are compared with it, frame by frame, and so are 4 encodes of it by other codecs" in text
     page = target.read_text(encoding="utf-8")
-    of_files, of_curves = ([n for n in range(8) if f"background:{COLOURS[n]}" in part] for part in halves(page))
+    of_files, of_curves = (
+        [n for n in range(8) if f"background:{COLOURS[n]}" in part] for part in halves(page)
+    )
     assert (of_files, of_curves) == ([0, 1, 2], [3, 4]), "a colour means one thing"
     alone = curves(found.files, ())
     assert bd_rates(alone) == (), "there is nothing to compare it with"

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -105,7 +106,7 @@ class Steady(Pace):
     """Does not depend on how fast this machine is. It changes after so many pictures, if at all."""
 
     def __init__(self, change_after: int | None = None, to: Rendition | None = None) -> None:
-        super().__init__(True, Rendition())
+        super().__init__(True, Rendition(), 720)
         self._left, self._to = change_after, to
 
     def add(self, shown: float, decoding: float, encoding: float) -> str:
@@ -442,34 +443,59 @@ def paced(pace: Pace, decoding: float, encoding: float, seconds: int) -> list[st
 
 
 def test_a_machine_that_keeps_pace() -> None:
-    pace = Pace(True, Rendition())
+    pace = Pace(True, Rendition(), 720)
     assert not paced(pace, 0.5, 0.4, 60)
     assert pace.rendition == Rendition()
 
 
 def test_slow_networks_are_left_out() -> None:
-    pace = Pace(True, Rendition())
+    pace = Pace(True, Rendition(), 720)
     (line,) = paced(pace, SLOW, 0.1, 2)
     assert line.startswith("this machine takes 3.1 s to make a second of video: pictures are now shown")
     assert "without enhancement" in line
     assert pace.rendition == Rendition(base_only=True)
-    assert not paced(pace, 0.2, 0.1, 60)
+    assert not paced(pace, 0.5, 0.1, 60)
     pace.reset()
     assert pace.rendition == Rendition()
 
 
+def test_more_is_tried_when_there_is_time_to_spare() -> None:
+    """Where that fails, it is tried again after twice the time, and so on. Load that ends is forgotten."""
+    pace, tries, second = Pace(True, Rendition(), 720), list[int](), 0
+    paced(pace, SLOW, 0.1, 2)
+    for second in range(300):
+        said = paced(pace, 0.2 if pace.rendition.base_only else SLOW, 0.1, 1)
+        tries += [second] * any("time to spare: pictures are now shown as they are stored" in s for s in said)
+    assert [b - a for a, b in pairwise((0, *tries))] == pytest.approx([30, 60, 120], abs=5)
+    assert pace.rendition == Rendition(base_only=True)
+    while pace.rendition.base_only:
+        paced(pace, 0.2, 0.1, 1)
+    assert not paced(pace, 0.6, 0.1, 300)
+    assert pace.rendition == Rendition()
+
+
+def test_frames_that_are_decoded_at_once() -> None:
+    """The first one takes the time of all, which says nothing about a second of video."""
+    pace = Pace(True, Rendition(), 720)
+    assert not pace.add(0.04, 0.1, 0.01)
+    assert pace.add(0.04, 5, 0.01).startswith("this machine takes 5.1 s to make a second of video")
+
+
 def test_slow_encoding_makes_pictures_smaller() -> None:
-    pace = Pace(True, Rendition())
-    assert [line.partition("shown ")[2].partition(";")[0] for line in paced(pace, 0.5, SLOW, 20)] == [
+    pace = Pace(True, Rendition(), 720)
+    assert [line.partition("shown ")[2] for line in paced(pace, 0.5, SLOW, 20)] == [
         "at 1/2 of their size",
         "at 1/4 of their size",
         "",
     ]
     assert pace.rendition == Rendition(scale=Fraction(1, 4))
+    small = Pace(True, Rendition(), 360)
+    paced(small, 0.5, SLOW, 20)
+    assert small.rendition.scale == Fraction(1, 2), "smaller ones would not be worth looking at"
 
 
 def test_a_file_that_no_size_makes_faster() -> None:
-    pace = Pace(False, Rendition())
+    pace = Pace(False, Rendition(), 720)
     assert paced(pace, SLOW, 0.1, 60) == [
         "this machine takes 3.1 s to make a second of video: playback will pause to load"
     ]
@@ -477,7 +503,7 @@ def test_a_file_that_no_size_makes_faster() -> None:
 
 
 def test_a_moment_of_load_changes_nothing() -> None:
-    pace = Pace(True, Rendition())
+    pace = Pace(True, Rendition(), 720)
     for _ in range(5):
         assert not paced(pace, 1.2, 0.1, 2)
         assert not paced(pace, 0.4, 0.1, 4)

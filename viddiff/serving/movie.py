@@ -88,7 +88,7 @@ class Movie:
         self._resources = found.to_decode(self.header, path)
         self._weights: Weights | None = None
         first = Rendition(base_only=options.base_only)
-        self.pace = Pace(self.header.base, first)
+        self.pace = Pace(self.header.base, first, min(self.info.width, self.info.height))
         self.picture_type = PictureSegment(BrowserPictures(self.info).info).mime_type
         """MIME type of segments of pictures."""
         self.sound: int | None = self._sound_of(tracks)

@@ -1,4 +1,4 @@
-"""Keep pace with playback: on a slow machine, pictures are made at less cost."""
+"""Keep pace with playback: while a machine is too slow, pictures are made at less cost."""
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -10,6 +10,12 @@ _TOO_SLOW, _FAR_TOO_SLOW = 1.0, 1.5
 _WORTH_A_CHANGE = 0.2
 """Share of the work that encoding has to be for smaller pictures to help. Decoding takes as long."""
 _LEAST_SCALE = Fraction(1, 4)
+_LEAST_SIDE = 180
+"""Pictures are not made smaller than this, in samples: what is left does not take long."""
+_EASY = 0.5
+"""Seconds of work for a second of video, at which more may be possible."""
+_PATIENCE = 15
+"""Easy windows in a row before more is tried. Twice as many after each try that fails."""
 
 
 @dataclass(frozen=True)
@@ -28,16 +34,18 @@ class Rendition:
 
 
 class Pace:
-    """Measures how fast pictures are made, and chooses the rendition. It never goes back by itself."""
+    """Measures how fast pictures are made, and chooses the rendition."""
 
-    def __init__(self, base: bool, first: Rendition) -> None:
-        """base: whether the movie has an AV1 base, which can be shown without networks."""
-        self._base, self._first = base, first
+    def __init__(self, base: bool, first: Rendition, side: int) -> None:
+        """base: whether the movie has an AV1 base, which can be shown without networks. side: the shorter."""
+        self._base, self._first, self._side = base, first, side
         self.reset()
 
     def reset(self) -> None:
         """Begin with the first rendition again."""
         self.rendition, self._slow, self._given_up = self._first, False, False
+        self._left: list[Rendition] = []
+        self._easy, self._patience, self._tried = 0, _PATIENCE, False
         self._begin()
 
     def _begin(self) -> None:
@@ -54,24 +62,40 @@ class Pace:
         work = self._decoding + self._encoding
         if self._shown < _WINDOW and work < 2 * _WINDOW:
             return ""
-        cost, before = work / max(self._shown, 1e-9), self._slow
-        cheaper = self._cheaper()
+        # decoders make several frames at once, so that the first of them seems to take the time of all
+        cost = work / max(self._shown, _WINDOW / 2)
+        cheaper, before = self._cheaper(), self._slow
         self._slow = cost > _TOO_SLOW
         self._begin()
-        if not self._slow or not (before or cost > _FAR_TOO_SLOW):
-            return ""
+        if cost > _FAR_TOO_SLOW or (self._slow and before):
+            return self._do_less(cost, cheaper)
+        return self._try_more(cost)
+
+    def _do_less(self, cost: float, cheaper: Rendition | None) -> str:
+        self._easy = 0
         takes = f"this machine takes {cost:.1f} s to make a second of video"
         if cheaper is None:
             said, self._given_up = self._given_up, True
             return "" if said else f"{takes}: playback will pause to load"
-        self.rendition, self._slow = cheaper, False
-        return f"{takes}: pictures are now shown {cheaper}; reload the page to try again"
+        if self._tried:
+            self._patience *= 2
+        self._left.append(self.rendition)
+        self.rendition, self._slow, self._tried = cheaper, False, False
+        return f"{takes}: pictures are now shown {cheaper}"
+
+    def _try_more(self, cost: float) -> str:
+        self._easy = self._easy + 1 if cost < _EASY else 0
+        if not self._left or self._easy < self._patience:
+            return ""
+        self.rendition, self._easy, self._tried = self._left.pop(), 0, True
+        return f"this machine has time to spare: pictures are now shown {self.rendition}"
 
     def _cheaper(self) -> Rendition | None:
         """The next rendition, by what takes longer. None if none would help."""
         if self._decoding > self._encoding and self._base and not self.rendition.base_only:
             return replace(self.rendition, base_only=True)
         matters = self._encoding > _WORTH_A_CHANGE * (self._decoding + self._encoding)
-        if matters and self.rendition.scale > _LEAST_SCALE:
-            return replace(self.rendition, scale=self.rendition.scale / 2)
+        scale = self.rendition.scale / 2
+        if matters and scale >= _LEAST_SCALE and scale * self._side >= _LEAST_SIDE:
+            return replace(self.rendition, scale=scale)
         return None

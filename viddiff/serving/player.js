@@ -6,6 +6,7 @@ const BEHIND = 60; // seconds that are kept after they were shown
 const EDGE = 0.06; // seconds that a segment may lack at its ends: packets of sound do not end with pictures
 const POLL = 100; // milliseconds between looks at what is needed
 const RETRY = 1000; // milliseconds to wait after a failure, and so much more after each other one
+const TELL = 1000; // milliseconds between looks at what there is to tell, while something is made
 
 const video = document.querySelector("video");
 const list = document.querySelector("select");
@@ -27,7 +28,7 @@ async function json(path) {
 // Feeds one SourceBuffer with the segments of one kind.
 class Feeder {
   constructor(movie, kind, buffer) {
-    Object.assign(this, { movie, kind, buffer, request: null, number: null, failures: 0 });
+    Object.assign(this, { movie, kind, buffer, request: null, number: null, failures: 0, error: "" });
     this.path = `${movie.number}/${kind}`;
     video.addEventListener("seeking", () => {
       if (this.request && this.wanted() !== this.number) this.request.abort();
@@ -69,16 +70,23 @@ class Feeder {
       try {
         await this.fetch(this.number);
         this.failures = 0;
-        show((this.movie.about = await json(`${this.movie.number}/about`)).notes);
+        this.error = "";
+        await this.movie.tell();
       } catch (error) {
         if (!this.movie.open) return;
         await this.reset();
         if (error.name === "AbortError") continue;
         if (error.name === "QuotaExceededError") await this.remove(0, video.currentTime - 2);
-        else show([...this.movie.about.notes, `${this.kind}: ${error.message}`], true);
+        else this.fail(error);
         await sleep(RETRY * Math.min(++this.failures, 10));
       }
     }
+  }
+
+  fail(error) {
+    const gone = error instanceof TypeError; // which is what fetch throws if there is no answer
+    this.error = gone ? "viddiff does not answer: it may have ended" : `${this.kind}: ${error.message}`;
+    this.movie.show();
   }
 
   async fetch(number) {
@@ -119,7 +127,7 @@ class Movie {
 
   async play(since) {
     this.about = await json(`${this.number}/start`);
-    show(this.about.notes);
+    this.show();
     const opened = once(this.source, "sourceopen");
     video.src = URL.createObjectURL(this.source);
     await opened;
@@ -132,7 +140,26 @@ class Movie {
     }
     if (since) video.currentTime = Math.min(since, this.about.seconds);
     this.feeders.forEach((feeder) => feeder.run());
+    this.watch();
     video.play().catch(() => {}); // browsers may want a click before there is sound
+  }
+
+  show() {
+    const errors = new Set(this.feeders.map((feeder) => feeder.error).filter(Boolean));
+    show([...this.about.notes, ...errors], errors.size > 0);
+  }
+
+  async tell() {
+    this.about = await json(`${this.number}/about`);
+    if (this.open) this.show();
+  }
+
+  // A segment may take long, and what is noted meanwhile says why.
+  async watch() {
+    while (this.open) {
+      await sleep(TELL);
+      if (this.open && this.feeders.some((feeder) => feeder.request)) await this.tell().catch(() => {});
+    }
   }
 
   endIfComplete() {
