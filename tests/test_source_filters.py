@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from conftest import moving_picture
+from test_docs import DOCS
 from test_odd_media import pictures, video
 
 import viddiff
@@ -56,8 +57,10 @@ def test_a_part_of_a_picture_that_is_too_large_to_encode(tmp_path: Path) -> None
     path = written(tmp_path / "a.mkv", moving_picture(64, 48, 2))
     with pytest.raises(LimitError, match="8x48"):
         read(path, SourceFilters(crop=(8, 48, 0, 0)))
-    with pytest.raises(VideoError, match="cannot be filtered"):
-        read(path, SourceFilters(crop=(128, 48, 0, 0)))
+    for part in ((128, 48, 0, 0), (32, 32, 34, 0), (32, 32, 0, 18)):
+        with pytest.raises(VideoError, match=r"cannot be filtered: --crop .* beyond the picture of 64x48"):
+            read(path, SourceFilters(crop=part))
+    assert read(path, SourceFilters(crop=(32, 32, 32, 16)))[0].width == 32
 
 
 def test_fields_become_frames(tmp_path: Path) -> None:
@@ -125,14 +128,35 @@ def test_places_in_time_are_those_after_the_filters(tmp_path: Path) -> None:
     assert np.array_equal(part[0].y, whole[3].y)
 
 
-@pytest.mark.parametrize("chain", ["nofilter", "hqdn3d=nonsense=4", "scale=-5:x", "split", "vstack"])
-def test_bad_filters_are_one_sentence(tmp_path: Path, chain: str) -> None:
+@pytest.mark.parametrize(
+    ("chain", "said"),
+    [
+        ("hflip,nofilter", "no filter nofilter"),
+        ("hflip,unsharp=nonsense=4,vflip", "the filter unsharp=nonsense=4"),
+        ("scale=-5:x", "the filter scale=-5:x"),
+        ("hflip,anull", "the filter anull"),
+        ("hflip,split", "cannot be filtered"),
+        ("vstack", "cannot be filtered"),
+        ("select=0", "no frame that can be decoded and that --vf lets through"),
+    ],
+)
+def test_bad_filters_are_one_sentence(tmp_path: Path, chain: str, said: str) -> None:
     path = written(tmp_path / "a.mkv", moving_picture(64, 48, 2))
     done = CliRunner().invoke(main, ["encode", str(path), str(tmp_path / "a.vdf"), "--vf", chain])
     assert done.exit_code == 1, done.output
     assert done.stderr.startswith("Error: ")
     assert done.stderr.count("\n") == 1
+    assert said in done.stderr
     assert not (tmp_path / "a.vdf").exists()
+
+
+def test_the_chains_that_are_shown_as_examples_work(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.mkv", moving_picture(64, 48, 6))
+    rows = (DOCS / "cli.md").read_text().splitlines()
+    row = next(row for row in rows if row.startswith("| `--vf CHAIN` |"))
+    chain = row.split("`")[3]
+    assert chain in CliRunner().invoke(main, ["encode", "--help"]).output
+    assert len(read(path, SourceFilters(chain=chain))[1]) == 6
 
 
 @pytest.mark.parametrize(

@@ -313,7 +313,7 @@ crop_option = click.option(
 filters_option = click.option(
     "--vf",
     metavar="CHAIN",
-    help="Apply libav's filters, as in ffmpeg: hqdn3d=4,eq=brightness=0.1. They act after --crop.",
+    help="Apply libav's filters, as in ffmpeg: atadenoise,hue=s=1.2. They act after --crop.",
 )
 frames_option = click.option(
     "--frames", type=click.IntRange(1), metavar="N", help="Number of frames.  [default: all]"

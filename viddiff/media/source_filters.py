@@ -8,6 +8,7 @@ from typing import cast
 import av
 
 from viddiff.media.filter_chain import linked
+from viddiff.media.libav_errors import FAILURES, reason_of, with_logs
 from viddiff.media.picture_properties import source_arguments
 
 DEINTERLACING = {"none": None, "auto": "interlaced", "all": "all"}
@@ -23,7 +24,7 @@ class SourceFilters:
     crop: tuple[int, int, int, int] | None = None
     """Width, height, and the left and upper edge of the part to keep, luma samples before rotation."""
     chain: str | None = None
-    """libav's filters with their options, as in ffmpeg's -vf: "hqdn3d=4,eq=brightness=0.1"."""
+    """libav's filters with their options, as in ffmpeg's -vf: "atadenoise,hue=s=1.2"."""
 
     def __post_init__(self) -> None:
         if self.deinterlace not in DEINTERLACING:
@@ -50,7 +51,7 @@ class SourceFilters:
         """The filtered pictures, with times in units of `time_base`, as before.
 
         aspect: of the samples, width to height. A picture of another size or format begins a new graph.
-        Raises PyAV's errors, ValueError for a filter that does not exist.
+        Raises PyAV's errors, ValueError for a filter that does not exist or a part outside of the picture.
         """
         graph, form = None, ""
         for picture in pictures:
@@ -59,6 +60,7 @@ class SourceFilters:
                 if graph is not None:
                     graph.push(None)
                     yield from _ready(graph, time_base)
+                self._check_part(picture)
                 graph, form = self._graph(arguments, aspect), arguments
             graph.push(picture)
             yield from _ready(graph, time_base)
@@ -66,10 +68,35 @@ class SourceFilters:
             graph.push(None)
             yield from _ready(graph, time_base)
 
+    def _check_part(self, picture: av.VideoFrame) -> None:
+        """libav would move a part that reaches beyond the picture."""
+        width, height, left, upper = self.crop or (0, 0, 0, 0)
+        if left + width > picture.width or upper + height > picture.height:
+            part = f"--crop {width}x{height}+{left}+{upper}"
+            raise ValueError(f"{part} reaches beyond the picture of {picture.width}x{picture.height}")
+
     def _graph(self, arguments: str, aspect: Fraction) -> av.filter.Graph:
         stated = ("setsar", f"sar={aspect.numerator}/{aspect.denominator}")
-        # Some filters leave rows in reverse order in memory, which the copy puts right.
-        return linked(("buffer", arguments), stated, *self.steps(), ("copy", ""), ("buffersink", ""))
+        steps = self.steps()
+        try:
+            # Some filters leave rows in reverse order in memory, which the copy puts right.
+            return linked(("buffer", arguments), stated, *steps, ("copy", ""), ("buffersink", ""))
+        except FAILURES:
+            for number, (name, options) in enumerate(steps, 1):
+                _check(name, options, ("buffer", arguments), stated, *steps[: number - 1])
+            raise
+
+
+def _check(name: str, options: str, *before: tuple[str, str]) -> None:
+    """Raise ValueError if a filter that follows others is what libav refuses."""
+    if name not in av.filter.filters_available:
+        raise ValueError(f"this libav has no filter {name}")
+    try:
+        with with_logs():
+            linked(*before, (name, options), ("buffersink", ""))
+    except FAILURES as error:
+        step = f"{name}={options}" if options else name
+        raise ValueError(f"libav refuses the filter {step}: {reason_of(error)}") from error
 
 
 def _ready(graph: av.filter.Graph, time_base: Fraction) -> Iterator[av.VideoFrame]:

@@ -328,7 +328,8 @@ class VideoReader:
         """
         early = list(itertools.islice(pictures, 1))
         if not early:
-            raise VideoError(f"{self._name} has no frame that can be decoded{self._hint()}")
+            filtered = " and that --vf lets through" if self._changes.source.chain else ""
+            raise VideoError(f"{self._name} has no frame that can be decoded{filtered}{self._hint()}")
         size = 3 * early[0].width * early[0].height  # of 10 bits and 4:2:0, or 8 and 4:4:4
         most = 1 if self._demuxer.live else min(_LOOKED_AT, max(_UNDATED, _LOOKED_AT_BYTES // size))
         early += itertools.islice(pictures, most - 1 if last is None else min(most, last) - 1)
