@@ -351,6 +351,15 @@ def test_help_shows_every_option_in_one_group(name: str) -> None:
     assert "Options" not in titles
 
 
+def test_help_fits_a_terminal() -> None:
+    """80 columns, and no sentence that is cut off."""
+    pages = [
+        CliRunner().invoke(main, [*name, "--help"]).output for name in ([], *([n] for n in main.commands))
+    ]
+    assert not [line for page in pages for line in page.splitlines() if len(line) > 80]
+    assert "..." not in pages[0]
+
+
 def test_help_does_not_load_pytorch() -> None:
     code = "import sys, viddiff.cli; assert not {'torch', 'cv2', 'av', 'numpy'} & set(sys.modules), 'slow'"
     subprocess.run([sys.executable, "-c", code], check=True)

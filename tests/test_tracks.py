@@ -471,6 +471,7 @@ def test_dispositions(tmp_path: Path, there: Any, back: Any, base_weights: Path)
                 output.mux(packet)
     back(there(marked), ".mkv")
     with av.open(str(tmp_path / "back.mkv")) as container:
+        assert container.streams.video[0].disposition == av.stream.Disposition.default
         assert [int(s.disposition) for s in container.streams.audio] == [int(d) for d in wanted]
 
 

@@ -10,7 +10,7 @@ from viddiff.cli.secrets import key_for
 from viddiff.errors import ViddiffError
 
 
-@click.command("base")
+@click.command("base", short_help="Take the AV1 base out of a .vdf, for any player.")
 @click.argument("source", metavar="IN.vdf", type=options.PATH)
 @click.argument("target", metavar="[OUT]", type=options.PATH, required=False)
 @options.combined(

@@ -194,7 +194,7 @@ def batch_command(
       viddiff batch footage archive
       viddiff batch footage archive --older-than 7d --delete-source
       viddiff batch footage archive --min-vmaf 93 --max-encoded-percent 80
-      viddiff batch 'footage/*/2025-*.mkv' @more.txt archive --weights-map cameras.toml
+      viddiff batch 'footage/*/*.mkv' @more.txt archive --weights-map all.toml
       viddiff batch footage archive --concat 1h --watch
       viddiff batch s3://bucket/cameras s3://bucket/archive
       viddiff batch footage archive --shard $SLURM_ARRAY_TASK_ID/8

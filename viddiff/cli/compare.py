@@ -27,7 +27,7 @@ def _names(context: click.Context, option: click.Parameter, value: str | None) -
     return tuple(dict.fromkeys(word.strip() for word in value.split(",") if word.strip()))
 
 
-@click.command("compare")
+@click.command("compare", short_help="Compare videos with a reference, frame by frame.")
 @click.argument("reference", metavar="REF", type=options.PATH)
 @click.argument("files", metavar="FILE...", type=options.PATH, nargs=-1, required=True)
 @click.option(
@@ -91,7 +91,7 @@ def compare_command(
     \b
     Examples:
       viddiff compare holiday.mp4 holiday.vdf
-      viddiff compare holiday.mp4 q20.vdf q32.vdf q44.vdf --html report.html --against x265,svtav1
+      viddiff compare holiday.mp4 q*.vdf --html report.html --against x265
       viddiff compare holiday.mp4 other.mkv --csv frames.csv --metrics psnr,ssim
     """
     from viddiff.comparison.compare_job import CompareJob

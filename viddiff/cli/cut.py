@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from viddiff.pipeline.cut_file import CutResult
 
 
-@click.command("cut")
+@click.command("cut", short_help="Cut a part out of a .vdf, without decoding.")
 @click.argument("source", metavar="IN.vdf", type=options.PATH)
 @click.argument("target", metavar="OUT.vdf", type=options.PATH)
 @options.combined(

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from viddiff.pipeline.decode_job import DecodeJob, DecodeResult
 
 
-@click.command("decode", cls=options.GroupedCommand)
+@click.command("decode", cls=options.GroupedCommand, short_help="Decode a .vdf to a video.")
 @click.argument("source", metavar="IN.vdf", type=options.PATH)
 @click.argument("target", metavar="[OUT]", type=options.PATH, required=False)
 @options.group(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from viddiff.serving.server import Server
 
 
-@click.command("serve")
+@click.command("serve", short_help="Serve a page that plays .vdf files, on this machine.")
 @click.argument("files", metavar="FILE.vdf...", type=options.PATH, nargs=-1, required=True)
 @options.combined(
     options.port_option,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from viddiff.pipeline.thumbnail import ThumbnailResult
 
 
-@click.command("thumbnail")
+@click.command("thumbnail", short_help="Write a keyframe of a .vdf as a picture.")
 @click.argument("source", metavar="IN.vdf", type=options.PATH)
 @click.argument("target", metavar="OUT", type=options.PATH)
 @options.combined(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from viddiff.training.run import Report
 
 
-@click.command("train")
+@click.command("train", short_help="Train the networks on your footage.")
 @click.option(
     "--data",
     type=options.PATH,

@@ -71,8 +71,7 @@ class TrackWriter:
         self._container, extras = container, self._interleaver.extras
         container.metadata.update(extras.tags)
         video.metadata.update(extras.video_tags)
-        if extras.video_disposition:
-            video.disposition = Disposition(extras.video_disposition) | Disposition.default
+        video.disposition = Disposition(extras.video_disposition) | Disposition.default
         places = {"mp4": MP4_TAGS, "mov": MOV_TAGS}.get(self._form)
         lost = [name for name in extras.tags if places is not None and not places.fullmatch(name)]
         missing = [f"tag {name}" for name in lost]
