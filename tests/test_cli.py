@@ -357,7 +357,7 @@ def test_help_fits_a_terminal() -> None:
         CliRunner().invoke(main, [*name, "--help"]).output for name in ([], *([n] for n in main.commands))
     ]
     assert not [line for page in pages for line in page.splitlines() if len(line) > 80]
-    assert "..." not in pages[0]
+    assert "..." not in pages[0].partition("Commands:")[2]
 
 
 def test_help_does_not_load_pytorch() -> None:
