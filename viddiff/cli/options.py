@@ -71,7 +71,7 @@ def _amount(context: click.Context, option: click.Parameter, value: str | None) 
         return None
     found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?)([kmg]?)", value, re.IGNORECASE)
     if found is None or not (amount := int(float(found[1]) * _UNITS[found[2].lower()])):
-        raise click.BadParameter("use a number, with k, M or G: 800k, 1.5M")
+        raise click.BadParameter("use a number above 0, with k, M or G: 800k, 1.5M")
     return amount
 
 
@@ -403,7 +403,7 @@ def one_quality(searched: bool) -> None:
     """Raises ValueError if --quality is given although it is searched for."""
     given = click.get_current_context().get_parameter_source("quality")
     if searched and given is ParameterSource.COMMANDLINE:
-        raise ValueError("give --quality, or something for which it is searched")
+        raise ValueError("give either --quality or a target, such as --size or --min-vmaf")
 
 
 def one_secret(key_file: Path | None, passphrase_file: Path | None) -> None:

@@ -44,7 +44,7 @@ class Pace:
     def reset(self) -> None:
         """Begin with the first rendition again."""
         self.rendition, self._slow, self._given_up = self._first, False, False
-        self._left: list[Rendition] = []
+        self._better: list[Rendition] = []
         self._easy, self._patience, self._tried = 0, _PATIENCE, False
         self._begin()
 
@@ -79,15 +79,15 @@ class Pace:
             return "" if said else f"{takes}: playback will pause to load"
         if self._tried:
             self._patience *= 2
-        self._left.append(self.rendition)
+        self._better.append(self.rendition)
         self.rendition, self._slow, self._tried = cheaper, False, False
         return f"{takes}: pictures are now shown {cheaper}"
 
     def _try_more(self, cost: float) -> str:
         self._easy = self._easy + 1 if cost < _EASY else 0
-        if not self._left or self._easy < self._patience:
+        if not self._better or self._easy < self._patience:
             return ""
-        self.rendition, self._easy, self._tried = self._left.pop(), 0, True
+        self.rendition, self._easy, self._tried = self._better.pop(), 0, True
         return f"this machine has time to spare: pictures are now shown {self.rendition}"
 
     def _cheaper(self) -> Rendition | None:
