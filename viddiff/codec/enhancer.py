@@ -80,11 +80,20 @@ class Enhancer:
     """Threads that enhance frames of a chunk side by side, and strips of a frame where there are fewer."""
     released: "Enhancer | None" = None
     """The same with other last layers, whose packed numbers are shared. None: none."""
+    origin: "Enhancer | None" = None
+    """The network from which this one of a file is made. None: it is no network of a file."""
+    network: bytes = b""
+    """How it is made, see `codec.file_network`."""
 
     @cached_property
     def hash(self) -> bytes:
-        """SHA-256 of everything that decoding depends on."""
-        return self.weights.hash()
+        """SHA-256 of everything that decoding depends on, except `network`."""
+        return self.weights.hash() if self.origin is None else self.origin.hash
+
+    @cached_property
+    def of_files(self) -> dict[bytes, "Enhancer"]:
+        """The network of the last file that had one made from this one, by its `network`."""
+        return {}
 
     @property
     def name(self) -> str:
@@ -110,6 +119,10 @@ class Enhancer:
         """
         weights = replace(self.weights, integers=integers)
         return replace(self, weights=weights, released=self.released or self)
+
+    def adapted(self, weights: EnhancementWeights, network: bytes) -> "Enhancer":
+        """The network of a file, which has these weights. network: how they are made from its own."""
+        return replace(self, weights=weights, origin=self, network=network)
 
     def prepare(self) -> None:
         """Load what computes, before threads share it: each of them would load it otherwise."""

@@ -39,7 +39,8 @@ class ChunkDecoder(Protocol):
 def open_decoder(header: Header, weights: Weights | None) -> ChunkDecoder:
     """A decoder for one GOP. Without weights, it shows the frames of an AV1 base as they are.
 
-    Raises CheckpointError if the file was encoded with other weights, or needs some.
+    Raises CheckpointError if the file was encoded with other weights, or needs some, or if the network that
+    the file holds is missing; BitstreamError if that is wrong.
     """
     if weights is None:
         if not header.base:
@@ -51,10 +52,23 @@ def open_decoder(header: Header, weights: Weights | None) -> ChunkDecoder:
             f"but {weights.name!r} {weights.hash.hex()[:16]} are loaded"
         )
     if header.base and isinstance(weights, Enhancer):
-        return BaseGopDecoder(header, weights)
+        return BaseGopDecoder(header, _with_network(weights, header.network))
     from viddiff.codec.gop_decoder import GopDecoder  # which needs PyTorch
     from viddiff.codec.weights import Codec
 
     if not header.base and isinstance(weights, Codec):
         return GopDecoder(header, weights)
     raise CheckpointError("the file's header does not go with its weights")
+
+
+def _with_network(enhancer: Enhancer, network: bytes | None) -> Enhancer:
+    """The network that decodes a file whose own one is `network`, if it has one."""
+    if network is None:
+        raise CheckpointError(
+            "the file's own network is damaged or missing: only --base-only shows what the file holds"
+        )
+    if not network:
+        return enhancer
+    from viddiff.codec.file_network import adapted
+
+    return adapted(enhancer, network)

@@ -15,15 +15,15 @@ A payload has at most 64 MiB. Types below 0x80 are critical: a decoder rejects t
 second HEADER. Types from 0x80 are ancillary: a decoder checks their CRC and skips those it does not need.
 
     01 HEADER     02 KEY     03 PREDICTED     04 END     80 INDEX     81 TRACK     82 PACKETS     83 META
-    06 BACKGROUND                                        84 DISPLAY
+    06 BACKGROUND 07 NETWORK                             84 DISPLAY
     05 SEALED, in place of HEADER: an encrypted file, see `sealing`
 
 **HEADER** is always the first chunk. Values that are not listed are rejected, and so are bytes after the last
 field.
 
     u8 version               2
-    u8 flags                 bit 0: Huffman coder, not ANS; bit 1: low delay; bit 2: AV1 base; the others are
-                             reserved, 0
+    u8 flags                 bit 0: Huffman coder, not ANS; bit 1: low delay; bit 2: AV1 base; bit 3, only
+                             with bit 2: NETWORK follows; the others are reserved, 0
     u16 width, u16 height    16..8192 each, and at most 35,651,584 luma samples (8192x4352)
     u8 bit depth             8 or 10
     u32/u32 time base        seconds for each unit of pts; all fractions are > 0 and in lowest terms
@@ -49,6 +49,10 @@ readers ignore them.
     bit 2   2 x u16    content light level: MaxCLL, MaxFALL, in cd/m2
     bit 3   u8         interlaced frames: 1 top field first, 2 bottom field first
     bit 4   9 x i32    libav's display matrix, which replaces HEADER's rotation
+
+**NETWORK** follows HEADER, or DISPLAY, in a file whose HEADER says so, and in no other. It has 1 byte to 1 MiB:
+how the network that decodes the file differs from the weights that HEADER names (`codec.file_network`). All
+frames but those of the bare AV1 base need it.
 
 **KEY** is a frame that needs no other frame.
 
@@ -163,7 +167,7 @@ from viddiff.errors import BitstreamError, LimitError
 from viddiff.frame import VideoInfo
 
 MAGIC = b"\x89VDF\r\n\x1a\n"
-HEADER, KEY, PREDICTED, END, SEALED, BACKGROUND = 1, 2, 3, 4, 5, 6
+HEADER, KEY, PREDICTED, END, SEALED, BACKGROUND, NETWORK = 1, 2, 3, 4, 5, 6, 7
 INDEX, TRACK, PACKETS, META, DISPLAY = 0x80, 0x81, 0x82, 0x83, 0x84
 MAX_PREDICTED = 64
 """Largest number of frames in a PREDICTED chunk of small pictures. For large ones see `most_predicted`."""
@@ -179,6 +183,8 @@ BACKGROUND_MARK = b"BG"
 END_SIZE = 14
 MOST_BACKGROUNDS = 4
 """Different BACKGROUND chunks that KEY may refer to."""
+MAX_NETWORK = 1 << 20
+"""Largest payload of NETWORK, in bytes."""
 _BACKGROUND_KEYS = 64
 """KEY chunks after which a BACKGROUND is repeated."""
 PIECE = 1 << 16
@@ -188,7 +194,7 @@ RECOVERY_START = re.compile(rb"\x02[\x80-\xff]{0,3}[\x00-\x7f]KF|\x06[\x80-\xff]
 # Name, struct code (two of them: a fraction) and allowed numbers.
 _FIELDS: tuple[tuple[str, str, range | tuple[int, ...]], ...] = (
     ("version", "B", (VERSION,)),
-    ("flags", "B", range(8)),
+    ("flags", "B", (*range(8), *range(12, 16))),
     ("width", "H", range(MIN_SIDE, MAX_SIDE + 1)),
     ("height", "H", range(MIN_SIDE, MAX_SIDE + 1)),
     ("bit_depth", "B", (8, 10)),
@@ -236,10 +242,14 @@ class Header:
     """No frame is predicted from a later one."""
     base: bool = False
     """An AV1 stream carries the frames, and networks enhance them. Otherwise networks predict them."""
+    network: bytes | None = b""
+    """Payload of NETWORK, which HEADER only announces. Empty: there is none. None: it is announced, but not
+    there."""
 
     def pack(self) -> bytes:
         """Payload of HEADER. Raises BitstreamError or LimitError if the format cannot hold a value."""
         flags = ENTROPY_CODERS.index(self.entropy) | self.low_delay << 1 | self.base << 2
+        flags |= (self.network != b"") << 3
         values: dict[str, Any] = vars(self.video) | {"version": VERSION, "flags": flags, "gop": self.gop}
         numbers: list[int] = []
         for label, codes, _ in _FIELDS:
@@ -267,7 +277,14 @@ class Header:
         video = VideoInfo(**values | {"full_range": bool(values["full_range"])})
         name = data[_LAYOUT.size :].decode(errors="replace")
         header = Header(
-            video, model_hash, name, gop, ENTROPY_CODERS[flags & 1], bool(flags & 2), bool(flags & 4)
+            video,
+            model_hash,
+            name,
+            gop,
+            ENTROPY_CODERS[flags & 1],
+            low_delay=bool(flags & 2),
+            base=bool(flags & 4),
+            network=None if flags & 8 else b"",
         )
         if header.pack() != data:
             raise BitstreamError("a fraction is not in lowest terms, or the model's name is damaged")
@@ -554,6 +571,8 @@ class Writer:
 
     def __init__(self, file: BinaryIO, header: Header) -> None:
         """Write magic and `header`. Raises BitstreamError or LimitError if the format cannot hold it."""
+        if header.network is None or len(header.network) > MAX_NETWORK:
+            raise BitstreamError("the file's own network is damaged, missing or too large")
         self._file, self._header, self._backgrounds = file, header, Backgrounds()
         self._timeline = Timeline(header, self._backgrounds)
         self._entries: list[IndexEntry] = []
@@ -567,6 +586,8 @@ class Writer:
         self._emit(HEADER, payload)
         if header.video.display != Display():
             self._emit(DISPLAY, header.video.display.pack())
+        if header.network:
+            self._emit(NETWORK, header.network)
 
     def write(self, chunk: Chunk) -> None:
         """Append a chunk. Raises BitstreamError for wrong times or order, LimitError above 64 MiB."""

@@ -18,6 +18,8 @@ from viddiff.container.format import (
     KEY,
     KEY_START,
     MAGIC,
+    MAX_NETWORK,
+    NETWORK,
     PIECE,
     PREDICTED,
     RECOVERY_START,
@@ -137,6 +139,7 @@ class Reader:
                 f"--max-pixels {video.width * video.height} accepts them"
             )
         self._take_display()
+        self._take_network()
         self._first = self._source.offset
         self._restart(0, Backgrounds())
         self.end = 0
@@ -168,6 +171,18 @@ class Reader:
             with suppress(BitstreamError, LimitError):
                 display = Display.unpack(self._source.chunk()[1])
                 self.header = replace(self.header, video=replace(self.header.video, display=display))
+
+    def _take_network(self) -> None:
+        """Read NETWORK if HEADER announces it. A damaged one is not consumed, so that `scan` finds it."""
+        if self.header.network == b"" or not self._source.fill(1) or self._source.buffer[0] != NETWORK:
+            return
+        start, payload = self._source.offset, None
+        with suppress(BitstreamError, LimitError):
+            _, payload = self._source.chunk()
+        if payload is not None:
+            if not 1 <= len(payload) <= MAX_NETWORK:
+                raise BitstreamError(f"byte {start}: NETWORK has {len(payload)} bytes, not 1 to {MAX_NETWORK}")
+            self.header = replace(self.header, network=payload)
 
     @property
     def offset(self) -> int:

@@ -77,6 +77,7 @@ class BaseGopEncoder:
             options.entropy,
             options.low_delay,
             base=True,
+            network=enhancer.network,
         )
 
     def another(self) -> "BaseGopEncoder":

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, Self
 
+from viddiff.codec.file_network import network_hash
 from viddiff.container.excerpt import Excerpt, Source
 from viddiff.container.format import Chunk, Header
 from viddiff.container.sealing import Secret
@@ -199,9 +200,17 @@ def _properties(header: Header) -> dict[str, str]:
         "rotation": f"{video.rotation}",
         "HDR10 metadata, order of fields or display matrix": f"{video.display}",
         "hash of the weights": header.model_hash.hex()[:16],
+        "own network": _network_name(header),
         "entropy coder": header.entropy,
         "delay": "low" if header.low_delay else "usual",
     }
+
+
+def _network_name(header: Header) -> str:
+    """What tells a file's own network from others: its hash."""
+    if header.network is None:
+        return "damaged"
+    return network_hash(header.network).hex()[:16] or "none"
 
 
 def _seams(parts: Sequence[Excerpt]) -> list[Seam]:

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from viddiff.codec.enhancer import EngineName
+from viddiff.codec.enhancer import EngineName, Enhancer
+from viddiff.codec.file_network import adapted
 from viddiff.codec.load_weights import load_weights
 from viddiff.codec.open_decoder import Weights
 from viddiff.container.format import Header
@@ -35,6 +36,8 @@ class Resources:
     """Decode AV1 bases without networks."""
     engine: EngineName | None = None
     """What computes the networks that enhance an AV1 base. None: by the device, see `Enhancer`."""
+    network: bytes = b""
+    """For encoding with an AV1 base: the network of the file, see `codec.file_network`. Empty: none."""
 
     def load(self, threads: int = 1) -> Weights:
         """Load the weights for encoding, or those that `to_decode` has found. CheckpointError.
@@ -42,9 +45,13 @@ class Resources:
         threads: that enhance frames side by side in the compiled engine.
         """
         with uninterrupted():  # imports may swallow what the handler of a signal raises
-            return load_weights(
+            weights = load_weights(
                 weights_to_encode(self.weights), self.device, self.engine, threads if self.compiled else 1
             )
+            if not self.network:
+                return weights
+            assert isinstance(weights, Enhancer)
+            return adapted(weights, self.network)
 
     def load_to_decode(self, threads: int = 1) -> Weights | None:
         """The same for decoding. None: no networks."""

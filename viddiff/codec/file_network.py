@@ -1,0 +1,170 @@
+"""A file's own network: how the weights that decode a file differ from those that its header names.
+
+The payload of NETWORK is
+
+    32 bytes    hash of the weights of the file's network, which a decoder checks
+    symbols     of the ANS coder: for each layer, in the order of `EnhancementConfig.layers`
+
+    0: as it is; 1: changed, and then
+    scales      for each output: table of its changes, 0..SCALES-1, minus that of the output before; before
+                the first it is 0
+    changes     for each output: of its weights, and of its bias in units of UNIT
+
+Exponents do not change. Changes are added to the integers; a weight beyond WEIGHT_MAX, or a layer whose sums
+could leave the exact range, is an error.
+
+Networks that are tuned to what they code are known from van Rozendaal, Huijben, Cohen: "Overfitting for Fun
+and Profit: Instance-Adaptive Data Compression" (ICLR 2021).
+"""
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from viddiff.codec.enhancement_weights import EnhancementWeights
+from viddiff.codec.enhancer import Enhancer
+from viddiff.codec.entropy import SymbolDecoder, SymbolEncoder, Tables, discretised_tables
+from viddiff.codec.tensor_file import Arrays
+from viddiff.errors import BitstreamError, CheckpointError
+from viddiff.networks.bounds import EXACT_LIMIT, UNIT, WEIGHT_MAX
+
+HASH_BYTES = 32
+SCALES = 16
+"""Number of tables of changes."""
+_FIRST_SCALE, _SCALE_RATIO = 0.1, 1.5
+_SCALE_STEPS = 1.0
+"""Scale of the differences between the tables of outputs that follow each other."""
+_CHANGED = 0.5
+"""Probability that a layer is changed."""
+Int64s = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class NetworkTables:
+    """The entropy coder's tables for changes of a network."""
+
+    flags: Tables
+    scales: Tables
+    changes: Tables
+    """For each scale."""
+
+    @classmethod
+    def parametric(cls) -> Self:
+        """Before any statistics: changes as in Laplace distributions."""
+        return cls(
+            Tables.from_probabilities([np.array([0.0, 1 - _CHANGED, _CHANGED, 0.0])]),
+            discretised_tables([_SCALE_STEPS], "laplace"),
+            discretised_tables([_FIRST_SCALE * _SCALE_RATIO**n for n in range(SCALES)], "laplace"),
+        )
+
+    def scales_of(self, changes: Int64s) -> Int64s:
+        """The tables for each output's changes (outputs, N) that make them the shortest, (outputs,).
+
+        The tables of outputs that follow each other are chosen together (Viterbi).
+        """
+        every = np.broadcast_to(changes, (SCALES, *changes.shape))
+        tables = np.broadcast_to(np.arange(SCALES)[:, None, None], every.shape)
+        bits = self.changes.bits(every, tables).sum(2).T  # (outputs, SCALES)
+        steps = np.arange(SCALES)[None, :] - np.arange(SCALES)[:, None]
+        prices = self.scales.bits(steps, np.zeros_like(steps))  # (before, after)
+        total, ways = prices[0] + bits[0], list[Int64s]()
+        for row in bits[1:]:
+            costs = total[:, None] + prices
+            ways.append(costs.argmin(0))
+            total = costs.min(0) + row
+        chosen = [int(total.argmin())]
+        for way in reversed(ways):
+            chosen.append(int(way[chosen[-1]]))
+        return np.array(chosen[::-1])
+
+
+def pack_network(origin: EnhancementWeights, tuned: EnhancementWeights) -> bytes:
+    """Payload of NETWORK. The weights have one configuration, the same exponents, and biases that differ by
+    multiples of UNIT.
+    """
+    stream, tables = SymbolEncoder("ans"), NetworkTables.parametric()
+    for name in origin.config.layers():
+        changes = _changes(name, origin.integers, tuned.integers)
+        _put(stream, np.array([int(changes.any())]), tables.flags)
+        if changes.any():
+            scales = tables.scales_of(changes)
+            _put(stream, np.diff(scales, prepend=0), tables.scales)
+            stream.put(changes, np.broadcast_to(scales[:, None], changes.shape), tables.changes)
+    return tuned.hash() + stream.finish()
+
+
+def network_hash(network: bytes) -> bytes:
+    """The hash that the payload of NETWORK states."""
+    return network[:HASH_BYTES]
+
+
+def _changes(name: str, origin: Arrays, tuned: Arrays) -> Int64s:
+    """Changes (outputs, inputs + 1) of a layer."""
+    weight, bias, exponent = (
+        tuned[f"{name}.{part}"].astype(np.int64) - origin[f"{name}.{part}"]
+        for part in ("weight", "bias", "exponent")
+    )
+    if exponent.any() or (bias % UNIT).any():
+        raise ValueError(f"layer {name} differs in a way that a file cannot hold")
+    return np.concatenate((weight.reshape(len(weight), -1), bias[:, None] // UNIT), 1)
+
+
+def adapted(enhancer: Enhancer, network: bytes) -> Enhancer:
+    """The network of a file with this NETWORK, whose header names the weights of `enhancer`.
+
+    Raises BitstreamError if it is damaged, or if its sums could leave the exact range.
+    """
+    known = enhancer.of_files.get(network)
+    if known is None:
+        known = enhancer.adapted(unpack_network(enhancer.weights, network), network)
+        enhancer.of_files.clear()
+        enhancer.of_files[network] = known
+    return known
+
+
+def unpack_network(origin: EnhancementWeights, network: bytes) -> EnhancementWeights:
+    """Inverse of `pack_network`. Raises BitstreamError as `adapted`."""
+    if len(network) < HASH_BYTES:
+        raise BitstreamError("the file's own network is cut off")
+    stream, tables = SymbolDecoder(network[HASH_BYTES:], "ans"), NetworkTables.parametric()
+    integers = dict(origin.integers)
+    for name, layer in origin.config.layers().items():
+        flag = int(_get(stream, 1, tables.flags)[0])
+        if flag not in (0, 1):
+            raise BitstreamError("the file's own network is damaged")
+        if flag:
+            scales = _get(stream, layer.shape[0], tables.scales).cumsum()
+            if scales.min() < 0 or scales.max() >= SCALES:
+                raise BitstreamError("the file's own network is damaged")
+            shape = layer.shape[0], prod(layer.shape[1:]) + 1
+            changes = stream.get(np.broadcast_to(scales[:, None], shape), tables.changes)
+            _change(integers, name, changes.astype(np.int64))
+    stream.finish()
+    try:
+        tuned = EnhancementWeights(origin.config, integers)
+    except CheckpointError as error:
+        raise BitstreamError(f"the file's own network is out of range: {error}") from error
+    if tuned.hash() != network_hash(network):
+        raise BitstreamError("the file's own network does not have the hash that the file states")
+    return tuned
+
+
+def _change(integers: dict[str, NDArray[Any]], name: str, changes: Int64s) -> None:
+    """Add changes (outputs, inputs + 1) to a layer. Raises BitstreamError if its integers do not hold them."""
+    weight, bias = (integers[f"{name}.{part}"].astype(np.int64) for part in ("weight", "bias"))
+    weight += changes[:, :-1].reshape(weight.shape)
+    bias += UNIT * changes[:, -1]
+    if np.abs(weight).max() > WEIGHT_MAX or np.abs(bias).max() >= EXACT_LIMIT:
+        raise BitstreamError("the file's own network is out of range")
+    integers[f"{name}.weight"], integers[f"{name}.bias"] = weight.astype(np.int8), bias.astype(np.int32)
+
+
+def _put(stream: SymbolEncoder, symbols: Int64s, tables: Tables) -> None:
+    stream.put(symbols, np.zeros_like(symbols), tables)
+
+
+def _get(stream: SymbolDecoder, count: int, tables: Tables) -> Int64s:
+    return stream.get(np.zeros(count, np.int64), tables).astype(np.int64)
