@@ -39,7 +39,7 @@ def work(options: EnhancementOptions) -> None:
     """What each rank does. The first one is killed once. Notes are left for the tests."""
     torch.set_num_threads(1)
     ranks, folder = Ranks.of_environment(), options.data
-    begun, average = enhancement._EnhancementTraining.step, Ranks.average_
+    begun, average = enhancement.EnhancementTraining.step, Ranks.average_
     enhancement._BETWEEN = 1.0
     training_run._LINE_MINUTES = 0  # the state is written after each step
 
@@ -59,7 +59,7 @@ def work(options: EnhancementOptions) -> None:
         if not path.exists():
             torch.save([parameter.grad for parameter in parameters], path)
 
-    enhancement._EnhancementTraining.step = step  # type: ignore[method-assign, assignment]
+    enhancement.EnhancementTraining.step = step  # type: ignore[method-assign, assignment]
     Ranks.average_ = averaged  # type: ignore[method-assign]
     lines = list[dict[str, Any]]()
     network = train(replace(options, ranks=ranks), lines.append)

@@ -100,6 +100,7 @@ def encode(  # noqa: PLR0913
     preset: str = "default",
     low_delay: bool = False,
     background: bool = True,
+    adapt: float | None = None,
     entropy: str = "ans",
     audio: str = "copy",
     maps: Sequence[str] = (),
@@ -152,6 +153,7 @@ def encode(  # noqa: PLR0913
             "slowest".
         low_delay: Predict from past frames only, so that no frame waits for a later one.
         background: GOPs that show the same place may share a background in place of keyframes.
+        adapt: Minutes of training on this video, for networks that the file carries if that makes it smaller.
         entropy: "ans", or "huffman" for larger files.
         audio: "copy", "none", or "opus:N" for N kbit/s, 6 to 510.
         maps: Tracks to take, as in ffmpeg's -map: ["v", "a:0", "s"]. Empty: all.
@@ -210,6 +212,7 @@ def encode(  # noqa: PLR0913
         gop=gop,
         low_delay=low_delay,
         background=background,
+        adapt=adapt,
         entropy=entropy,
         preset=preset,
         audio=audio,
@@ -235,9 +238,14 @@ def encode(  # noqa: PLR0913
         force=force,
     )
     job.prepare()
-    from viddiff.pipeline.encode_file import encode_file
+    from viddiff.pipeline.encode_file import Adapt, encode_file
 
-    result = encode_file(job, progress or ignore)
+    tune: Adapt | None = None
+    if adapt is not None:
+        from viddiff.training import adaptation
+
+        tune = adaptation.adapt
+    result = encode_file(job, progress or ignore, adapt=tune)
     if result.ended_by is not None:
         result.ended_by.add_note(f"{result.target} is complete, with the first {result.frames} frames")
         raise result.ended_by

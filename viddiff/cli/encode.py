@@ -24,7 +24,9 @@ from viddiff.cli.secrets import read_secret
 from viddiff.cli.termination import check as check_termination
 
 if TYPE_CHECKING:
+    from viddiff.pipeline.adaptation import Adaptation
     from viddiff.pipeline.decoder_buffer import BufferReport
+    from viddiff.pipeline.encode_file import Adapt
     from viddiff.pipeline.encode_job import EncodeJob, EncodeResult
     from viddiff.pipeline.quality_goal import GoalReport
     from viddiff.pipeline.status import Status
@@ -51,6 +53,7 @@ def _named_values(context: click.Context, option: click.Parameter, values: tuple
     options.low_delay_option,
     options.background_option,
     options.base_option,
+    options.adapt_option,
     options.entropy_option,
 )
 @options.group(
@@ -155,7 +158,7 @@ def encode_command(
                 say(f"Latency: {status.latency} frames")
             watcher(status)
 
-        result = encode_file(job, watch)
+        result = encode_file(job, watch, adapt=_adapt_for(job))
     print_notes(result.notes, quiet)
     name = "stdout" if stdout else str(result.target)
     if as_json:
@@ -167,12 +170,31 @@ def encode_command(
             f"{f', quality {result.quality:.4g}' * job.has_target}"
             f"{_goal_text(result.quality_goal)}"
             f"{_buffer_text(result.buffer)}"
+            f"{_network_text(result.adaptation)}"
             f"{', verified' * result.verified}"
         )
     if result.ended_by is not None:
         outcome = f"{name} is complete, with the first {result.frames} frames"
         click.get_current_context().exit(say_ended(result.ended_by, outcome))
     check_termination()
+
+
+def _adapt_for(job: "EncodeJob") -> "Adapt | None":
+    """What tunes a network, if one is wanted. It loads PyTorch."""
+    if job.adapt is None:
+        return None
+    from viddiff.training.adaptation import adapt
+
+    return adapt
+
+
+def _network_text(adaptation: "Adaptation | None") -> str:
+    """What the file's own network takes and is expected to save."""
+    if adaptation is None or not adaptation.network:
+        return ""
+    saved = adaptation.saved_bytes
+    expected = "" if saved is None else f", which saves about {size_text(saved)}"
+    return f", own network of {size_text(adaptation.size_bytes)}{expected}"
 
 
 def _goal_text(report: "GoalReport | None") -> str:
@@ -223,6 +245,7 @@ def _values(job: "EncodeJob", result: "EncodeResult") -> dict[str, Any]:
         "target": target_values(result.quality_goal),
         "predicted_bytes": result.predicted_bytes,
         "buffer": _buffer_values(result.buffer),
+        "network": None if result.adaptation is None else result.adaptation.values(),
         "interrupted": result.ended_by is not None,
         "verified": result.verified,
     }

@@ -153,6 +153,13 @@ base_option = click.option(
     help="What carries the frames: an AV1 stream, which networks enhance, or networks that predict them.  "
     "[default: av1, or what --weights are for]",
 )
+adapt_option = click.option(
+    "--adapt",
+    type=float,
+    metavar="MINUTES",
+    help="Train the networks on this video first, for so long, and carry them in the file if that makes it "
+    "smaller. Pays for long videos.",
+)
 entropy_option = click.option(
     "--entropy",
     type=click.Choice(["ans", "huffman"]),

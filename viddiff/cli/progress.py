@@ -25,11 +25,13 @@ class Progress:
         objects: TextIO | None = None,
         prefix: str = "",
         about: Mapping[str, Any] | None = None,
+        unit: str = "frames",
     ) -> None:
         """stream: for text, stderr by default. objects: for a JSON object every second.
 
-        prefix: before the label in text. about: more fields of the objects.
+        prefix: before the label in text. about: more fields of the objects. unit: what is counted.
         """
+        self._unit = unit
         self._prefix, self._about = prefix, about or {}
         self._label, self._total, self._quiet = label, total, quiet
         self._stream, self._objects = sys.stderr if stream is None else stream, objects
@@ -45,7 +47,7 @@ class Progress:
             self._bar = tqdm(
                 desc=self._prefix + self._label,
                 total=self._total,
-                unit=" frames",
+                unit=f" {self._unit}",
                 file=self._stream,
                 dynamic_ncols=True,
             )
@@ -81,10 +83,9 @@ class Progress:
 
     def _line(self, size: str) -> str:
         rate = self.frames / max(self.seconds, 1e-9)
-        parts = [
-            f"{self.frames}/{self._total} frames" if self._total else f"{self.frames} frames",
-            f"{rate:.2f} fps",
-        ]
+        parts = [f"{self.frames}{f'/{self._total}' if self._total else ''} {self._unit}"]
+        if self._unit == "frames":
+            parts.append(f"{rate:.2f} fps")
         if (left := self._left(rate)) is not None:
             parts.append(f"{left:.0f} s left")
         return f"{self._prefix}{self._label}: " + ", ".join(parts + [size] * bool(size))
@@ -95,6 +96,7 @@ class Progress:
             "progress": self._label,
             "frames": self.frames,
             "total": self._total,
+            "unit": self._unit,
             "seconds": round(self.seconds, 3),
             "fps": round(rate, 3),
             "eta": self._left(rate),
@@ -155,7 +157,13 @@ class Watcher:
                 self._shown.__exit__()
                 self._stage = status.stage
                 self._shown = Progress(
-                    status.stage, status.total, self._quiet, None, self._objects, self._prefix, self._about
+                    status.stage,
+                    status.total,
+                    self._quiet,
+                    objects=self._objects,
+                    prefix=self._prefix,
+                    about=self._about,
+                    unit=status.unit,
                 )
                 self._shown.__enter__()
             if status.frames:

@@ -6,9 +6,10 @@ The payload of NETWORK is
     symbols     of the ANS coder: for each layer, in the order of `EnhancementConfig.layers`
 
     0: as it is; 1: changed, and then
+    step        changes are multiples of 2**step, 0..STEPS-1
     scales      for each output: table of its changes, 0..SCALES-1, minus that of the output before; before
                 the first it is 0
-    changes     for each output: of its weights, and of its bias in units of UNIT
+    changes     for each output: of its weights, and of its bias in units of UNIT; all in units of 2**step
 
 Exponents do not change. Changes are added to the integers; a weight beyond WEIGHT_MAX, or a layer whose sums
 could leave the exact range, is an error.
@@ -32,6 +33,8 @@ from viddiff.errors import BitstreamError, CheckpointError
 from viddiff.networks.bounds import EXACT_LIMIT, UNIT, WEIGHT_MAX
 
 HASH_BYTES = 32
+STEPS = 8
+"""Number of steps."""
 SCALES = 16
 """Number of tables of changes."""
 _FIRST_SCALE, _SCALE_RATIO = 0.1, 1.5
@@ -39,6 +42,8 @@ _SCALE_STEPS = 1.0
 """Scale of the differences between the tables of outputs that follow each other."""
 _CHANGED = 0.5
 """Probability that a layer is changed."""
+_PRICED = 512
+"""Larger changes count as this one when tables are chosen."""
 Int64s = NDArray[np.int64]
 
 
@@ -47,6 +52,7 @@ class NetworkTables:
     """The entropy coder's tables for changes of a network."""
 
     flags: Tables
+    steps: Tables
     scales: Tables
     changes: Tables
     """For each scale."""
@@ -56,6 +62,7 @@ class NetworkTables:
         """Before any statistics: changes as in Laplace distributions."""
         return cls(
             Tables.from_probabilities([np.array([0.0, 1 - _CHANGED, _CHANGED, 0.0])]),
+            Tables.from_probabilities([np.repeat((0.0, 1 / STEPS, 0.0), (STEPS - 1, STEPS, 1))]),
             discretised_tables([_SCALE_STEPS], "laplace"),
             discretised_tables([_FIRST_SCALE * _SCALE_RATIO**n for n in range(SCALES)], "laplace"),
         )
@@ -65,14 +72,14 @@ class NetworkTables:
 
         The tables of outputs that follow each other are chosen together (Viterbi).
         """
-        every = np.broadcast_to(changes, (SCALES, *changes.shape))
-        tables = np.broadcast_to(np.arange(SCALES)[:, None, None], every.shape)
-        bits = self.changes.bits(every, tables).sum(2).T  # (outputs, SCALES)
+        values = np.arange(-_PRICED, _PRICED + 1)
+        prices = self.changes.bits(*np.broadcast_arrays(values, np.arange(SCALES)[:, None]))
+        bits = prices[:, changes.clip(-_PRICED, _PRICED) + _PRICED].sum(2).T  # (outputs, SCALES)
         steps = np.arange(SCALES)[None, :] - np.arange(SCALES)[:, None]
-        prices = self.scales.bits(steps, np.zeros_like(steps))  # (before, after)
-        total, ways = prices[0] + bits[0], list[Int64s]()
+        moves = self.scales.bits(steps, np.zeros_like(steps))  # (before, after)
+        total, ways = moves[0] + bits[0], list[Int64s]()
         for row in bits[1:]:
-            costs = total[:, None] + prices
+            costs = total[:, None] + moves
             ways.append(costs.argmin(0))
             total = costs.min(0) + row
         chosen = [int(total.argmin())]
@@ -82,15 +89,19 @@ class NetworkTables:
 
 
 def pack_network(origin: EnhancementWeights, tuned: EnhancementWeights) -> bytes:
-    """Payload of NETWORK. The weights have one configuration, the same exponents, and biases that differ by
-    multiples of UNIT.
+    """Payload of NETWORK, for tuned weights.
+
+    They have the configuration and the exponents of `origin`, and biases that differ by multiples of UNIT.
     """
     stream, tables = SymbolEncoder("ans"), NetworkTables.parametric()
     for name in origin.config.layers():
         changes = _changes(name, origin.integers, tuned.integers)
         _put(stream, np.array([int(changes.any())]), tables.flags)
         if changes.any():
+            step = _step(changes)
+            changes >>= step
             scales = tables.scales_of(changes)
+            _put(stream, np.array([step]), tables.steps)
             _put(stream, np.diff(scales, prepend=0), tables.scales)
             stream.put(changes, np.broadcast_to(scales[:, None], changes.shape), tables.changes)
     return tuned.hash() + stream.finish()
@@ -99,6 +110,12 @@ def pack_network(origin: EnhancementWeights, tuned: EnhancementWeights) -> bytes
 def network_hash(network: bytes) -> bytes:
     """The hash that the payload of NETWORK states."""
     return network[:HASH_BYTES]
+
+
+def _step(changes: Int64s) -> int:
+    """The largest step, of which all changes are multiples."""
+    every = int(np.bitwise_or.reduce(changes, axis=None))
+    return min((every & -every).bit_length() - 1, STEPS - 1)
 
 
 def _changes(name: str, origin: Arrays, tuned: Arrays) -> Int64s:
@@ -132,16 +149,12 @@ def unpack_network(origin: EnhancementWeights, network: bytes) -> EnhancementWei
     stream, tables = SymbolDecoder(network[HASH_BYTES:], "ans"), NetworkTables.parametric()
     integers = dict(origin.integers)
     for name, layer in origin.config.layers().items():
-        flag = int(_get(stream, 1, tables.flags)[0])
-        if flag not in (0, 1):
-            raise BitstreamError("the file's own network is damaged")
-        if flag:
-            scales = _get(stream, layer.shape[0], tables.scales).cumsum()
-            if scales.min() < 0 or scales.max() >= SCALES:
-                raise BitstreamError("the file's own network is damaged")
+        if _within(_get(stream, 1, tables.flags), 2)[0]:
+            step = _within(_get(stream, 1, tables.steps), STEPS)
+            scales = _within(_get(stream, layer.shape[0], tables.scales).cumsum(), SCALES)
             shape = layer.shape[0], prod(layer.shape[1:]) + 1
             changes = stream.get(np.broadcast_to(scales[:, None], shape), tables.changes)
-            _change(integers, name, changes.astype(np.int64))
+            _change(integers, name, changes.astype(np.int64) << step)
     stream.finish()
     try:
         tuned = EnhancementWeights(origin.config, integers)
@@ -153,7 +166,7 @@ def unpack_network(origin: EnhancementWeights, network: bytes) -> EnhancementWei
 
 
 def _change(integers: dict[str, NDArray[Any]], name: str, changes: Int64s) -> None:
-    """Add changes (outputs, inputs + 1) to a layer. Raises BitstreamError if its integers do not hold them."""
+    """Add changes (outputs, inputs + 1) to a layer. Raises BitstreamError if they leave its range."""
     weight, bias = (integers[f"{name}.{part}"].astype(np.int64) for part in ("weight", "bias"))
     weight += changes[:, :-1].reshape(weight.shape)
     bias += UNIT * changes[:, -1]
@@ -168,3 +181,10 @@ def _put(stream: SymbolEncoder, symbols: Int64s, tables: Tables) -> None:
 
 def _get(stream: SymbolDecoder, count: int, tables: Tables) -> Int64s:
     return stream.get(np.zeros(count, np.int64), tables).astype(np.int64)
+
+
+def _within(symbols: Int64s, limit: int) -> Int64s:
+    """The same symbols. Raises BitstreamError unless all are in 0..limit - 1."""
+    if symbols.min() < 0 or symbols.max() >= limit:
+        raise BitstreamError("the file's own network is damaged")
+    return symbols

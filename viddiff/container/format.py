@@ -50,9 +50,9 @@ readers ignore them.
     bit 3   u8         interlaced frames: 1 top field first, 2 bottom field first
     bit 4   9 x i32    libav's display matrix, which replaces HEADER's rotation
 
-**NETWORK** follows HEADER, or DISPLAY, in a file whose HEADER says so, and in no other. It has 1 byte to 1 MiB:
-how the network that decodes the file differs from the weights that HEADER names (`codec.file_network`). All
-frames but those of the bare AV1 base need it.
+**NETWORK** follows HEADER, or DISPLAY, in a file whose HEADER says so, and in no other. It has at most 1 MiB
+and is not empty. It says how the network that decodes the file differs from the weights that HEADER names
+(`codec.file_network`). All frames need it; only the AV1 base alone can be shown without.
 
 **KEY** is a frame that needs no other frame.
 
@@ -586,8 +586,11 @@ class Writer:
         self._emit(HEADER, payload)
         if header.video.display != Display():
             self._emit(DISPLAY, header.video.display.pack())
+        before = self.size_bytes
         if header.network:
             self._emit(NETWORK, header.network)
+        self.network_bytes = self.size_bytes - before
+        """Bytes of NETWORK."""
 
     def write(self, chunk: Chunk) -> None:
         """Append a chunk. Raises BitstreamError for wrong times or order, LimitError above 64 MiB."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from viddiff.config import MAX_PIXELS, Limits
-from viddiff.container.format import Chunk, KeyChunk
+from viddiff.container.format import Chunk, Header, KeyChunk
 from viddiff.container.reader import Reader
 from viddiff.errors import BitstreamError, LimitError, ResumeError
 from viddiff.file_names import hidden_beside
@@ -54,6 +54,14 @@ class PartFile:
         if self._kept:
             with open(self._path, "rb") as file:
                 yield from Reader(file, Limits(MAX_PIXELS)).chunks(stop=self._kept)
+
+    @property
+    def header(self) -> Header | None:
+        """Header of what is in the file. None if it holds nothing."""
+        if not self._kept:
+            return None
+        with open(self._path, "rb") as file:
+            return Reader(file, Limits(MAX_PIXELS)).header
 
     def write(self, data: bytes) -> int:
         """Append `data`, or compare it with existing content. Raises ResumeError if it differs."""

@@ -181,7 +181,8 @@ class Reader:
             _, payload = self._source.chunk()
         if payload is not None:
             if not 1 <= len(payload) <= MAX_NETWORK:
-                raise BitstreamError(f"byte {start}: NETWORK has {len(payload)} bytes, not 1 to {MAX_NETWORK}")
+                allowed = f"1 to {MAX_NETWORK}"
+                raise BitstreamError(f"byte {start}: NETWORK has {len(payload)} bytes, not {allowed}")
             self.header = replace(self.header, network=payload)
 
     @property

@@ -20,7 +20,7 @@ from viddiff.networks.enhancement_config import GROUPS, STRENGTHS
 
 PLANE_WEIGHTS = (6 / 8, 1 / 8, 1 / 8)
 """Weights of the planes in a 6:1:1 PSNR."""
-_SLOPE = 0.9
+SLOPE = 0.9
 """Approximate relative fall of the squared error for each relative rise of the rate."""
 _PLANES = ((0,), (1, 2))
 """Planes of each group."""
@@ -47,7 +47,7 @@ class Worth:
     @property
     def of_a_bit(self) -> float:
         """Cost of a bit, in units of weighted relative error."""
-        return _SLOPE / self.bits
+        return SLOPE / self.bits
 
 
 @dataclass(frozen=True, eq=False)

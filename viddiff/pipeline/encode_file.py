@@ -2,6 +2,8 @@
 
     source -> frames, packets -> encoder -> chunks -> (encryption) -> a file that appears when it is complete
 
+With `adapt`, a network is tuned to the video first, unless an earlier run has done that.
+
 A live source cannot be read again. Whatever ends the recording, the file is completed with the frames coded
 so far.
 """
@@ -11,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Self, cast
 
@@ -26,6 +28,7 @@ from viddiff.errors import SourceChangeError, TargetError, VerificationError, Vi
 from viddiff.interleave import Interleaver
 from viddiff.media.track_reader import TrackReader
 from viddiff.media.video_reader import VideoReader
+from viddiff.pipeline.adaptation import Adaptation
 from viddiff.pipeline.decoder_buffer import DecoderBuffer
 from viddiff.pipeline.encode_inputs import opened_source, opened_tracks, opened_video, resources_for
 from viddiff.pipeline.encode_job import EncodeJob, EncodeResult
@@ -39,8 +42,11 @@ from viddiff.pipeline.status import Observer, Status, ignore
 from viddiff.pipeline.summary import EncodeSummary
 from viddiff.pipeline.verify import verify
 
-Opened = tuple[BinaryIO, Iterable[Chunk]]
-"""A file to write, and the chunks of an earlier run in it."""
+Opened = tuple[BinaryIO, Header | None, Iterable[Chunk]]
+"""A file to write, and the header and the chunks of an earlier run in it."""
+Adapt = Callable[[EncodeJob, Observer], Adaptation]
+"""Tunes a network to a job's video: `training.adaptation.adapt`, which this package does not know. Raises
+ViddiffError, OSError."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +87,15 @@ Announce = Callable[[CodedFile], None]
 
 
 def encode_file(
-    job: EncodeJob, observer: Observer = ignore, announce: Announce | None = None
+    job: EncodeJob,
+    observer: Observer = ignore,
+    announce: Announce | None = None,
+    adapt: Adapt | None = None,
 ) -> EncodeResult:
     """Run `job`. If Ctrl-C, or anything for a live source, ends it early, the result says so.
 
-    announce: only for jobs from one file to another, without encryption.
+    announce: only for jobs from one file to another, without encryption. adapt: needed if the job asks for a
+    network of the file's own.
 
     Raises ViddiffError, OSError; there is no file then.
     """
@@ -105,7 +115,7 @@ def encode_file(
                 return _Encode(single, watch, announce, judge).run()
 
             return encode_to_quality(job, run, observer)
-        return _Encode(job, observer, announce).run()
+        return _Encode(job, observer, announce, adapt=adapt).run()
 
 
 class _Encode:
@@ -117,8 +127,11 @@ class _Encode:
         observer: Observer,
         announce: Announce | None = None,
         judge: Judge | None = None,
+        adapt: Adapt | None = None,
     ) -> None:
         self._job, self._observer, self._announce, self._judge = job, observer, announce, judge
+        self._adapt = adapt
+        self._adaptation: Adaptation | None = None
         self._resources = resources_for(job)
         self._summary = EncodeSummary()
         self._buffer: DecoderBuffer | None = None
@@ -132,7 +145,9 @@ class _Encode:
             opened_tracks(job, demuxer) as tracks,
         ):
             started = time.monotonic()
-            with self._opened(reader.live) as (file, done), sealed(file, job.secret) as out:
+            with self._opened(reader.live) as (file, begun, done), sealed(file, job.secret) as out:
+                if job.adapt is not None:
+                    self._adaptation = self._adapted(begun)
                 summary = self._code(reader, tracks, out, done)
                 self._notes = (*reader.notes, *tracks.notes)
                 self._seconds = summary.seconds(reader.info)
@@ -152,9 +167,24 @@ class _Encode:
                 verified=job.verify,
                 model_hash=self._model_hash,
                 buffer=None if self._buffer is None else self._buffer.report(),
-                notes=self._notes,
+                adaptation=self._adaptation,
+                notes=self._notes + self._adaptation_notes,
                 ended_by=summary.ended_by,
             )
+
+    def _adapted(self, begun: Header | None) -> Adaptation:
+        """The network of the file: a new one, or that of an earlier run, which is not made again."""
+        if begun is not None:
+            network = begun.network or b""
+            return Adaptation(network, len(network))
+        if self._adapt is None:
+            raise ValueError("nothing was given that tunes a network")
+        return self._adapt(self._job, self._observer)
+
+    @property
+    def _adaptation_notes(self) -> tuple[str, ...]:
+        note = "" if self._adaptation is None else self._adaptation.note
+        return (note,) if note else ()
 
     def _quality(self, summary: EncodeSummary) -> float:
         """The quality of the file; of its frames on average, if GOPs have different ones."""
@@ -181,7 +211,9 @@ class _Encode:
             return output
 
         rate = job.bitrate if job.one_pass else None
-        summary = encode_video(reader, self._resources, job.options, open_output, done, rate)
+        network = b"" if self._adaptation is None else self._adaptation.network
+        resources = replace(self._resources, network=network)
+        summary = encode_video(reader, resources, job.options, open_output, done, rate)
         if not summary.frames:
             raise ViddiffError(f"{job.source_name} has no frame {start_text(job.start)}")
         return summary
@@ -193,17 +225,17 @@ class _Encode:
     def _opened(self, live: bool) -> Iterator[Opened]:
         job, output = self._job, self._job.output
         if output is None:
-            yield cast(BinaryIO, job.target), ()
+            yield cast(BinaryIO, job.target), None, ()
         elif live:
             with recording_file(output, self._check, lambda: self._summary.frames > 0) as file:
-                yield file, ()
+                yield file, None, ()
         elif job.secret is not None or job.named is None or job.quantiser is not None:
             with complete_file(output, self._check) as file:
-                yield file, ()
+                yield file, None, ()
         else:
             part = PartFile(output.path, job.fingerprint(), job.resume)
             with self._resumable(part, output):
-                yield cast(BinaryIO, part), part.done()
+                yield cast(BinaryIO, part), part.header, part.done()
 
     @contextmanager
     def _resumable(self, part: PartFile, output: OutputFile) -> Iterator[None]:

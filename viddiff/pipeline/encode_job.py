@@ -18,6 +18,7 @@ from viddiff.media.demuxer import is_live, name_of
 from viddiff.media.filters import Changes
 from viddiff.media.source_filters import SourceFilters
 from viddiff.media.track_selection import TrackSelection
+from viddiff.pipeline.adaptation import Adaptation
 from viddiff.pipeline.decoder_buffer import BufferLimit, BufferReport
 from viddiff.pipeline.job_values import among, check_common, check_files, with_suffix, within
 from viddiff.pipeline.output_file import OutputFile, vdf_output
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 _AUDIO = re.compile(r"copy|none|opus:([1-9]\d{0,2})")
 _OPUS_RATES = range(6, 511)
+MOST_MINUTES = 10_000
+"""Longest training for a file's own network."""
 MOST_PERCENT = 1000
 """Largest limit of a file's size, in percent of its source."""
 
@@ -122,6 +125,9 @@ class EncodeJob:
     """Before the file gets its name, decode it and compare it with the encoder's reconstruction."""
     force: bool = False
     """Replace the target if it is a .vdf."""
+    adapt: float | None = None
+    """Minutes of training that tune the network to the video, for a file that carries it if that pays. With
+    an AV1 base."""
     shorten: bool = True
     """Ctrl-C completes the file with the frames coded so far. If False, what is coded waits for `resume`."""
 
@@ -142,6 +148,7 @@ class EncodeJob:
         if self.audio == "none" and self.audio_lang:
             raise ValueError("--audio none leaves all sound out: leave --audio-lang out")
         _ = self.selection
+        self._check_adapt()
         if self.resume and self.verify:
             raise ValueError("--verify needs the whole reconstruction, which --resume does not have")
         if self.resume and self.secret is not None:
@@ -153,6 +160,20 @@ class EncodeJob:
             raise ValueError("--resume needs files: a pipe or a device cannot start again")
         if self.verify and self.output is None:
             raise ValueError("--verify needs a file: what went through a pipe cannot be read again")
+
+    def _check_adapt(self) -> None:
+        if self.adapt is None:
+            return
+        if not 0 < self.adapt <= MOST_MINUTES:
+            raise ValueError(f"--adapt is more than 0 and at most {MOST_MINUTES} minutes")
+        if self.base == "none":
+            raise ValueError("--adapt needs an AV1 base")
+        if not PRESETS[self.preset].enhanced:
+            raise ValueError(f"--adapt needs a preset with networks, which {self.preset} has not")
+        if self.named is None:
+            raise ValueError("--adapt needs a file as input: it is read before it is encoded")
+        if self.wanted is not None or self.quantiser is not None:
+            raise ValueError("--adapt goes with --quality: leave other targets and limits out")
 
     def _check_target(self) -> None:
         """Raises ValueError unless what is wanted is said in one possible way."""
@@ -336,6 +357,7 @@ class EncodeJob:
             "drop_alpha": self.drop_alpha,
             "maxrate": self.maxrate,
             "bufsize": self.bufsize,
+            **({} if self.adapt is None else {"adapt": self.adapt}),
         }
 
     def fingerprint(self) -> dict[str, Any]:
@@ -376,6 +398,8 @@ class EncodeResult:
     """How the search for a quality went, if there was one."""
     buffer: BufferReport | None = None
     """How the file kept within a decoder's buffer, if it had to."""
+    adaptation: Adaptation | None = None
+    """The network that was tuned to the video, if one was wanted."""
     predicted_bytes: int | None = None
     """Size that was predicted for `max_encoded_percent`."""
     notes: tuple[str, ...] = ()

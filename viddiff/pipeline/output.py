@@ -133,6 +133,7 @@ class Output:
             self._writer.write(coded.chunk)
             self.summary.size_bytes = self._writer.size_bytes
             self.summary.background_bytes = self._writer.background_bytes
+            self.summary.network_bytes = self._writer.network_bytes
             self._count(coded)
 
     def _count(self, coded: CodedChunk) -> None:

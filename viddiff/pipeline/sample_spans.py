@@ -10,7 +10,7 @@ from viddiff.pipeline.encode_inputs import opened_source, opened_video
 from viddiff.pipeline.encode_job import EncodeJob
 
 _FEWEST, _MOST = 4, 16
-"""Numbers of samples. A video of no more GOPs than the least is its own sample."""
+"""Usual numbers of samples."""
 
 
 @dataclass(frozen=True)
@@ -32,20 +32,23 @@ class Samples:
         return self.share == 1
 
 
-def samples_of(job: EncodeJob) -> Samples:
-    """The samples of a job's video. Raises ViddiffError, OSError."""
+def samples_of(job: EncodeJob, fewest: int = _FEWEST, most: int = _MOST) -> Samples:
+    """The samples of a job's video. Raises ViddiffError, OSError.
+
+    fewest, most: numbers of samples. A video of no more GOPs than `fewest` is its own sample.
+    """
     with opened_source(job) as demuxer, opened_video(job, demuxer) as reader:
         info, gop, count, rate = reader.info, *_source_frames(job, reader)
     gops = 0 if count is None else count // gop
-    most = min(max(isqrt(gops), _FEWEST), _MOST)
-    if count is None or gops <= _FEWEST:
+    number = min(max(isqrt(gops), fewest), most)
+    if count is None or gops <= fewest:
         return Samples(job, info, (job,), 1.0)
     begin = job.start if isinstance(job.start, Fraction) else job.start / rate
-    numbers = [(2 * place + 1) * gops // (2 * most) for place in range(most)]
+    places = [(2 * place + 1) * gops // (2 * number) for place in range(number)]
     # Half a frame early, because times are rounded: this part begins with the first frame after it.
-    starts = [max(begin + (gop * number - Fraction(1, 2)) / rate, begin) for number in numbers]
+    starts = [max(begin + (gop * place - Fraction(1, 2)) / rate, begin) for place in places]
     parts = tuple(replace(job, start=start, frames=gop) for start in starts)
-    return Samples(job, info, parts, most * gop / count)
+    return Samples(job, info, parts, number * gop / count)
 
 
 def _source_frames(job: EncodeJob, reader: VideoReader) -> tuple[int, int | None, Fraction]:

@@ -11,17 +11,20 @@ class Status:
     """Status of a job."""
 
     stage: str
-    """"encode", "decode", "verify", "measure" or "compare", or a step of a search, as "look 1"."""
+    """"encode", "decode", "verify", "measure" or "compare", or a step of a search or of an adaptation, as
+    "look 1" or "adapt, training"."""
     frames: int
-    """Number of frames done."""
+    """Number of frames done; for a training, of seconds."""
     total: int | None
-    """Number of frames in total, if known."""
+    """The same in total, if known."""
     size_bytes: int | None = None
     """Bytes written so far, if any."""
     latency: int | None = None
     """Before the first frame of an encode: how many later frames a frame waits for, at most."""
     quality_goal: GoalReport | None = None
     """What is known so far of a quality that is searched for."""
+    unit: str = "frames"
+    """What is counted: "frames", or "seconds" of a training."""
 
 
 Observer = Callable[[Status], None]

@@ -41,8 +41,9 @@ class LedgerRow:
     """Bytes of one kind."""
 
     part: str
-    """With a base: "base", "backgrounds" and "strengths". Without: "keyframes", and by level "motion",
-    "residual", "side" and "stills". "other": container, sound and so on."""
+    """With a base: "base", "backgrounds", "strengths" and, if the file has one, "network". Without:
+    "keyframes", and by level "motion", "residual", "side" and "stills". "other": container, sound and
+    so on."""
     bytes: int
     level: int | None = None
     """Level of the hierarchy of predicted frames."""
@@ -68,6 +69,8 @@ class EncodeSummary:
     """Of backgrounds, which several GOPs of the base begin with."""
     strength_bytes: int = 0
     """Of the strengths at which frames of the base are enhanced."""
+    network_bytes: int = 0
+    """Of the file's own network."""
     mean_quantiser: float | None = None
     """Of the base, over all frames, if it was chosen GOP by GOP."""
     levels: dict[int, LevelTotals] = field(default_factory=lambda: defaultdict(LevelTotals))
@@ -96,6 +99,8 @@ class EncodeSummary:
         ]
         if not self.base_bytes:
             rows = [LedgerRow("keyframes", self.key_bytes)]
+        if self.network_bytes:
+            rows.append(LedgerRow("network", self.network_bytes))
         for level, totals in sorted(self.levels.items()):
             parts = {"motion": totals.bits_motion, "residual": totals.bits_y, "side": totals.bits_z}
             parts["stills"] = totals.bits_still

@@ -96,7 +96,7 @@ def _train(options: EnhancementOptions, report: Report) -> EnhancementNetwork:
         begin_(network, tiles, options)
     if options.init is None:
         network = widened(network, options.config or SMALL)
-    training = _EnhancementTraining(options, network.to(options.device), tiles, judge)
+    training = EnhancementTraining(options, network.to(options.device), tiles, judge)
     if ranks.first:
         if goes_on:
             training.restore(options.state)
@@ -143,7 +143,7 @@ def _valid_tiles(options: EnhancementOptions, valid: Path, mix: SceneMix) -> Til
     return TileShards(collector.folder)
 
 
-class _EnhancementTraining:
+class EnhancementTraining:
     """The network, as the loop sees it."""
 
     def __init__(

@@ -63,14 +63,19 @@ class Base:
     """Bytes of each temporal unit."""
 
 
-def code_base(frames: list[Frame], crf: int, preset: int = PRESETS[0]) -> Base:
-    """Code frames of BASE_BIT_DEPTH as one closed GOP, random access. VideoError."""
+def code_base(frames: list[Frame], quantiser: int, preset: int = PRESETS[0], low_delay: bool = False) -> Base:
+    """Code frames of BASE_BIT_DEPTH as one closed GOP. quantiser: four times the CRF. VideoError."""
     height, width = frames[0].y.shape
     info = VideoInfo(width, height, BASE_BIT_DEPTH)
-    encoder = Av1Encoder(info, quantiser=4 * crf, preset=preset)
+    encoder = Av1Encoder(info, quantiser=quantiser, preset=preset, low_delay=low_delay)
     units = [*(unit for frame in frames for unit in encoder.send(frame)), *encoder.finish()]
-    stream = BaseStream(Av1Decoder(width, height, BASE_BIT_DEPTH), min(4 * crf, 255))
+    stream = BaseStream(Av1Decoder(width, height, BASE_BIT_DEPTH), told(quantiser))
     return Base(list(stream.shown(units)), [len(unit) for unit in units])
+
+
+def told(quantiser: int) -> int:
+    """What the network is told of the quantiser that a GOP is asked for, 0..255."""
+    return min(quantiser, 255)
 
 
 Tiles = NDArray[np.uint16]
@@ -78,11 +83,13 @@ Tiles = NDArray[np.uint16]
 
 Each is Y, U and V one after the other, 10 bits.
 """
+TilesWithFigures = tuple[Tiles, dict[str, NDArray[np.generic]]]
+"""Tiles, and figures of each."""
 
 
 def tiles_of(
-    frames: list[Frame], base: Base, crf: int, rng: random.Random, most: int = _PER_SCENE
-) -> tuple[Tiles, dict[str, NDArray[np.generic]]]:
+    frames: list[Frame], base: Base, quantiser: int, rng: random.Random, most: int = _PER_SCENE
+) -> TilesWithFigures:
     """At most so many tiles of a scene of BASE_BIT_DEPTH, and figures of each.
 
     `quantiser`, `intra`, `gop_quantiser`; `between`: whether it has hypotheses; `norm` (3,): mean squared
@@ -110,7 +117,7 @@ def tiles_of(
         "quantiser": np.array([shown.coding.quantiser for shown in of], np.uint8),
         "intra": np.array([shown.coding.intra for shown in of]),
         "between": np.array([bool(shown.neighbours) for shown in of]),
-        "gop_quantiser": np.full(count, min(4 * crf, 255), np.uint8),
+        "gop_quantiser": np.full(count, told(quantiser), np.uint8),
         "norm": np.tile(means.astype(np.float32), (count, 1)),
         "weight": weights.ravel()[drawn].astype(np.float32),
     }
@@ -182,7 +189,7 @@ class TileCollector:
     def write(self, number: int, count: int = _SHARD, per_scene: int = _PER_SCENE) -> None:
         """Write a shard of `count` tiles. Raises VideoError if `data` holds nothing that can be used."""
         rng, footage = random.Random(f"{self.seed} {number}"), self._footage()
-        parts: list[tuple[Tiles, dict[str, NDArray[np.generic]]]] = []
+        parts: list[TilesWithFigures] = []
         while (found := sum(len(tiles) for tiles, _ in parts)) < count:
             if not found and len(parts) == _EMPTY_SCENES:
                 raise VideoError(f"{self.data} shows nothing that AV1 would change")
@@ -194,14 +201,10 @@ class TileCollector:
                 if not footage:
                     raise
                 continue
-            crf, preset = rng.randint(*CRFS), rng.choice(PRESETS)
-            parts.append(tiles_of(frames, code_base(frames, crf, preset), crf, rng, per_scene))
-        path = self.folder / f"tiles-{number:06}.npy"
+            quantiser, preset = 4 * rng.randint(*CRFS), rng.choice(PRESETS)
+            parts.append(tiles_of(frames, code_base(frames, quantiser, preset), quantiser, rng, per_scene))
         figures = {name: np.concatenate([f[name] for _, f in parts])[:count] for name in parts[0][1]}
-        np.savez(path.with_suffix(".npz"), **figures)  # type: ignore[arg-type]
-        temporary = path.with_suffix(".part.npy")
-        np.save(temporary, np.concatenate([tiles for tiles, _ in parts])[:count])
-        temporary.replace(path)
+        write_shard(self.folder, number, (np.concatenate([tiles for tiles, _ in parts])[:count], figures))
 
     def _footage(self) -> Footage:
         if not self.mix.stills:
@@ -214,6 +217,15 @@ class TileCollector:
         if not videos and not stills:
             raise VideoError(f"{self.data} holds neither videos nor stills")
         return Footage(videos, stills)
+
+
+def write_shard(folder: Path, number: int, content: TilesWithFigures) -> None:
+    """Write a shard, complete or not at all."""
+    path, (tiles, figures) = folder / f"tiles-{number:06}.npy", content
+    np.savez(path.with_suffix(".npz"), **figures)  # type: ignore[arg-type]
+    temporary = path.with_suffix(".part.npy")
+    np.save(temporary, tiles)
+    temporary.replace(path)
 
 
 def collect_forever(collector: TileCollector, capacity: int) -> None:

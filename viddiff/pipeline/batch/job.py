@@ -46,6 +46,8 @@ class BatchJob:
             raise ValueError("a source is deleted only if its file is verified")
         if self.encode.secret is not None:
             raise ValueError("a batch encodes without encryption")
+        if self.encode.adapt is not None:
+            raise ValueError("a batch tunes no networks: train some for all its videos")
         if self.concat is not None and self.concat < 1:
             raise ValueError("--concat needs a time of 1s or more")
         if self.concat is not None and self.encode.wanted is not None:
