@@ -148,8 +148,21 @@ def describe_file(source: Path, options: "ReadOptions") -> dict[str, Any]:
         "sample_aspect_ratio": str(video.sample_aspect_ratio), "rotation": video.rotation,
         **_display(video.display),
         "model_name": header.model_name, "model_hash": header.model_hash.hex(),
+        "network": _network(header.network),
         **others,
     }  # fmt: skip
+
+
+def _network(network: bytes | None) -> dict[str, Any] | None:
+    """Size and hash of a file's own network, without values if it is damaged. None: the file has none."""
+    if network == b"":
+        return None
+    if network is None:
+        return {"bytes": None, "hash": None}
+    from viddiff.codec.file_network import network_hash
+    from viddiff.container.format import framed_size
+
+    return {"bytes": framed_size(len(network)), "hash": network_hash(network).hex()}
 
 
 def _display(display: "Display") -> dict[str, Any]:
