@@ -116,7 +116,7 @@ def test_engine_is_the_module(config: EnhancementConfig) -> None:
     """Of a file's network, and not of the one that it is made from."""
     weights = extreme(config, 1, calm=True)
     network = pack_network(weights, tuned(weights, step=4))
-    fast, exact = (adapted(Enhancer(weights, engine=engine), network) for engine in ("compiled", "torch"))  # type: ignore[arg-type]
+    fast, exact = (adapted(Enhancer(weights, engine=engine), network) for engine in ("compiled", "torch"))
     frame, *others = (noise(35, 37, BASE_BIT_DEPTH, n) for n in range(3))
     coding, differs = Coding(120, False), False
     for shown in (base_frame(frame, coding), base_frame(frame, coding, *others)):

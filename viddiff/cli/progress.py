@@ -25,13 +25,14 @@ class Progress:
         objects: TextIO | None = None,
         prefix: str = "",
         about: Mapping[str, Any] | None = None,
-        unit: str = "frames",
+        counted: str = "frames",
     ) -> None:
         """stream: for text, stderr by default. objects: for a JSON object every second.
 
-        prefix: before the label in text. about: more fields of the objects. unit: what is counted.
+        prefix: before the label in text. about: more fields of the objects. counted: what is done, "frames" or
+        "seconds".
         """
-        self._unit = unit
+        self._counted = counted
         self._prefix, self._about = prefix, about or {}
         self._label, self._total, self._quiet = label, total, quiet
         self._stream, self._objects = sys.stderr if stream is None else stream, objects
@@ -47,7 +48,7 @@ class Progress:
             self._bar = tqdm(
                 desc=self._prefix + self._label,
                 total=self._total,
-                unit=f" {self._unit}",
+                unit=f" {self._counted}",
                 file=self._stream,
                 dynamic_ncols=True,
             )
@@ -83,8 +84,8 @@ class Progress:
 
     def _line(self, size: str) -> str:
         rate = self.frames / max(self.seconds, 1e-9)
-        parts = [f"{self.frames}{f'/{self._total}' if self._total else ''} {self._unit}"]
-        if self._unit == "frames":
+        parts = [f"{self.frames}{f'/{self._total}' if self._total else ''} {self._counted}"]
+        if self._counted == "frames":
             parts.append(f"{rate:.2f} fps")
         if (left := self._left(rate)) is not None:
             parts.append(f"{left:.0f} s left")
@@ -96,7 +97,7 @@ class Progress:
             "progress": self._label,
             "frames": self.frames,
             "total": self._total,
-            "unit": self._unit,
+            "counted": self._counted,
             "seconds": round(self.seconds, 3),
             "fps": round(rate, 3),
             "eta": self._left(rate),
@@ -163,7 +164,7 @@ class Watcher:
                     objects=self._objects,
                     prefix=self._prefix,
                     about=self._about,
-                    unit=status.unit,
+                    counted=status.counted,
                 )
                 self._shown.__enter__()
             if status.frames:

@@ -23,8 +23,8 @@ class Status:
     """Before the first frame of an encode: how many later frames a frame waits for, at most."""
     quality_goal: GoalReport | None = None
     """What is known so far of a quality that is searched for."""
-    unit: str = "frames"
-    """What is counted: "frames", or "seconds" of a training."""
+    counted: str = "frames"
+    """What `frames` are: "frames", or "seconds" of a training."""
 
 
 Observer = Callable[[Status], None]

@@ -47,7 +47,7 @@ _HELD_OUT = 4
 """One of so many spans is held out. A video of fewer spans gets no network."""
 _TILES = 48
 """Of each span, at most."""
-_LEARNING_RATE = 1e-3
+_LEARNING_RATE = 2e-3
 _STEPS = tuple(1 << n for n in range(STEPS - 1))
 """Differences are rounded to multiples of one of these, in units of the integers."""
 _LAST = ("after", "tail")
@@ -125,6 +125,7 @@ class _Spans:
         self._observer(Status("adapt, samples", 0, total))
         self.training.mkdir()
         self.judging.mkdir()
+        number = -1
         for number, frames in enumerate(_spans(self._samples, self.info)):
             quantiser = options.base_quantiser
             base = code_base(frames, quantiser, options.effort.base_preset, options.low_delay)
@@ -173,7 +174,7 @@ class _Tuning(EnhancementTraining):
     def step(self, share: float) -> dict[str, float]:
         """One step."""
         done = min(int(share * self._total), self._total)
-        self._observer(Status("adapt, training", done, self._total, unit="seconds"))
+        self._observer(Status("adapt, training", done, self._total, counted="seconds"))
         return super().step(share)
 
 
