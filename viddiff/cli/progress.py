@@ -29,8 +29,7 @@ class Progress:
     ) -> None:
         """stream: for text, stderr by default. objects: for a JSON object every second.
 
-        prefix: before the label in text. about: more fields of the objects. counted: what is done, "frames" or
-        "seconds".
+        prefix: before the label in text. about: more fields of the objects. counted: "frames" or "seconds".
         """
         self._counted = counted
         self._prefix, self._about = prefix, about or {}

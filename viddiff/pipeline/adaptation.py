@@ -1,6 +1,6 @@
 """What is found of a network for one file: whether it pays, and in figures."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -8,12 +8,13 @@ from typing import Any
 class Adaptation:
     """A network that was tuned to a video."""
 
-    network: bytes
+    network: bytes = field(repr=False)
     """Payload of NETWORK (`codec.file_network`). Empty: the file is made without."""
     size_bytes: int = 0
     """Of the best network that was found, in the file or not."""
     saved_bytes: int | None = None
-    """What the pictures are expected to take less with it. None: it is of an earlier run."""
+    """What the pictures are expected to take less with it, less the standard error of that. None: it is of an
+    earlier run."""
     steps: int = 0
     """Of the training."""
 
@@ -23,7 +24,7 @@ class Adaptation:
         if self.network or self.saved_bytes is None:
             return ""
         if not self.size_bytes:
-            return "the video is too short for a network of its own"
+            return "the video is too short or too plain for a network of its own"
         return (
             f"the file has no network of its own: it would take {self.size_bytes} bytes, and is expected to "
             f"save {self.saved_bytes}"

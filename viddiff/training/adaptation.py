@@ -9,6 +9,7 @@ about the same relative fall of the bits (`encoder.strength_choice`).
 
 import random
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -35,8 +36,16 @@ from viddiff.pipeline.encode_job import EncodeJob
 from viddiff.pipeline.sample_spans import Samples, samples_of
 from viddiff.pipeline.status import Observer, Status
 from viddiff.training.enhancement import EnhancementOptions, EnhancementTraining
-from viddiff.training.enhancement_samples import TILE, TileShards, code_base, tiles_of, write_shard
+from viddiff.training.enhancement_samples import (
+    TILE,
+    TileShards,
+    code_base,
+    shard_paths,
+    tiles_of,
+    write_shard,
+)
 from viddiff.training.enhancement_validation import tile_errors
+from viddiff.training.learner import Learner
 from viddiff.training.run import run_steps
 
 SPAN = 33
@@ -64,42 +73,54 @@ def adapt(job: EncodeJob, observer: Observer) -> Adaptation:
     enhancer = resources.load()
     if not isinstance(enhancer, Enhancer):
         raise CheckpointError("--adapt needs an AV1 base: these weights predict frames")
-    torch.set_num_threads(resources.cores)
-    with TemporaryDirectory(prefix="viddiff-") as folder:
+    with TemporaryDirectory(prefix="viddiff-") as folder, _settings(resources.cores):
         spans = _Spans(job, Path(folder), observer)
         spans.code()
-        if not spans.held_out:
+        if not spans.enough:
             return Adaptation(b"", saved_bytes=0)
-        training = _tuned(job, enhancer.weights, spans.training, resources.device, observer)
+        learner = _tuned(job, enhancer.weights, spans.training, resources.device, observer)
         judge = _Judge(TileShards(spans.judging), spans.info, enhancer.weights, resources.device)
-        average = {name: tensor.cpu() for name, tensor in training.learner.average.items()}
-        tuned = (rounded(enhancer.weights, average, step, last) for last in (False, True) for step in _STEPS)
-        found = [_candidate(enhancer.weights, each, judge, spans) for each in tuned]
-    best = max(found, key=lambda each: each.worth)
-    return Adaptation(
-        best.network if best.worth > 0 else b"", len(best.network), round(best.saved), training.learner.step
-    )
+        average = {name: tensor.cpu() for name, tensor in learner.average.items()}
+        found = list(_candidates(enhancer.weights, average, judge, spans.video_bytes))
+    best = max(found, key=lambda each: each.worth, default=_Candidate(b"", 0.0))
+    network = best.network if best.worth > 0 else b""
+    return Adaptation(network, len(best.network), round(best.saved), learner.step)
+
+
+@contextmanager
+def _settings(threads: int) -> Iterator[None]:
+    """PyTorch's settings for training, during the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        torch.set_flush_denormal(False)
 
 
 @dataclass(frozen=True)
 class _Candidate:
     network: bytes
     saved: float
-    """Bytes that it is expected to save."""
-    doubt: float
-    """Standard error of that."""
+    """Bytes that it saves, as far as that is certain."""
 
     @property
     def worth(self) -> float:
-        """Bytes by which the file becomes smaller, as far as that is certain."""
-        return self.saved - self.doubt - len(self.network)
+        """Bytes by which the file becomes smaller."""
+        return self.saved - len(self.network)
 
 
-def _candidate(
-    origin: EnhancementWeights, tuned: EnhancementWeights, judge: "_Judge", spans: "_Spans"
-) -> _Candidate:
-    share, doubt = judge.saved(tuned)
-    return _Candidate(pack_network(origin, tuned), share * spans.video_bytes, doubt * spans.video_bytes)
+def _candidates(
+    origin: EnhancementWeights, average: dict[str, Tensor], judge: "_Judge", video_bytes: float
+) -> Iterator[_Candidate]:
+    """What the file could carry. average: parameters of the trained network."""
+    for last_layers in (False, True):
+        for step in _STEPS:
+            tuned = rounded(origin, average, step, last_layers)
+            if tuned.hash() != origin.hash():
+                yield _Candidate(pack_network(origin, tuned), judge.saved(tuned) * video_bytes)
 
 
 class _Spans:
@@ -108,8 +129,8 @@ class _Spans:
     def __init__(self, job: EncodeJob, folder: Path, observer: Observer) -> None:
         self._job, self._observer = job, observer
         self.training, self.judging = folder / "training", folder / "judging"
-        self.held_out = 0
-        """Number of spans that are held out."""
+        self.enough = False
+        """Whether there are tiles for both."""
         self._samples = samples_of(replace(job, gop=min(job.gop, SPAN)), _FEWEST, _MOST)
         self.info = self._samples.info
         if self.info.frame_count is None:
@@ -125,7 +146,6 @@ class _Spans:
         self._observer(Status("adapt, samples", 0, total))
         self.training.mkdir()
         self.judging.mkdir()
-        number = -1
         for number, frames in enumerate(_spans(self._samples, self.info)):
             quantiser = options.base_quantiser
             base = code_base(frames, quantiser, options.effort.base_preset, options.low_delay)
@@ -133,28 +153,28 @@ class _Spans:
             tiles = tiles_of(frames, base, quantiser, rng, _TILES)
             if len(tiles[0]):
                 write_shard(self.judging if held_out else self.training, number, tiles)
-                self.held_out += held_out
             self._keys.append(base.sizes[0])
             self._others += base.sizes[1:]
             done += len(frames)
             self._observer(Status("adapt, samples", done, total))
-        if number < _HELD_OUT - 1:
-            self.held_out = 0
+        several = len(self._keys) >= _HELD_OUT
+        self.enough = several and all(map(shard_paths, (self.training, self.judging)))
 
     @property
     def video_bytes(self) -> float:
         """About how many bytes the pictures of the whole video take."""
         frames, gop = self.info.frame_count or 0, self._job.gop
         others = np.mean(self._others) if self._others else 0.0
-        return float(frames * (np.mean(self._keys) + (gop - 1) * others) / gop)
+        keys = max(frames / gop, 1.0)
+        return float(keys * np.mean(self._keys) + max(frames - keys, 0.0) * others)
 
 
 def _spans(samples: Samples, info: VideoInfo) -> Iterator[list[Frame]]:
-    """Frames of BASE_BIT_DEPTH of all spans. What is left over at the end of the video makes none."""
+    """Frames of BASE_BIT_DEPTH of all spans. One may be a little shorter than asked for."""
     for part in samples.parts:
         with opened_source(part) as demuxer, opened_video(part, demuxer) as reader:
             frames = (widened(frame, info.bit_depth) for frame in reader)
-            while len(span := list(islice(frames, part.gop))) == part.gop:
+            while len(span := list(islice(frames, part.gop))) > part.gop // 2:
                 yield span
 
 
@@ -180,7 +200,7 @@ class _Tuning(EnhancementTraining):
 
 def _tuned(
     job: EncodeJob, origin: EnhancementWeights, folder: Path, device: str, observer: Observer
-) -> EnhancementTraining:
+) -> Learner:
     """Train for the minutes of a job."""
     assert job.adapt is not None
     options = EnhancementOptions(
@@ -191,11 +211,10 @@ def _tuned(
         device=device,
     )
     torch.manual_seed(options.seed)
-    torch.set_flush_denormal(True)
     network = network_of(origin).requires_grad_(True).to(device)
     tuning = _Tuning(options, network, TileShards(folder), observer)
     run_steps(options, tuning, lambda _: None)
-    return tuning
+    return tuning.learner
 
 
 class _Judge:
@@ -207,10 +226,10 @@ class _Judge:
         self._rounding = (step**2 - 1) / 12
         self._before = self._errors(origin)
 
-    def saved(self, weights: EnhancementWeights) -> tuple[float, float]:
-        """Which share of the bits a network is expected to save, and the standard error of that."""
+    def saved(self, weights: EnhancementWeights) -> float:
+        """Which share of the bits a network is expected to save, less the standard error of that."""
         gains = (self._before - self._errors(weights)) / self._before.mean() / SLOPE
-        return float(gains.mean()), float(gains.std() / len(gains) ** 0.5)
+        return float(gains.mean() - gains.std() / len(gains) ** 0.5)
 
     @torch.inference_mode()
     def _errors(self, weights: EnhancementWeights) -> Tensor:
