@@ -1,6 +1,7 @@
 """encode --adapt: what it refuses, what it finds, when the file carries it, and how it is resumed."""
 
 import json
+import random
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,10 +14,12 @@ from conftest import moving_picture, restless, same
 from test_cli import read, refused, run, write
 from test_file_network import tuned
 
+from viddiff.codec.enhancement_module import network_of, weights_of
 from viddiff.codec.enhancement_weights import EnhancementWeights, load
 from viddiff.codec.file_network import pack_network, unpack_network
 from viddiff.container.format import framed_size
 from viddiff.container.reader import Reader
+from viddiff.frame import VideoInfo
 from viddiff.networks.bounds import UNIT
 from viddiff.pipeline.adaptation import Adaptation
 from viddiff.pipeline.batch.job import BatchJob
@@ -25,7 +28,8 @@ from viddiff.pipeline.encode_job import EncodeJob
 from viddiff.pipeline.status import Observer, Status, ignore
 from viddiff.training import adaptation
 from viddiff.training.adaptation import rounded
-from viddiff.training.enhancement import EnhancementOptions
+from viddiff.training.enhancement import EnhancementOptions, solve_tail_
+from viddiff.training.enhancement_samples import TileShards, code_base, tiles_of, write_shard
 
 Parameters = dict[str, torch.Tensor]
 
@@ -93,29 +97,55 @@ def test_small_frames_and_short_videos(small: Path, clip: Path, base_weights: Pa
     assert network_in(out) == b""
 
 
-def test_a_network_that_pays(
-    clip: Path, base_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("share", [0.3, 0.001])
+def test_the_file_carries_what_pays(
+    clip: Path, base_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float
 ) -> None:
-    """One that makes pictures worse than AV1 shows them is easy to tune. Decoders need nothing else."""
-    monkeypatch.setattr(adaptation, "EnhancementOptions", partial(EnhancementOptions, steps=40))
-    monkeypatch.setattr(adaptation, "_LEARNING_RATE", 1e-2)
+    """After a short training, for a share of the bits that it would save. Decoders need nothing else."""
+    monkeypatch.setattr(adaptation, "EnhancementOptions", partial(EnhancementOptions, steps=4))
+    monkeypatch.setattr(adaptation, "_LEARNING_RATE", 0.1)
+    monkeypatch.setattr(adaptation._Judge, "saved", lambda *_: share)
     out, origin = tmp_path / "out.vdf", load(base_weights)
     options = ("--weights", base_weights, "--gop", 8, "--quality", 10)
     result = run("encode", clip, out, *options, "--adapt", 600, "--verify", "--json")
     assert result.exit_code == 0, result.output
     values = json.loads(result.stdout.splitlines()[-1])
     network = network_in(out)
-    assert network
+    assert network is not None
     assert values["verified"]
-    assert values["network"]["carried"]
+    assert values["network"]["steps"] == 4
+    assert values["network"]["carried"] == bool(network) == (share == 0.3)
+    if not network:
+        assert values["network"]["bytes"] > values["network"]["saved_bytes"]
+        assert "the file has no network of its own" in result.stderr
+        return
     assert values["network"]["bytes"] == len(network) < values["network"]["saved_bytes"]
-    assert values["network"]["steps"] == 40
     assert {"part": "network", "bytes": framed_size(len(network)), "level": None} in values["ledger"]
     assert sum(row["bytes"] for row in values["ledger"]) == values["bytes"] == out.stat().st_size
     assert unpack_network(origin, network).hash() != origin.hash()
     shown = tmp_path / "shown.mkv"
     assert run("decode", out, shown, "--lossless", "--weights", base_weights).exit_code == 0
     assert len(read(shown)) == 32
+
+
+def test_networks_are_judged_by_what_they_leave(tmp_path: Path) -> None:
+    """The one that is fitted to the errors saves bits, and the same one saves nothing."""
+    frames = moving_picture(160, 160, 9, bit_depth=10)
+    tiles = tiles_of(frames, code_base(frames, 200, 6), 200, random.Random(0), 8)
+    write_shard(tmp_path, 0, tiles)
+    idle = restless()
+    zeros = {name: 0 * idle.integers[name] for name in ("tail.weight", "tail.bias")}
+    still = EnhancementWeights(idle.config, {**idle.integers, **zeros})
+    shards = TileShards(tmp_path)
+    assert adaptation._Judge(shards, VideoInfo(160, 160, 8), idle, "cpu").saved(idle) == 0
+    judge = adaptation._Judge(shards, VideoInfo(160, 160, 8), still, "cpu")
+    assert judge.saved(still) == 0
+    network = network_of(still).requires_grad_(True).train()
+    batch = shards.batch(8, random.Random(1))
+    solve_tail_(network, iter([batch]))
+    better = weights_of(network)
+    assert judge.saved(better) > 0
+    assert adaptation._Judge(shards, VideoInfo(160, 160, 8), better, "cpu").saved(still) < 0
 
 
 def test_a_network_that_does_not_pay(clip: Path, base_weights: Path, tmp_path: Path) -> None:

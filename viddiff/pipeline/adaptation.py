@@ -13,8 +13,7 @@ class Adaptation:
     size_bytes: int = 0
     """Of the best network that was found, in the file or not."""
     saved_bytes: int | None = None
-    """What the pictures are expected to take less with it, less the standard error of that. None: it is of an
-    earlier run."""
+    """What the pictures are expected to take less with it, cautiously. None: it is of an earlier run."""
     steps: int = 0
     """Of the training."""
 

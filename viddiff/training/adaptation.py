@@ -30,6 +30,7 @@ from viddiff.errors import CheckpointError, ViddiffError
 from viddiff.frame import Frame, VideoInfo
 from viddiff.networks.bounds import ACTIVATION_MAX, EXACT_LIMIT, UNIT, WEIGHT_MAX
 from viddiff.networks.enhancement import EnhancementNetwork
+from viddiff.networks.enhancement_config import CORRECTION_UNIT, STRENGTH_UNIT, STRENGTHS
 from viddiff.pipeline.adaptation import Adaptation
 from viddiff.pipeline.encode_inputs import opened_source, opened_video, resources_for
 from viddiff.pipeline.encode_job import EncodeJob
@@ -44,7 +45,7 @@ from viddiff.training.enhancement_samples import (
     tiles_of,
     write_shard,
 )
-from viddiff.training.enhancement_validation import tile_errors
+from viddiff.training.enhancement_validation import corrections
 from viddiff.training.learner import Learner
 from viddiff.training.run import run_steps
 
@@ -63,7 +64,11 @@ _LAST = ("after", "tail")
 """Parts of the names of layers that may be the only ones to differ."""
 _DEAD_ZONE = 0.6
 """Least difference that does not become zero, in steps."""
+_KEPT = 0.5
+"""Share of what the spans that are held out promise that a whole file has kept."""
 _BATCH = 16
+_LUMA = 4
+"""Of the network's planes, the first ones are phases of luma."""
 Floats = NDArray[np.float64]
 
 
@@ -229,15 +234,26 @@ class _Judge:
     def saved(self, weights: EnhancementWeights) -> float:
         """Which share of the bits a network is expected to save, less the standard error of that."""
         gains = (self._before - self._errors(weights)) / self._before.mean() / SLOPE
-        return float(gains.mean() - gains.std() / len(gains) ** 0.5)
+        return _KEPT * float(gains.mean() - gains.std() / len(gains) ** 0.5)
 
     @torch.inference_mode()
     def _errors(self, weights: EnhancementWeights) -> Tensor:
-        """Of each tile, as it is shown: enhanced at strength 1, and rounded to the video's depth."""
+        """Of each tile, as it is shown: enhanced at its best strengths, and rounded to the video's depth."""
         network, found = network_of(weights).to(self._device), list[Tensor]()
         for batch in self._tiles.batches(_BATCH, len(self._tiles)):
             batch = batch.to(self._device)
-            found.append(tile_errors(network, batch) + self._rounding * batch.share.sum(1))
+            correction, missing = corrections(network, batch), batch.original - batch.decoded
+            squares = torch.stack(
+                [
+                    (missing - correction * (strength / (STRENGTH_UNIT * CORRECTION_UNIT)))
+                    .square()
+                    .mean((2, 3))
+                    for strength in range(STRENGTHS)
+                ]
+            )
+            planes = squares * batch.share
+            luma, chroma = planes[..., :_LUMA].sum(2), planes[..., _LUMA:].sum(2)
+            found.append(luma.amin(0) + chroma.amin(0) + self._rounding * batch.share.sum(1))
         return torch.cat(found).cpu()
 
 
