@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from viddiff.codec.enhancer import Strengths
-from viddiff.codec.entropy import SymbolDecoder, SymbolEncoder, Tables
+from viddiff.codec.entropy import SymbolDecoder, SymbolEncoder, Tables, choice_row
 from viddiff.container.format import pack_varint, read_varint
 from viddiff.errors import BitstreamError
 from viddiff.networks.enhancement_config import GROUPS, STRENGTHS
@@ -62,19 +62,11 @@ class StrengthTables:
         kinds, blocks = [], []
         for _ in range(GROUPS):
             for before in range(KINDS + 1):
-                kinds.append(_row([4.0 if kind == before else 1.0 for kind in range(KINDS)]))
+                kinds.append(choice_row([4.0 if kind == before else 1.0 for kind in range(KINDS)]))
             for common in range(STRENGTHS):
                 near = [2.0 ** (1 - 1.5 * abs(strength - common)) for strength in range(STRENGTHS)]
-                blocks.append(_row(near))
+                blocks.append(choice_row(near))
         return cls(Tables.from_probabilities(kinds), Tables.from_probabilities(blocks))
-
-
-def _row(weights: list[float]) -> NDArray[np.float64]:
-    """Probabilities of a table for symbols 0..len(weights)-1. Others are all but impossible."""
-    radius = len(weights) - 1
-    row = np.zeros(2 * radius + 2)
-    row[radius : 2 * radius + 1] = np.array(weights) / sum(weights)
-    return row
 
 
 def kind_table(group: int, before: int) -> int:

@@ -18,7 +18,7 @@ one bit. Bits fill bytes from the lowest up. Unused bits of the last byte are ze
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -123,6 +123,16 @@ def discretised_tables(scales: Iterable[float], shape: Literal["laplace", "norma
     return Tables.from_probabilities(rows)
 
 
+def choice_row(weights: Sequence[float]) -> NDArray[np.float64]:
+    """Row of `Tables.from_probabilities` for symbols 0..N-1, as likely as N weights say.
+
+    Others are all but impossible.
+    """
+    row = np.zeros(2 * len(weights))
+    row[len(weights) - 1 : -1] = np.array(weights) / sum(weights)
+    return row
+
+
 class SymbolEncoder:
     """Collects symbols and then returns their bytes. Without symbols, that is b""."""
 
@@ -151,6 +161,10 @@ class SymbolEncoder:
         if len(classes):
             self._put(classes, np.zeros_like(classes), _CLASS_MODELS)
             self.put_bits(excess + 8 - (8 << classes), classes + 3)
+
+    def put_choices(self, symbols: Sequence[int], tables: Tables) -> None:
+        """Append symbols that all have the first table."""
+        self.put(np.array(symbols), np.zeros(len(symbols), np.int64), tables)
 
     def put_bits(self, values: Int64s, widths: Int64s) -> None:
         """Append raw bits: integers 0..2**width - 1 and their widths 0..32, in two one-dimensional arrays."""
@@ -206,6 +220,13 @@ class SymbolDecoder:
             if (values != wide).any():
                 raise BitstreamError("a symbol is outside the range of int32")
         return values.reshape(np.shape(indexes))
+
+    def get_choices(self, count: int, tables: Tables, choices: int) -> Int64s:
+        """Symbols that all have the first table. Raises BitstreamError unless they are 0..choices - 1."""
+        symbols = self.get(np.zeros(count, np.int64), tables).astype(np.int64)
+        if symbols.min() < 0 or symbols.max() >= choices:
+            raise BitstreamError("entropy-coded data is damaged: there is no such choice")
+        return symbols
 
     def get_bits(self, widths: Int64s) -> Int64s:
         """Raw bits: integers of these widths. Raises BitstreamError if the data is damaged."""

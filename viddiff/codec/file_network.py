@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from viddiff.codec.enhancement_weights import EnhancementWeights
 from viddiff.codec.enhancer import Enhancer
-from viddiff.codec.entropy import SymbolDecoder, SymbolEncoder, Tables, discretised_tables
+from viddiff.codec.entropy import SymbolDecoder, SymbolEncoder, Tables, choice_row, discretised_tables
 from viddiff.codec.tensor_file import Arrays
 from viddiff.errors import BitstreamError, CheckpointError
 from viddiff.networks.bounds import EXACT_LIMIT, UNIT, WEIGHT_MAX
@@ -61,8 +61,8 @@ class NetworkTables:
     def parametric(cls) -> Self:
         """Before any statistics: changes as in Laplace distributions."""
         return cls(
-            Tables.from_probabilities([np.array([0.0, 1 - _CHANGED, _CHANGED, 0.0])]),
-            Tables.from_probabilities([np.repeat((0.0, 1 / STEPS, 0.0), (STEPS - 1, STEPS, 1))]),
+            Tables.from_probabilities([choice_row((1 - _CHANGED, _CHANGED))]),
+            Tables.from_probabilities([choice_row((1,) * STEPS)]),
             discretised_tables([_SCALE_STEPS], "laplace"),
             discretised_tables([_FIRST_SCALE * _SCALE_RATIO**n for n in range(SCALES)], "laplace"),
         )
@@ -96,13 +96,13 @@ def pack_network(origin: EnhancementWeights, tuned: EnhancementWeights) -> bytes
     stream, tables = SymbolEncoder("ans"), NetworkTables.parametric()
     for name in origin.config.layers():
         changes = _changes(name, origin.integers, tuned.integers)
-        _put(stream, np.array([int(changes.any())]), tables.flags)
+        stream.put_choices([bool(changes.any())], tables.flags)
         if changes.any():
             step = _step(changes)
             changes >>= step
             scales = tables.scales_of(changes)
-            _put(stream, np.array([step]), tables.steps)
-            _put(stream, np.diff(scales, prepend=0), tables.scales)
+            stream.put_choices([step], tables.steps)
+            stream.put_choices(np.diff(scales, prepend=0).tolist(), tables.scales)
             stream.put(changes, np.broadcast_to(scales[:, None], changes.shape), tables.changes)
     return tuned.hash() + stream.finish()
 
@@ -149,9 +149,11 @@ def unpack_network(origin: EnhancementWeights, network: bytes) -> EnhancementWei
     stream, tables = SymbolDecoder(network[HASH_BYTES:], "ans"), NetworkTables.parametric()
     integers = dict(origin.integers)
     for name, layer in origin.config.layers().items():
-        if _within(_get(stream, 1, tables.flags), 2)[0]:
-            step = _within(_get(stream, 1, tables.steps), STEPS)
-            scales = _within(_get(stream, layer.shape[0], tables.scales).cumsum(), SCALES)
+        if stream.get_choices(1, tables.flags, 2)[0]:
+            step = stream.get_choices(1, tables.steps, STEPS)
+            scales = stream.get(np.zeros(layer.shape[0], np.int64), tables.scales).cumsum()
+            if scales.min() < 0 or scales.max() >= SCALES:
+                raise BitstreamError("the file's own network is damaged")
             shape = layer.shape[0], prod(layer.shape[1:]) + 1
             changes = stream.get(np.broadcast_to(scales[:, None], shape), tables.changes)
             _change(integers, name, changes.astype(np.int64) << step)
@@ -173,18 +175,3 @@ def _change(integers: dict[str, NDArray[Any]], name: str, changes: Int64s) -> No
     if np.abs(weight).max() > WEIGHT_MAX or np.abs(bias).max() >= EXACT_LIMIT:
         raise BitstreamError("the file's own network is out of range")
     integers[f"{name}.weight"], integers[f"{name}.bias"] = weight.astype(np.int8), bias.astype(np.int32)
-
-
-def _put(stream: SymbolEncoder, symbols: Int64s, tables: Tables) -> None:
-    stream.put(symbols, np.zeros_like(symbols), tables)
-
-
-def _get(stream: SymbolDecoder, count: int, tables: Tables) -> Int64s:
-    return stream.get(np.zeros(count, np.int64), tables).astype(np.int64)
-
-
-def _within(symbols: Int64s, limit: int) -> Int64s:
-    """The same symbols. Raises BitstreamError unless all are in 0..limit - 1."""
-    if symbols.min() < 0 or symbols.max() >= limit:
-        raise BitstreamError("the file's own network is damaged")
-    return symbols

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from viddiff.codec.base_gop_decoder import BaseGopDecoder
 from viddiff.codec.enhancer import Enhancer
+from viddiff.codec.file_network import adapted
 from viddiff.container.format import Chunk, Header
 from viddiff.errors import CheckpointError
 from viddiff.frame import Frame
@@ -69,6 +70,4 @@ def _with_network(enhancer: Enhancer, network: bytes | None) -> Enhancer:
         )
     if not network:
         return enhancer
-    from viddiff.codec.file_network import adapted
-
     return adapted(enhancer, network)

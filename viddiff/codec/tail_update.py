@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from viddiff.codec.enhancer import Enhancer
-from viddiff.codec.entropy import SymbolDecoder, SymbolEncoder, Tables, discretised_tables
+from viddiff.codec.entropy import SymbolDecoder, SymbolEncoder, Tables, choice_row, discretised_tables
 from viddiff.errors import BitstreamError, CheckpointError
 from viddiff.networks.bounds import EXACT_LIMIT, UNIT, WEIGHT_MAX
 from viddiff.networks.enhancement_config import BETWEEN, PLANES, EnhancementConfig
@@ -74,9 +74,9 @@ class UpdateTables:
         """Before any statistics: all steps and scales alike, and changes as in Laplace distributions."""
         scales = [_FIRST_SCALE * _SCALE_RATIO**n for n in range(SCALES)]
         return cls(
-            Tables.from_probabilities([np.array([0.0, 1 - _CHANGED, _CHANGED, 0.0])]),
-            Tables.from_probabilities([_alike(STEPS)]),
-            Tables.from_probabilities([_alike(SCALES)]),
+            Tables.from_probabilities([choice_row((1 - _CHANGED, _CHANGED))]),
+            Tables.from_probabilities([choice_row((1,) * STEPS)]),
+            Tables.from_probabilities([choice_row((1,) * SCALES)]),
             discretised_tables(scales, "laplace"),
         )
 
@@ -98,12 +98,6 @@ class UpdateTables:
         return bits
 
 
-def _alike(symbols: int) -> NDArray[np.float64]:
-    row = np.zeros(2 * symbols)
-    row[symbols - 1 : -1] = 1 / symbols
-    return row
-
-
 def tails(config: EnhancementConfig) -> dict[str, int]:
     """Names of the last layers, and their inputs."""
     found = {TAIL: config.half}
@@ -116,12 +110,12 @@ def write_updates(
     """Code the updates of a chunk, which come before everything else in its symbols."""
     for name in tails(config):
         update = updates.get(name)
-        _put(stream, [int(update is not None)], tables.flags)
+        stream.put_choices([update is not None], tables.flags)
         if update is None:
             continue
         scales = tables.scales_of(update.changes)
-        _put(stream, update.steps.tolist(), tables.steps)
-        _put(stream, scales.tolist(), tables.scales)
+        stream.put_choices(update.steps.tolist(), tables.steps)
+        stream.put_choices(scales.tolist(), tables.scales)
         stream.put(update.changes, np.broadcast_to(scales[:, None], update.changes.shape), tables.changes)
 
 
@@ -136,9 +130,10 @@ def _updates(
     stream: SymbolDecoder, tables: UpdateTables, config: EnhancementConfig
 ) -> Iterator[tuple[str, TailUpdate]]:
     for name, inputs in tails(config).items():
-        if not _get(stream, 1, tables.flags, 2)[0]:
+        if not stream.get_choices(1, tables.flags, 2)[0]:
             continue
-        steps, scales = _get(stream, PLANES, tables.steps, STEPS), _get(stream, PLANES, tables.scales, SCALES)
+        steps = stream.get_choices(PLANES, tables.steps, STEPS)
+        scales = stream.get_choices(PLANES, tables.scales, SCALES)
         indexes = np.broadcast_to(scales[:, None], (PLANES, inputs + 1))
         changes = stream.get(indexes, tables.changes).astype(np.int64)
         if np.abs(changes).max() > _LARGEST_CHANGE:
@@ -167,14 +162,3 @@ def updated(enhancer: Enhancer, updates: dict[str, TailUpdate]) -> Enhancer:
         return enhancer.updated(integers)
     except CheckpointError as error:
         raise BitstreamError(f"a change of the enhancement network is out of range: {error}") from error
-
-
-def _put(stream: SymbolEncoder, symbols: list[int], tables: Tables) -> None:
-    stream.put(np.array(symbols), np.zeros(len(symbols), np.int64), tables)
-
-
-def _get(stream: SymbolDecoder, count: int, tables: Tables, limit: int) -> NDArray[np.int64]:
-    symbols = stream.get(np.zeros(count, np.int64), tables).astype(np.int64)
-    if symbols.min() < 0 or symbols.max() >= limit:
-        raise BitstreamError("an update of the enhancement network is damaged")
-    return symbols

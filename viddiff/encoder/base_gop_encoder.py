@@ -24,10 +24,8 @@ from viddiff.encoder.options import EncodeOptions
 from viddiff.encoder.strength_choice import Choice, Prices, Worth, choose_strengths
 from viddiff.encoder.tail_fit import TailFit
 from viddiff.frame import Frame, VideoInfo
-from viddiff.media.av1_stream import Av1Decoder, Av1Encoder
+from viddiff.media.av1_stream import Av1Decoder, Av1Encoder, asked_index
 
-_LARGEST_INDEX = 255
-"""AV1's largest quantiser index."""
 _REST = 0.25
 """Share of the frames that a GOP may still have for which an update of the network is expected to serve."""
 
@@ -137,10 +135,9 @@ class BaseGopEncoder:
             background=background,
         )
         decoder = Av1Decoder(info.width, info.height, BASE_BIT_DEPTH)
-        told = min(quantiser, _LARGEST_INDEX)
-        return _Gop(
-            encoder, BaseStream(decoder, told), TailFit(self.enhancer, told, self._updates), self.enhancer
-        )
+        asked = asked_index(quantiser)
+        fit = TailFit(self.enhancer, asked, self._updates)
+        return _Gop(encoder, BaseStream(decoder, asked), fit, self.enhancer)
 
     def _finished(self, gop: _Gop) -> Iterator[CodedGroup]:
         while gop.groups and len(gop.units) >= len(gop.groups[0].frames):

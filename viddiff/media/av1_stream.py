@@ -49,11 +49,17 @@ MAX_FRAMES_OF_FIRST_UNIT = 64
 """Most frames of the first unit, which may begin with a background."""
 _FILTER_STRENGTH = 1
 """Of SVT-AV1's temporal filter, 0 to 4. Its own choice, 3, needs more bits for the same fidelity."""
-_LAMBDAS = [80] * 7
+_LAMBDAS = "[80,80,80,80,80,80,80]"
 """What SVT-AV1's lambdas are multiplied by for each kind of frame, in 1/128. Coarser quantisers with smaller
 lambdas need fewer bits for the same fidelity."""
+_LARGEST_INDEX = 255
 _MAX_FRAME_RATE = 240  # SVT-AV1 refuses more; only the level that the header states depends on it
 _DELIMITER = bytes([ObuType.TEMPORAL_DELIMITER << 3 | 2, 0])
+
+
+def asked_index(quantiser: int) -> int:
+    """AV1's quantiser index, 0..255, that a GOP coded with a quantiser of QUANTISERS was asked for."""
+    return min(quantiser, _LARGEST_INDEX)
 
 
 class Av1Encoder:
@@ -98,7 +104,7 @@ class Av1Encoder:
             "keyint": -1,  # one keyframe, the first
             "scd": 0,  # no further one where the scene changes
             "tf-strength": _FILTER_STRENGTH,
-            "lambda-scale-factors": str(_LAMBDAS).replace(" ", ""),
+            "lambda-scale-factors": _LAMBDAS,
             "lp": threads,
             "pred-struct": 1 if low_delay else 2,
         }

@@ -357,7 +357,7 @@ class EncodeJob:
             "drop_alpha": self.drop_alpha,
             "maxrate": self.maxrate,
             "bufsize": self.bufsize,
-            **({} if self.adapt is None else {"adapt": self.adapt}),
+            "adapt": self.adapt,
         }
 
     def fingerprint(self) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from viddiff.codec.base_frames import BaseFrame
 from viddiff.codec.base_gop_decoder import BaseStream
 from viddiff.errors import ViddiffError, VideoError
 from viddiff.frame import Frame, VideoInfo
-from viddiff.media.av1_stream import Av1Decoder, Av1Encoder
+from viddiff.media.av1_stream import Av1Decoder, Av1Encoder, asked_index
 from viddiff.networks.enhancement import condition_of
 from viddiff.networks.enhancement_config import HYPOTHESES
 from viddiff.training.background import training_was_killed
@@ -69,13 +69,8 @@ def code_base(frames: list[Frame], quantiser: int, preset: int = PRESETS[0], low
     info = VideoInfo(width, height, BASE_BIT_DEPTH)
     encoder = Av1Encoder(info, quantiser=quantiser, preset=preset, low_delay=low_delay)
     units = [*(unit for frame in frames for unit in encoder.send(frame)), *encoder.finish()]
-    stream = BaseStream(Av1Decoder(width, height, BASE_BIT_DEPTH), told(quantiser))
+    stream = BaseStream(Av1Decoder(width, height, BASE_BIT_DEPTH), asked_index(quantiser))
     return Base(list(stream.shown(units)), [len(unit) for unit in units])
-
-
-def told(quantiser: int) -> int:
-    """What the network is told of the quantiser that a GOP is asked for, 0..255."""
-    return min(quantiser, 255)
 
 
 Tiles = NDArray[np.uint16]
@@ -117,7 +112,7 @@ def tiles_of(
         "quantiser": np.array([shown.coding.quantiser for shown in of], np.uint8),
         "intra": np.array([shown.coding.intra for shown in of]),
         "between": np.array([bool(shown.neighbours) for shown in of]),
-        "gop_quantiser": np.full(count, told(quantiser), np.uint8),
+        "gop_quantiser": np.full(count, asked_index(quantiser), np.uint8),
         "norm": np.tile(means.astype(np.float32), (count, 1)),
         "weight": weights.ravel()[drawn].astype(np.float32),
     }
