@@ -1,6 +1,7 @@
 """Shared helpers of tests: tiny networks, small moving pictures, one coded file."""
 
 import io
+import signal
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -37,6 +38,7 @@ from viddiff.pixels import plane_shapes
 
 torch.set_num_threads(1)
 cv2.setNumThreads(1)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it, and viddiff would do so, too
 
 TINY = ModelConfig("tiny", quarter=8, eighth=16)
 

@@ -25,7 +25,7 @@ def exact_arithmetic(threads: int = 1) -> Iterator[None]:
 
     threads: PyTorch's threads, if no other block is active.
     """
-    with _PROCESS.held(threads), _thread_settings():
+    with _PROCESS.held(threads), thread_settings(), torch.no_grad():
         yield
 
 
@@ -41,15 +41,14 @@ def exactly(items: Iterator[Item]) -> Iterator[Item]:
 
 
 @contextmanager
-def _thread_settings() -> Iterator[None]:
-    """Settings that PyTorch keeps for each thread."""
+def thread_settings() -> Iterator[None]:
+    """In this block, compute on the CPU unless told otherwise, without autocast."""
     with ExitStack() as stack:
         for device in ("cpu", "cuda"):
             if torch.is_autocast_enabled(device):
                 stack.enter_context(torch.autocast(device, enabled=False))
         if torch.get_default_device().type != "cpu":
             stack.enter_context(torch.device("cpu"))
-        stack.enter_context(torch.no_grad())
         yield
 
 

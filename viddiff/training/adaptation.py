@@ -9,7 +9,6 @@ about the same relative fall of the bits (`encoder.strength_choice`).
 
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -48,6 +47,7 @@ from viddiff.training.enhancement_samples import (
 from viddiff.training.enhancement_validation import corrections
 from viddiff.training.learner import Learner
 from viddiff.training.run import run_steps
+from viddiff.training.settings import training_settings
 
 SPAN = 33
 """Frames of a span: a keyframe, and two of SVT-AV1's mini-GOPs."""
@@ -78,7 +78,7 @@ def adapt(job: EncodeJob, observer: Observer) -> Adaptation:
     enhancer = resources.load()
     if not isinstance(enhancer, Enhancer):
         raise CheckpointError("--adapt needs an AV1 base: these weights predict frames")
-    with TemporaryDirectory(prefix="viddiff-") as folder, _settings(resources.cores):
+    with TemporaryDirectory(prefix="viddiff-") as folder, training_settings(0, resources.cores):
         spans = _Spans(job, Path(folder), observer)
         spans.code()
         if not spans.enough:
@@ -90,19 +90,6 @@ def adapt(job: EncodeJob, observer: Observer) -> Adaptation:
     best = max(found, key=lambda each: each.worth, default=_Candidate(b"", 0.0))
     network = best.network if best.worth > 0 else b""
     return Adaptation(network, len(best.network), round(best.saved), learner.step)
-
-
-@contextmanager
-def _settings(threads: int) -> Iterator[None]:
-    """PyTorch's settings for training, during the block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-        torch.set_flush_denormal(False)
 
 
 @dataclass(frozen=True)
@@ -215,7 +202,6 @@ def _tuned(
         learning_rate=_LEARNING_RATE,
         device=device,
     )
-    torch.manual_seed(options.seed)
     network = network_of(origin).requires_grad_(True).to(device)
     tuning = _Tuning(options, network, TileShards(folder), observer)
     run_steps(options, tuning, lambda _: None)

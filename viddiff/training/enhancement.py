@@ -35,6 +35,7 @@ from viddiff.training.enhancement_widening import widened
 from viddiff.training.learner import Learner
 from viddiff.training.muon import MuonWithAdamW
 from viddiff.training.run import Report, RunOptions, run_steps, validate
+from viddiff.training.settings import training_settings
 
 _GRADIENT_MAX = 1.0
 _START_BATCHES = 60
@@ -75,9 +76,7 @@ def train(options: EnhancementOptions, report: Report) -> EnhancementNetwork:
     With validation videos, these are the best of all that were validated, those at the beginning included.
     Every rank calls this (see `ranks`). The first one writes and reports.
     """
-    torch.manual_seed(options.seed)
-    torch.set_flush_denormal(True)
-    with options.ranks.together(options.device):
+    with training_settings(options.seed), options.ranks.together(options.device):
         return _train(options, report)
 
 

@@ -24,6 +24,7 @@ from viddiff.training.library_selection import choose_library
 from viddiff.training.loss import counter, loss_of, motion_bits, run
 from viddiff.training.run import Report, RunOptions, run_steps
 from viddiff.training.samples import SampleRing, collect, collect_forever, find_videos
+from viddiff.training.settings import training_settings
 from viddiff.training.state import TrainState
 from viddiff.training.validation import Judge
 
@@ -59,8 +60,11 @@ class TrainOptions(RunOptions):
 
 def train(options: TrainOptions, report: Report) -> Codec:
     """Train until time or steps are used up. Writes and returns the averaged weights."""
-    torch.manual_seed(options.seed)
-    torch.set_flush_denormal(True)  # vanishing gradients would slow the processor down many times
+    with training_settings(options.seed):
+        return _train(options, report)
+
+
+def _train(options: TrainOptions, report: Report) -> Codec:
     options.prepare()
     start = _start(options)
     report({"library_pictures": len(start.library.pictures)})
