@@ -828,8 +828,10 @@ import socket, sys
 from pathlib import Path
 from viddiff.cli import main
 from viddiff.pipeline import selftest
+from viddiff.training import enhancement
 
 selftest.golden_folder = lambda: Path(sys.argv[5])
+enhancement._FIRST_TILES = 8
 
 for attempt in (
     lambda: socket.socket().connect(("127.0.0.1", 9)),
