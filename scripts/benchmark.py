@@ -35,7 +35,8 @@ from points import (
     measure_point,
     now,
 )
-from report import Clip, bd_rates, markdown, plain, plot, summary
+from report import Clip, bd_rates, markdown, plain, summary
+from result_plots import curves_plot, sizes_plots
 
 from viddiff.config import QUALITIES
 from viddiff.errors import ViddiffError
@@ -290,7 +291,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure, write the results, print the BD-rates."""
+    """Measure, write the results, print the BD-rates, draw."""
     chosen = parser().parse_args(arguments)
     if chosen.frames is not None and chosen.frames < 1:
         raise SystemExit("--frames must be at least 1")
@@ -309,14 +310,19 @@ def main(arguments: list[str] | None = None) -> None:
     except (ViddiffError, OSError) as error:
         raise SystemExit(str(error)) from error
     titles = {codec.name: codec.title for codec in codecs}
-    rates = bd_rates(clips, [codec.name for codec in tests])
+    names = [codec.name for codec in tests]
+    rates = bd_rates(clips, names)
     known = facts(codecs, clips, chosen.interval)
     write(chosen.out / "results.md", markdown(clips, rates, titles, known))
     data = {"facts": known, "titles": titles, "bd_rates": plain(rates), "clips": plain(clips)}
     write(chosen.out / "results.json", json.dumps(data, indent=1))
-    plot(clips, titles, chosen.out / "rd.png")
     print(summary(rates, titles))
-    print(f"\nwritten to {chosen.out}: results.md, results.json, rd.png")
+    try:
+        curves_plot(clips, titles, chosen.out / "rd.png")
+        sizes = [path.name for path in sizes_plots(rates, names, titles, chosen.out)]
+    except ViddiffError as error:
+        raise SystemExit(str(error)) from error
+    print(f"\nwritten to {chosen.out}: {', '.join(['results.md', 'results.json', 'rd.png', *sizes])}")
 
 
 if __name__ == "__main__":

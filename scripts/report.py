@@ -1,13 +1,12 @@
-"""What the benchmark found, as tables, a plot and plain data."""
+"""What the benchmark found, as tables and plain data."""
 
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from points import BenchmarkError, Point
+from points import Point
 
 from viddiff.metrics.bd_rate import bd_rate
 
@@ -188,39 +187,6 @@ def _cell(value: Any) -> str:
     if value is None:
         return "–"
     return f"{value:.2f}" if isinstance(value, float) else str(value)
-
-
-def plot(clips: Sequence[Clip], titles: Mapping[str, str], path: Path) -> None:
-    """Rate-distortion curves as a PNG, one panel a clip. Raises BenchmarkError without matplotlib."""
-    try:
-        import matplotlib
-    except ModuleNotFoundError as error:
-        raise BenchmarkError("the plot needs matplotlib: pip install 'viddiff[bench]'") from error
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-    from matplotlib.ticker import LogLocator, NullFormatter
-
-    columns = min(len(clips), 3)
-    rows = math.ceil(len(clips) / columns)
-    figure, axes = pyplot.subplots(rows, columns, figsize=(5.2 * columns, 3.9 * rows), squeeze=False)
-    for axis in axes.flat[len(clips) :]:
-        axis.set_visible(False)
-    for clip, axis in zip(clips, axes.flat, strict=False):
-        for name, points in clip.points.items():
-            curve = sorted((clip.bpp(point), point.fidelity.psnr_611) for point in points)
-            axis.plot(*zip(*curve, strict=True), "o-", label=titles[name], lw=1.5, ms=3.5)
-        axis.set_xscale("log")
-        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.xaxis.set_major_formatter("{x:g}")
-        axis.xaxis.set_minor_formatter(NullFormatter())
-        axis.set_title(f"{clip.name}, {clip.frames} frames", fontsize=10)
-        axis.set_xlabel("bits per pixel")
-        axis.set_ylabel("6:1:1 PSNR, dB")
-        axis.grid(True, which="both", alpha=0.25)
-        axis.legend(fontsize=8, loc="upper left")
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
 
 
 def plain(value: Any) -> Any:

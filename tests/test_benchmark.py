@@ -10,6 +10,7 @@ import numpy as np
 import points
 import pytest
 import report
+from result_plots import sizes_plots
 
 from viddiff.codec import checkpoint
 from viddiff.codec.weights import untrained
@@ -234,4 +235,28 @@ def test_the_whole_of_it(
     assert {"command", "commit", "machine", "x265 medium", "ffmpeg"} <= set(data["facts"])
     assert {name: len(curve) for name, curve in data["clips"][0]["points"].items()} == {"x265": 4, "late": 2}
     assert (tmp_path / "rd.png").stat().st_size > 10_000
+    assert not list(tmp_path.glob("size-*.svg")), "two qualities are no curve"
     assert len(list((tmp_path / "anchors").iterdir())) == 4
+
+
+def test_sizes_are_drawn_by_clip(tmp_path: Path) -> None:
+    """Clips without a BD-rate are left out, and so are tests without any. The picture is always the same."""
+    pytest.importorskip("matplotlib")
+    titles = {"x265": "x265 medium", "svt4": "SVT-AV1 preset 4"}
+    rates = [
+        report.BdRate(clip, test, anchor, "psnr_611", percent if test == "good" else None)
+        for test in ("good", "none")
+        for clip, percents in {"a.mkv": (-50.0, -10.0), "b.mkv": (3.0, None), "c.mkv": (None, None)}.items()
+        for anchor, percent in zip(titles, percents, strict=True)
+    ]
+    (path,) = sizes_plots(rates, ["good", "none"], titles, tmp_path)
+    text = path.read_text()
+    assert path.name == "size-good.svg"
+    assert "x265 medium: mean -23.5 %" in text
+    assert "SVT-AV1 preset 4: mean -10.0 %" in text
+    assert ">a<" in text
+    assert ">b<" in text
+    assert ">c<" not in text
+    again = tmp_path / "again"
+    again.mkdir()
+    assert next(sizes_plots(rates, ["good"], titles, again)).read_text() == text
