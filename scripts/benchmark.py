@@ -2,9 +2,9 @@
 
     python scripts/benchmark.py CLIPS ... --out benchmark --viddiff "slow=--preset slow"
 
-writes results.md, results.json, rd.png and size-NAME.svg to the output folder. Each point of a curve is a job for one core;
-what the other codecs gave is kept in a cache and used again where clip, frames, command and version are the
-same. Of viddiff the whole .vdf is counted, written and read by the program that users run.
+writes results.md, results.json, rd.png and size-NAME.svg to the output folder. Each point of a curve is a
+job for one core; what the other codecs gave is kept in a cache and used again where clip, frames, command and
+version are the same. Of viddiff the whole .vdf is counted, written and read by the program that users run.
 """
 
 import argparse
