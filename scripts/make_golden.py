@@ -16,9 +16,11 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from conftest import coded, fixed_camera, moving_picture  # noqa: E402
+from conftest import coded, fixed_camera, moving_picture, tuned  # noqa: E402
 
-from viddiff.codec import checkpoint  # noqa: E402
+from viddiff.codec import checkpoint, enhancement_weights  # noqa: E402
+from viddiff.codec.enhancer import Enhancer  # noqa: E402
+from viddiff.codec.file_network import adapted, pack_network  # noqa: E402
 from viddiff.codec.library import Library, LibraryPicture  # noqa: E402
 from viddiff.codec.load_weights import load_weights  # noqa: E402
 from viddiff.codec.open_decoder import Weights  # noqa: E402
@@ -53,7 +55,7 @@ def main() -> None:
     codec = checkpoint.load(released_weights("none"))
     with ledger(FOLDER) as hashes:
         plain("", codec, hashes)
-        enhancer = load_weights(released_weights("av1"))
+        enhancer = Enhancer(enhancement_weights.load(released_weights("av1")))
         plain("base-", enhancer, hashes)
         width, height, count, bit_depth, options = BACKGROUND
         frames = [fixed_camera(width, height, bit_depth)(number) for number in range(count)]
@@ -61,6 +63,8 @@ def main() -> None:
         width, height, count, bit_depth, options = UPDATES
         frames = moving_picture(width, height, count, bit_depth)
         one("base-updates", enhancer, frames, bit_depth, options, hashes)
+        own = adapted(enhancer, pack_network(enhancer.weights, tuned(enhancer.weights, every=8)))
+        one("base-network", own, moving_picture(80, 48, 12), 8, EncodeOptions(quality=30), hashes)
         large = load_weights(ROOT / "checkpoints" / "enhancement-large.safetensors")
         one("base-large", large, moving_picture(80, 48, 12), 8, EncodeOptions(quality=30), hashes)
     with ledger(LIBRARY) as hashes:
@@ -94,7 +98,8 @@ def one(
         return
     data, _, _ = coded(weights, frames, bit_depth, options)
     path.write_bytes(data)
-    hashes[path.name] = {"weights": weights.hash.hex(), "frames": frames_hash(data, weights)}
+    released = (weights.origin if isinstance(weights, Enhancer) else None) or weights
+    hashes[path.name] = {"weights": weights.hash.hex(), "frames": frames_hash(data, released)}
     print(f"{path.name}: {len(data)} bytes")
 
 

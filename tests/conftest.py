@@ -114,6 +114,21 @@ def restless(seed: int = 3) -> EnhancementWeights:
     return weights_of(network)
 
 
+def tuned(
+    origin: EnhancementWeights, seed: int = 0, step: int = 1, largest: int = 3, every: int = 2
+) -> EnhancementWeights:
+    """Other weights, as a file may carry them: one of `every` layers differs by multiples of `step`."""
+    rng, integers = np.random.default_rng(seed), dict(origin.integers)
+    for name in list(origin.config.layers())[seed % every :: every]:
+        weight, bias = (integers[f"{name}.{part}"].astype(np.int64) for part in ("weight", "bias"))
+        changed = weight + step * rng.integers(-largest, largest + 1, weight.shape)
+        fits = np.abs(changed) <= np.abs(weight).max((1, 2, 3), keepdims=True)
+        integers[f"{name}.weight"] = np.where(fits, changed, weight).astype(np.int8)
+        added = UNIT * step * rng.integers(-largest, largest + 1, bias.shape)
+        integers[f"{name}.bias"] = (bias + added * (np.abs(bias) < 1 << 15)).astype(np.int32)
+    return EnhancementWeights(origin.config, integers)
+
+
 def in_decoding_order(packets: list["av.Packet[Any]"]) -> list["av.Packet[Any]"]:
     """Packets of several streams as a muxer takes them."""
 

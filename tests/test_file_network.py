@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from conftest import coded, moving_picture, restless, same
+from conftest import coded, moving_picture, restless, same, tuned
 from test_enhancement_engine import NARROW, ODD, base_frame, extreme, noise
 
 import viddiff
@@ -27,19 +27,6 @@ from viddiff.media.av1_headers import Coding
 from viddiff.networks.bounds import UNIT
 from viddiff.networks.enhancement_config import EnhancementConfig
 from viddiff.pipeline.serial import decode
-
-
-def tuned(origin: EnhancementWeights, seed: int = 0, step: int = 1, largest: int = 3) -> EnhancementWeights:
-    """Other weights: every second layer differs by multiples of `step`."""
-    rng, integers = np.random.default_rng(seed), dict(origin.integers)
-    for name in list(origin.config.layers())[seed % 2 :: 2]:
-        weight, bias = (integers[f"{name}.{part}"].astype(np.int64) for part in ("weight", "bias"))
-        changed = weight + step * rng.integers(-largest, largest + 1, weight.shape)
-        fits = np.abs(changed) <= np.abs(weight).max((1, 2, 3), keepdims=True)
-        integers[f"{name}.weight"] = np.where(fits, changed, weight).astype(np.int8)
-        added = UNIT * step * rng.integers(-largest, largest + 1, bias.shape)
-        integers[f"{name}.bias"] = (bias + added * (np.abs(bias) < 1 << 15)).astype(np.int32)
-    return EnhancementWeights(origin.config, integers)
 
 
 def equal(a: EnhancementWeights, b: EnhancementWeights) -> bool:
