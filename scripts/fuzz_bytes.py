@@ -179,15 +179,20 @@ def synthetic(gops: int = 2) -> bytes:
     )
 
 
-def with_backgrounds() -> bytes:
-    """A file with an AV1 base, without pictures, whose GOPs share backgrounds."""
+def on_base(network: bytes = b"") -> bytes:
+    """A file with an AV1 base, without pictures, whose GOPs share backgrounds. network: its own."""
     out = io.BytesIO()
-    writer = Writer(out, Header(VideoInfo(32, 16), bytes(32), "tiny", 16, base=True))
+    writer = Writer(out, base_header(network))
     for gop, background in enumerate((b"one", b"", b"two", b"one")):
         writer.write(KeyChunk(20 * gop, b"abc", background=background))
         writer.write(PredictedChunk((20 * gop + 2, 20 * gop + 5), b"\0xyz"))
     writer.finish()
     return out.getvalue()
+
+
+def base_header(network: bytes = b"") -> Header:
+    """Header of a file with an AV1 base."""
+    return Header(VideoInfo(32, 16), bytes(32), "tiny", 16, base=True, network=network)
 
 
 def symbols(coder: Coder) -> bytes:
@@ -211,17 +216,24 @@ def seeds(target: str) -> list[bytes]:
     """Seeds of a target."""
     match target:
         case "header":
-            return [Header(VideoInfo(32, 16), bytes(32), name, 16).pack() for name in ("", "größer")]
+            plain = [Header(VideoInfo(32, 16), bytes(32), name, 16).pack() for name in ("", "größer")]
+            return [*plain, base_header().pack(), base_header(b"network").pack()]
         case "entropy":
             return [symbols("ans"), symbols("huffman"), bytes([2, 40, 200, 40, 0])]
         case "sealed":
             return [sealed_bytes(data) for data in (synthetic(), synthetic() + bytes(9000), b"")]
         case "parts":
-            return [synthetic(2), with_backgrounds(), written(Fraction(1, 90), [], [b"", b""])]
+            return [
+                synthetic(2),
+                on_base(),
+                on_base(bytes(range(40))),
+                written(Fraction(1, 90), [], [b"", b""]),
+            ]
         case "container" | "index":
             return [
                 written(Fraction(1, 90), [], [b"", b""]),
                 written(Fraction(1, 90), [], []),
-                with_backgrounds(),
+                on_base(),
+                on_base(bytes(range(40))),
             ]
-    return [synthetic(1), synthetic(2)]
+    return [synthetic(1), synthetic(2), on_base(bytes(range(40)))]

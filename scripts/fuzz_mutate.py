@@ -64,7 +64,7 @@ def mutated_chunks(data: bytes, max_size: int, seed: int, mutate: Mutate) -> byt
             case 2:
                 del chunks[at : at + rng.randrange(1, 3)]
             case 3:
-                chunks[at] = rng.choice((0, 1, 2, 3, 4, 5, 6, 0x80, 0x81, 0x82, 0x83, 0x90)), payload
+                chunks[at] = rng.choice((*range(8), 0x80, 0x81, 0x82, 0x83, 0x84, 0x90)), payload
             case 4:
                 chunks[at] = kind, payload[: rng.randrange(len(payload) + 1)]
             case 5 | 6:

@@ -15,8 +15,12 @@ import torch
 from fuzz_bytes import pipe, written
 
 from viddiff.codec import checkpoint, enhancement_weights
+from viddiff.codec.base_bit_depth import BASE_BIT_DEPTH
+from viddiff.codec.base_frames import BaseFrame, DecodedFrame
+from viddiff.codec.block_motion import SearchedFrame
 from viddiff.codec.enhancement_weights import EnhancementWeights
-from viddiff.codec.enhancer import Enhancer
+from viddiff.codec.enhancer import EngineName, Enhancer
+from viddiff.codec.file_network import HASH_BYTES, adapted, changed_weights, pack_network, unpack_network
 from viddiff.codec.library import Library, LibraryPicture
 from viddiff.codec.open_decoder import Weights, open_decoder
 from viddiff.codec.weights import Codec, untrained
@@ -33,6 +37,7 @@ from viddiff.encoder.options import EncodeOptions
 from viddiff.encoder.source_picture import SourcePicture
 from viddiff.frame import Frame, VideoInfo
 from viddiff.interleave import Interleaver
+from viddiff.media.av1_headers import Coding
 from viddiff.media.av1_stills import encode_still
 from viddiff.media.codec_parameters import file_of
 from viddiff.media.video_writer import VideoWriter
@@ -48,6 +53,8 @@ from viddiff.tracks import Attachment, Chapter, Extras, Track, TrackPacket
 
 LIMITS = Limits(pixels=64 * 64, frames=200)
 """Limits of whole decodes, so that valid files end soon, too."""
+
+ENGINES: tuple[EngineName, ...] = "compiled", "torch"
 
 
 @cache
@@ -114,6 +121,20 @@ def enhancement(data: bytes) -> None:
         path = Path(folder) / "a.safetensors"
         path.write_bytes(data)
         enhancement_weights.load(path)
+
+
+def network(data: bytes) -> None:
+    """Read a file's own network, whose hash is always right, and pack it again. Both engines must agree."""
+    origin = tiny_enhancer()
+    tuned = changed_weights(origin.weights, data)
+    again = unpack_network(origin.weights, pack_network(origin.weights, tuned))
+    assert all(np.array_equal(again.integers[name], values) for name, values in tuned.integers.items())
+    shown = BaseFrame(DecodedFrame(SearchedFrame(noise(16, BASE_BIT_DEPTH, 1)[0]), Coding(120, False)))
+    fast, exact = (
+        adapted(replace(origin, engine=engine), tuned.hash() + data).correction(shown, 140)
+        for engine in ENGINES
+    )
+    assert all(np.array_equal(*planes) for planes in zip(fast.planes, exact.planes, strict=True))
 
 
 def decode(data: bytes) -> None:
@@ -211,7 +232,18 @@ def real(size: int, bit_depth: int, count: int, options: EncodeOptions) -> bytes
     return out.getvalue()
 
 
-def on_base(size: int, bit_depth: int, count: int, options: EncodeOptions) -> bytes:
+def tiny_network() -> bytes:
+    """NETWORK of a file, in which two layers have the opposite weights."""
+    origin = tiny_enhancer().weights
+    integers = dict(origin.integers)
+    for name in ("head.weight", "tail.weight"):
+        integers[name] = -integers[name]
+    return pack_network(origin, EnhancementWeights(origin.config, integers))
+
+
+def on_base(
+    size: int, bit_depth: int, count: int, options: EncodeOptions, enhancer: Enhancer | None = None
+) -> bytes:
     """A file with an AV1 base, of a fixed camera whose picture gets noisier."""
     rng, out = np.random.default_rng(2), io.BytesIO()
     still = noise(size, bit_depth, 1)[0]
@@ -224,7 +256,7 @@ def on_base(size: int, bit_depth: int, count: int, options: EncodeOptions) -> by
         )
         for t in range(count)
     ]
-    encoder = BaseGopEncoder(tiny_enhancer(), VideoInfo(size, size, bit_depth), options)
+    encoder = BaseGopEncoder(enhancer or tiny_enhancer(), VideoInfo(size, size, bit_depth), options)
     encode(frames, encoder, Output(Writer(out, encoder.header)))
     return out.getvalue()
 
@@ -268,7 +300,10 @@ def seeds(target: str) -> list[bytes]:
                 on_base(16, 10, 3, replace(options, low_delay=True, entropy="huffman")),
                 on_base(32, 8, 5, replace(options, gop=3)),
                 on_base(16, 8, 36, replace(options, gop=18)),
+                on_base(16, 8, 5, replace(options, gop=3), adapted(tiny_enhancer(), tiny_network())),
             ]
+        case "network":
+            return [tiny_network()[HASH_BYTES:]]
         case "tracks":
             return [with_sound("matroska"), with_sound("mp4")]
     return [

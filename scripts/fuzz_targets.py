@@ -45,6 +45,7 @@ KINDS = {
     "stream": Kind("fuzz_pictures", 6000),
     "base": Kind("fuzz_pictures", 6000),
     "enhancement": Kind("fuzz_pictures", 1 << 16),
+    "network": Kind("fuzz_pictures", 3000),
 }
 
 

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import moving_picture, restless, same
+from conftest import moving_picture, restless, same, tuned
 from test_cli import read, refused, run, write
-from test_file_network import tuned
 
 from viddiff.codec.enhancement_module import network_of, weights_of
 from viddiff.codec.enhancement_weights import EnhancementWeights, load

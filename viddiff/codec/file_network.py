@@ -146,7 +146,15 @@ def unpack_network(origin: EnhancementWeights, network: bytes) -> EnhancementWei
     """Inverse of `pack_network`. Raises BitstreamError as `adapted`."""
     if len(network) < HASH_BYTES:
         raise BitstreamError("the file's own network is cut off")
-    stream, tables = SymbolDecoder(network[HASH_BYTES:], "ans"), NetworkTables.parametric()
+    tuned = changed_weights(origin, network[HASH_BYTES:])
+    if tuned.hash() != network_hash(network):
+        raise BitstreamError("the file's own network does not have the hash that the file states")
+    return tuned
+
+
+def changed_weights(origin: EnhancementWeights, symbols: bytes) -> EnhancementWeights:
+    """What the symbols make of `origin`, whatever its hash. Raises BitstreamError as `adapted`."""
+    stream, tables = SymbolDecoder(symbols, "ans"), NetworkTables.parametric()
     integers = dict(origin.integers)
     for name, layer in origin.config.layers().items():
         if stream.get_choices(1, tables.flags, 2)[0]:
@@ -159,12 +167,9 @@ def unpack_network(origin: EnhancementWeights, network: bytes) -> EnhancementWei
             _change(integers, name, changes.astype(np.int64) << step)
     stream.finish()
     try:
-        tuned = EnhancementWeights(origin.config, integers)
+        return EnhancementWeights(origin.config, integers)
     except CheckpointError as error:
         raise BitstreamError(f"the file's own network is out of range: {error}") from error
-    if tuned.hash() != network_hash(network):
-        raise BitstreamError("the file's own network does not have the hash that the file states")
-    return tuned
 
 
 def _change(integers: dict[str, NDArray[Any]], name: str, changes: Int64s) -> None:
