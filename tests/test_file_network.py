@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 from conftest import coded, moving_picture, restless, same, tuned
 from test_enhancement_engine import NARROW, ODD, base_frame, extreme, noise
+from test_serving import segments_of, serving
 
 import viddiff
 from viddiff.cli import main
@@ -17,6 +18,7 @@ from viddiff.codec.base_bit_depth import BASE_BIT_DEPTH
 from viddiff.codec.enhancement_weights import EnhancementWeights, save
 from viddiff.codec.enhancer import Enhancer
 from viddiff.codec.file_network import HASH_BYTES, adapted, network_hash, pack_network, unpack_network
+from viddiff.codec.load_weights import load_weights
 from viddiff.codec.open_decoder import open_decoder
 from viddiff.container.format import MAX_NETWORK, NETWORK, Header, Writer
 from viddiff.container.reader import Reader
@@ -27,6 +29,7 @@ from viddiff.media.av1_headers import Coding
 from viddiff.networks.bounds import UNIT
 from viddiff.networks.enhancement_config import EnhancementConfig
 from viddiff.pipeline.serial import decode
+from viddiff.pipeline.weights_search import released_weights
 
 
 def equal(a: EnhancementWeights, b: EnhancementWeights) -> bool:
@@ -250,3 +253,40 @@ def test_commands_show_the_file(folder: Path, tmp_path: Path) -> None:
     assert (tmp_path / "one.y4m").read_bytes() == (tmp_path / "three.y4m").read_bytes()
     viddiff.thumbnail(own, tmp_path / "picture.png", weights=weights)
     assert run("base", own, tmp_path / "base.mkv").exit_code == 0
+
+
+def test_comparing_seeking_and_playing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All see what the file's network makes, not what the released one would."""
+    (own,) = (Path(__file__).parent / "data" / "golden").glob("base-network-*.vdf")
+    enhancer = load_weights(released_weights("av1"))
+    shown = list(decode(io.BytesIO(own.read_bytes()), enhancer))
+    assert run("decode", own, tmp_path / "all.mkv", "--lossless").exit_code == 0
+    compared = viddiff.compare(tmp_path / "all.mkv", own, metrics=["psnr"], workers=1)
+    assert compared.complete
+    assert compared.files[0].identical == len(shown)
+    assert run("decode", own, tmp_path / "part.y4m", "--start", 5, "--frames", 2).exit_code == 0
+    samples = b"".join(plane.tobytes() for frame in shown[5:7] for plane in frame.planes)
+    assert (tmp_path / "part.y4m").read_bytes().replace(b"FRAME\n", b"").endswith(samples)
+    assert run("thumbnail", own, tmp_path / "own.png").exit_code == 0
+    with serving(own) as server:
+        played = segments_of(server, "pictures")
+    monkeypatch.setattr("viddiff.codec.open_decoder.adapted", lambda released, _: released)
+    assert not same(list(decode(io.BytesIO(own.read_bytes()), enhancer)), shown)
+    assert run("thumbnail", own, tmp_path / "released.png").exit_code == 0
+    assert (tmp_path / "own.png").read_bytes() != (tmp_path / "released.png").read_bytes()
+    with serving(own) as server:
+        assert segments_of(server, "pictures") != played
+
+
+def test_damage_of_the_network_elsewhere(whole: bytes, folder: Path, tmp_path: Path) -> None:
+    """One sentence says what still can be shown, and there is no file."""
+    own, weights = tmp_path / "own.vdf", ("--weights", folder / "origin.safetensors")
+    data = bytearray(whole)
+    data[whole.index(Reader(io.BytesIO(whole)).header.network or b"") + 40] ^= 1
+    own.write_bytes(data)
+    for command in (("thumbnail", own, tmp_path / "a.png"), ("compare", own, folder / "own.vdf")):
+        result = run(*command, *weights)
+        assert result.exit_code == 1, command
+        assert "--base-only" in result.output.splitlines()[-1]
+    assert json.loads(run("info", own, "--json").output)["network"] == {"bytes": None, "hash": None}
+    assert [path.name for path in tmp_path.iterdir()] == ["own.vdf"]

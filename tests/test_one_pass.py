@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,6 +19,7 @@ from click.testing import CliRunner
 from conftest import moving_picture
 from test_batch import ENVIRONMENT
 from test_decoder_buffer import quantisers_of
+from test_quality_target import write
 
 import viddiff
 from viddiff.cli import main
@@ -88,6 +90,10 @@ def test_the_rate_is_reached_with_sound_and_all(coded: tuple[bytes, "viddiff.Enc
     assert np.mean(rates[-5:]) == pytest.approx(300_000, rel=0.15)
     assert np.ptp(quantisers[6:HARD]) <= 8
     assert all(a <= b for a, b in pairwise(quantisers[HARD:])), "it gets coarser, and does not swing back"
+    assert result.rate is not None
+    assert result.rate.reached == pytest.approx(8 * len(data) / SECONDS, rel=0.01)
+    assert result.rate.beyond_gops == 0
+    assert "ended before that could be made up for" in result.notes[0], "it has a sixth more"
     assert result.quality == pytest.approx(63 * (252 - np.mean(quantisers)) / 220, abs=0.1)
 
 
@@ -116,6 +122,32 @@ def test_it_is_the_same_every_time(
     assert done.returncode == 0, done.stderr
     assert done.stdout == coded[0]
     assert json.loads(done.stderr.splitlines()[-1])["quality"] == round(coded[1].quality, 2)
+
+
+@pytest.mark.parametrize("sound", [True, False])
+def test_a_rate_that_cannot_be_kept_is_said(
+    video: Path, base_weights: Path, tmp_path: Path, sound: bool
+) -> None:
+    """The sound alone takes more, or noise does at the lowest quality."""
+    wanted, frames = (100, 3 * GOP) if sound else (5, 7 * GOP)
+    rng = np.random.default_rng(2)
+    noise = [
+        replace(frame, y=rng.integers(0, 256, frame.y.shape, np.uint8))
+        for frame in moving_picture(*SIZE, frames)
+    ]
+    source, out = video if sound else write(tmp_path / "in.mkv", noise), tmp_path / "out.vdf"
+    command = [sys.executable, "-m", "viddiff", "encode", "-", str(out), "--bitrate", f"{wanted}k", "--json"]
+    options = ["--weights", base_weights, "--preset", "fastest", "--gop", GOP, "--frames", frames]
+    with open(source, "rb") as pipe:
+        done = subprocess.run(
+            command + list(map(str, options)), stdin=pipe, env=ENVIRONMENT, capture_output=True, text=True
+        )
+    assert done.returncode == 0, done.stderr
+    rate = json.loads(done.stdout.splitlines()[-1])["rate"]
+    assert re.search(rf"but {wanted} were wanted: {rate['beyond_gops']} GOPs take more", done.stderr)
+    assert rate["wanted"] == 1000 * wanted
+    assert rate["reached"] == pytest.approx(8 * out.stat().st_size / frames * 25, rel=0.01)
+    assert 1 <= rate["beyond_gops"] < frames / GOP, "the first one could not know"
 
 
 def test_latency_and_chunks_are_as_without_a_rate(video: Path, base_weights: Path) -> None:

@@ -1,6 +1,10 @@
 """Quality targets and --max-encoded-percent: reached by the smallest quality, or no file."""
 
 import json
+import pickle
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +16,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from conftest import fixed_camera, moving_picture
+from test_batch import ENVIRONMENT
+from test_docs import DOCS, first_cells, named, sections
 
 import viddiff
 from viddiff.cli import NOT_WORTH_IT, main
@@ -80,6 +86,17 @@ def found(result: Result) -> dict[str, Any]:
     """The result in JSON."""
     assert result.exit_code == 0, result.output
     values: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
+    return values
+
+
+def refused(result: Result, video: Path) -> dict[str, Any]:
+    """What is said in JSON of a file that would be too large."""
+    assert result.exit_code == NOT_WORTH_IT, result.output
+    values: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
+    assert named(first_cells(sections(DOCS / "json.md")["encode that gives up"])) == set(values)
+    assert values["input"] == str(video)
+    assert f"Not worth it: {values['too_large']}" in result.stderr
+    assert values["source_bytes"] == video.stat().st_size
     return values
 
 
@@ -291,6 +308,39 @@ def test_resume_goes_on_with_the_encode(long: Path, base_weights: Path, tmp_path
     assert out.read_bytes() == plain.read_bytes()
 
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from viddiff.pipeline.encode_file import encode_file
+from viddiff.pipeline.encode_job import EncodeJob
+
+def watch(status):
+    if status.stage == "encode, pass 2" and status.frames > 16:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+source, target, weights = map(Path, sys.argv[1:])
+options = {"gop": 8, "min_psnr": 34.0, "preset": "fastest", "workers": 1}
+encode_file(EncodeJob(source=source, target=target, weights=weights, **options), watch)
+"""
+"""Encodes `long` until the second GOP of the second encode of the whole is coded."""
+
+
+def test_a_killed_encode_goes_on_to_the_same_file(long: Path, base_weights: Path, tmp_path: Path) -> None:
+    """The search is made again and comes to the same end, whichever encode of the whole was killed."""
+    plain, out = tmp_path / "plain.vdf", tmp_path / "out.vdf"
+    options = ("--gop", "8", "--min-psnr", "34", "--quiet", "--json")
+    whole = found(encode(long, plain, base_weights, *options))
+    assert whole["target"]["encodes"] > 1
+    command = [sys.executable, "-c", KILLED, *map(str, (long, out, base_weights))]
+    assert subprocess.run(command, env=ENVIRONMENT).returncode == -signal.SIGKILL
+    (left,) = tmp_path.glob(".*.part")
+    assert left.stat().st_size
+    again = found(encode(long, out, base_weights, *options, "--resume"))
+    assert (again["quality"], again["target"]) == (whole["quality"], whole["target"])
+    assert out.read_bytes() == plain.read_bytes()
+    assert set(tmp_path.iterdir()) == {plain, out}, "nothing is left of the other qualities"
+
+
 def test_the_observer_hears_what_is_wanted_promised_and_reached(
     short: Path, base_weights: Path, tmp_path: Path
 ) -> None:
@@ -350,6 +400,8 @@ def test_what_does_not_pay_is_given_up_before_it_is_encoded(
     assert "Not worth it" in result.output
     assert "would become about" in result.output
     assert [file.name for file in tmp_path.iterdir()] == ["whole.vdf"]
+    options = (*wanted, "--max-encoded-percent", f"{percent * 0.9}", "--json", "--quiet")
+    assert refused(encode(short, tmp_path / "out.vdf", base_weights, *options), short)["coded_bytes"] is None
     options = (*wanted, "--max-encoded-percent", f"{percent * 1.1}", "--json", "--quiet")
     values = found(encode(short, tmp_path / "out.vdf", base_weights, *options))
     assert values["bytes"] == whole["bytes"]
@@ -388,16 +440,20 @@ def test_a_whole_file_that_does_not_pay_gets_no_name(
     short: Path, base_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("viddiff.pipeline.size_limit._other_bytes", lambda _: 0)
-    result = encode(short, tmp_path / "out.vdf", base_weights, "--max-encoded-percent", "20", "--quiet")
-    assert result.exit_code == NOT_WORTH_IT
-    assert "has become" in result.output
+    options = ("--max-encoded-percent", "20", "--json", "--quiet")
+    values = refused(encode(short, tmp_path / "out.vdf", base_weights, *options), short)
+    assert "has become" in values["too_large"]
+    assert values["predicted_bytes"] <= values["most_bytes"] < values["coded_bytes"]
     assert list(tmp_path.iterdir()) == []
 
 
 def test_errors_of_the_front_door(short: Path, base_weights: Path, tmp_path: Path) -> None:
     common: dict[str, Any] = {"weights": base_weights, "preset": "fastest", "workers": 1}
-    with pytest.raises(TooLargeError, match="at most 5 %"):
+    with pytest.raises(TooLargeError, match="at most 5 %") as refusal:
         viddiff.encode(short, tmp_path / "out.vdf", max_encoded_percent=5, **common)
+    copied = pickle.loads(pickle.dumps(refusal.value))
+    assert str(copied) == str(refusal.value)
+    assert copied.predicted == refusal.value.predicted > refusal.value.most
     with pytest.raises(TargetError, match="even at quality 63"):
         viddiff.encode(short, tmp_path / "out.vdf", min_xpsnr=99, **common)
     with pytest.raises(ValueError, match="pool"):

@@ -47,3 +47,14 @@ class TargetError(ViddiffError):
 
 class TooLargeError(TargetError):
     """A file would be larger than the share of its source that was allowed."""
+
+    def __init__(self, message: str, source: int, most: int, predicted: int, coded: int | None) -> None:
+        """Sizes in bytes. source: what there is. most: what is allowed.
+
+        predicted: size of the file by samples. coded: that of the whole file, if it was encoded.
+        """
+        super().__init__(message)
+        self.source, self.most, self.predicted, self.coded = source, most, predicted, coded
+
+    def __reduce__(self) -> tuple[type["TooLargeError"], tuple[object, ...]]:
+        return type(self), (str(self), self.source, self.most, self.predicted, self.coded)

@@ -1,5 +1,7 @@
 """`viddiff encode`."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +19,13 @@ from viddiff.cli.printing import (
     print_notes,
     say,
     say_ended,
+    sentence,
     size_text,
 )
 from viddiff.cli.progress import Watcher, target_values
 from viddiff.cli.secrets import read_secret
 from viddiff.cli.termination import check as check_termination
+from viddiff.errors import TooLargeError
 
 if TYPE_CHECKING:
     from viddiff.pipeline.adaptation import Adaptation
@@ -150,8 +154,8 @@ def encode_command(
 
     check_termination()
     stdout = job.output is None
-    watching = Watcher(quiet, objects(as_json, stdout))
-    with watching as watcher, notes_of_compiling(quiet), notes_of_errors(quiet):
+    refusals, watching = _refusal_printed(job, as_json), Watcher(quiet, objects(as_json, stdout))
+    with refusals, watching as watcher, notes_of_compiling(quiet), notes_of_errors(quiet):
 
         def watch(status: "Status") -> None:
             if status.latency is not None and (stdout or job.named is None) and not quiet:
@@ -225,6 +229,25 @@ def _buffer_values(report: "BufferReport | None") -> dict[str, Any] | None:
     return asdict(report) | {"least_filled": filled, "lowest_quality": quality}
 
 
+@contextmanager
+def _refusal_printed(job: "EncodeJob", as_json: bool) -> Iterator[None]:
+    """Print a JSON object if the file would be too large. The error goes on."""
+    try:
+        yield
+    except TooLargeError as error:
+        if as_json:
+            values = {
+                "input": path_text(job.source_name),
+                "too_large": sentence(error),
+                "source_bytes": error.source,
+                "most_bytes": error.most,
+                "predicted_bytes": error.predicted,
+                "coded_bytes": error.coded,
+            }
+            print_json(values)
+        raise
+
+
 def _values(job: "EncodeJob", result: "EncodeResult") -> dict[str, Any]:
     """The result as JSON values."""
     return {
@@ -245,6 +268,7 @@ def _values(job: "EncodeJob", result: "EncodeResult") -> dict[str, Any]:
         "target": target_values(result.quality_goal),
         "predicted_bytes": result.predicted_bytes,
         "buffer": _buffer_values(result.buffer),
+        "rate": None if result.rate is None else asdict(result.rate),
         "network": None if result.adaptation is None else result.adaptation.values(),
         "interrupted": result.ended_by is not None,
         "verified": result.verified,

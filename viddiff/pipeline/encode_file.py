@@ -37,6 +37,7 @@ from viddiff.pipeline.output import Output
 from viddiff.pipeline.output_file import OutputFile, complete_file, recording_file
 from viddiff.pipeline.parallel_encode import encode_video
 from viddiff.pipeline.quality_goal import Judge
+from viddiff.pipeline.rate_model import CodedSpan, RateReport
 from viddiff.pipeline.size_target import encode_to_size
 from viddiff.pipeline.status import Observer, Status, ignore
 from viddiff.pipeline.summary import EncodeSummary
@@ -152,6 +153,7 @@ class _Encode:
                 self._notes = (*reader.notes, *tracks.notes)
                 self._seconds = summary.seconds(reader.info)
             size = out.size_bytes if isinstance(out, SealedWriter) else summary.size_bytes
+            rate = self._rate(summary, size)
             return EncodeResult(
                 target=job.output.path if job.output else None,
                 width=reader.info.width,
@@ -167,8 +169,9 @@ class _Encode:
                 verified=job.verify,
                 model_hash=self._model_hash,
                 buffer=None if self._buffer is None else self._buffer.report(),
+                rate=rate,
                 adaptation=self._adaptation,
-                notes=self._notes + self._adaptation_notes,
+                notes=(*self._notes, *_notes_of(rate, self._adaptation)),
                 ended_by=summary.ended_by,
             )
 
@@ -181,10 +184,12 @@ class _Encode:
             raise ValueError("nothing was given that tunes a network")
         return self._adapt(self._job, self._observer)
 
-    @property
-    def _adaptation_notes(self) -> tuple[str, ...]:
-        note = "" if self._adaptation is None else self._adaptation.note
-        return (note,) if note else ()
+    def _rate(self, summary: EncodeSummary, size_bytes: int) -> RateReport | None:
+        """How the bit rate was kept, if there was one pass for it."""
+        if self._job.bitrate is None or not self._job.one_pass:
+            return None
+        reached = CodedSpan(self._seconds, 8.0 * size_bytes, 0).rate
+        return RateReport(self._job.bitrate, round(reached), summary.beyond_gops)
 
     def _quality(self, summary: EncodeSummary) -> float:
         """The quality of the file; of its frames on average, if GOPs have different ones."""
@@ -290,3 +295,8 @@ class _Encode:
             key,
             lambda frames: self._observer(Status("verify", frames, total)),
         )
+
+
+def _notes_of(*reports: RateReport | Adaptation | None) -> list[str]:
+    """What reports have to say to the user."""
+    return [report.note for report in reports if report is not None and report.note]

@@ -23,6 +23,7 @@ from viddiff.pipeline.decoder_buffer import BufferLimit, BufferReport
 from viddiff.pipeline.job_values import among, check_common, check_files, with_suffix, within
 from viddiff.pipeline.output_file import OutputFile, vdf_output
 from viddiff.pipeline.quality_goal import METRICS, GoalReport, QualityGoal
+from viddiff.pipeline.rate_model import RateReport
 from viddiff.pipeline.summary import LedgerRow
 from viddiff.pipeline.weights_search import BASES, base_of, weights_to_encode
 from viddiff.pipeline.worker_pool import prepare_processes
@@ -398,6 +399,8 @@ class EncodeResult:
     """How the search for a quality went, if there was one."""
     buffer: BufferReport | None = None
     """How the file kept within a decoder's buffer, if it had to."""
+    rate: RateReport | None = None
+    """How the file kept a bit rate in one pass, if one was wanted."""
     adaptation: Adaptation | None = None
     """The network that was tuned to the video, if one was wanted."""
     predicted_bytes: int | None = None

@@ -1,10 +1,12 @@
 """Encode a stream to a bit rate in one pass, GOP by GOP."""
 
 from collections.abc import Callable, Generator, Iterable
+from dataclasses import replace
 
 from viddiff.container.gop_table import usual_step
 from viddiff.encoder.coded_group import GroupEncoder
 from viddiff.encoder.grouping import Group
+from viddiff.encoder.options import BASE_QUANTISERS
 from viddiff.frame import VideoInfo
 from viddiff.pipeline.division import Unit
 from viddiff.pipeline.jobs import coded_job, jobs
@@ -23,6 +25,7 @@ class GopsAtRate:
     ) -> None:
         """open_encoder: opens one with an AV1 base for a quantiser. bitrate: of the file, in bits/s."""
         self._open, self._summary, self._video = open_encoder, output.summary, video
+        self._bitrate = bitrate
         self._model = RateModel(bitrate, float(video.width * video.height * video.frame_rate))
 
     def __call__(self, groups: Iterable[Group]) -> Generator[CodedChunk, None, None]:
@@ -37,6 +40,12 @@ class GopsAtRate:
                 self._summary.mean_quantiser = quantisers / max(first, 1)
             before, written = written, self._written()
             self._model.add(quantiser, written - before)
+            self._summary.beyond_gops += self._is_beyond(quantiser, written - before)
+
+    def _is_beyond(self, quantiser: int, span: CodedSpan) -> bool:
+        """Whether a GOP takes more than the bit rate at every quality, or its sound alone does."""
+        least = span if quantiser == BASE_QUANTISERS[-1] else replace(span, video_bits=0)
+        return least.rate > self._bitrate
 
     def _written(self) -> CodedSpan:
         """What is in the file."""

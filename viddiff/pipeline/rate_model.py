@@ -29,6 +29,10 @@ _LEAST_SHARE = 0.1
 """Share of the bit rate that pictures have at least, whatever the sound takes."""
 _STEP, _LARGEST = 4, 48
 """Least and largest change of the quantiser from GOP to GOP."""
+_LEAST_S = 1e-3
+"""Seconds that a span counts as at least."""
+_TOLERANCE = 1.1
+"""How many times the bit rate a file may have without a note."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,11 @@ class CodedSpan:
     other_bits: float
     """Of sound, subtitles and the container."""
 
+    @property
+    def rate(self) -> float:
+        """Bits per second."""
+        return (self.video_bits + self.other_bits) / max(self.seconds, _LEAST_S)
+
     def __sub__(self, start: "CodedSpan") -> "CodedSpan":
         """What came after `start`, which this span begins with."""
         return CodedSpan(
@@ -47,6 +56,29 @@ class CodedSpan:
             self.video_bits - start.video_bits,
             self.other_bits - start.other_bits,
         )
+
+
+@dataclass(frozen=True)
+class RateReport:
+    """How a stream kept its bit rate."""
+
+    wanted: int
+    """Bits per second."""
+    reached: int
+    """Bits per second of the whole file."""
+    beyond_gops: int
+    """GOPs that take more at every quality."""
+
+    @property
+    def note(self) -> str:
+        """What the user is told if the file has much more than was wanted, or nothing."""
+        if self.reached <= _TOLERANCE * self.wanted:
+            return ""
+        why = "the stream ended before that could be made up for"
+        if self.beyond_gops:
+            why = f"{self.beyond_gops} GOPs take more at every quality"
+        reached, wanted = self.reached / 1000, self.wanted / 1000
+        return f"the file has {reached:.4g} kbit/s, but {wanted:.4g} were wanted: {why}"
 
 
 class RateModel:
@@ -74,7 +106,7 @@ class RateModel:
 
     def add(self, quantiser: int, span: CodedSpan) -> None:
         """Take in a GOP that was coded with `quantiser`."""
-        seconds = max(span.seconds, 1e-3)
+        seconds = max(span.seconds, _LEAST_S)
         rate = log2(max(span.video_bits, 1.0) / seconds)
         self._learn_slope(quantiser, rate)
         self._gops += 1

@@ -26,18 +26,23 @@ class SizeLimit:
         """Take in what the pictures will take, and whether it comes from samples. Raises TooLargeError."""
         self.predicted = video_bytes + _other_bytes(self._job)
         if self.predicted > self._most * (_DOUBT if sampled else 1):
-            raise TooLargeError(self._refusal("would become about", self.predicted))
+            raise self._refusal("would become about", self.predicted)
 
     def check(self, size: int) -> None:
         """Raises TooLargeError if a whole file is too large."""
         if size > self._most:
-            raise TooLargeError(self._refusal("has become", size))
+            raise self._refusal("has become", size, size)
 
-    def _refusal(self, verb: str, size: int) -> str:
+    def _refusal(self, verb: str, size: int, coded: int | None = None) -> TooLargeError:
+        assert self.predicted is not None
         percent = 100 * size / max(self._source, 1)
-        return (
+        return TooLargeError(
             f"{self._job.source_name} {verb} {size} bytes, {percent:.1f} % of its {self._source}; "
-            f"at most {self._job.max_encoded_percent:g} % are wanted"
+            f"at most {self._job.max_encoded_percent:g} % are wanted",
+            self._source,
+            self._most,
+            self.predicted,
+            coded,
         )
 
 

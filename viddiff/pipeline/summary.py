@@ -73,6 +73,8 @@ class EncodeSummary:
     """Of the file's own network."""
     mean_quantiser: float | None = None
     """Of the base, over all frames, if it was chosen GOP by GOP."""
+    beyond_gops: int = 0
+    """GOPs that take more than the bit rate at every quality, if there is a bit rate in one pass."""
     levels: dict[int, LevelTotals] = field(default_factory=lambda: defaultdict(LevelTotals))
     """Cost of the predicted frames by level, without those that an earlier run coded."""
     ended_by: BaseException | None = None
