@@ -103,7 +103,7 @@ def test_json_of_encode(clip: Path, base_weights: Path, tmp_path: Path) -> None:
     assert values.keys() == {
         *("input", "output", "width", "height", "frames", "keyframes", "bytes", "key_bytes", "ledger"),
         *("bpp", "quality", "preset", "seconds", "fps", "interrupted", "verified"),
-        *("target", "predicted_bytes", "buffer", "network"),
+        *("target", "predicted_bytes", "buffer", "rate", "network"),
     }
     assert values["bytes"] == out.stat().st_size
     assert (values["width"], values["height"], values["frames"], values["keyframes"]) == (48, 34, FRAMES, 2)

@@ -76,7 +76,7 @@ class RateReport:
             return ""
         why = "the stream ended before that could be made up for"
         if self.beyond_gops:
-            why = f"{self.beyond_gops} GOPs take more at every quality"
+            why = f"GOPs that take more at every quality: {self.beyond_gops}"
         reached, wanted = self.reached / 1000, self.wanted / 1000
         return f"the file has {reached:.4g} kbit/s, but {wanted:.4g} were wanted: {why}"
 
