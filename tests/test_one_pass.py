@@ -144,9 +144,7 @@ def test_a_rate_that_cannot_be_kept_is_said(
         )
     assert done.returncode == 0, done.stderr
     rate = json.loads(done.stdout.splitlines()[-1])["rate"]
-    assert re.search(
-        rf"but {wanted} were wanted: GOPs that .*: {rate['beyond_gops']}\n", done.stderr
-    )
+    assert re.search(rf"but {wanted} were wanted: GOPs that .*: {rate['beyond_gops']}\n", done.stderr)
     assert rate["wanted"] == 1000 * wanted
     assert rate["reached"] == pytest.approx(8 * out.stat().st_size / frames * 25, rel=0.01)
     assert 1 <= rate["beyond_gops"] < frames / GOP, "the first one could not know"
