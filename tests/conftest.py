@@ -2,7 +2,7 @@
 
 import io
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,14 @@ from viddiff.codec.open_decoder import Weights
 from viddiff.codec.weights import Codec, untrained
 from viddiff.config import ModelConfig
 from viddiff.container.format import Writer
+from viddiff.encoder import base_gop_encoder
 from viddiff.encoder.open_encoder import open_encoder
 from viddiff.encoder.options import EncodeOptions
+from viddiff.encoder.strength_choice import Choice, choose_strengths
 from viddiff.frame import Frame, VideoInfo
 from viddiff.networks.bounds import UNIT
 from viddiff.networks.enhancement import EnhancementNetwork
-from viddiff.networks.enhancement_config import EnhancementConfig
+from viddiff.networks.enhancement_config import GROUPS, STRENGTHS, EnhancementConfig
 from viddiff.networks.layers import IntConv2d
 from viddiff.pipeline.output import Output
 from viddiff.pipeline.serial import encode
@@ -157,6 +159,26 @@ def weights(codec: Codec, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     checkpoint.save(path, codec)
     return path
+
+
+@pytest.fixture(scope="module")
+def strong_corrections() -> Iterator[None]:
+    """Blocks get strengths in turn, the largest first, although random networks make them worse.
+
+    The encoder would hardly ever use such networks, and a decoder that ignores them would show the same.
+    """
+
+    def in_turn(*arguments: Any) -> Choice:
+        blocks = choose_strengths(*arguments).strengths
+        if blocks[0].size == 1:
+            return Choice(np.full_like(blocks, STRENGTHS - 1), [STRENGTHS - 1] * GROUPS)
+        return Choice(
+            (STRENGTHS - 1 - np.arange(blocks.size) % STRENGTHS).reshape(blocks.shape), [STRENGTHS] * GROUPS
+        )
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(base_gop_encoder, "choose_strengths", in_turn)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -31,6 +31,7 @@ from viddiff.codec.entropy import SymbolDecoder, SymbolEncoder
 from viddiff.codec.open_decoder import open_decoder
 from viddiff.container.format import Chunk, KeyChunk, Writer
 from viddiff.container.reader import Reader
+from viddiff.encoder import base_gop_encoder
 from viddiff.encoder.base_gop_encoder import BaseGopEncoder
 from viddiff.encoder.options import EncodeOptions
 from viddiff.encoder.strength_choice import Prices, Worth, choose_strengths
@@ -50,6 +51,7 @@ from viddiff.pipeline.parallel_encode import encode_video
 from viddiff.pipeline.resources import Resources
 from viddiff.pipeline.serial import decode, encode
 
+pytestmark = pytest.mark.usefixtures("strong_corrections")
 FRAMES = 20
 SIZE = 80, 66
 
@@ -153,8 +155,16 @@ def test_threads_show_the_same_frames_before_a_fault(enhancer: Enhancer, whole: 
     assert faults > 4
 
 
-def test_enhancement_is_never_worse(enhancer: Enhancer, frames: list[Frame], whole: bytes) -> None:
+@pytest.fixture
+def chosen_corrections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks get the strengths that are best for them."""
+    monkeypatch.setattr(base_gop_encoder, "choose_strengths", choose_strengths)
+
+
+@pytest.mark.usefixtures("chosen_corrections")
+def test_enhancement_is_never_worse(enhancer: Enhancer, frames: list[Frame]) -> None:
     """A network of random weights is switched off, at hardly any cost."""
+    whole, _ = coded(enhancer, frames, EncodeOptions(gop=9))
 
     def error(shown: list[Frame]) -> float:
         pairs = zip(frames, shown, strict=True)
@@ -189,6 +199,7 @@ def video(frames: list[Frame], tmp_path_factory: pytest.TempPathFactory) -> Path
     return path
 
 
+@pytest.mark.usefixtures("chosen_corrections")  # in all processes
 def test_any_number_of_processes(base_weights: Path, video: Path, tmp_path: Path) -> None:
     files = []
     for workers in (1, 2):

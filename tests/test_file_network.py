@@ -2,10 +2,8 @@
 
 import io
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -24,33 +22,20 @@ from viddiff.codec.load_weights import load_weights
 from viddiff.codec.open_decoder import open_decoder
 from viddiff.container.format import MAX_NETWORK, NETWORK, Header, Writer
 from viddiff.container.reader import Reader
-from viddiff.encoder import base_gop_encoder
 from viddiff.encoder.options import EncodeOptions
-from viddiff.encoder.strength_choice import Choice, choose_strengths
 from viddiff.errors import BitstreamError, CheckpointError
 from viddiff.frame import Frame
 from viddiff.media.av1_headers import Coding
 from viddiff.networks.bounds import UNIT
-from viddiff.networks.enhancement_config import GROUPS, STRENGTHS, EnhancementConfig
+from viddiff.networks.enhancement_config import EnhancementConfig
 from viddiff.pipeline.serial import decode
 from viddiff.pipeline.weights_search import released_weights
+
+pytestmark = pytest.mark.usefixtures("strong_corrections")
 
 
 def equal(a: EnhancementWeights, b: EnhancementWeights) -> bool:
     return all(np.array_equal(a.integers[name], b.integers[name]) for name in a.integers)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def strong() -> Iterator[None]:
-    """All blocks get the largest strength, although random networks make them worse: results are shown."""
-
-    def strongest(*arguments: Any) -> Choice:
-        strengths = choose_strengths(*arguments).strengths
-        return Choice(np.full_like(strengths, STRENGTHS - 1), [STRENGTHS - 1] * GROUPS)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(base_gop_encoder, "choose_strengths", strongest)
-        yield
 
 
 @pytest.fixture(scope="module")
