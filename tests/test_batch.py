@@ -221,6 +221,9 @@ def test_an_unreadable_folder_and_file(
     assert "Permission denied" in reasons["night"]
     assert "not a regular file" in reasons["pipe.mp4"]
     assert "a.mkv.vdf" in tree(out)
+    for glob in ("**/*.MKV", "*/*/*.MKV"):
+        result = encode("--json", sources=(source / glob,))
+        assert [Path(f["source"]).name for f in objects(result)[-1]["failures"]] == ["night"], result.output
 
 
 def test_young_files_are_left_alone(encode: Encoder, source: Path, out: Path) -> None:
@@ -303,7 +306,9 @@ def test_sources_of_all_kinds(
     assert names("source/door", "source/a.mkv") == {"a.mkv", "night/b.MKV", "d[1].mp4"}
     assert names("source/*/night") == {"door/night/b.MKV"}
     assert names("source/**") == names("source")
-    assert names("source/**/*.MKV") == {"door/night/b.MKV"}
+    assert names("source/**/*.MKV") == names("source/**/**/*.MKV") == {"door/night/b.MKV"}
+    assert names("*/door/**/[!x]*") == {f"source/door/{name}" for name in ("d[1].mp4", "night/b.MKV")}
+    assert names(f"{tmp_path}/**/night/*") == {"source/door/night/b.MKV"}
     assert names("source/door/*.dav") == {"c.dav"}, "the glob says that it is a video"
     assert names("source/door/*") == {"d[1].mp4", "night/b.MKV"}
     assert names("source/door/c.dav") == {"c.dav"}, "so does a name"
@@ -317,8 +322,21 @@ def test_sources_of_all_kinds(
     assert not found["source/a.mkv"].problem
     (tmp_path / "source" / "out").mkdir()
     shutil.copy(clip, source / "out" / "back.mkv")
-    assert "out/back.mkv" not in find_units(["source"], source / "out").units, "the target is no source"
+    for text in ("source", "source/**", "source/**/*.mkv", "source/*/*.mkv"):
+        assert "out/back.mkv" not in find_units([text], source / "out").units, "the target is no source"
     assert "out/back.mkv" in find_units(["source"], source).units
+
+
+def test_links_to_folders_are_not_followed(source: Path, tmp_path: Path) -> None:
+    """One that leads up would have everything found many times."""
+    before = find_units([str(source)], tmp_path).units
+    (source / "door" / "up").symlink_to(source)
+    (source / "door" / "self.mkv").symlink_to("self.mkv")
+    (source / "c.mkv").symlink_to("a.mkv")
+    for text in ("", "/**", "/*", "/**/*.[mM]*"):
+        found = find_units([f"{source}{text}"], tmp_path).units
+        assert set(found) == {*before, "c.mkv", "door/self.mkv"}, text
+    assert set(find_units([f"{source}/door/up"], tmp_path).units) == {*before, "c.mkv", "door/self.mkv"}
 
 
 def test_names_that_no_file_has(encode: Encoder, source: Path, tmp_path: Path) -> None:

@@ -5,16 +5,15 @@ with `.vdf` behind it: `door/a.mp4` becomes `door/a.mp4.vdf`. So `a.mp4` and `a.
 name does not depend on what else is in the folder.
 """
 
-import glob
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from viddiff.errors import ViddiffError
-from viddiff.pipeline.batch.globs import fixed_part, has_wildcards, spells_extension
+from viddiff.pipeline.batch.globs import Expansion, fixed_part, has_wildcards, spells_extension
 from viddiff.pipeline.batch.remote_file import Source
 from viddiff.pipeline.batch.remote_search import find_remote
 from viddiff.pipeline.batch.servers.place import Place, is_remote
@@ -172,10 +171,9 @@ class _Search:
         fixed = fixed_part(pattern)
         names = _Names(fixed, _below(fixed) if listed else "")
         spelt = spells_extension(pattern)
-        for path in glob.iglob(pattern, recursive=True):
+        for path in Expansion(self._enters, self._unreadable(names)).paths(pattern):
             if os.path.isdir(path):
-                if not pattern.endswith(("**", "**/")):  # which finds the files in it, too
-                    self._walk(path, names)
+                self._walk(path, names)
             elif spelt:
                 self._take(path, names)
             else:
@@ -183,15 +181,15 @@ class _Search:
 
     def _walk(self, top: str, names: "_Names") -> None:
         """Add the videos in a folder and below, without hidden ones. Links to folders are not followed."""
-
-        def unreadable(error: OSError) -> None:
-            self._take(error.filename, names, error.strerror or "it cannot be read")
-
-        for folder, folders, files in os.walk(top, onerror=unreadable):
+        for folder, folders, files in os.walk(top, onerror=self._unreadable(names)):
             folders[:] = sorted(name for name in folders if self._enters(folder, name))
             for name in files:
                 if not name.startswith("."):
                     self._take_video(os.path.join(folder, name), names)
+
+    def _unreadable(self, names: "_Names") -> Callable[[OSError], None]:
+        """What adds folders that cannot be read."""
+        return lambda error: self._take(error.filename, names, error.strerror or "it cannot be read")
 
     def _enters(self, folder: str, name: str) -> bool:
         """Whether to look into a folder: not the target itself."""
