@@ -1,7 +1,9 @@
 """`viddiff batch --ray`: two nodes, one of which is killed."""
 
 import json
+import os
 import shutil
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,12 +16,13 @@ from conftest import moving_picture
 from test_cli import write
 
 from viddiff.cli import main
+from viddiff.pipeline.batch.ray_cluster import on_ray
 
 ray = pytest.importorskip("ray")
 pytest.importorskip("ray.cluster_utils")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """Two nodes. The first is that of the batch, and runs no tasks."""
     from ray.cluster_utils import Cluster
@@ -73,6 +76,19 @@ def test_a_node_is_killed_and_the_work_is_done(cluster: Any, weights: Path, tmp_
     assert all(record["verified"] for record in records if not record["error"])
     again = run(cluster.address, source, out, weights, "--json")
     assert json.loads(again.stdout.splitlines()[-1])["skipped"] == 6, again.output
+
+
+def test_sigterm_is_ours(cluster: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    """Ray would print a stack, and end with an exit code of its own."""
+    came, before = list[int](), signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, lambda number, _: came.append(number))
+    try:
+        with on_ray(cluster.address):
+            os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert came == [signal.SIGTERM]
+    assert "SIGTERM" not in capfd.readouterr().err
 
 
 def test_places_on_servers(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

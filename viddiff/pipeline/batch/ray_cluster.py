@@ -7,6 +7,8 @@ the manifest has one writer, and a line is on the disk before the file gets its 
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -42,18 +44,30 @@ def on_ray(address: str) -> Iterator[Execute]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     vars(worker)["listen_error_messages"] = lambda *_: None  # it would print to stdout, among our JSON
     try:
-        ray.init(
-            address=address,
-            include_dashboard=False if address == "local" else None,
-            log_to_driver=False,
-            logging_level=logging.FATAL,
-        )
+        with _sigterm_kept():
+            ray.init(
+                address=address,
+                include_dashboard=False if address == "local" else None,
+                log_to_driver=False,
+                logging_level=logging.FATAL,
+            )
     except Exception as error:  # Ray raises bare ones, too
         raise ViddiffError(f"there is no Ray cluster at {address}") from error
     try:
         yield _encode
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """Keep the handler of SIGTERM: that of Ray would print a stack and end with another exit code."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _encode(job: BatchJob, manifest: Manifest, to_do: list[tuple[Unit, Seen]]) -> Iterator[Outcome]:
