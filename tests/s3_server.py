@@ -64,6 +64,14 @@ class S3Server:
         bucket = self._backend.get_bucket(BUCKET)
         return {name: key.value for name, key in sorted(bucket.keys.items()) if name.startswith(prefix)}
 
+    def begin_upload(self, key: str) -> None:
+        """Begin an upload in parts. It says that it is of 2010, as all uploads of moto do."""
+        self._backend.create_multipart_upload(BUCKET, key, {}, "STANDARD", {}, None, "", "")
+
+    def uploads(self) -> set[str]:
+        """Keys of uploads in parts that were begun and not ended."""
+        return {upload.key_name for upload in self._backend.list_multipart_uploads(BUCKET).values()}
+
     @property
     def _backend(self) -> Any:
         return s3_backends[DEFAULT_ACCOUNT_ID]["aws"]

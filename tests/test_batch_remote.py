@@ -437,6 +437,24 @@ def test_parts_of_a_large_file_are_no_file(
         store.fetch(place, tmp_path / "back", 7)
 
 
+@pytest.mark.parametrize("old", [True, False])
+def test_parts_that_a_kill_has_left_are_removed(
+    server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: bool
+) -> None:
+    """Those of a young upload may be those of another machine."""
+    size, large, place = 5 << 17, tmp_path / "large", Place.parse(f"{OUT}/door/large")
+    monkeypatch.setattr(s3_store, "_BLOCK", size // 2 - 1)
+    monkeypatch.setattr("moto.s3.models.S3_UPLOAD_PART_MIN_SIZE", 256)
+    if not old:
+        monkeypatch.setattr(s3_store, "_ABANDONED", 1e12)
+    large.write_bytes(os.urandom(size))
+    server.begin_upload("archive/door/large")
+    server.begin_upload("somebody's")
+    s3_store.S3Store(place.server).create(large, place)
+    assert server.uploads() == ({"somebody's"} if old else {"somebody's", "archive/door/large"})
+    assert server.objects("archive/") == {"archive/door/large": large.read_bytes()}
+
+
 def test_nothing_on_a_server_is_replaced(
     batch: Batch, cameras: S3Server, clip: Path, coded: bytes, tmp_path: Path
 ) -> None:

@@ -5,7 +5,9 @@ created by one request with `If-None-Match: *`: the one that holds it, or the on
 that request nothing can be seen under the name.
 """
 
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,8 @@ _TIMEOUT = 60
 """Seconds without an answer."""
 _BLOCK, _BLOCKS = 16 << 20, 4
 """Bytes of a part of a large file, and parts at once: 64 MiB of memory."""
+_ABANDONED = 7 * 86400.0
+"""Seconds since it began after which an upload in parts is one that was cut off."""
 _FAULTS = (*S3_RETRYABLE_ERRORS, NoConnectionError, ConnectionFault, ConnectionError, TimeoutError)
 _PASSING = ("RequestTimeout", "SlowDown", "OperationAborted", "ConditionalRequestConflict", "IncompleteBody")
 """Codes of errors that pass."""
@@ -79,12 +83,22 @@ class S3Store(Store):
         self._files.get_file(place.path, str(local), chunksize=_BLOCK)
 
     def _create(self, local: Path, place: Place) -> None:
+        if local.stat().st_size >= 2 * _BLOCK:  # or else it is uploaded at once
+            self._tidy(place.parent)
         try:
             self._files.put_file(str(local), place.path, mode="create", chunksize=_BLOCK)
         except OSError as error:
             if _code(error)[0] in _EXISTS:
                 raise FileExistsError from error
             raise
+
+    def _remove_abandoned(self, folder: Place) -> None:
+        """A user or a server that cannot do that uploads all the same."""
+        where = {"Bucket": self._server, "Prefix": f"{folder.key}/" if folder.key else ""}
+        with suppress(OSError, BotoCoreError):
+            for upload in self._files.call_s3("list_multipart_uploads", **where).get("Uploads", []):
+                if time.time() - upload["Initiated"].timestamp() > _ABANDONED:
+                    self._files.abort_mpu(self._server, upload["Key"], upload["UploadId"])
 
     def _is_transient(self, error: Exception) -> bool:
         code, status = _code(error)

@@ -60,8 +60,6 @@ class SftpStore(Store):
         self._connection: Any = None
         self._token = secrets.token_hex(4)
         """In the names of uploads: that of an attempt that was lost is used again."""
-        self._tidied = set[Place]()
-        """Folders without old uploads."""
 
     @property
     def _files(self) -> Any:
@@ -124,16 +122,14 @@ class SftpStore(Store):
             self._files.makedirs(folder.path, exist_ok=True)
             self._files.ftp.put(str(local), temporary)
 
-    def _tidy(self, folder: Place) -> None:
-        """Remove what uploads to a folder have left that were cut off long ago."""
-        if folder in self._tidied or not self._files.exists(folder.path):
+    def _remove_abandoned(self, folder: Place) -> None:
+        if not self._files.exists(folder.path):
             return
         for found in self._files.ls(folder.path, detail=True):
             is_upload = _UPLOAD.fullmatch(PurePosixPath(found["name"]).name)
             if is_upload and time.time() - found["mtime"].timestamp() > _ABANDONED:
                 with suppress(OSError):
                     self._files.ftp.remove(found["name"])
-        self._tidied.add(folder)
 
     def _is_transient(self, error: Exception) -> bool:
         if isinstance(error, _FINAL) or _UNKNOWN_HOST in str(error):

@@ -47,6 +47,8 @@ class Store(ABC):
 
     def __init__(self, server: str) -> None:
         self._server = server
+        self._tidied = set[Place]()
+        """Folders without uploads that were cut off long ago."""
 
     @property
     @abstractmethod
@@ -72,6 +74,10 @@ class Store(ABC):
     @abstractmethod
     def _create(self, local: Path, place: Place) -> None:
         """Create a file in one step. Raises FileExistsError if there is one, whoever has made it."""
+
+    @abstractmethod
+    def _remove_abandoned(self, folder: Place) -> None:
+        """Remove what uploads to a folder have left that were cut off long ago."""
 
     @abstractmethod
     def _entry(self, place: Place, found: dict[str, Any]) -> Entry:
@@ -134,6 +140,12 @@ class Store(ABC):
     def delete(self, place: Place) -> None:
         """Delete a file. Raises OSError."""
         self._tried(place, lambda: self._files.rm_file(place.path))
+
+    def _tidy(self, folder: Place) -> None:
+        """Remove what uploads to a folder have left, once."""
+        if folder not in self._tidied:
+            self._remove_abandoned(folder)
+            self._tidied.add(folder)
 
     def _get(self, place: Place, local: Path) -> None:
         self._files.get_file(place.path, str(local))
