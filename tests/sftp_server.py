@@ -3,6 +3,7 @@
 import os
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ class SftpServer:
         """Whether it replaces files, which it should not."""
         self.lose_every = 0
         """Lose the connection at every so many steps. 0: never."""
+        self.hook: Callable[[str], None] = lambda _: None
+        """Sees the path of each step before it is done."""
         self.steps = self.lost = 0
         self.key, self._host_key = (paramiko.ECDSAKey.generate() for _ in range(2))
         self._socket = socket.create_server(("127.0.0.1", 0))
@@ -71,6 +74,7 @@ class _Files(paramiko.SFTPServerInterface):  # type: ignore[misc]
     def _path(self, path: str) -> Path:
         """The file on the disk. Each step comes here."""
         self._server.steps += 1
+        self._server.hook(path)
         if self._server.lose_every and self._server.steps % self._server.lose_every == 0:
             self._server.lost += 1
             self._transport.close()

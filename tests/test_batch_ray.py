@@ -95,10 +95,10 @@ def test_places_on_servers(weights: Path, tmp_path: Path, monkeypatch: pytest.Mo
     pytest.importorskip("s3fs")
     pytest.importorskip("moto.server")
     from s3_server import BUCKET, S3Server
-    from test_batch_remote import archived, settings
+    from test_batch_remote import archived
 
     server = S3Server()
-    for name, value in settings(server).items():
+    for name, value in server.settings.items():
         monkeypatch.setenv(name, value)
     write(tmp_path / "a.mkv", moving_picture(32, 32, 5))
     for number in range(2):

@@ -50,7 +50,7 @@ def server(running: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
     running.reset()
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
-    for name, value in settings(running).items():
+    for name, value in running.settings.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.0)
     monkeypatch.setattr("viddiff.pipeline.batch.servers.retrying.WAITS", (0.0, 0.0))
@@ -68,19 +68,6 @@ def new_connection(server: S3Server) -> Iterator[None]:
     forget()
     yield
     forget()
-
-
-def settings(server: S3Server) -> dict[str, str]:
-    """Of a user of the server, without files of their own."""
-    return {
-        "AWS_ENDPOINT_URL": server.url,
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-    }
 
 
 @pytest.fixture(scope="module")
@@ -363,7 +350,7 @@ def test_two_batches_race(
     command = ["batch", SOURCE, OUT, *CHOICES, "--weights", str(weights), "--min-age", "0s", "--json"]
     other = subprocess.Popen(
         [sys.executable, "-m", "viddiff", *command, "--scratch", str(tmp_path / "other")],
-        env={**ENVIRONMENT, **settings(cameras)},
+        env={**ENVIRONMENT, **cameras.settings},
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -390,7 +377,7 @@ def test_a_killed_upload_leaves_nothing_that_looks_complete(
 
     cameras.hook = kill
     arguments = [*command, "--scratch", str(work), "-q"]
-    environment = {**ENVIRONMENT, **settings(cameras)}
+    environment = {**ENVIRONMENT, **cameras.settings}
     started.append(subprocess.Popen([sys.executable, "-m", "viddiff", *arguments], env=environment))
     assert started[0].wait() == -signal.SIGKILL
     assert archived(cameras) == {}
@@ -435,6 +422,19 @@ def test_parts_of_a_large_file_are_no_file(
     assert (tmp_path / "back").read_bytes() == large.read_bytes()
     with pytest.raises(OSError, match="in place of 7"):
         store.fetch(place, tmp_path / "back", 7)
+
+
+def test_answers_that_are_cut_off_do_not_cost_the_whole_file(
+    server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_store, "_BLOCK", 1000)
+    data, place = os.urandom(99_500), Place.parse(f"{OUT}/large")
+    server.put("archive/large", data)
+    server.fail(0.2)
+    connections.store_of(place).fetch(place, tmp_path / "back", len(data))
+    assert (tmp_path / "back").read_bytes() == data
+    assert server.faults >= 10
+    assert len(server.requests) < 250, "and none is fetched again and again"
 
 
 @pytest.mark.parametrize("old", [True, False])

@@ -2,13 +2,15 @@
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 from conftest import moving_picture, restless
-from test_batch import interruptible, lines, states, tree  # noqa: F401 (a fixture)
+from test_batch import ENVIRONMENT, ROOT, interruptible, lines, states, tree  # noqa: F401 (a fixture)
 from test_cli import refused, write
 
 from viddiff.cli import main
@@ -80,6 +82,16 @@ def test_lost_connections(batch: Batch, server: SftpServer) -> None:
     assert server.lost >= 3
     assert archived(server) == FILES, "and no part of an upload"
     assert set(states(batch("--json")).values()) == {"skipped"}
+
+
+def test_killed_at_any_moment(server: SftpServer, tmp_path: Path) -> None:
+    (tmp_path / "few").mkdir()
+    shutil.copy(server.folder / "cameras" / "a.mkv", tmp_path / "few")
+    check = [sys.executable, ROOT / "scripts" / "check_batch.py", tmp_path / "few", "--server", "sftp"]
+    options = ["--stride", "999", "--kills", "1", "--", "--preset", "fastest", "--delete-source"]
+    done = subprocess.run([*check, *options], env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("fine") >= 2
 
 
 def test_nothing_is_replaced(batch: Batch, server: SftpServer) -> None:

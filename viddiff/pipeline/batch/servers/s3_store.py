@@ -19,6 +19,7 @@ from botocore.exceptions import ConnectionError as NoConnectionError
 from s3fs.core import S3_RETRYABLE_ERRORS
 
 from viddiff.pipeline.batch.servers.place import Place
+from viddiff.pipeline.batch.servers.retrying import retried
 from viddiff.pipeline.batch.servers.store import Entry, Store, whole_seconds
 
 ATTEMPTS = 6
@@ -80,7 +81,19 @@ class S3Store(Store):
                 yield entry
 
     def _get(self, place: Place, local: Path) -> None:
-        self._files.get_file(place.path, str(local), chunksize=_BLOCK)
+        size = self._files.info(place.path)["size"]
+        with open(local, "wb") as file:
+            for start in range(0, size, _BLOCKS * _BLOCK):
+                file.writelines(self._blocks(place, start, size))
+
+    def _blocks(self, place: Place, start: int, size: int) -> list[bytes]:
+        """Some blocks of a file. One that is cut off does not cost what was fetched before it."""
+        starts = list(range(start, min(start + _BLOCKS * _BLOCK, size), _BLOCK))
+        ends = [min(first + _BLOCK, size) for first in starts]
+        paths = [place.path] * len(starts)
+        return retried(
+            lambda: list(self._files.cat_ranges(paths, starts, ends, on_error="raise")), self._is_transient
+        )
 
     def _create(self, local: Path, place: Place) -> None:
         if local.stat().st_size >= 2 * _BLOCK:  # or else it is uploaded at once
