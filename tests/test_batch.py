@@ -463,10 +463,17 @@ def test_weights_map(weights: Path, encode: Encoder, source: Path, out: Path, tm
     assert used["a.mkv.vdf"] == stated_hash(released_weights("av1"))
 
 
-@pytest.mark.parametrize("text", ["door = 3", "door = ", '[door]\nx = "y"', '"*" = "0123456789abcdef"'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("door = 3", "door = ", '[door]\nx = "y"', '"*" = "0123456789abcdef"'),
+        *('door = "gone.safetensors"', 'door = "map.toml"'),
+    ],
+)
 def test_wrong_weights_maps(encode: Encoder, out: Path, tmp_path: Path, text: str) -> None:
-    """They are refused before anything is encoded."""
+    """They are refused before anything is encoded, also those that serve some of the videos only."""
     (tmp_path / "map.toml").write_text(text)
+    assert refused(encode("--weights-map", tmp_path / "map.toml", "--dry-run"))
     assert refused(encode("--weights-map", tmp_path / "map.toml"))
     assert not list(out.rglob("*.vdf"))
 

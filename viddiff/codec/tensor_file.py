@@ -56,7 +56,8 @@ def _read(
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return file.metadata() or {}, tensors
     except (OSError, SafetensorError, TypeError, AttributeError) as error:  # the last two: unknown types
-        raise CheckpointError(f"cannot read weights from {path}: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"cannot read weights from {path}: {reason}") from error
 
 
 def content_hash(config: ModelConfig | EnhancementConfig, arrays: Arrays) -> bytes:

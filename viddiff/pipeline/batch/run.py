@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
+from viddiff.codec.load_weights import load_weights
 from viddiff.codec.tensor_file import stated_hash
 from viddiff.container.part_file import parts_of
 from viddiff.errors import OutputError, ResumeError, SourceChangeError, TooLargeError, ViddiffError
@@ -268,6 +269,8 @@ class _Batch:
             choose((self._job.encode.quality_goal.metric,))
         for weights in {self._weights_of(unit) for unit in units}:
             path = weights_to_encode(weights, self._job.encode.base)
+            if not stated_hash(path):
+                load_weights(path)  # which says what is wrong with it
             if not self._dry_run:
                 self.archive.keep(path)
 
