@@ -85,9 +85,10 @@ def test_lost_connections(batch: Batch, server: SftpServer) -> None:
 
 
 def test_killed_at_any_moment(server: SftpServer, tmp_path: Path) -> None:
-    (tmp_path / "few").mkdir()
-    shutil.copy(server.folder / "cameras" / "a.mkv", tmp_path / "few")
-    check = [sys.executable, ROOT / "scripts" / "check_batch.py", tmp_path / "few", "--server", "sftp"]
+    script, few = ROOT / "scripts" / "check_batch.py", tmp_path / "few"
+    few.mkdir()
+    shutil.copy(server.folder / "cameras" / "a.mkv", few)
+    check = [sys.executable, str(script), str(few), "--server", "sftp"]
     options = ["--stride", "999", "--kills", "1", "--", "--preset", "fastest", "--delete-source"]
     done = subprocess.run([*check, *options], env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
