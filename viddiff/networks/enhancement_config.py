@@ -137,7 +137,12 @@ class LayerForm:
 
 SMALL = EnhancementConfig(between=TrunkConfig())
 LARGE = EnhancementConfig(
-    name="large", half=48, quarter=80, half_blocks=2, quarter_blocks=4, between=TrunkConfig()
+    name="large",
+    half=48,
+    quarter=80,
+    half_blocks=2,
+    quarter_blocks=4,
+    between=TrunkConfig(half=48, quarter=80, half_blocks=2, quarter_blocks=4),
 )
 NETWORKS = {config.name: config for config in (SMALL, LARGE)}
 """Networks that can be trained, by name."""
