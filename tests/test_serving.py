@@ -747,7 +747,7 @@ def test_ctrl_c_ends_it_well(vdf: Path, tmp_path: Path) -> None:
         with urllib.request.urlopen(printed["address"] + "0/pictures/0") as response:
             assert response.read(4)
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate()
+            out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (0, "", "")
     assert list(tmp_path.iterdir()) == []
 

@@ -1,6 +1,6 @@
 """`viddiff serve`."""
 
-import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,8 @@ from viddiff.cli.termination import check as check_termination
 
 if TYPE_CHECKING:
     from viddiff.serving.server import Server
+
+_LOOK_EVERY_S = 1.0
 
 
 @click.command("serve", short_help="Serve a page that plays .vdf files, on this machine.")
@@ -82,6 +84,7 @@ def serve(
     with Server(movies, port) as server:
         try:
             begin(server)
-            threading.Event().wait()
+            while True:  # a signal that comes just before a wait would not end one without an end
+                time.sleep(_LOOK_EVERY_S)
         except KeyboardInterrupt:
             pass  # the way to end it
