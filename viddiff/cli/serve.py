@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from viddiff.serving.server import Server
 
 _LOOK_EVERY_S = 1.0
+"""Seconds between looks whether a signal has come."""
 
 
 @click.command("serve", short_help="Serve a page that plays .vdf files, on this machine.")

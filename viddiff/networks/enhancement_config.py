@@ -1,6 +1,6 @@
 """The enhancement network in plain numbers: what its module, the compiled engine and the format agree on."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import prod
 
 import numpy as np
@@ -136,14 +136,8 @@ class LayerForm:
 
 
 SMALL = EnhancementConfig(between=TrunkConfig())
-LARGE = EnhancementConfig(
-    name="large",
-    half=48,
-    quarter=80,
-    half_blocks=2,
-    quarter_blocks=4,
-    between=TrunkConfig(half=48, quarter=80, half_blocks=2, quarter_blocks=4),
-)
+_LARGE = TrunkConfig(half=48, quarter=80, half_blocks=2)
+LARGE = EnhancementConfig(**asdict(_LARGE), name="large", between=_LARGE)
 NETWORKS = {config.name: config for config in (SMALL, LARGE)}
 """Networks that can be trained, by name."""
 
