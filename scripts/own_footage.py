@@ -58,22 +58,22 @@ class Training:
     steps: int
     minutes: float
     spent: Spent
-    error_before: float
-    """Validation error before the first step: error after enhancement divided by the error before it."""
-    error_after: float
+    loss_before: float
+    """Validation loss before the first step. It is 1 without enhancement."""
+    loss_after: float
     """The least of all validations, whose weights were written."""
 
     @property
     def better(self) -> bool:
         """Whether the weights are others than those that training started from."""
-        return self.error_after < self.error_before
+        return self.loss_after < self.loss_before
 
     def __str__(self) -> str:
         result = "" if self.better else ": the weights stay as they were"
         return (
             f"{self.frames} frames, {self.valid_frames} to validate; {self.steps} steps in "
-            f"{self.minutes:.1f} minutes, {self.spent.cpu_s:.0f} s of CPU in all; validation error "
-            f"{self.error_before:.4f} to {self.error_after:.4f}{result}"
+            f"{self.minutes:.1f} minutes, {self.spent.cpu_s:.0f} s of CPU in all; validation loss "
+            f"{self.loss_before:.4f} to {self.loss_after:.4f}{result}"
         )
 
 
@@ -116,10 +116,10 @@ def train(pair: Pair, folder: Path, init: Path, chosen: argparse.Namespace) -> T
     command += [] if chosen.steps is None else ["--steps", f"{chosen.steps}"]
     finished = run_program(command, folder)
     lines = [json.loads(line) for line in finished.stdout.splitlines()]
-    validations = [line for line in lines if "validation_error" in line]
-    errors, last = [line["validation_error"] for line in validations], validations[-1]
+    validations = [line for line in lines if "validation_loss" in line]
+    losses, last = [line["validation_loss"] for line in validations], validations[-1]
     place = last["step"], last["minutes"]
-    return Training(frames, valid_frames, *place, finished.spent, errors[0], min(errors))
+    return Training(frames, valid_frames, *place, finished.spent, losses[0], min(losses))
 
 
 def viddiffs(kind: str, weights: Path, chosen: argparse.Namespace) -> list[Codec]:

@@ -39,9 +39,9 @@ from viddiff.networks.layers import IntConv2d
 from viddiff.networks.planes import frame_of, pack, planes_of, unpack
 from viddiff.training import enhancement, enhancement_samples
 from viddiff.training.enhancement import EnhancementOptions, train
+from viddiff.training.enhancement_loss import TileLosses, tile_losses
 from viddiff.training.enhancement_samples import TILE, TileBatch, TileCollector, TileShards
 from viddiff.training.enhancement_scenes import AS_THEY_ARE, Footage, SceneMix, scene
-from viddiff.training.enhancement_validation import tile_errors
 from viddiff.training.enhancement_widening import widened
 
 TINY = EnhancementConfig(
@@ -322,8 +322,9 @@ def test_a_few_steps_learn(tmp_path: Path) -> None:
     network = train(options, lines.append)
     lines = [line for line in lines if "validation_error" in line]
     assert [line["step"] for line in lines] == [0, 100]
-    assert lines[-1]["validation_error"] < 0.95 * lines[0]["validation_error"]
-    assert lines[-1]["validation_ranges"] == {"q128": lines[-1]["validation_error"]}
+    for name in ("validation_error", "validation_dissimilarity"):
+        assert lines[-1][name] < 0.95 * lines[0][name]
+    assert lines[-1]["validation_ranges"] == {"q128": lines[-1]["validation_loss"]}
     loaded = network_of(enhancement_weights.load(options.out))
     assert all(map(torch.equal, network.parameters(), loaded.parameters()))
 
@@ -429,11 +430,11 @@ def test_steps_use_bfloat16_where_it_is_fast(
     """Without the instructions, a step in bfloat16 takes ten times as long as one in float32."""
     used = list[bool]()
 
-    def errors(network: EnhancementNetwork, batch: TileBatch) -> Tensor:
+    def losses(network: EnhancementNetwork, batch: TileBatch) -> TileLosses:
         used.append(torch.is_autocast_enabled("cpu"))
-        return tile_errors(network, batch)
+        return tile_losses(network, batch)
 
-    monkeypatch.setattr(enhancement, "tile_errors", errors)
+    monkeypatch.setattr(enhancement, "tile_losses", losses)
     monkeypatch.setattr(enhancement, "has_bfloat16", lambda device: has)
     train(options_of(tmp_path, 4, steps=2, batch=1), lambda _: None)
     assert used == [has, has]

@@ -80,8 +80,8 @@ def test_a_recording_that_is_too_short_is_one_sentence(tmp_path: Path) -> None:
 def test_the_best_validation_counts(
     recording: Path, init: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, least: float, better: bool
 ) -> None:
-    errors = [(0, 0.98), (5, least), (9, 0.99)]
-    log: list[dict[str, Any]] = [{"step": s, "minutes": s, "validation_error": e} for s, e in errors]
+    losses = [(0, 0.98), (5, least), (9, 0.99)]
+    log: list[dict[str, Any]] = [{"step": s, "minutes": s, "validation_loss": each} for s, each in losses]
 
     def program(command: list[str], folder: Path) -> Finished:
         (folder / command[command.index("--out") + 1]).write_text("weights")
@@ -91,7 +91,7 @@ def test_the_best_validation_counts(
     monkeypatch.setattr(own_footage, "run_program", program)
     chosen = argparse.Namespace(minutes=1.0, steps=9)
     found = own_footage.train(own_footage.Pair(recording, recording), tmp_path, init, chosen)
-    assert (found.steps, found.error_before, found.error_after) == (9, 0.98, least)
+    assert (found.steps, found.loss_before, found.loss_after) == (9, 0.98, least)
     assert found.better == better
 
 
@@ -136,7 +136,7 @@ def test_the_whole_of_it(
     (own,) = [rate["percent"] for rate in data["bd_rates"] if rate["anchor"] == "released_default"][:1]
     assert training["steps"] == 1
     assert used["released_default"] == init
-    better = training["error_after"] < training["error_before"]
+    better = training["loss_after"] < training["loss_before"]
     if better:
         assert used["own_default"] == folder / "weights.safetensors"
         assert own == pytest.approx(-50)

@@ -26,9 +26,9 @@ from viddiff.errors import ViddiffError
 from viddiff.training import enhancement
 from viddiff.training import run as training_run
 from viddiff.training.enhancement import EnhancementOptions, train
+from viddiff.training.enhancement_loss import SSIM_SHARE, tile_losses
 from viddiff.training.enhancement_samples import TileCollector, TileShards
 from viddiff.training.enhancement_scenes import AS_THEY_ARE
-from viddiff.training.enhancement_validation import tile_errors
 from viddiff.training.learner import Learner
 from viddiff.training.ranks import ALONE, Ranks
 
@@ -110,7 +110,7 @@ def test_gradients_are_those_of_all_tiles(trained: EnhancementOptions) -> None:
     tiles = TileShards(trained.samples / "train")
     batches = [tiles.batch(BATCH, random.Random(f"0 {rank} 0"), True) for rank in range(2)]
     assert not torch.equal(batches[0].decoded, batches[1].decoded)
-    torch.cat([tile_errors(network, batch) for batch in batches]).mean().backward()  # type: ignore[no-untyped-call]
+    torch.cat([tile_losses(network, batch).mixed(SSIM_SHARE) for batch in batches]).mean().backward()  # type: ignore[no-untyped-call]
     for rank in range(2):
         found = torch.load(trained.data / f"gradient-{rank}.pt")
         for parameter, gradient in zip(network.parameters(), found, strict=True):

@@ -96,6 +96,13 @@ if TYPE_CHECKING:
     help="Highest learning rate.  [default: 0.002, or 0.001 with --base none]",
 )
 @click.option(
+    "--ssim-share",
+    type=click.FloatRange(0, 1),
+    metavar="S",
+    help="Share of SSIM in the loss, 0 to 1. With more of it, VMAF gains and PSNR loses a little. "
+    "Not with --base none.  [default: 0.5]",
+)
+@click.option(
     "--library",
     type=click.IntRange(0, 64),
     metavar="N",
@@ -196,9 +203,10 @@ def _check_usage(base: str, init: Path | None, fresh: bool, choices: dict[str, A
         ("augment", "--augment"),
         ("compiled", "--compile"),
         ("network", "--network"),
+        ("ssim_share", "--ssim-share"),
         ("update", "--update"),
     ):
-        if base == "none" and choices[name]:
+        if base == "none" and choices[name] is not None and choices[name] is not False:
             raise click.UsageError(f"{option} is only for --base av1")
 
 

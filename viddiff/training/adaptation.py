@@ -36,6 +36,7 @@ from viddiff.pipeline.encode_job import EncodeJob
 from viddiff.pipeline.sample_spans import Samples, samples_of
 from viddiff.pipeline.status import Observer, Status
 from viddiff.training.enhancement import EnhancementOptions, EnhancementTraining
+from viddiff.training.enhancement_loss import corrections
 from viddiff.training.enhancement_samples import (
     TILE,
     TileShards,
@@ -44,7 +45,6 @@ from viddiff.training.enhancement_samples import (
     tiles_of,
     write_shard,
 )
-from viddiff.training.enhancement_validation import corrections
 from viddiff.training.learner import Learner
 from viddiff.training.run import run_steps
 from viddiff.training.settings import training_settings

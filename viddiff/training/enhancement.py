@@ -1,9 +1,8 @@
 """Train the enhancement network over tiles.
 
-The loss is the mean over tiles of (error after) / (error before), with planes and tiles weighted as in the
-benchmark (see `enhancement_samples`). A network that does nothing has loss 1. Weights and activations are
-rounded from the first step on, as in the decoder. Where the processor has instructions for bfloat16,
-convolutions use it, except for the last, exact part.
+The loss is the mean of `enhancement_loss` over tiles. Weights and activations are rounded from the first step
+on, as in the decoder. Where the processor has instructions for bfloat16, convolutions use it, except for the
+last, exact part.
 
 Training starts when there is a first small shard of tiles. A collector in another process adds more. Of
 several ranks, each has its collector and its tiles (see `ranks`).
@@ -28,9 +27,10 @@ from viddiff.networks.bounds import UNIT
 from viddiff.networks.enhancement import EnhancementNetwork
 from viddiff.networks.enhancement_config import CORRECTION_UNIT, SMALL, EnhancementConfig
 from viddiff.training.background import background
+from viddiff.training.enhancement_loss import SSIM_SHARE, TileLosses, tile_losses
 from viddiff.training.enhancement_samples import TileBatch, TileCollector, TileShards, collect_forever
 from viddiff.training.enhancement_scenes import AS_THEY_ARE, SceneMix
-from viddiff.training.enhancement_validation import EnhancementJudge, tile_errors
+from viddiff.training.enhancement_validation import EnhancementJudge
 from viddiff.training.enhancement_widening import widened
 from viddiff.training.learner import Learner
 from viddiff.training.muon import MuonWithAdamW
@@ -60,6 +60,8 @@ class EnhancementOptions(RunOptions):
     config: EnhancementConfig | None = None
     """Configuration of the network, which begins as that of `init` widened (see `enhancement_widening`).
     None: that of `init`, or SMALL for an untrained network."""
+    ssim_share: float = SSIM_SHARE
+    """Share of SSIM in the loss, 0 to 1 (see `enhancement_loss`)."""
     exact_share: float = 0.15
     """Share of the run, at its end, that computes in float32."""
     capacity: int = 2 << 30
@@ -90,7 +92,7 @@ def _train(options: EnhancementOptions, report: Report) -> EnhancementNetwork:
     tiles = _first_tiles(collector, _FIRST_TILES_UNTRAINED if untrained else _FIRST_TILES)
     judge = None
     if options.valid is not None and ranks.first:
-        judge = EnhancementJudge(_valid_tiles(options, options.valid, mix))
+        judge = EnhancementJudge(_valid_tiles(options, options.valid, mix), options.ssim_share)
     if untrained:
         begin_(network, tiles, options)
     if options.init is None:
@@ -157,8 +159,8 @@ class EnhancementTraining:
         self.learner = Learner.of(network.named_parameters())
         self.learner.optimizer = MuonWithAdamW.of(network, options.learning_rate)
         self._reduced = has_bfloat16(options.device)
-        self._errors: Callable[[EnhancementNetwork, TileBatch], Tensor] = (
-            torch.compile(tile_errors) if options.compiled and _has_compiler() else tile_errors
+        self._losses: Callable[[EnhancementNetwork, TileBatch], TileLosses] = (
+            torch.compile(tile_losses) if options.compiled and _has_compiler() else tile_losses
         )
         self._seed_draws()
 
@@ -173,7 +175,7 @@ class EnhancementTraining:
         batch = self._tiles.batch(options.batch, self._rng, self._between()).to(options.device)
         reduced = self._reduced and share < 1 - options.exact_share
         with torch.autocast(options.device, torch.bfloat16, enabled=reduced):
-            loss = self._errors(self._network, batch).mean()
+            loss = self._losses(self._network, batch).mixed(options.ssim_share).mean()
         loss.backward()  # type: ignore[no-untyped-call]
         loss, parameters = loss.detach(), self.learner.parameters.values()
         options.ranks.average_(loss, parameters)
