@@ -24,11 +24,12 @@ from viddiff.codec.weights import arrays_of
 from viddiff.errors import CheckpointError, ViddiffError, VideoError
 from viddiff.frame import Frame, VideoInfo
 from viddiff.media.video_writer import VideoWriter
-from viddiff.networks.bounds import ACTIVATION_MAX, EXACT_LIMIT
+from viddiff.networks.bounds import ACTIVATION_MAX, EXACT_LIMIT, UNIT
 from viddiff.networks.enhancement import EnhancementNetwork, condition_of, corrected
 from viddiff.networks.enhancement_config import (
     BLOCK,
     CONDITIONS,
+    CORRECTION_UNIT,
     LARGE,
     SMALL,
     STRENGTHS,
@@ -380,6 +381,40 @@ def trained_like(config: EnhancementConfig) -> EnhancementNetwork:
         layer.weight.copy_(torch.randn_like(layer.weight) / layer.weight[0].numel() ** 0.5)
         layer.bias.copy_(torch.randn_like(layer.bias))
     return network_of(weights_of(network))
+
+
+def test_the_loss_mixes_squared_error_and_ssim(tmp_path: Path) -> None:
+    """Without any correction it is 1. SSIM is that of plain windows of 8x8 at every second sample."""
+    write_tiles(tmp_path, 1)
+    (batch,) = TileShards(tmp_path).batches(1, 1)
+    network = EnhancementNetwork(TINY).eval()
+    with torch.no_grad():
+        network.tail.weight.zero_()
+        nothing = tile_losses(network, batch)
+        network.tail.bias[:4] = 3
+        brighter = tile_losses(network, batch)
+    assert nothing.dissimilarity.item() == 1
+    assert brighter.mixed(0) == brighter.error
+    assert brighter.mixed(1) == brighter.dissimilarity
+    assert brighter.mixed(0.25) == 0.75 * brighter.error + 0.25 * brighter.dissimilarity
+    decoded, original = (functional.pixel_shuffle(x[0, :4], 2)[0] for x in (batch.decoded, batch.original))
+    shown = decoded + 3 * UNIT / CORRECTION_UNIT
+    expected = (1 - plain_ssim(shown, original)) / (1 - plain_ssim(decoded, original))
+    assert expected > 1.001
+    assert brighter.dissimilarity.item() == pytest.approx(expected, rel=1e-4)
+
+
+def plain_ssim(one: Tensor, other: Tensor) -> float:
+    """Written out window by window, in double precision."""
+    a, b = (x.double().numpy() / 1023 for x in (one, other))
+    found = []
+    for row in range(0, a.shape[0] - 7, 2):
+        for column in range(0, a.shape[1] - 7, 2):
+            x, y = (plane[row : row + 8, column : column + 8] for plane in (a, b))
+            covariance = ((x - x.mean()) * (y - y.mean())).mean()
+            brightness = (2 * x.mean() * y.mean() + 1e-4) / (x.mean() ** 2 + y.mean() ** 2 + 1e-4)
+            found.append(brightness * (2 * covariance + 9e-4) / (x.var() + y.var() + 9e-4))
+    return float(np.mean(found))
 
 
 def test_a_widened_network_learns(tmp_path: Path) -> None:

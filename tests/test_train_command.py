@@ -125,6 +125,8 @@ def test_training_that_harms_is_not_written(
         (("--base", "none", "--augment"), "--augment"),
         (("--base", "none", "--compile"), "--compile"),
         (("--base", "none", "--network", "large"), "--network"),
+        (("--base", "none", "--ssim-share", "0"), "--ssim-share"),
+        (("--ssim-share", "1.1"), "--ssim-share"),
         (("--fresh", "--init", "w.safetensors"), "--fresh"),
     ],
 )
