@@ -1,6 +1,7 @@
 """A short training from end to end: samples, steps, weights that decode, and a resume."""
 
 import io
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from conftest import coded, moving_picture, same
 from viddiff.cli import main
 from viddiff.codec import checkpoint
 from viddiff.codec.weights import Codec, untrained
-from viddiff.errors import CheckpointError
+from viddiff.errors import CheckpointError, VideoError
 from viddiff.frame import VideoInfo
 from viddiff.media.video_writer import VideoWriter
 from viddiff.pipeline.serial import decode
@@ -81,6 +82,42 @@ def test_validations_are_drawn(codec: Codec, options: TrainOptions, tmp_path: Pa
     assert picture is not None
     assert picture.shape[:2] == (600, 1320)
     assert [p.name for p in tmp_path.iterdir()] == ["v.png"]
+
+
+@pytest.fixture
+def mixed(options: TrainOptions, tmp_path: Path) -> Path:
+    """A folder with a clip, one that is damaged, one of a single frame, and one that is too small."""
+    folder = tmp_path / "mixed"
+    shutil.copytree(options.data, folder)
+    (folder / "b.mp4").write_bytes(b"no video")
+    for name, side, count in (("c.y4m", 64, 1), ("d.y4m", 32, 2)):
+        with VideoWriter(folder / name, VideoInfo(side, side), lossless=True) as writer:
+            for frame in moving_picture(side, side, count):
+                writer.write(frame)
+    return folder
+
+
+def test_clips_of_no_use_are_left_out(options: TrainOptions, mixed: Path, tmp_path: Path) -> None:
+    """In training, in the calibration at its end, and in validations."""
+    out = tmp_path / "w.safetensors"
+    lines: Lines = []
+    choices = {"steps": 1, "first_samples": 9, "calibration_clips": 2, "library": 0}
+    train(replace(options, data=mixed, valid=mixed, out=out, **choices), lines.append)
+    assert set(lines[-1]["validation_points"]) == {"a", "c", "d"}
+
+
+@pytest.mark.parametrize("collectors", [0, 1])
+def test_footage_of_no_use_is_refused(
+    options: TrainOptions, mixed: Path, tmp_path: Path, collectors: int
+) -> None:
+    (mixed / "a.y4m").unlink()
+    hopeless = replace(options, data=mixed, out=tmp_path / "w.safetensors", collectors=collectors)
+    with pytest.raises(VideoError, match="no video there can be read and has two frames or more of 64x64"):
+        train(hopeless, lambda _: None)
+    (mixed / "c.y4m").unlink()
+    (mixed / "d.y4m").unlink()
+    with pytest.raises(VideoError, match="can be read"):
+        Judge(mixed)
 
 
 def test_a_plot_needs_validations(options: TrainOptions) -> None:

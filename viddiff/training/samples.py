@@ -12,6 +12,7 @@ import math
 import os
 import random
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -200,12 +201,17 @@ def _flipped(patch: Tensor, rng: random.Random) -> Tensor:
     return pack((y, u, v))
 
 
-def collect(video: Path, codec: Codec, rng: random.Random, keep: Callable[[FrameSample], None]) -> None:
+def collect(
+    video: Path, codec: Codec, rng: random.Random, keep: Callable[[FrameSample], None], crop: int
+) -> None:
     """Encode a part of `video` with random options, and pass every predicted frame to `keep`.
 
-    Raises ViddiffError if the video cannot be read.
+    Raises ViddiffError if the video cannot be read, has only one frame, or if no crops of this side fit into
+    its frames.
     """
     with VideoReader(video) as reader:
+        if min(reader.info.width, reader.info.height) < crop:
+            raise VideoError(f"{video} has frames of less than {crop}x{crop}")
         available = max((reader.info.frame_count or CLIP_FRAMES) - CLIP_FRAMES, 0)
     stride = rng.choice((1, 1, 1, 2)) if available >= CLIP_FRAMES else 1
     with VideoReader(video, start=rng.randint(0, max(available - CLIP_FRAMES * (stride - 1), 0))) as reader:
@@ -214,22 +220,56 @@ def collect(video: Path, codec: Codec, rng: random.Random, keep: Callable[[Frame
             quality=rng.randint(10, 56), gop=CLIP_FRAMES, low_delay=rng.random() < LOW_DELAY_SHARE
         )
         encoder = GopEncoder(codec, reader.info, options, sampled=True)
+        if len(frames) < 2:
+            raise VideoError(f"{video} has no frame that follows another")
         for group in encoder.groups(frames):
             for coded in encoder.encode(group):
                 for sample in coded.samples:
                     keep(sample)
 
 
-def collect_forever(folder: Path, cache: Path, capacity: int, weights: Path, seed: int) -> None:
-    """Work of a collector: visit random clips with the newest `weights`, forever."""
+class Footage:
+    """Videos to collect samples from, without those that turn out to be of no use."""
+
+    def __init__(self, folder: Path, crop: int) -> None:
+        """crop: frames with a smaller side are of no use. Raises VideoError if there are no videos."""
+        self._folder, self._crop = folder, crop
+        self._videos = find_videos(folder)
+
+    def collect(self, codec: Codec, rng: random.Random, keep: Callable[[FrameSample], None]) -> None:
+        """Collect from a random video (see `collect`). Raises VideoError if none is left."""
+        while self._videos:
+            video = rng.choice(self._videos)
+            try:
+                collect(video, codec, rng, keep, self._crop)
+            except ViddiffError:
+                self._videos.remove(video)  # what cannot be read teaches nothing
+            else:
+                return
+        raise no_samples(self._folder, self._crop)
+
+
+def no_samples(folder: Path, crop: int) -> VideoError:
+    """Why training cannot go on: no video can be used."""
+    return VideoError(
+        f"no samples could be collected from {folder}: no video there can be read and has two frames or more "
+        f"of {crop}x{crop} or more"
+    )
+
+
+def collect_forever(folder: Path, cache: Path, capacity: int, weights: Path, seed: int, crop: int) -> None:
+    """Work of a collector: visit random clips with the newest `weights`, forever.
+
+    It ends if no clip can be used.
+    """
     ring, rng = SampleRing(cache, capacity), random.Random(seed)
-    videos = find_videos(folder)
-    while True:
+    videos, some = find_videos(folder), True
+    while some:
+        some = False
         rng.shuffle(videos)
         for video in videos:
             if training_was_killed():
                 return
-            try:
-                collect(video, checkpoint.load(weights), rng, ring.add)
-            except ViddiffError:
-                continue  # a clip that cannot be read teaches nothing
+            with suppress(ViddiffError):  # a clip that cannot be read teaches nothing
+                collect(video, checkpoint.load(weights), rng, ring.add, crop)
+                some = True

@@ -17,13 +17,12 @@ import torch
 
 from viddiff.codec import checkpoint
 from viddiff.codec.weights import Codec, codec_of, untrained
-from viddiff.errors import ViddiffError
 from viddiff.training.background import background
 from viddiff.training.calibration import SymbolCounts
 from viddiff.training.library_selection import choose_library
 from viddiff.training.loss import counter, loss_of, motion_bits, run
 from viddiff.training.run import Report, RunOptions, run_steps
-from viddiff.training.samples import SampleRing, collect, collect_forever, find_videos
+from viddiff.training.samples import Footage, SampleRing, collect_forever, find_videos, no_samples
 from viddiff.training.settings import training_settings
 from viddiff.training.state import TrainState
 from viddiff.training.validation import Judge
@@ -83,11 +82,11 @@ def _train(options: TrainOptions, report: Report) -> Codec:
 
 def calibrate(codec: Codec, options: TrainOptions) -> Codec:
     """The codec with tables from its own encodes of training clips."""
-    rng, videos = random.Random(options.seed), find_videos(options.data)
+    rng, footage = random.Random(options.seed), Footage(options.data, options.crop)
     for _ in range(CALIBRATION_ROUNDS):  # what the encoder chooses depends on the tables it has
         counts = SymbolCounts()
         for _ in range(options.calibration_clips):
-            collect(rng.choice(videos), codec, rng, counts.add)
+            footage.collect(codec, rng, counts.add)
         codec = codec_of(codec.model, codec.motion, counts.tables(), codec.library)
     return codec
 
@@ -112,18 +111,18 @@ def _begin(options: TrainOptions, ring: SampleRing, start: Codec) -> TrainState:
 def _collectors(options: TrainOptions, ring: SampleRing, start: Codec) -> Iterator[None]:
     """Collect samples, and wait for the first ones. Collectors end with the block."""
     if options.collectors == 0:
-        videos, rng = find_videos(options.data), random.Random(options.seed)
+        footage, rng = Footage(options.data, options.crop), random.Random(options.seed)
         while len(ring) < options.first_samples:
-            collect(rng.choice(videos), start, rng, ring.add)
+            footage.collect(start, rng, ring.add)
     with ExitStack() as stack:
         fixed = (options.data, ring.folder, options.capacity, options.out)
         seeds = (options.seed + 1 + index for index in range(options.collectors))
-        started = [background(collect_forever, *fixed, seed) for seed in seeds]
+        started = [background(collect_forever, *fixed, seed, options.crop) for seed in seeds]
         processes = [stack.enter_context(each) for each in started]
         while len(ring) < options.first_samples:
             time.sleep(1)
             if not any(process.is_alive() for process in processes):
-                raise ViddiffError(f"no samples could be collected from {options.data}")
+                raise no_samples(options.data, options.crop)
         yield
 
 

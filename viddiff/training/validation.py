@@ -9,6 +9,7 @@ from viddiff.codec.weights import Codec
 from viddiff.container.format import Writer
 from viddiff.encoder.gop_encoder import GopEncoder
 from viddiff.encoder.options import EncodeOptions
+from viddiff.errors import ViddiffError, VideoError
 from viddiff.media.video_reader import VideoReader
 from viddiff.metrics.bd_rate import bd_rate
 from viddiff.metrics.psnr import Distortion
@@ -29,7 +30,10 @@ class Judge:
     """Compares codecs with the first one, on the clips of a folder."""
 
     def __init__(self, folder: Path) -> None:
-        self.videos = find_videos(folder)
+        """Videos that cannot be read are left out. Raises VideoError if there are no others."""
+        self.videos = [video for video in find_videos(folder) if _is_readable(video)]
+        if not self.videos:
+            raise VideoError(f"no video in {folder} can be read")
         self.baseline: dict[Path, Curve] = {}
         self.newest: dict[Path, Curve] = {}
         self.rates: list[float] = []
@@ -69,6 +73,13 @@ class Judge:
         progress.plot(range(len(self.rates) + 1), [0.0, *self.rates], "-o", markersize=3)
         progress.set(xlabel="validation", ylabel="BD-rate against the first, %")
         save_figure(figure, target)
+
+
+def _is_readable(video: Path) -> bool:
+    """Whether the frames of a clip that count can be read."""
+    with suppress(ViddiffError), VideoReader(video, frames=FRAMES) as reader:
+        return len(list(reader)) > 0
+    return False
 
 
 def rate_distortion(codec: Codec, video: Path, qualities: tuple[int, ...], frames: int) -> Curve:
