@@ -1,5 +1,6 @@
 """`viddiff batch` from and to an SFTP server."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -16,6 +17,8 @@ from test_cli import refused, write
 from viddiff.cli import main
 from viddiff.codec import enhancement_weights
 from viddiff.pipeline.batch.servers import connections
+from viddiff.pipeline.batch.servers.place import Place
+from viddiff.pipeline.batch.units import find_units
 
 pytest.importorskip("paramiko", reason="viddiff[remote] is not installed")
 pytest.importorskip("fsspec", reason="viddiff[remote] is not installed")
@@ -73,6 +76,40 @@ def test_from_server_to_server(batch: Batch, server: SftpServer, tmp_path: Path)
     assert tree(tmp_path / "work") == {"manifest.jsonl"}
     for line in lines(tmp_path / "work"):
         assert line["bytes"] == (server.folder / "archive" / line["output"]).stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("*.mkv", {"a.mkv", "gone.mkv"}),
+        ("*/*.mkv", {"door/b.mkv", "locked"}),
+        ("**/*.mkv", {"a.mkv", "door/b.mkv", "gone.mkv", "locked"}),
+        ("**", {"a.mkv", "door/b.mkv", "gone.mkv", "locked"}),
+        ("[dl]*", {"door/b.mkv", "locked"}),
+        ("**/door/**/?.*", {"door/b.mkv", "locked"}),
+    ],
+)
+def test_globs(server: SftpServer, tmp_path: Path, pattern: str, names: set[str]) -> None:
+    """They find what they find on this machine, folders and links that cannot be read, too."""
+    cameras = server.folder / "cameras"
+    (cameras / "locked").mkdir()
+    (cameras / "gone.mkv").symlink_to("nowhere.mkv")
+    (cameras / "gone.txt").symlink_to("nowhere.txt")
+    failures = [errno.EIO]
+
+    def hook(path: str) -> None:
+        if path.endswith("locked"):
+            raise PermissionError(errno.EACCES, "")
+        if path.endswith("door") and failures:
+            raise OSError(failures.pop(), "an error that passes")
+
+    server.hook = hook
+    address = f"sftp://me@{server.address}/cameras/{pattern}"
+    found = find_units([address], Place.parse(f"sftp://me@{server.address}/archive")).units
+    assert set(found) == names
+    assert {name for name, unit in found.items() if unit.problem} == names & {"gone.mkv", "locked"}
+    here = find_units([str(cameras / pattern)], tmp_path / "archive").units
+    assert set(here) == names - {"locked"}
 
 
 def test_lost_connections(batch: Batch, server: SftpServer) -> None:

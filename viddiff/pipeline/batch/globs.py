@@ -1,7 +1,7 @@
 """Globs: paths with wildcards.
 
-On this machine they find what those of `glob` do, but no links to folders: a link to a folder above would let
-`**` find everything again and again. And they tell which folders cannot be read.
+They find what those of `glob` do, but no links to folders: a link to a folder above would let `**` find
+everything again and again. And they tell which folders cannot be read.
 """
 
 import fnmatch
@@ -19,17 +19,58 @@ def has_wildcards(text: str) -> bool:
     return _WILDCARDS.search(text) is not None
 
 
-def fixed_part(pattern: str) -> str:
+def fixed_part(pattern: str, separator: str = os.sep) -> str:
     """The folder of a glob: its path up to the first part with a wildcard."""
-    parts = pattern.split(os.sep)
+    parts = pattern.split(separator)
     first = next(number for number, part in enumerate(parts) if has_wildcards(part))
-    return os.sep.join(parts[:first]) or (os.sep if pattern.startswith(os.sep) else "")
+    return separator.join(parts[:first]) or (separator if pattern.startswith(separator) else "")
 
 
 def spells_extension(pattern: str) -> bool:
     """Whether a glob says which extension it finds."""
     extension = os.path.splitext(pattern)[1]
     return extension != "" and not has_wildcards(extension)
+
+
+class Glob:
+    """What a glob finds on a server below its fixed part, by the paths of all files there."""
+
+    def __init__(self, pattern: str) -> None:
+        """pattern: the part of a glob below its fixed part, with slashes."""
+        self._parts = [part for part in pattern.split("/") if part]
+
+    def finds(self, path: str) -> bool:
+        """Whether it finds a file, by its path below the fixed part."""
+        return len(self._parts) in self._states(path)[-1]
+
+    def finds_above(self, path: str) -> bool:
+        """Whether it finds a folder in which something is, at whatever depth."""
+        return any(len(self._parts) in states for states in self._states(path)[:-1])
+
+    def looks_into(self, path: str) -> bool:
+        """Whether it has to look into a folder."""
+        return bool(self._states(path)[-1]) or self.finds_above(path)
+
+    def _states(self, path: str) -> list[set[int]]:
+        """How many parts of the glob the path down to each folder may be of, from the fixed part on."""
+        states = [self._without_folders({0})]
+        for name in path.split("/") if path else []:
+            states.append(self._without_folders(set(self._after(states[-1], name))))
+        return states
+
+    def _after(self, states: set[int], name: str) -> Iterator[int]:
+        for number in states - {len(self._parts)}:
+            if self._parts[number] == "**":
+                yield number
+            elif fnmatch.fnmatchcase(name, self._parts[number]):
+                yield number + 1
+
+    def _without_folders(self, states: set[int]) -> set[int]:
+        """The same, and what follows each `**`, which also stands for no folder."""
+        for number, part in enumerate(self._parts):
+            if number in states and part == "**":
+                states.add(number + 1)
+        return states
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from viddiff.errors import ViddiffError
-from viddiff.pipeline.batch.globs import fixed_part, has_wildcards, spells_extension
+from viddiff.pipeline.batch.globs import Glob, fixed_part, has_wildcards, spells_extension
 from viddiff.pipeline.batch.remote_file import RemoteFile
 from viddiff.pipeline.batch.servers.connections import store_of
 from viddiff.pipeline.batch.servers.place import Place
@@ -39,7 +39,7 @@ def find_remote(text: str, out: Place | None) -> tuple[str, list[RemoteFind]]:
         entry = store.look(place)
     except FileNotFoundError as error:
         if has_wildcards(place.key):
-            top = replace(place, key=fixed_part(place.key))
+            top = replace(place, key=fixed_part(place.key, "/"))
             return _address(top), list(_globbed(store, place, top, out))
         problem = _problem(store, place, text, error)
         if not problem:
@@ -65,12 +65,13 @@ def _problem(store: Store, place: Place, text: str, error: FileNotFoundError) ->
 
 
 def _globbed(store: Store, pattern: Place, top: Place, out: Place | None) -> Iterator[RemoteFind]:
-    spelt = spells_extension(pattern.key)
-    for entry in store.glob(pattern):
-        if not entry.is_folder:
+    glob, spelt = Glob(pattern.below(top) or ""), spells_extension(pattern.key)
+    for entry in store.files_below(top, lambda folder: glob.looks_into(folder.below(top) or "")):
+        name = entry.place.below(top) or ""
+        if glob.finds(name) or entry.is_folder:
             yield from _found(entry, top, out, named=spelt)
-        elif not pattern.key.endswith("**"):  # which finds the files in it, too
-            yield from _inside(store, entry.place, top, out)
+        elif glob.finds_above(name):
+            yield from _found(entry, top, out, named=False)
 
 
 def _inside(store: Store, folder: Place, top: Place, out: Place | None) -> Iterator[RemoteFind]:
@@ -82,10 +83,10 @@ def _found(entry: Entry, top: Place, out: Place | None, named: bool) -> Iterator
     """An entry as a find, unless it is hidden or in `out`."""
     name = entry.place.below(top) or entry.place.name
     parts = name.split("/")
-    if entry.problem:
-        yield RemoteFind(name, RemoteFile(entry.place), True, entry.problem)
-    elif out is not None and entry.place.below(out) is not None:
+    if out is not None and entry.place.below(out) is not None:
         return
+    if entry.problem:
+        yield RemoteFind(name, RemoteFile(entry.place), named or entry.is_folder, entry.problem)
     elif "\0" in name or {"", ".", ".."} & set(parts):
         yield RemoteFind(name, RemoteFile(entry.place, entry), named, "no file here can have this name")
     elif not any(part.startswith(".") for part in parts):

@@ -20,7 +20,7 @@ from s3fs.core import S3_RETRYABLE_ERRORS
 
 from viddiff.pipeline.batch.servers.place import Place
 from viddiff.pipeline.batch.servers.retrying import retried
-from viddiff.pipeline.batch.servers.store import Entry, Store, whole_seconds
+from viddiff.pipeline.batch.servers.store import Enters, Entry, Store, whole_seconds
 
 ATTEMPTS = 6
 """How often a request is sent, with growing waits between."""
@@ -74,7 +74,8 @@ class S3Store(Store):
             return Entry(place, 0, 0, is_folder=True)
         return Entry(place, found["size"], whole_seconds(found["LastModified"]), found["ETag"].strip('"'))
 
-    def _walk(self, folder: Place) -> Iterator[Entry]:
+    def _walk(self, folder: Place, enters: Enters) -> Iterator[Entry]:
+        """One list of all is the fastest."""
         for path, found in self._files.find(folder.path, detail=True).items():
             entry = self._entry(self._place(path), found)
             if not entry.is_folder:

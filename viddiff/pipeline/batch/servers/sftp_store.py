@@ -24,7 +24,7 @@ from paramiko.ssh_exception import (
 
 from viddiff.file_names import hidden_beside
 from viddiff.pipeline.batch.servers.place import Place
-from viddiff.pipeline.batch.servers.store import Entry, Store, whole_seconds
+from viddiff.pipeline.batch.servers.store import Enters, Entry, Store, whole_seconds
 
 _TIMEOUT = 60.0
 """Seconds without an answer."""
@@ -75,7 +75,7 @@ class SftpStore(Store):
         folder = found["type"] == "directory"
         return Entry(place, found["size"], whole_seconds(found["mtime"]), is_folder=folder)
 
-    def _walk(self, folder: Place) -> Iterator[Entry]:
+    def _walk(self, folder: Place, enters: Enters) -> Iterator[Entry]:
         try:
             found = self._files.ls(folder.path, detail=True)
         except FileNotFoundError:
@@ -88,7 +88,8 @@ class SftpStore(Store):
             if place.name.startswith("."):
                 continue
             if info["type"] == "directory":
-                yield from self._walk(place)
+                if enters(place):
+                    yield from self._walk(place, enters)
             elif info["type"] == "file":
                 yield self._entry(place, info)
             else:
@@ -96,10 +97,14 @@ class SftpStore(Store):
 
     def _linked(self, place: Place) -> Iterator[Entry]:
         """The file to which a link leads. Links to folders are not followed."""
-        with suppress(FileNotFoundError):
+        try:
             entry = self._entry(place, self._files.info(place.path))
-            if not entry.is_folder:
-                yield entry
+        except FileNotFoundError:
+            entry = Entry(place, 0, 0, problem="it is a link to nothing")
+        except PermissionError:
+            entry = Entry(place, 0, 0, problem="access is denied")
+        if not entry.is_folder:
+            yield entry
 
     def _create(self, local: Path, place: Place) -> None:
         self._tidy(place.parent)

@@ -39,7 +39,11 @@ class Entry:
     """Changes with the content. Empty if the server has none."""
     is_folder: bool = False
     problem: str = ""
-    """Why a folder cannot be read."""
+    """Why it cannot be read."""
+
+
+Enters = Callable[[Place], bool]
+"""Whether a folder is of interest."""
 
 
 class Store(ABC):
@@ -68,8 +72,11 @@ class Store(ABC):
         """An error in a few words. None: nothing special is known about it."""
 
     @abstractmethod
-    def _walk(self, folder: Place) -> Iterator[Entry]:
-        """Entries of all files below a folder, and folders that cannot be read."""
+    def _walk(self, folder: Place, enters: Enters) -> Iterator[Entry]:
+        """Entries of all files below a folder, and folders that cannot be read.
+
+        enters: which folders below are of interest. What is in others may be left out.
+        """
 
     @abstractmethod
     def _create(self, local: Path, place: Place) -> None:
@@ -87,21 +94,13 @@ class Store(ABC):
         """What there is. Raises OSError."""
         return self._tried(place, lambda: self._entry(place, self._files.info(place.path)))
 
-    def files_below(self, folder: Place) -> list[Entry]:
-        """All files below a folder, and folders that cannot be read; none if the folder is not there.
+    def files_below(self, folder: Place, enters: Enters = lambda _: True) -> list[Entry]:
+        """All files below a folder, and files and folders that cannot be read; none if it is not there.
 
-        Hidden folders of SFTP servers are left out. Raises OSError.
+        enters: which folders below are of interest. What is in others may be left out. Hidden folders of SFTP
+        servers are. Raises OSError.
         """
-        return self._tried(folder, lambda: list(self._walk(folder)))
-
-    def glob(self, pattern: Place) -> list[Entry]:
-        """What a pattern finds. Raises OSError."""
-
-        def find() -> list[Entry]:
-            found = self._files.glob(pattern.path, detail=True)
-            return [self._entry(self._place(name), info) for name, info in sorted(found.items())]
-
-        return self._tried(pattern, find)
+        return self._tried(folder, lambda: list(self._walk(folder, enters)))
 
     def read(self, place: Place) -> bytes:
         """The content of a small file. Raises OSError."""
