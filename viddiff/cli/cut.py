@@ -50,7 +50,6 @@ def cut_command(
     from viddiff.pipeline.cut_file import CutJob, cut_file
 
     with options.usage_errors():
-        options.one_secret(key_file, passphrase_file)
         job = CutJob(source=source, target=target, **choices)
     job.check_files()
     job = job.with_secret(secret_of_all([source], key_file, passphrase_file, encrypt), encrypt)

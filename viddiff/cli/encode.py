@@ -140,7 +140,6 @@ def encode_command(
     from viddiff.pipeline.encode_job import EncodeJob
 
     with options.usage_errors():
-        options.one_secret(key_file, passphrase_file)
         sealed = encrypt or key_file is not None or passphrase_file is not None
         if sealed and choices["resume"]:
             raise ValueError("an encrypted file cannot be resumed")

@@ -41,7 +41,6 @@ def join_command(
 
     sources, target = files[:-1], files[-1]
     with options.usage_errors():
-        options.one_secret(key_file, passphrase_file)
         job = JoinJob(sources=sources, target=target, force=force)
     job.check_files()
     job = job.with_secret(secret_of_all(sources, key_file, passphrase_file, encrypt), encrypt)

@@ -26,6 +26,13 @@ def _end(context: click.Context, option: click.Parameter, value: str | None) -> 
     return None if value is None else _start(context, option, value)
 
 
+def _one_secret(context: click.Context, option: click.Parameter, value: Path | None) -> Path | None:
+    """Refuse a second secret. The option that stands first does not see the other one yet."""
+    if value and (context.params.get("key_file") or context.params.get("passphrase_file")):
+        raise click.UsageError("give either --key-file or --passphrase-file", context)
+    return value
+
+
 def _start(context: click.Context, option: click.Parameter, value: str) -> Start:
     if value.isascii() and value.isdecimal() and len(value) < 10:
         return int(value)
@@ -235,11 +242,16 @@ progress_json_option = click.option(
 )
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="No progress and no notes.")
 key_file_option = click.option(
-    "--key-file", type=PATH, metavar="FILE", help="Key file of an encrypted .vdf: 32 random bytes."
+    "--key-file",
+    type=PATH,
+    callback=_one_secret,
+    metavar="FILE",
+    help="Key file of an encrypted .vdf: 32 random bytes.",
 )
 passphrase_file_option = click.option(
     "--passphrase-file",
     type=PATH,
+    callback=_one_secret,
     metavar="FILE",
     help="File with the passphrase of an encrypted .vdf.  [default: VIDDIFF_PASSPHRASE, or a prompt]",
 )
@@ -411,12 +423,6 @@ def one_quality(searched: bool) -> None:
     given = click.get_current_context().get_parameter_source("quality")
     if searched and given is ParameterSource.COMMANDLINE:
         raise ValueError("give either --quality or a target, such as --size or --min-vmaf")
-
-
-def one_secret(key_file: Path | None, passphrase_file: Path | None) -> None:
-    """Raises ValueError if both are given."""
-    if key_file and passphrase_file:
-        raise ValueError("give either --key-file or --passphrase-file")
 
 
 def limits_of(pixels: int | None, frames: int | None) -> Limits:

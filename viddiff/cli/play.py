@@ -86,7 +86,6 @@ def _play_in(
     from viddiff.serving.external_player import play_in, player_job
 
     with options.usage_errors():
-        options.one_secret(key_file, passphrase_file)
         job = player_job(file, limits=options.limits_of(max_pixels, max_frames), **choices)
     check_source(file, str(file))
     job = replace(job, secret=secret_for(file, key_file, passphrase_file))

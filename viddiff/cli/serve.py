@@ -73,7 +73,6 @@ def serve(
     from viddiff.serving.server import Server
 
     with options.usage_errors():
-        options.one_secret(key_file, passphrase_file)
         reading = PlayOptions(limits=options.limits_of(max_pixels, max_frames), **choices)
     for file in files:
         check_source(file, str(file))

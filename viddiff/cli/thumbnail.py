@@ -51,7 +51,6 @@ def thumbnail_command(
     from viddiff.pipeline.thumbnail import ThumbnailJob, make_thumbnail
 
     with options.usage_errors():
-        options.one_secret(key_file, passphrase_file)
         limits = options.limits_of(max_pixels, max_frames)
         job = ThumbnailJob(source=source, target=target, limits=limits, **choices)
     job.check_files()
