@@ -18,9 +18,11 @@ from viddiff.codec.weights import Codec, untrained
 from viddiff.errors import CheckpointError, VideoError
 from viddiff.frame import VideoInfo
 from viddiff.media.video_writer import VideoWriter
+from viddiff.pipeline.batch.units import find_units
 from viddiff.pipeline.serial import decode
+from viddiff.training.samples import find_videos
 from viddiff.training.state import TrainState
-from viddiff.training.train import TrainOptions, train
+from viddiff.training.train import TrainOptions, calibrate, train
 from viddiff.training.validation import Judge
 
 Lines = list[dict[str, Any]]
@@ -97,13 +99,11 @@ def mixed(options: TrainOptions, tmp_path: Path) -> Path:
     return folder
 
 
-def test_clips_of_no_use_are_left_out(options: TrainOptions, mixed: Path, tmp_path: Path) -> None:
-    """In training, in the calibration at its end, and in validations."""
-    out = tmp_path / "w.safetensors"
-    lines: Lines = []
-    choices = {"steps": 1, "first_samples": 9, "calibration_clips": 2, "library": 0}
-    train(replace(options, data=mixed, valid=mixed, out=out, **choices), lines.append)
-    assert set(lines[-1]["validation_points"]) == {"a", "c", "d"}
+def test_clips_of_no_use_are_left_out(options: TrainOptions, mixed: Path) -> None:
+    """Also in the calibration at the end, and in validations."""
+    calibrated = calibrate(untrained(), replace(options, data=mixed))
+    assert calibrated.hash != untrained().hash
+    assert [video.stem for video in Judge(mixed).videos] == ["a", "c", "d"]
 
 
 @pytest.mark.parametrize("collectors", [0, 1])
@@ -164,3 +164,12 @@ def test_what_is_no_state_is_refused(options: TrainOptions, trained: Lines, tmp_
     for path in (tmp_path / "bad.resume", tmp_path / "none.resume", options.out):
         with pytest.raises(CheckpointError, match="cannot resume"):
             state.restore(path)
+
+
+def test_footage_is_what_a_batch_takes(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("a.MTS", "b.h264", "c/d.mkv")]
+    for path in (*paths, tmp_path / "e.txt"):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    assert find_videos(tmp_path) == paths
+    assert set(find_units([str(tmp_path)], tmp_path / "out").units) == {"a.MTS", "b.h264", "c/d.mkv"}

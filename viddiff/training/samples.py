@@ -29,11 +29,12 @@ from viddiff.encoder.frame_encoder import FrameSample
 from viddiff.encoder.gop_encoder import GopEncoder
 from viddiff.encoder.options import EncodeOptions
 from viddiff.errors import ViddiffError, VideoError
+from viddiff.media.extensions import EXTENSIONS
 from viddiff.media.video_reader import VideoReader
 from viddiff.networks.planes import pack, unpack
 from viddiff.training.background import training_was_killed
 
-SUFFIXES = frozenset({".mp4", ".mkv", ".mov", ".avi", ".webm", ".y4m", ".m4v", ".ts", ".mpg", ".mpeg"})
+SUFFIXES = frozenset(EXTENSIONS)
 CLIP_FRAMES = 9
 """Frames of one visit to a clip: a keyframe and one mini-GOP."""
 LOW_DELAY_SHARE = 0.2

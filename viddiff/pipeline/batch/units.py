@@ -13,26 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from viddiff.errors import ViddiffError
+from viddiff.media.extensions import is_video
 from viddiff.pipeline.batch.globs import Expansion, fixed_part, has_wildcards, spells_extension
 from viddiff.pipeline.batch.remote_file import Source
 from viddiff.pipeline.batch.remote_search import find_remote
 from viddiff.pipeline.batch.servers.place import Place, is_remote
 
-EXTENSIONS = (
-    *(".264", ".265", ".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".h264", ".h265"),
-    *(".hevc", ".ivf", ".m2ts", ".m2v", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf"),
-    *(".nut", ".obu", ".ogv", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv", ".y4m"),
-)
-"""Extensions of files that are taken for videos, where nobody names the file itself."""
 WORKING = ".recordings"
 """Folder below the target, of the files of recordings that are to be joined."""
 LIST = "@"
 """Before the name of a file that lists sources."""
-
-
-def is_video(path: str) -> bool:
-    """Whether a file is taken for a video, by its extension."""
-    return os.path.splitext(path)[1].lower() in EXTENSIONS
 
 
 @dataclass(frozen=True)
