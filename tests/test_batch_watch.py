@@ -18,6 +18,7 @@ from test_cli import refused, write
 from viddiff.cli import main
 from viddiff.codec.tensor_file import stated_hash
 from viddiff.pipeline.batch import watching
+from viddiff.pipeline.batch.units import Shard
 from viddiff.pipeline.batch.watching import Watching
 from viddiff.serving.movie import Movie, PlayOptions
 
@@ -94,6 +95,36 @@ def test_new_files_are_taken_up(
     assert totals["done"] >= 2, "the signal may come before the last one is reported"
     if "--delete-source" in options:
         assert not list(source.rglob("*.mkv"))
+
+
+def test_a_shard_watches_its_own(clip: Path, base_weights: Path, tmp_path: Path) -> None:
+    """What comes for the other shard is left to it, and it knows what the first one has done."""
+    source, out, first = tmp_path / "source", tmp_path / "out", Shard(0, 2)
+    source.mkdir()
+    mine, others = ([f"{n}.mkv" for n in range(20) if first.holds(f"{n}.mkv") == own][:2] for own in (1, 0))
+    shutil.copy(clip, source / mine[0])
+
+    def bring() -> None:
+        try:
+            for name in (others[0], mine[1]):
+                shutil.copy(clip, source / ".part")
+                os.replace(source / ".part", source / name)
+            end = time.monotonic() + 120
+            while not all((out / f"{name}.vdf").exists() for name in mine) and time.monotonic() < end:
+                time.sleep(0.1)
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    common = ["--gop", 3, "--weights", base_weights, "--workers", 1, "--min-age", "0s", "-q"]
+    thread = threading.Thread(target=bring)
+    thread.start()
+    watched = run("batch", source, out, "--shard", "0/2", "--watch", "--poll", "0.2s", *common)
+    thread.join()
+    assert watched.exit_code == 0, watched.output
+    assert sorted(path.name for path in out.glob("*.vdf")) == sorted(f"{name}.vdf" for name in mine)
+    assert run("batch", source, out, "--shard", "1/2", *common).exit_code == 0
+    totals = json.loads(run("batch", source, out, *common, "--json").stdout.splitlines()[-1])
+    assert (totals["skipped"], totals["done"]) == (3, 0)
 
 
 def test_wrong_use_of_watch(tmp_path: Path) -> None:
