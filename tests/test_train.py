@@ -101,7 +101,7 @@ def mixed(options: TrainOptions, tmp_path: Path) -> Path:
 
 def test_clips_of_no_use_are_left_out(options: TrainOptions, mixed: Path) -> None:
     """Also in the calibration at the end, and in validations."""
-    calibrated = calibrate(untrained(), replace(options, data=mixed))
+    calibrated = calibrate(untrained(), replace(options, data=mixed, seed=1))  # which begins with b
     assert calibrated.hash != untrained().hash
     assert [video.stem for video in Judge(mixed).videos] == ["a", "c", "d"]
 
