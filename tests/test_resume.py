@@ -148,7 +148,13 @@ def test_other_jobs_are_refused(
     out = tmp_path / "out.vdf"
     part = tmp_path / part_name
     part.write_bytes(whole[: len(whole) // 2])
-    for other in (["--quality", 33], ["--gop", 4], ["--audio", "none"], ["--frames", 11]):
+    for other in (
+        ["--quality", 33],
+        ["--gop", 4],
+        ["--audio", "none"],
+        ["--frames", 11],
+        ["--input-option", "probesize=1000000"],
+    ):
         result = run("encode", clip, out, "--gop", 3, *other, "--weights", base_weights, "--resume")
         assert result.exit_code == 1
         assert "other options" in result.stderr

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import pickle
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from viddiff.errors import LimitError, VideoError
 from viddiff.frame import Frame, VideoInfo
+from viddiff.media.demuxer import Demuxer
 from viddiff.media.video_reader import VideoReader
 from viddiff.media.video_writer import VideoWriter
 from viddiff.pixels import plane_shapes
@@ -206,6 +208,17 @@ def test_start_and_frames_select_a_part(tmp_path: Path) -> None:
     with VideoReader(tmp_path / "a.mkv", start=8, frames=4) as reader:
         assert reader.info.frame_count == 2
         assert len(list(reader)) == 2
+
+
+def test_other_processes_open_a_source_with_its_options(tmp_path: Path) -> None:
+    pictures = [av.VideoFrame.from_ndarray(np.full((48, 32), 90, np.uint8), "yuv420p") for _ in range(3)]
+    store(tmp_path / "a.h264", pictures, "libx264")
+    for rate in (25, 50):
+        with Demuxer(tmp_path / "a.h264", options={"framerate": str(rate)}) as demuxer:
+            reader = VideoReader(demuxer)
+            with pickle.loads(pickle.dumps(reader.open_again))() as again:
+                assert reader.info.frame_rate == again.info.frame_rate == rate
+                assert [frame.pts for frame in again] == [frame.pts for frame in reader]
 
 
 def test_file_objects_and_pipes(tmp_path: Path) -> None:

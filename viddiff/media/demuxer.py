@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
 from fractions import Fraction
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, Self, TypeVar, cast
@@ -49,6 +50,8 @@ class Demuxer:
         """
         self.source, self.name = source, name_of(source)
         self._form, self._options = form, dict(options or {})
+        self.open_again: Callable[[], Demuxer] = partial(Demuxer, source, form, self._options)
+        """Opens the same source again with the same options, also in another process."""
         self.live = is_live(source, form)
         self.chosen: int | None = None
         """Index of the stream whose pictures are taken, once that is known."""

@@ -63,7 +63,7 @@ class VideoReader:
 
     def __init__(
         self,
-        source: Source | Demuxer,
+        source: Source | Demuxer | Callable[[], Demuxer],
         start: Start = 0,
         frames: int | None = None,
         threads: int = 1,
@@ -71,7 +71,7 @@ class VideoReader:
         drop_alpha: bool = False,
         video: int | None = None,
     ) -> None:
-        """Open the video of `source`. A Demuxer is not closed here: others may read its other streams.
+        """Open the video of `source`. A Demuxer is not closed here, unless it is given as a function.
 
         frames: number of source frames. drop_alpha: remove an alpha channel instead of refusing the file.
         video: number of the video stream to take, from 0; None: the first that shows moving pictures.
@@ -79,11 +79,11 @@ class VideoReader:
         """
         self.notes: list[str] = []
         """Notes for the user, complete after the last frame was read."""
-        self._own = None if isinstance(source, Demuxer) else Demuxer(source)
-        self._demuxer = source if isinstance(source, Demuxer) else cast(Demuxer, self._own)
+        self._demuxer = _opened(source)
+        self._own = None if self._demuxer is source else self._demuxer
         self._name = self._demuxer.name
         self.open_again: Callable[[], VideoReader] = partial(
-            VideoReader, self._demuxer.source, start, frames, threads, changes, drop_alpha, video
+            VideoReader, self._demuxer.open_again, start, frames, threads, changes, drop_alpha, video
         )
         """Opens the same source again, also in another process."""
         self._changes, self._drop_alpha, self._video = changes or Changes(), drop_alpha, video
@@ -475,6 +475,12 @@ class VideoReader:
             raise VideoError(
                 f"{self._name} holds {layout.name}, which cannot be converted: {reason_of(error)}"
             ) from error
+
+
+def _opened(source: Source | Demuxer | Callable[[], Demuxer]) -> Demuxer:
+    if isinstance(source, Demuxer):
+        return source
+    return source() if callable(source) else Demuxer(source)
 
 
 def _usable(width: int, height: int) -> bool:

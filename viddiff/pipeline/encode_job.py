@@ -365,7 +365,8 @@ class EncodeJob:
         """`choices`, and which state of the source they are for. The source is a file."""
         assert self.named is not None
         seen = self.named.stat()
-        return {**self.choices(), "bytes": seen.st_size, "modified": seen.st_mtime_ns}
+        state = {"bytes": seen.st_size, "modified": seen.st_mtime_ns}
+        return {**self.choices(), "input_options": dict(self.input_options), **state}
 
 
 @dataclass(frozen=True)
