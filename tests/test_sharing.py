@@ -58,28 +58,29 @@ def test_encoders_write_the_same_file(frames: list[Frame], weights: Path, tmp_pa
     with VideoWriter(source, VideoInfo(48, 32, 8, Fraction(25), Fraction(1, 25)), lossless=True) as writer:
         for frame in frames:
             writer.write(frame)
-    for workers in (1, 2, 3):
+    for workers in (1, 3):
         out = tmp_path / f"{workers}.vdf"
         with VideoReader(source) as reader, open(out, "wb") as file:
             resources, options = Resources(weights, workers=workers), EncodeOptions(gop=14)
             summary = encode_video(reader, resources, options, lambda header: Output(Writer(file, header)))
         assert (summary.frames, summary.keyframes) == (FRAMES, 2)
         files.append(out.read_bytes())
-    assert files[0] == files[1] == files[2]
+    assert files[0] == files[1]
 
 
 def test_decoders_show_the_same_frames(whole: bytes, weights: Path, tmp_path: Path) -> None:
     one, damage = decoded(whole, weights, tmp_path, 1)
     assert len(one) == FRAMES
     assert not damage
-    for workers in (2, 3):
-        several, damage = decoded(whole, weights, tmp_path, workers)
-        assert same(one, several)
-        assert not damage
+    several, damage = decoded(whole, weights, tmp_path, 3)
+    assert same(one, several)
+    assert not damage
 
 
-@pytest.mark.parametrize("number", range(4))
-@pytest.mark.parametrize("kind", ["damaged", "gone", "hostile"])
+@pytest.mark.parametrize(
+    ("kind", "number"),
+    [*(("damaged", number) for number in range(4)), ("gone", 0), ("gone", 2), ("hostile", 1), ("hostile", 3)],
+)
 def test_damage_costs_the_same(whole: bytes, weights: Path, tmp_path: Path, kind: str, number: int) -> None:
     reader, places = Reader(io.BytesIO(whole)), []
     for offset, _ in reader.scan(None):
