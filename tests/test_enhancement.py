@@ -40,7 +40,7 @@ from viddiff.networks.layers import IntConv2d
 from viddiff.networks.planes import frame_of, pack, planes_of, unpack
 from viddiff.training import enhancement, enhancement_samples
 from viddiff.training.enhancement import EnhancementOptions, train
-from viddiff.training.enhancement_loss import TileLosses, tile_losses
+from viddiff.training.enhancement_loss import Losses, tile_losses
 from viddiff.training.enhancement_samples import TILE, TileBatch, TileCollector, TileShards
 from viddiff.training.enhancement_scenes import AS_THEY_ARE, Footage, SceneMix, scene
 from viddiff.training.enhancement_widening import widened
@@ -448,6 +448,8 @@ def test_a_resumed_run_goes_on(tmp_path: Path) -> None:
     assert any(not torch.equal(first[name], second[name]) for name in first if "parameter." in name)
     with pytest.raises(CheckpointError, match="resume"):
         train(replace(again, config=replace(TINY, half=16)), lines.append)
+    with pytest.raises(CheckpointError, match=r"with --ssim-share 0\.5, not 0\.25"):
+        train(replace(again, ssim_share=0.25), lines.append)
     options.state.unlink()
     with pytest.raises(ViddiffError, match="nothing to resume"):
         train(again, lines.append)
@@ -465,7 +467,7 @@ def test_steps_use_bfloat16_where_it_is_fast(
     """Without the instructions, a step in bfloat16 takes ten times as long as one in float32."""
     used = list[bool]()
 
-    def losses(network: EnhancementNetwork, batch: TileBatch) -> TileLosses:
+    def losses(network: EnhancementNetwork, batch: TileBatch) -> Losses:
         used.append(torch.is_autocast_enabled("cpu"))
         return tile_losses(network, batch)
 

@@ -23,11 +23,12 @@ from torch import Tensor
 from viddiff.codec import enhancement_weights
 from viddiff.codec.enhancement_module import network_of, weights_of
 from viddiff.codec.enhancement_weights import EnhancementWeights
+from viddiff.errors import CheckpointError
 from viddiff.networks.bounds import UNIT
 from viddiff.networks.enhancement import EnhancementNetwork
 from viddiff.networks.enhancement_config import CORRECTION_UNIT, SMALL, EnhancementConfig
 from viddiff.training.background import background
-from viddiff.training.enhancement_loss import SSIM_SHARE, TileLosses, tile_losses
+from viddiff.training.enhancement_loss import SSIM_SHARE, Losses, tile_losses
 from viddiff.training.enhancement_samples import TileBatch, TileCollector, TileShards, collect_forever
 from viddiff.training.enhancement_scenes import AS_THEY_ARE, SceneMix
 from viddiff.training.enhancement_validation import EnhancementJudge
@@ -159,7 +160,7 @@ class EnhancementTraining:
         self.learner = Learner.of(network.named_parameters())
         self.learner.optimizer = MuonWithAdamW.of(network, options.learning_rate)
         self._reduced = has_bfloat16(options.device)
-        self._losses: Callable[[EnhancementNetwork, TileBatch], TileLosses] = (
+        self._losses: Callable[[EnhancementNetwork, TileBatch], Losses] = (
             torch.compile(tile_losses) if options.compiled and _has_compiler() else tile_losses
         )
         self._seed_draws()
@@ -202,11 +203,17 @@ class EnhancementTraining:
     def save_state(self, path: Path) -> None:
         """Write everything that a resumed run needs."""
         validations = [] if self._judge is None else self._judge.validations
-        self.learner.save(path, {"config": asdict(self._network.config), "validations": validations})
+        about = {"config": asdict(self._network.config), "ssim_share": self._options.ssim_share}
+        self.learner.save(path, about | {"validations": validations})
 
     def restore(self, path: Path) -> None:
-        """Go on from such a file. Raises CheckpointError unless it is one of this network."""
+        """Go on from such a file. Raises CheckpointError unless it is one of this network and this loss."""
         about, _ = self.learner.restore(path, asdict(self._network.config))
+        share, its_share = self._options.ssim_share, about.get("ssim_share")
+        if its_share != share:
+            raise CheckpointError(
+                f"cannot resume from {path}: its run was started with --ssim-share {its_share}, not {share}"
+            )
         if self._judge is not None:
             self._judge.validations[:] = about["validations"]
         self._seed_draws()

@@ -20,7 +20,8 @@ from viddiff.training.enhancement_samples import TileBatch
 
 SSIM_SHARE = 0.5
 """Share of the released weights. VMAF gains much by it, and PSNR loses next to nothing."""
-_WINDOW, _STRIDE = 8, 2
+_WINDOW = 4
+"""Side of SSIM's windows, which begin at every position at 1/2 of the luma size: 8x8 luma samples."""
 _PEAK = 1023
 _C1, _C2 = 0.01**2, 0.03**2
 _LEAST = 1e-5
@@ -28,26 +29,29 @@ _LEAST = 1e-5
 
 
 @dataclass(frozen=True)
-class TileLosses:
-    """What is left of each tile's error after enhancement at strength 1."""
+class Losses:
+    """What is left of errors after enhancement at strength 1: of each tile, (B,), or in the mean."""
 
     error: Tensor
-    """(B,), squared error of all planes. About 1 before enhancement."""
+    """Squared error of all planes. About 1 before enhancement."""
     dissimilarity: Tensor
-    """(B,), 1 - SSIM of luma, divided by that before enhancement."""
+    """1 - SSIM of luma, divided by that before enhancement."""
 
     def mixed(self, ssim_share: float) -> Tensor:
-        """The loss of each tile, (B,)."""
+        """The loss."""
         return (1 - ssim_share) * self.error + ssim_share * self.dissimilarity
 
 
-def tile_losses(network: EnhancementNetwork, batch: TileBatch) -> TileLosses:
+def tile_losses(network: EnhancementNetwork, batch: TileBatch) -> Losses:
     """What the network leaves of each tile's error."""
     enhanced = batch.decoded + corrections(network, batch) / CORRECTION_UNIT
-    error = ((enhanced - batch.original).square().mean((2, 3)) * batch.share).sum(1)
-    original = _luma(batch.original)
-    before = _dissimilarity(_luma(batch.decoded), original).clamp_min(_LEAST)
-    return TileLosses(error, _dissimilarity(_luma(enhanced), original) / before)
+    before = _dissimilarity(batch.decoded, batch.original).clamp_min(_LEAST)
+    return Losses(squared_error(enhanced, batch), _dissimilarity(enhanced, batch.original) / before)
+
+
+def squared_error(packed: Tensor, batch: TileBatch) -> Tensor:
+    """Of pictures (B, 6, H/2, W/2) for each tile, (B,). That of the decoded tiles is about 1."""
+    return ((packed - batch.original).square().mean((2, 3)) * batch.share).sum(1)
 
 
 def corrections(network: EnhancementNetwork, batch: TileBatch) -> Tensor:
@@ -62,21 +66,14 @@ def corrections(network: EnhancementNetwork, batch: TileBatch) -> Tensor:
     return result
 
 
-def _luma(packed: Tensor) -> Tensor:
-    """Luma (B, 1, H, W), 0 to 1, of six planes (B, 6, H/2, W/2)."""
-    return functional.pixel_shuffle(packed[:, :4], 2) / _PEAK
-
-
-def _dissimilarity(picture: Tensor, original: Tensor) -> Tensor:
-    """1 - SSIM (B,) of luma (B, 1, H, W), 0 to 1, with plain windows at every second sample."""
-    mean, mean_original = _means(picture), _means(original)
-    variance = _means(picture.square()) - mean.square()
-    variance_original = _means(original.square()) - mean_original.square()
-    covariance = _means(picture * original) - mean * mean_original
-    brightness = (2 * mean * mean_original + _C1) / (mean.square() + mean_original.square() + _C1)
-    structure = (2 * covariance + _C2) / (variance + variance_original + _C2)
-    return 1 - (brightness * structure).mean((1, 2, 3))
-
-
-def _means(plane: Tensor) -> Tensor:
-    return functional.avg_pool2d(plane, _WINDOW, _STRIDE)
+def _dissimilarity(packed: Tensor, original: Tensor) -> Tensor:
+    """1 - SSIM of luma (B,) of pictures (B, 6, H/2, W/2), with plain windows at every second sample."""
+    x, y = packed[:, :4] / _PEAK, original[:, :4] / _PEAK
+    sums = torch.stack([each.mean(1) for each in (x, y, x.square(), y.square(), x * y)], 1)
+    columns = functional.avg_pool2d(sums, (_WINDOW, 1), 1)
+    mean_x, mean_y, square_x, square_y, product = functional.avg_pool2d(columns, (1, _WINDOW), 1).unbind(1)
+    brightness = (2 * mean_x * mean_y + _C1) / (mean_x.square() + mean_y.square() + _C1)
+    covariance = product - mean_x * mean_y
+    variances = square_x - mean_x.square() + square_y - mean_y.square()
+    structure = (2 * covariance + _C2) / (variances + _C2)
+    return 1 - (brightness * structure).mean((1, 2))

@@ -1,7 +1,6 @@
 """Validation of enhancement weights: the loss of tiles that training does not see."""
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import torch
 
 from viddiff.networks.enhancement import EnhancementNetwork
 from viddiff.plots import new_figure, save_figure
-from viddiff.training.enhancement_loss import tile_losses
+from viddiff.training.enhancement_loss import Losses, squared_error, tile_losses
 from viddiff.training.enhancement_samples import TileShards
 
 _BATCH = 16
@@ -31,12 +30,12 @@ class EnhancementJudge:
     def __call__(self, network: EnhancementNetwork, minutes: float) -> dict[str, Any]:
         """Judge a network after so many minutes of training. Returns values for the log."""
         figures = judge(network, self._tiles)
-        losses = {name: round(figure.mixed(self._ssim_share), 5) for name, figure in figures.items()}
+        losses = {name: _rounded(each.mixed(self._ssim_share)) for name, each in figures.items()}
         self.validations.append({"minutes": minutes, **losses})
         return {
             "validation_loss": losses.pop("all"),
-            "validation_error": round(figures["all"].error, 5),
-            "validation_dissimilarity": round(figures["all"].dissimilarity, 5),
+            "validation_error": _rounded(figures["all"].error),
+            "validation_dissimilarity": _rounded(figures["all"].dissimilarity),
             "validation_ranges": losses,
         }
 
@@ -57,33 +56,22 @@ class EnhancementJudge:
         save_figure(figure, target)
 
 
-@dataclass(frozen=True)
-class Judgement:
-    """What enhancement leaves of the errors of many tiles, relative to before."""
-
-    error: float
-    """Squared error."""
-    dissimilarity: float
-    """1 - SSIM, the mean over tiles."""
-
-    def mixed(self, ssim_share: float) -> float:
-        """The loss."""
-        return (1 - ssim_share) * self.error + ssim_share * self.dissimilarity
-
-
 @torch.inference_mode()
-def judge(network: EnhancementNetwork, tiles: TileShards) -> dict[str, Judgement]:
-    """Judgements of all tiles, and by range of the GOP's quantiser."""
+def judge(network: EnhancementNetwork, tiles: TileShards) -> dict[str, Losses]:
+    """Mean losses of all tiles, and by range of the GOP's quantiser."""
     sums: dict[str, torch.Tensor] = {}
     network.eval()
     for batch in tiles.batches(_BATCH, len(tiles)):
-        before = ((batch.decoded - batch.original).square().mean((2, 3)) * batch.share).sum(1)
-        after = tile_losses(network, batch)
+        before, after = squared_error(batch.decoded, batch), tile_losses(network, batch)
         figures = torch.stack((before, after.error, after.dissimilarity, torch.ones_like(before)))
         for name, chosen in batch.ranges():
             sums[name] = sums.get(name, 0) + figures[:, chosen].double().sum(1)
-    return {name: _judgement(*total.tolist()) for name, total in sorted(sums.items()) if total[0]}
+    return {
+        name: Losses(error / before, dissimilarity / count)
+        for name, (before, error, dissimilarity, count) in sorted(sums.items())
+        if count
+    }
 
 
-def _judgement(before: float, error: float, dissimilarity: float, count: float) -> Judgement:
-    return Judgement(error / before, dissimilarity / count)
+def _rounded(loss: torch.Tensor) -> float:
+    return round(float(loss), 5)
