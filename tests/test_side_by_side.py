@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from viddiff.codec.side_by_side import side_by_side
+from viddiff.codec.side_by_side import one_ahead, side_by_side
 from viddiff.errors import BitstreamError
 
 
@@ -48,3 +48,21 @@ def test_what_is_not_wanted_is_not_asked_for(threads: int) -> None:
     assert next(results) == 1
     results.close()  # type: ignore[attr-defined]
     assert len(taken) <= threads + 1
+
+
+def test_one_thread_works_ahead() -> None:
+    """Jobs that depend on each other run in their order; a fault of one comes after the results before it."""
+    done = list[int]()
+
+    def result(number: int) -> int:
+        time.sleep(0.01 * (4 - number))
+        done.append(number)
+        if number == 3:
+            raise BitstreamError("damaged")
+        return number
+
+    found = list[int]()
+    with pytest.raises(BitstreamError, match="damaged"):
+        found.extend(one_ahead(partial(result, number) for number in range(5)))
+    assert found == [0, 1, 2]
+    assert done[:4] == [0, 1, 2, 3]

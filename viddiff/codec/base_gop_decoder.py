@@ -10,7 +10,7 @@ from viddiff.codec.base_payloads import StrengthReader, StrengthTables, unpack_f
 from viddiff.codec.block_motion import SearchedFrame
 from viddiff.codec.enhancer import Correction, Enhancer, Strengths, blocks_of
 from viddiff.codec.entropy import SymbolDecoder
-from viddiff.codec.side_by_side import side_by_side
+from viddiff.codec.side_by_side import one_ahead, side_by_side
 from viddiff.codec.tail_update import TailUpdate, UpdateTables, read_updates, updated
 from viddiff.container.format import Chunk, Header, KeyChunk
 from viddiff.errors import BitstreamError
@@ -34,21 +34,22 @@ class BaseGopDecoder:
     def decode(self, chunk: Chunk) -> Iterator[Frame]:
         """The frames of the next chunk. Raises BitstreamError if it is damaged."""
         times = chunk.times
-        threads, strips = (1, 1) if self.enhancer is None else self.enhancer.divided(len(times))
-        frames = side_by_side(self._decoded(chunk, len(times), strips), threads)
+        stream, units, enhancing = self._open(chunk, len(times))
+        if enhancing is None:
+            depth = self.header.video.bit_depth
+            frames = one_ahead(partial(_shown, stream, unit, depth) for unit in units)
+        else:
+            threads, strips = enhancing[0].divided(len(times))
+            frames = side_by_side(self._corrected(stream, units, *enhancing, strips), threads)
         for frame, pts in zip(frames, times, strict=True):
             yield replace(frame, pts=pts)
 
-    def _decoded(self, chunk: Chunk, count: int, strips: int) -> Iterator[Callable[[], Frame]]:
+    def _corrected(
+        self, stream: "BaseStream", units: list[bytes], enhancer: Enhancer, coded: SymbolDecoder, strips: int
+    ) -> Iterator[Callable[[], Frame]]:
         """What remains to do for each frame, once AV1 and the strengths are decoded."""
-        stream, units, enhancing = self._open(chunk, count)
         info = self.header.video
         depth = info.bit_depth
-        if enhancing is None:
-            for unit in units:
-                yield partial(rounded, stream.decode(unit).frame, depth)
-            return
-        enhancer, coded = enhancing
         reader = StrengthReader(coded, self._tables, blocks_of(info.width, info.height))
         for shown in stream.shown(units):
             chosen = reader.get()
@@ -95,6 +96,11 @@ class BaseGopDecoder:
             self._updates |= updates
             self._updated = updated(self.enhancer, self._updates)
         return self._stream, units, (self._updated or self.enhancer, coded)
+
+
+def _shown(stream: "BaseStream", unit: bytes, bit_depth: int) -> Frame:
+    """The frame that the next unit shows, without enhancement."""
+    return rounded(stream.decode(unit).frame, bit_depth)
 
 
 def _enhanced(correction: Callable[[], Correction], strengths: Strengths, bit_depth: int) -> Frame:
