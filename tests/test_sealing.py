@@ -246,9 +246,9 @@ def key_file(clip: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def secret_file(clip: Path, key_file: Path, weights: Path) -> Path:
+def secret_file(clip: Path, key_file: Path, base_weights: Path) -> Path:
     path = clip.with_name("secret.vdf")
-    options = ("--gop", 3, "--quality", 63, "--weights", weights, "--json")
+    options = ("--gop", 3, "--quality", 63, "--weights", base_weights, "--json")
     result = run("encode", clip, path, "--key-file", key_file, *options)
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout.splitlines()[-1])["bytes"] == path.stat().st_size > 2 * RECORD
@@ -261,10 +261,10 @@ def frames_of(path: Path) -> list[Frame]:
 
 
 def test_commands_with_a_key(
-    clip: Path, secret_file: Path, key_file: Path, weights: Path, tmp_path: Path
+    clip: Path, secret_file: Path, key_file: Path, base_weights: Path, tmp_path: Path
 ) -> None:
     plain = tmp_path / "plain.vdf"
-    options = ("--gop", 3, "--quality", 63, "--weights", weights)
+    options = ("--gop", 3, "--quality", 63, "--weights", base_weights)
     assert run("encode", clip, plain, *options).exit_code == 0
     assert opened(secret_file.read_bytes()).readall() == plain.read_bytes()
     with_key = ("--key-file", key_file)
@@ -272,14 +272,14 @@ def test_commands_with_a_key(
     more: list[list[object]] = [[], ["--workers", 2], ["--strict"]]
     for number, extra in enumerate(more):
         out = tmp_path / f"{number}.mkv"
-        result = run("decode", secret_file, out, "--lossless", *with_key, "--weights", weights, *extra)
+        result = run("decode", secret_file, out, "--lossless", *with_key, "--weights", base_weights, *extra)
         assert result.exit_code == 0, result.output
         outputs.append(frames_of(out))
     assert same(outputs[0], outputs[1])
     assert same(outputs[0], outputs[2])
     part = tmp_path / "part.mkv"
     span = ("--start", 4, "--frames", 3)
-    result = run("decode", secret_file, part, *span, "--lossless", *with_key, "--weights", weights)
+    result = run("decode", secret_file, part, *span, "--lossless", *with_key, "--weights", base_weights)
     assert result.exit_code == 0
     assert same(frames_of(part), outputs[0][4:7])
     values = json.loads(run("info", secret_file, "--json", *with_key).stdout)
@@ -288,13 +288,13 @@ def test_commands_with_a_key(
 
 
 def test_damage_to_an_encrypted_file(
-    secret_file: Path, key_file: Path, weights: Path, tmp_path: Path
+    secret_file: Path, key_file: Path, base_weights: Path, tmp_path: Path
 ) -> None:
     data = bytearray(secret_file.read_bytes())
     data[START + RECORD + 100] ^= 1
     bad, out = tmp_path / "bad.vdf", tmp_path / "out.mkv"
     bad.write_bytes(data)
-    options = (out, "--key-file", key_file, "--weights", weights, "--lossless")
+    options = (out, "--key-file", key_file, "--weights", base_weights, "--lossless")
     assert run("decode", bad, *options, "--strict").exit_code == 1
     assert not out.exists()
     result = run("decode", bad, *options)
@@ -309,12 +309,12 @@ def test_damage_to_an_encrypted_file(
     assert "record 0" in result.stderr
 
 
-def test_passphrases(clip: Path, weights: Path, tmp_path: Path) -> None:
+def test_passphrases(clip: Path, base_weights: Path, tmp_path: Path) -> None:
     words = tmp_path / "words"
     words.write_text("correct horse\n")
     vdf, out = tmp_path / "a.vdf", tmp_path / "a.mp4"
-    encode = ("encode", clip, vdf, "--encrypt", "--frames", 1, "--weights", weights, "--force")
-    decode_it = ("decode", vdf, out, "--weights", weights, "--force")
+    encode = ("encode", clip, vdf, "--encrypt", "--frames", 1, "--weights", base_weights, "--force")
+    decode_it = ("decode", vdf, out, "--weights", base_weights, "--force")
     right, wrong = {"VIDDIFF_PASSPHRASE": "correct horse"}, {"VIDDIFF_PASSPHRASE": "x"}
     assert run(*encode, env=right).exit_code == 0
     assert run(*decode_it, "--passphrase-file", words).exit_code == 0
@@ -337,7 +337,7 @@ def test_passphrases(clip: Path, weights: Path, tmp_path: Path) -> None:
 
 
 def test_passphrase_from_the_terminal(
-    clip: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    clip: Path, base_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import sys
 
@@ -364,11 +364,13 @@ def test_passphrase_from_the_terminal(
     assert sys.stdin is not Terminal.stdin
 
 
-def test_wrong_keys(clip: Path, secret_file: Path, key_file: Path, weights: Path, tmp_path: Path) -> None:
+def test_wrong_keys(
+    clip: Path, secret_file: Path, key_file: Path, base_weights: Path, tmp_path: Path
+) -> None:
     short, other, plain = tmp_path / "short", tmp_path / "other", tmp_path / "plain.vdf"
     short.write_bytes(bytes(31))
     other.write_bytes(bytes(32))
-    assert run("encode", clip, plain, "--frames", 1, "--weights", weights).exit_code == 0
+    assert run("encode", clip, plain, "--frames", 1, "--weights", base_weights).exit_code == 0
     for arguments, says in (
         (("info", secret_file), "needs its --key-file"),
         (("info", secret_file, "--key-file", other), "the key is not that of this file"),

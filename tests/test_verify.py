@@ -42,10 +42,10 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def plain(clip: Path, weights: Path) -> bytes:
+def plain(clip: Path, base_weights: Path) -> bytes:
     """Result of an encode without --verify."""
     path = clip.with_name("plain.vdf")
-    result = run("encode", clip, path, "--gop", 3, "--weights", weights, "--json")
+    result = run("encode", clip, path, "--gop", 3, "--weights", base_weights, "--json")
     assert json.loads(result.stdout.splitlines()[-1])["verified"] is False
     return path.read_bytes()
 
@@ -55,9 +55,11 @@ def folder_of(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_sound_file_passes(clip: Path, plain: bytes, weights: Path, tmp_path: Path, workers: int) -> None:
+def test_a_sound_file_passes(
+    clip: Path, plain: bytes, base_weights: Path, tmp_path: Path, workers: int
+) -> None:
     out = tmp_path / "out.vdf"
-    options = ("--gop", 3, "--weights", weights, "--workers", workers, "--json")
+    options = ("--gop", 3, "--weights", base_weights, "--workers", workers, "--json")
     result = run("encode", clip, out, "--verify", *options)
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout.splitlines()[-1])["verified"] is True
@@ -65,18 +67,25 @@ def test_a_sound_file_passes(clip: Path, plain: bytes, weights: Path, tmp_path: 
     assert folder_of(tmp_path) == ["out.vdf"]
 
 
-def test_with_sound_and_a_line_for_people(weights: Path, tmp_path: Path) -> None:
-    source = Source([Sound()], frames=6).write(tmp_path / "clip.mkv")
-    result = run("encode", source, tmp_path / "a.vdf", "--gop", 4, "--verify", "--weights", weights)
+def test_processes_without_a_base(clip: Path, weights: Path, tmp_path: Path) -> None:
+    options = ("--gop", 3, "--weights", weights, "--workers", 2)
+    result = run("encode", clip, tmp_path / "out.vdf", "--verify", *options)
     assert result.exit_code == 0, result.output
     assert result.stderr.endswith(", verified\n")
 
 
-def test_encrypted(clip: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_sound_and_a_line_for_people(base_weights: Path, tmp_path: Path) -> None:
+    source = Source([Sound()], frames=6).write(tmp_path / "clip.mkv")
+    result = run("encode", source, tmp_path / "a.vdf", "--gop", 4, "--verify", "--weights", base_weights)
+    assert result.exit_code == 0, result.output
+    assert result.stderr.endswith(", verified\n")
+
+
+def test_encrypted(clip: Path, base_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     key, words = tmp_path / "key", tmp_path / "words"
     key.write_bytes(bytes(range(32)))
     words.write_text("correct horse\n")
-    options = ("--gop", 3, "--verify", "--weights", weights, "--workers")
+    options = ("--gop", 3, "--verify", "--weights", base_weights, "--workers")
     for number, secret in enumerate((("--key-file", key), ("--encrypt", "--passphrase-file", words))):
         out = tmp_path / f"{number}.vdf"
         result = run("encode", clip, out, *options, number + 1, *secret)
@@ -101,7 +110,7 @@ def test_encrypted(clip: Path, weights: Path, tmp_path: Path, monkeypatch: pytes
 def test_changed_bytes(
     clip: Path,
     plain: bytes,
-    weights: Path,
+    base_weights: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     at: float,
@@ -120,7 +129,7 @@ def test_changed_bytes(
 
     monkeypatch.setattr(PartFile, "write", tampered)
     out = tmp_path / "out.vdf"
-    result = run("encode", clip, out, "--gop", 3, "--verify", "--weights", weights, "--workers", workers)
+    result = run("encode", clip, out, "--gop", 3, "--verify", "--weights", base_weights, "--workers", workers)
     assert "does not decode" in refused(result)
     assert "--resume" not in result.stderr
     assert folder_of(tmp_path) == [], "not even to be resumed"
@@ -128,7 +137,7 @@ def test_changed_bytes(
 
 @pytest.mark.parametrize("what", ["picture", "time"])
 def test_what_no_checksum_notices(
-    clip: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+    clip: Path, base_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     """A valid keyframe, but not the one that was coded."""
     write_chunk, met = Writer.write, list[KeyChunk]()
@@ -143,14 +152,14 @@ def test_what_no_checksum_notices(
 
     monkeypatch.setattr(Writer, "write", mixed_up)
     out = tmp_path / "out.vdf"
-    options = ("--gop", 1, "--weights", weights, "--workers", 1)
+    options = ("--gop", 1, "--weights", base_weights, "--workers", 1)
     message = refused(run("encode", clip, out, "--verify", *options))
     assert message == "Error: frames 2 to 2 do not decode to the encoder's reconstruction"
     assert folder_of(tmp_path) == []
 
 
 def test_another_reconstruction(
-    clip: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    clip: Path, base_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One sample of the encoder's last frame differs from the decoded one."""
     seen = list[Frame]()
@@ -165,7 +174,7 @@ def test_another_reconstruction(
 
     monkeypatch.setattr(pipeline, "frame_digest", other)
     out = tmp_path / "out.vdf"
-    options = ("--gop", 3, "--weights", weights, "--workers", 1)
+    options = ("--gop", 3, "--weights", base_weights, "--workers", 1)
     message = refused(run("encode", clip, out, "--verify", *options))
     assert message == "Error: frames 6 to 6 do not decode to the encoder's reconstruction"
     assert folder_of(tmp_path) == []
@@ -174,7 +183,7 @@ def test_another_reconstruction(
 
 
 def test_an_end_from_outside_is_no_verdict(
-    clip: Path, plain: bytes, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    clip: Path, plain: bytes, base_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The coded GOPs can be resumed by an encode without --verify."""
     import viddiff.pipeline.verify as module
@@ -184,7 +193,7 @@ def test_an_end_from_outside_is_no_verdict(
 
     monkeypatch.setattr(module, "decode_video", ended)
     out = tmp_path / "out.vdf"
-    options = ("--gop", 3, "--weights", weights)
+    options = ("--gop", 3, "--weights", base_weights)
     result = run("encode", clip, out, "--verify", *options)
     assert "ended from outside" in refused(result)
     assert "--resume, not --verify, continues it" in result.stderr
@@ -192,8 +201,8 @@ def test_an_end_from_outside_is_no_verdict(
     assert out.read_bytes() == plain
 
 
-def test_not_with_resume(clip: Path, weights: Path, tmp_path: Path) -> None:
-    result = run("encode", clip, tmp_path / "out.vdf", "--verify", "--resume", "--weights", weights)
+def test_not_with_resume(clip: Path, base_weights: Path, tmp_path: Path) -> None:
+    result = run("encode", clip, tmp_path / "out.vdf", "--verify", "--resume", "--weights", base_weights)
     assert result.exit_code == 2
     assert "--resume" in result.stderr
     assert folder_of(tmp_path) == []
