@@ -113,6 +113,22 @@ def test_a_copy_has_no_error(folder: Path) -> None:
         assert figures == pytest.approx((best,) * 5, abs=1e-6), name
 
 
+def test_errors_beyond_100_db_count(tmp_path: Path) -> None:
+    y, u, v = (np.full(shape, 400, np.uint16) for shape in ((144, 176), (72, 88), (72, 88)))
+    flat = timed([Frame(y, u, v)] * 100)
+    by_one, by_ten = y.copy(), y.copy()
+    by_one[5, 5] += 1
+    by_ten[5, 5] += 10
+    reference = store(tmp_path / "ref.mkv", flat)
+    other = [replace(flat[0], y=by_one), replace(flat[1], y=by_ten), *flat[2:]]
+    found = compared(reference, store(tmp_path / "other.mkv", other), metrics=["xpsnr"]).files[0]
+    assert found.identical == 98, "one of the others has 104 dB"
+    ten = 10 * math.log10(1023**2 * y.size / 100)
+    assert found.frames.scores("psnr_y")[:3] == pytest.approx([100, ten, 100])
+    assert found.scores["psnr_y"].worst == pytest.approx(ten)
+    assert found.scores["psnr_y"].overall == 100, "104 dB, from the errors of all frames"
+
+
 def test_pooling() -> None:
     scores = [40.0, 20.0, 30.0, 30.0]
     pooled = pool(scores)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from viddiff.frame import VideoInfo
 from viddiff.metrics.pooling import Pooled, pool
-from viddiff.pipeline.measures import BY_NAME, Measure, Rule
+from viddiff.pipeline.measures import BY_NAME, MOST_DB, Measure, Rule
 
 Span = tuple[int, int]
 """First and last number of frames that follow each other."""
@@ -66,8 +66,13 @@ class FrameTable:
         return (self.reference >= 0) & (self.file >= 0)
 
     def scores(self, name: str) -> NDArray[np.float64]:
-        """Scores of the matched pairs by a measure."""
-        return np.array(self._scores[name])
+        """Scores of the matched pairs by a measure, at most MOST_DB."""
+        return np.minimum(self._scores[name], MOST_DB)
+
+    def identical(self) -> int:
+        """How many matched pairs have not one different sample."""
+        planes = [np.isinf(self._scores[name]) for name in ("psnr_y", "psnr_u", "psnr_v")]
+        return int(np.logical_and.reduce(planes).sum())
 
     def bits(self) -> NDArray[np.float64]:
         """Bits of each row's frame of the file; NaN if there is none."""
@@ -92,12 +97,15 @@ class FrameTable:
         return found
 
     def _rule(self, measure: Measure) -> Rule | None:
-        planes = [measure.name.replace("611", plane) for plane in "yuv"]
-        if not measure.name.endswith("_611"):
-            return measure.overall
-        rules = [(self.scores(name), BY_NAME[name].overall) for name in planes]
-        y, u, v = (rule(scores) for scores, rule in rules if rule is not None)
-        return lambda _: (6 * y + u + v) / 8
+        """The measure's rule, from the errors of the frames even where their scores end at MOST_DB."""
+        if measure.name.endswith("_611"):
+            y, u, v = (self._overall(BY_NAME[measure.name.replace("611", plane)]) for plane in "yuv")
+            return lambda _: (6 * y + u + v) / 8
+        return None if measure.overall is None else lambda _: self._overall(measure)
+
+    def _overall(self, measure: Measure) -> float:
+        assert measure.overall is not None
+        return min(measure.overall(np.array(self._scores[measure.name])), MOST_DB)
 
 
 def spans(numbers: NDArray[np.int64]) -> list[Span]:
@@ -185,7 +193,7 @@ class ComparedFile:
     @property
     def identical(self) -> int:
         """How many of them have not one different sample."""
-        return int((self.frames.scores("psnr_611") >= 100).sum())
+        return self.frames.identical()
 
     @property
     def complete(self) -> bool:

@@ -11,6 +11,7 @@ from viddiff.comparison.results import WorstFrame
 from viddiff.errors import VideoError
 from viddiff.frame import Frame, VideoInfo
 from viddiff.media.rgb import RgbConverter
+from viddiff.pipeline.measures import MOST_DB
 
 CHOSEN_BY = ("xpsnr_y", "psnr_y")
 """The measure that says which frames are bad: the first of these that is known while frames come."""
@@ -44,7 +45,7 @@ class WorstFrames:
         if not self._most:
             return
         measure = next(name for name in CHOSEN_BY if name in scores)
-        new = _Kept(int(original.time // _PIECE), scores[measure], measure, original, decoded)
+        new = _Kept(int(original.time // _PIECE), min(scores[measure], MOST_DB), measure, original, decoded)
         same = next((kept for kept in self._kept if kept.piece == new.piece), None)
         if same is not None and same.score <= new.score:
             return

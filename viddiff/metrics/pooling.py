@@ -1,5 +1,6 @@
 """One number from the scores of many frames."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -45,10 +46,14 @@ def pool(scores: Scores, overall: Callable[[NDArray[np.float64]], float] | None 
 
 
 def overall_psnr(scores: NDArray[np.float64]) -> float:
-    """PSNR of a video from those of its frames: the mean of the squared errors."""
-    return float(-10 * np.log10(np.mean(10 ** (-scores / 10))))
+    """PSNR of a video from those of its frames: the mean of the squared errors. Infinite without error."""
+    return _decibels(np.mean(10 ** (-scores / 10)))
 
 
 def overall_xpsnr(scores: NDArray[np.float64]) -> float:
     """XPSNR of a video from those of its frames, as libavfilter pools: the mean of the errors' roots."""
-    return float(-20 * np.log10(np.mean(10 ** (-scores / 20))))
+    return 2 * _decibels(np.mean(10 ** (-scores / 20)))
+
+
+def _decibels(error: np.floating) -> float:
+    return -10 * math.log10(error) if error else math.inf

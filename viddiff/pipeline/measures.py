@@ -115,7 +115,10 @@ class Meters:
         self._stack.close()
 
     def add(self, original: Frame, decoded: Frame) -> dict[str, float]:
-        """Scores of the next pair by measure, but for VMAF. Raises ViddiffError."""
+        """Scores of the next pair by measure, but for VMAF. Raises ViddiffError.
+
+        PSNR and XPSNR of a plane are as they are: beyond MOST_DB, and infinite without error.
+        """
         similar = self._pool.submit(self._similarity, original, decoded)
         if self._vmaf is not None:
             self._vmaf.add(original, decoded)
@@ -137,5 +140,11 @@ class Meters:
 
 
 def _planes(name: str, scores: Iterable[float]) -> dict[str, float]:
-    y, u, v = (min(score, MOST_DB) for score in scores)
-    return {f"{name}_y": y, f"{name}_u": u, f"{name}_v": v, f"{name}_611": (6 * y + u + v) / 8}
+    y, u, v = scores
+    most = [min(score, MOST_DB) for score in (y, u, v)]
+    return {
+        f"{name}_y": y,
+        f"{name}_u": u,
+        f"{name}_v": v,
+        f"{name}_611": (6 * most[0] + most[1] + most[2]) / 8,
+    }
