@@ -30,6 +30,8 @@ from viddiff.media.scheduling import kept_scheduling
 FORMATS = (".avif", ".jpg", ".jpeg", ".png")
 """Extensions of the pictures that are written."""
 _AVIF_QUANTISER = 20
+_AVIF_SIDE = 4
+"""SVT-AV1's smallest width and height."""
 _JPEG_QUALITY = 3
 """libav's quantiser of JPEG, 1 to 31: at 3, a loss is hardly seen."""
 _LAMBDA = 118
@@ -50,6 +52,10 @@ def encode_picture(frame: Frame, info: VideoInfo, form: str, width: int | None =
     """
     turn = turn_of(info)
     size = upright_size(info, width)
+    if form == ".avif" and min(size) < _AVIF_SIDE:
+        raise LimitError(
+            f"the picture would have {size[0]}x{size[1]} pixels; .avif needs {_AVIF_SIDE} a side"
+        )
     try:
         rgb = _scaled(RgbConverter(info)(frame), size[::-1] if swaps_sides(turn) else size)
         picture = _picture(turned(rgb, turn))
