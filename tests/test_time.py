@@ -524,7 +524,22 @@ def test_a_plot_as_a_picture(long: Path, tmp_path: Path) -> None:
     with av.open(str(tmp_path / "a.png")) as container:
         picture = next(container.decode(video=0)).to_ndarray(format="rgb24")
     assert picture.std() > 10
+    assert run("info", long, "--plot", tmp_path / "a.png").exit_code == 0, "it replaces a plot"
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize("name", ["a.vdf", "a.png", "folder", "none/a.png"])
+def test_a_plot_replaces_no_other_file(long: Path, tmp_path: Path, name: str) -> None:
+    video, picture = tmp_path / "a.vdf", tmp_path / "a.png"
+    video.write_bytes(long.read_bytes())
+    picture.write_bytes(b"\x89PNG of somebody")
+    (tmp_path / "folder").mkdir()
+    result = run("info", video, "--plot", tmp_path / name)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: ")
+    assert video.read_bytes() == long.read_bytes()
+    assert picture.read_bytes() == b"\x89PNG of somebody"
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_a_video_that_begins_before_0_is_shown_from_its_first_frame(tmp_path: Path) -> None:

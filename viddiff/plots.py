@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from viddiff.errors import ViddiffError
+from viddiff.errors import OutputError, ViddiffError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes as Axes
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 INK = "#010203"
 """Colour of text and lines that take the colour of the page in `svg_text`."""
+_SOFTWARE = "viddiff plot"
+"""PNG's name of the software that wrote a plot."""
 _UNUSED_NAME = re.compile(r' id="[a-z0-9.]+_\d+"')
 """Names of groups in matplotlib's SVG, which would be the same in every plot of a page."""
 
@@ -29,11 +31,29 @@ def new_figure(width: float, height: float, purpose: str = "--plot") -> "Figure"
     return Figure(figsize=(width, height), layout="constrained")
 
 
+def check_plot(target: Path) -> None:
+    """Raises OutputError if a plot cannot be written here, or would replace a file that is no such plot."""
+    if not target.exists():
+        if not target.parent.is_dir():
+            raise OutputError(f"the folder {target.parent} does not exist")
+    elif not target.is_file() or not _is_plot(target):
+        raise OutputError(f"{target} exists, and it is not such a plot: remove it or choose another name")
+
+
+def _is_plot(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return f"tEXtSoftware\0{_SOFTWARE}".encode() in file.read(256)
+
+
 def save_figure(figure: "Figure", target: Path) -> None:
-    """Write the figure as a PNG, complete or not at all. Raises OSError if it cannot be written."""
+    """Write the figure as a PNG, complete or not at all. It replaces a plot, and no other file.
+
+    Raises OutputError and OSError if it cannot be written.
+    """
+    check_plot(target)
     temporary = target.with_name(f".{target.name}.part")
     try:
-        figure.savefig(temporary, format="png", dpi=120)
+        figure.savefig(temporary, format="png", dpi=120, metadata={"Software": _SOFTWARE})
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)

@@ -23,7 +23,7 @@ _ROWS = 20
 @click.option("--model", is_flag=True, help="Describe the weights instead of a file.")
 @click.option(
     "--plot",
-    type=options.PATH,
+    type=options.NEW_FILE,
     metavar="FILE.png",
     help="Write the plot of the bits per frame to this file, not to the terminal. Needs matplotlib.",
 )
@@ -63,8 +63,11 @@ def info_command(
     else:
         from viddiff.container.read_options import ReadOptions
         from viddiff.pipeline.job_values import check_source
+        from viddiff.plots import check_plot
 
         check_source(source, str(source))
+        if plot is not None:
+            check_plot(plot)
         key = key_for(source, key_file, passphrase_file)
         reading = ReadOptions(limits=options.limits_of(limits["max_pixels"], limits["max_frames"]), key=key)
         values = describe_file(source, reading)

@@ -154,7 +154,7 @@ def train_command(
     from viddiff.codec.tensor_file import stated_hash
     from viddiff.pipeline.device import choose_device
     from viddiff.pipeline.weights_search import keep_copy, released_weights, weights_to_encode
-    from viddiff.plots import new_figure
+    from viddiff.plots import check_plot, new_figure
     from viddiff.training.ranks import Ranks
 
     out, ranks = choices["out"], Ranks.of_environment()
@@ -168,6 +168,7 @@ def train_command(
         _check_out(out, data, force or update, choices["resume"], ranks)
     if choices["plot"]:
         new_figure(1, 1)  # matplotlib is missed now, not at the first validation
+        check_plot(choices["plot"])
     torch.set_num_threads(1)  # one thread is the fastest beside other processes
     cv2.setNumThreads(1)
     if init is not None:
