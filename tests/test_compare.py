@@ -594,6 +594,8 @@ def test_progress_counts_the_reference_for_every_file(folder: Path) -> None:
         "--against vp6 same.mkv",
         "--gop 0 same.mkv",
         "--csv a --html a same.mkv",
+        "--csv - same.mkv",
+        "--html - same.mkv",
         "--engine compiled --device cuda same.mkv",
     ],
 )

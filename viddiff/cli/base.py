@@ -12,7 +12,7 @@ from viddiff.errors import ViddiffError
 
 @click.command("base", short_help="Take the AV1 base out of a .vdf, for any player.")
 @click.argument("source", metavar="IN.vdf", type=options.PATH)
-@click.argument("target", metavar="[OUT]", type=options.PATH, required=False)
+@click.argument("target", metavar="[OUT]", type=options.NEW_FILE, required=False)
 @options.combined(
     options.key_file_option,
     options.passphrase_file_option,

@@ -36,10 +36,10 @@ def _names(context: click.Context, option: click.Parameter, value: str | None) -
     metavar="NAME,...",
     help="Of psnr, ssim, xpsnr and vmaf; psnr is always measured.  [default: all; vmaf if there is one]",
 )
-@click.option("--csv", type=options.PATH, metavar="FILE.csv", help="Write the scores of every frame.")
+@click.option("--csv", type=options.NEW_FILE, metavar="FILE.csv", help="Write the scores of every frame.")
 @click.option(
     "--html",
-    type=options.PATH,
+    type=options.NEW_FILE,
     metavar="FILE.html",
     help="Write a report: one file with curves and the worst frames. Needs matplotlib.",
 )

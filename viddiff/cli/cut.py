@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.command("cut", short_help="Cut a part out of a .vdf, without decoding.")
 @click.argument("source", metavar="IN.vdf", type=options.PATH)
-@click.argument("target", metavar="OUT.vdf", type=options.PATH)
+@click.argument("target", metavar="OUT.vdf", type=options.NEW_FILE)
 @options.combined(
     options.start_option,
     options.end_option,

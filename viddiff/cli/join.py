@@ -10,7 +10,7 @@ from viddiff.cli.secrets import secret_of_all
 
 
 @click.command("join")
-@click.argument("files", metavar="FILE.vdf... OUT.vdf", type=options.PATH, nargs=-1, required=True)
+@click.argument("files", metavar="FILE.vdf... OUT.vdf", type=options.NEW_FILE, nargs=-1, required=True)
 @options.combined(
     options.encrypt_output_option,
     options.key_file_option,

@@ -11,12 +11,25 @@ import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
+from viddiff.cli.files import PIPE
 from viddiff.config import MAX_SIDE, Limits, Start, nominal_rate
 from viddiff.encoder.presets import PRESETS
 from viddiff.pipeline.quality_goal import POOLS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
+
+
+class _NewFile(click.Path):
+    """A file to write, by a command that cannot write to stdout."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == PIPE:
+            self.fail("this command does not write to stdout; ./- is a file with this name", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+NEW_FILE = _NewFile(path_type=Path)
 _TITLE = "viddiff_group"
 """Attribute of an option: the title of its group."""
 _UNITS = {"": 1, "k": 1000, "m": 1_000_000, "g": 1_000_000_000}

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.command("thumbnail", short_help="Write a keyframe of a .vdf as a picture.")
 @click.argument("source", metavar="IN.vdf", type=options.PATH)
-@click.argument("target", metavar="OUT", type=options.PATH)
+@click.argument("target", metavar="OUT", type=options.NEW_FILE)
 @options.combined(
     options.time_option,
     options.width_option,

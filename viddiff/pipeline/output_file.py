@@ -64,7 +64,7 @@ class OutputFile:
         if path.is_dir():
             raise OutputError(f"{path} is a folder")
         if not path.is_file():
-            raise OutputError(f"{path} is not a regular file; - writes to stdout")
+            raise OutputError(f"{path} is not a regular file")
         self._check_replaceable()
         if not self.force:
             raise OutputError(f"{path} exists; --force overwrites it")
