@@ -479,6 +479,21 @@ def test_vdf_and_media_files(folder: Path, base_weights: Path, tmp_path: Path) -
     assert stored.kbps == pytest.approx(sum(sizes) / 125 / 0.4)
 
 
+def test_a_last_frame_that_stays_lengthens_the_video(
+    frames: list[Frame], base_weights: Path, tmp_path: Path
+) -> None:
+    source, vdf = tmp_path / "a.mkv", tmp_path / "a.vdf"
+    store(source, [*frames[:-1], replace(frames[-1], duration=3000)])
+    assert run("encode", source, vdf, "--gop", 5, "--weights", base_weights, "-q").exit_code == 0
+    comparison = compared(source, vdf, weights=base_weights)
+    seconds = 0.04 * (FRAMES - 1) + 3
+    assert comparison.reference.seconds == pytest.approx(seconds)
+    assert comparison.files[0].video.seconds == pytest.approx(seconds)
+    about = json.loads(run("info", vdf, "--json").stdout)
+    assert about["seconds"] == pytest.approx(seconds)
+    assert about["gops"][-1]["kbps"] == pytest.approx(about["gops"][-1]["bytes"] / 125 / 3.16)
+
+
 def test_backgrounds_count_for_the_first_keyframe_that_needs_them(tmp_path: Path) -> None:
     path = tmp_path / "a.vdf"
     with open(path, "wb") as file:

@@ -475,6 +475,7 @@ def test_the_table_of_gops(long: Path) -> None:
     values = json.loads(run("info", long, "--json").stdout)
     gops = values["gops"]
     assert (len(gops), values["keyframes"], values["frames"]) == (GOPS, GOPS, GOPS * GOP_FRAMES)
+    assert values["seconds"] == pytest.approx(((GOPS * GOP_FRAMES - 1) * STEP + 1) / 25), "not by the rate"
     with open(long, "rb") as file:
         reader = Reader(file)
         index = reader.index()

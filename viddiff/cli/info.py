@@ -70,12 +70,12 @@ def info_command(
             check_plot(plot)
         key = key_for(source, key_file, passphrase_file)
         reading = ReadOptions(limits=options.limits_of(limits["max_pixels"], limits["max_frames"]), key=key)
-        values = describe_file(source, reading)
         from viddiff.cli.bits_plot import plot_png, plot_text
         from viddiff.pipeline.chunk_sizes import gop_table
 
         with reading.open(source) as file:
             rows = gop_table(file, reading.limits)
+        values = describe_file(source, reading, rows[-1].end if rows else 0.0)
         if plot is not None and rows:
             plot_png(rows, plot)
     if as_json:
@@ -123,8 +123,8 @@ def _text(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else printable(str(value))
 
 
-def describe_file(source: Path, options: "ReadOptions") -> dict[str, Any]:
-    """Properties of a `.vdf`, without decoding a frame."""
+def describe_file(source: Path, options: "ReadOptions", seconds: float) -> dict[str, Any]:
+    """Properties of a `.vdf` that is so long, without decoding a frame."""
     from viddiff.container.format import VERSION
     from viddiff.container.reader import Reader
     from viddiff.container.track_file import summary
@@ -136,7 +136,7 @@ def describe_file(source: Path, options: "ReadOptions") -> dict[str, Any]:
         others = summary(file, options.limits)
     header, video, frames = reader.header, reader.header.video, reader.frame_count or 0
     backgrounds = {entry.background for entry in keyframes} - {None}
-    size, seconds = source.stat().st_size, frames / float(video.frame_rate)
+    size = source.stat().st_size
     return {
         "file": source, "format_version": VERSION, "bytes": size, "encrypted": options.key is not None,
         "width": video.width, "height": video.height, "bit_depth": video.bit_depth,
@@ -145,7 +145,7 @@ def describe_file(source: Path, options: "ReadOptions") -> dict[str, Any]:
         "low_delay": header.low_delay, "entropy": header.entropy, "base": "av1" if header.base else "none",
         "frame_rate": str(video.frame_rate), "time_base": str(video.time_base), "seconds": round(seconds, 3),
         "bpp": 8 * size / (frames * video.width * video.height) if frames else 0.0,
-        "kbps": size / 125 / seconds if frames else 0.0,
+        "kbps": size / 125 / seconds if seconds else 0.0,
         "primaries": video.primaries, "transfer": video.transfer, "matrix": video.matrix,
         "full_range": video.full_range, "chroma_location": video.chroma_location,
         "sample_aspect_ratio": str(video.sample_aspect_ratio), "rotation": video.rotation,

@@ -110,6 +110,7 @@ class _Moment:
     number: int
     time: Fraction
     pts: int
+    duration: int
 
 
 class _Pairing:
@@ -159,7 +160,7 @@ class _Pairing:
             self.time_difference = max(self.time_difference, apart)
         for name, found in (("reference", ours), ("file", file)):
             if found is not None:
-                moment = _Moment(found.number, found.time, found.frame.pts)
+                moment = _Moment(found.number, found.time, found.frame.pts, found.frame.duration)
                 self._ends[name] = self._ends.get(name, (moment, moment))[0], moment
 
     def reference_video(self, path: Path) -> Video:
@@ -172,8 +173,10 @@ class _Pairing:
 
     def _video(self, which: str, path: Path, name: str, source: Input) -> Video:
         first, last = self._ends[which]
-        seconds = float(last.time - first.time + 1 / source.info.frame_rate)
-        return Video(path, name, source.info, last.number + 1, seconds, path.stat().st_size)
+        info = source.info
+        lasts = last.duration * info.time_base or 1 / info.frame_rate
+        seconds = float(last.time - first.time + lasts)
+        return Video(path, name, info, last.number + 1, seconds, path.stat().st_size)
 
     def differences(self) -> tuple[str, ...]:
         """In what the file differs from the reference."""

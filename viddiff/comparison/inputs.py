@@ -86,7 +86,7 @@ def open_input(path: Path, reading: Reading, scale: tuple[int, int] | None = Non
         with _naming(path):
             video = decode_video(file, path, resources, options=options)
         info = changes.of(replace(video.info, frame_count=video.frame_count))
-        frames = change_frames(_named(video.frames, path), video.info, changes, reading.limits.frames)
+        frames = change_frames(_named(video.lasting(), path), video.info, changes, reading.limits.frames)
         size, damage = (video.info.width, video.info.height), video.damage
         yield Input(info, size, iter(frames), lambda: [str(damage)] if damage else [], lambda: bool(damage))
 

@@ -1,12 +1,15 @@
 """Where the bits of a `.vdf` are: its GOPs and their chunks."""
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from viddiff.config import Limits
+from viddiff.container.excerpt import stated_duration
 from viddiff.container.format import KeyChunk
 from viddiff.container.gop_table import usual_step
 from viddiff.container.reader import Reader
+from viddiff.errors import BitstreamError
 
 
 @dataclass
@@ -54,9 +57,8 @@ def gop_table(file: BinaryIO, limits: Limits) -> list[GopRow]:
     """GOPs of a file, as far as it is intact. Reads the whole file. Raises BitstreamError, LimitError."""
     file.seek(0)
     reader, rows = Reader(file, limits), list[GopRow]()
-    video, first, last = reader.header.video, 0, 0
+    video, first, last, frames = reader.header.video, 0, 0, 0
     seen: set[int | None] = set()
-    step = usual_step(video)
     for offset, chunk in reader.scan(lambda fault: None):
         times = chunk.times
         if isinstance(chunk, KeyChunk):
@@ -69,7 +71,10 @@ def gop_table(file: BinaryIO, limits: Limits) -> list[GopRow]:
             new_bytes = len(chunk.background or b"") if fresh else 0
             rows.append(GopRow(chunk.first, start, chunk.background != b"", new_bytes))
         rows[-1].chunks.append((len(times), reader.end - offset))
-        last = times[-1]
+        last, frames = times[-1], chunk.first + len(times)
     if rows:
-        rows[-1].end = float((last + step - first) * video.time_base)
+        lasts = 0
+        with suppress(BitstreamError):  # INDEX is damaged, or frames are missing
+            lasts = stated_duration(reader, frames)
+        rows[-1].end = float((last + (lasts or usual_step(video)) - first) * video.time_base)
     return rows
