@@ -176,6 +176,11 @@ def test_qualities_of_a_codec_make_a_curve(videos: tuple[Path, Path, Path], tmp_
         [n for n in range(8) if f"background:{COLOURS[n]}" in part] for part in halves(page)
     )
     assert (of_files, of_curves) == ([0, 1, 2], [3, 4]), "a colour means one thing"
+    best, *others = found.files
+    video = replace(best.video, seconds=best.video.seconds / 4)
+    short = replace(best, video=video, video_bytes=best.video_bytes // 4)
+    (again,) = bd_rates(curves([short, *others], found.others))
+    assert again.percent == pytest.approx(rate.percent, abs=0.1), "a part of a file has the same rate"
     alone = curves(found.files, ())
     assert bd_rates(alone) == (), "there is nothing to compare it with"
 

@@ -45,7 +45,7 @@ def curves(files: Sequence[ComparedFile], others: Sequence[ComparedFile]) -> tup
         for title in dict.fromkeys(titles):
             points = [file for file, its in zip(group, titles, strict=True) if its == title]
             if len(points) > 1:
-                rising = sorted(points, key=lambda point: point.video_bytes)
+                rising = sorted(points, key=lambda point: point.kbps)
                 found.append(Curve(title, other, tuple(rising)))
     return tuple(found)
 
@@ -70,7 +70,7 @@ def _bd_rate(test: Curve, anchor: Curve, axis: Axis) -> BdRate:
     numbers = [
         [number(point) for point in curve.points]
         for curve in (anchor, test)
-        for number in (lambda point: float(point.video_bytes), axis.of)
+        for number in (lambda point: point.kbps, axis.of)
     ]
     try:
         percent = bd_rate(*numbers, measure=axis.title, unit=axis.unit)
