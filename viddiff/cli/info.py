@@ -61,6 +61,7 @@ def info_command(
     if source is None:
         values = describe_model(weights)
     else:
+        from viddiff.container.excerpt import naming
         from viddiff.container.read_options import ReadOptions
         from viddiff.pipeline.job_values import check_source
         from viddiff.plots import check_plot
@@ -73,9 +74,10 @@ def info_command(
         from viddiff.cli.bits_plot import plot_png, plot_text
         from viddiff.pipeline.chunk_sizes import gop_table
 
-        with reading.open(source) as file:
-            rows = gop_table(file, reading.limits)
-        values = describe_file(source, reading, rows[-1].end if rows else 0.0)
+        with naming(source):
+            with reading.open(source) as file:
+                rows = gop_table(file, reading.limits)
+            values = describe_file(source, reading, rows[-1].end if rows else 0.0)
         if plot is not None and rows:
             plot_png(rows, plot)
     if as_json:

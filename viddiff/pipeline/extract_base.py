@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from viddiff.codec.base_payloads import unpack_frames
-from viddiff.container.excerpt import stated_duration
+from viddiff.container.excerpt import naming, stated_duration
 from viddiff.container.format import KeyChunk
 from viddiff.container.read_options import ReadOptions
 from viddiff.container.reader import Reader
@@ -34,7 +34,7 @@ def extract_base(
 
 
 def _extract(source: Path, target: Path, form: str, options: ReadOptions) -> tuple[int, list[str]]:
-    with options.open(source) as file, options.open(source) as again:
+    with naming(source), options.open(source) as file, options.open(source) as again:
         reader = Reader(file, options.limits)
         if not reader.header.base:
             raise ViddiffError(f"{source} has no AV1 base: networks predict its frames")
