@@ -48,7 +48,7 @@ from viddiff.pipeline.weights_search import released_weights
 from viddiff.serving.movie import Movie, PlayOptions
 from viddiff.serving.pace import Pace, Rendition
 from viddiff.serving.segments import Check, SegmentError, Segments
-from viddiff.serving.server import Server
+from viddiff.serving.server import Server, hosts
 
 RATE, FPS = 48000, 25
 SECONDS, GOP = 7, 30
@@ -281,6 +281,11 @@ def test_other_names_of_this_machine_are_not_found(server: Server) -> None:
     assert status_of(server, Host=f"localhost:{port}") == 200
     for host in ("example.com", f"example.com:{port}", "127.0.0.1", f"127.0.0.1:{port + 1}", ""):
         assert status_of(server, Host=host) == 404
+
+
+def test_browsers_leave_the_port_of_http_out() -> None:
+    assert hosts(80) == {"127.0.0.1", "localhost", "127.0.0.1:80", "localhost:80"}
+    assert hosts(8080) == {"127.0.0.1:8080", "localhost:8080"}
 
 
 def test_other_methods_are_refused(server: Server) -> None:

@@ -18,6 +18,7 @@ import socket
 import threading
 from collections.abc import Sequence
 from http import HTTPStatus
+from http.client import HTTP_PORT
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from typing import Any, Self
@@ -51,6 +52,12 @@ _MOST_CONNECTIONS = 32
 _IDLE_SECONDS = 60
 
 
+def hosts(port: int) -> set[str]:
+    """What a browser calls a server on a port of this machine. It leaves the port of HTTP out."""
+    names = {HOST, "localhost"}
+    return {f"{name}:{port}" for name in names} | (names if port == HTTP_PORT else set())
+
+
 class Server(ThreadingHTTPServer):
     """Serves movies until it is closed. Use it in a `with` statement."""
 
@@ -63,7 +70,7 @@ class Server(ThreadingHTTPServer):
         self.movies, self.token = movies, secrets.token_urlsafe(24)
         self._connections = threading.BoundedSemaphore(_MOST_CONNECTIONS)
         super().__init__((HOST, port), _Handler)
-        self.hosts = {f"{name}:{self.server_port}" for name in (HOST, "localhost")}
+        self.hosts = hosts(self.server_port)
         """What a browser may call this server."""
         self.segments = {
             "pictures": Segments(lambda movie, number: Pictures(movies[movie], number), _PICTURES_BYTES),
