@@ -417,6 +417,32 @@ def test_a_file_without_a_good_frame(released: Weights, tmp_path: Path) -> None:
     assert refused.value.read().decode().startswith("no frame can be decoded")
 
 
+def refusal(server: Server, path: str) -> str:
+    """What is said in place of a segment."""
+    with pytest.raises(HTTPError) as failed:
+        fetch(server, path)
+    with failed.value as answer:
+        assert answer.code == 500
+        return answer.read().decode()
+
+
+def test_a_file_that_is_replaced_or_removed(vdf: Path, tmp_path: Path) -> None:
+    """Another file is not shown by the places of the first one. A recording may grow."""
+    path, whole = tmp_path / "a.vdf", vdf.read_bytes()
+    path.write_bytes(whole[:-3000])
+    with serving(path) as server:
+        path.write_bytes(whole)
+        assert pictures(fetch(server, "0/pictures/1"))
+        path.write_bytes(whole[::-1])
+        changed = "a.vdf has changed since it was opened: start viddiff again\n"
+        for segment in ("pictures/3", "sound/1"):
+            assert refusal(server, f"0/{segment}") == changed
+        path.unlink()
+        gone = "a.vdf cannot be read any longer: No such file or directory\n"
+        assert refusal(server, "0/pictures/3") == gone
+        assert not server.movies[0].notes[1:], "nothing is called damaged"
+
+
 def test_times_that_are_too_far_apart(released: Weights, tmp_path: Path) -> None:
     info = VideoInfo(48, 32, time_base=Fraction(1))
     frames = [replace(f, pts=pts) for f, pts in zip(moving_picture(48, 32, 2), (0, 1 << 40), strict=True)]

@@ -1,6 +1,7 @@
 """A `.vdf` that is served: what is known of it before anything is decoded, and what happened since."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -32,6 +33,8 @@ from viddiff.serving.timeline import Timeline, timeline_of
 from viddiff.tracks import Track
 
 _MOST_NOTES = 20
+_BEGINNING = 1 << 16
+"""Bytes by which a file is known again: two encodes differ in them, and a recording that grows keeps them."""
 _DEFAULT = 1  # libav's AV_DISPOSITION_DEFAULT
 
 
@@ -73,6 +76,7 @@ class Movie:
         self.path, self._on_note = path, on_note
         self._notes: list[str] = []
         self._pace_note = ""
+        self._beginning = _beginning(path)
         with naming(path):
             self.reading = options.reading(path)
             with self.reading.open(path) as file:
@@ -111,6 +115,18 @@ class Movie:
         """What the user should know."""
         return [*self._notes, *[self._pace_note] * bool(self._pace_note)]
 
+    @contextmanager
+    def open(self) -> Iterator[BinaryIO]:
+        """Open the file again. Raises ViddiffError if it is gone, or another one has its name."""
+        try:
+            same = _beginning(self.path, len(self._beginning)) == self._beginning
+        except OSError as error:
+            raise ViddiffError(f"{self.path.name} cannot be read any longer: {error.strerror}") from error
+        if not same:
+            raise ViddiffError(f"{self.path.name} has changed since it was opened: start viddiff again")
+        with self.reading.open(self.path) as file:
+            yield file
+
     def seconds_at(self, start: Start) -> float:
         """Where a frame is on the time line, or seconds as they are. Raises ViddiffError without a frame."""
         seconds = Fraction(start)
@@ -118,7 +134,7 @@ class Movie:
             total = self.gops[-1].first + self.gops[-1].frames
             pts = None
             if start < total:
-                with self.reading.open(self.path) as file:
+                with self.open() as file:
                     pts = frame_time(file, self.gops, start, self.reading.limits)
             seconds = Fraction(-1) if pts is None else (pts - self.timeline.origin) * self.timeline.unit
         if not 0 <= seconds * TICKS < self.timeline.ticks:
@@ -187,6 +203,11 @@ class Movie:
             self.note(f"{texts} {'tracks' if texts > 1 else 'track'} of subtitles cannot be shown here")
         if self.info.display.matrix is not None and turn_of(self.info) == UNTURNED:
             self.note("the display matrix of the video is not applied")
+
+
+def _beginning(path: Path, size: int = _BEGINNING) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(size)
 
 
 def _header(file: BinaryIO, limits: Limits) -> Header:

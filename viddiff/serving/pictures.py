@@ -97,7 +97,7 @@ class Pictures:
         """Frames from the one that is shown at this time, or from one before it, up to the end."""
         movie = self._movie
         timeline, weights = movie.timeline, movie.weights(base_only)
-        file = self._stack.enter_context(movie.reading.open(movie.path))
+        file = self._stack.enter_context(movie.open())
         since = timeline.origin + int(tick / (TICKS * timeline.unit))
         for gop in movie.gops[timeline.gop_at(movie.gops, tick) :]:
             for part in decode_gop_from(file, gop, weights, movie.reading, since, self._watch):

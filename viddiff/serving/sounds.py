@@ -38,7 +38,7 @@ class Sounds:
         self._track = movie.track
         block = self._block(movie.timeline.span(number)[0])
         since = max(Fraction((block - _WARM_UP) * SOUND_BLOCK, SOUND_RATE) - _EARLIER, Fraction(0))
-        file = self._stack.enter_context(movie.reading.open(movie.path))
+        file = self._stack.enter_context(movie.open())
         try:
             source = TrackFile(file, lambda fault: None, movie.reading.limits, since)
         except BaseException:
