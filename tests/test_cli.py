@@ -225,8 +225,8 @@ def test_bad_files(encoded: Path, clip: Path, base_weights: Path, tmp_path: Path
     text.write_text("not a video")
     with_weights = ("--weights", base_weights)
     assert "cannot be read" in refused(run("encode", text, tmp_path / "a.vdf", *with_weights))
-    assert "not a .vdf" in refused(run("decode", text, tmp_path / "a.mp4", *with_weights))
-    for command in (("info", text), ("base", text, tmp_path / "a.mkv")):
+    decode = ("decode", text, tmp_path / "a.mp4", *with_weights)
+    for command in (decode, ("info", text), ("base", text, tmp_path / "a.mkv")):
         assert f"{text} is not a .vdf file" in refused(run(*command))
     assert "weights" in refused(run("encode", clip, tmp_path / "a.vdf", "--weights", text))
     assert "weights" in refused(run("decode", encoded, tmp_path / "a.mp4", "--weights", tmp_path / "none"))

@@ -6,10 +6,11 @@ file or pipe -> frames, packets -> (another size or rate) -> H.264, FFV1 or raw 
 import os
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import replace
 from typing import BinaryIO, cast
 
+from viddiff.container.excerpt import naming
 from viddiff.container.read_options import ReadOptions
 from viddiff.container.sealing import SealedReader, key_of, unlock
 from viddiff.container.track_file import TrackFile
@@ -80,13 +81,15 @@ def _opened(job: DecodeJob) -> Iterator[Opened]:
     """Open the video and everything beside it."""
     device = choose_device(job.device, job.engine)
     resources = Resources(job.weights, device, job.workers, job.base_only, job.engine)
+    named = nullcontext() if job.named is None else naming(job.named)
     if job.live:
-        with _stream(job) as file:
+        with named, _stream(job) as file:
             yield decode_stream(file, resources, job.start, job.frames, ReadOptions(job.strict, job.limits))
         return
     assert job.named is not None
-    options = ReadOptions(job.strict, job.limits, key_of(job.named, job.secret))
-    with options.open(job.named) as file, options.open(job.named) as again:
+    with named, ExitStack() as stack:
+        options = ReadOptions(job.strict, job.limits, key_of(job.named, job.secret))
+        file, again = (stack.enter_context(options.open(job.named)) for _ in range(2))
         video = decode_video(file, job.named, resources, job.start, job.frames, options)
         on_fault = None if job.strict else lambda fault: None
         yield video, TrackFile(again, on_fault, options.limits, job.start)
