@@ -152,6 +152,19 @@ def test_what_cannot_hold_is_one_sentence(video: Path, base_weights: Path, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_score_that_the_buffer_keeps_out_of_reach(
+    video: Path, base_weights: Path, tmp_path: Path, plain: bytes
+) -> None:
+    rates = ["--maxrate", rate_of(plain), "--bufsize", rate_of(plain), "--min-psnr", 90]
+    common = ["--weights", base_weights, "--preset", "fastest", "--gop", GOP, "--workers", 1, "--quiet"]
+    result = CliRunner().invoke(
+        main, [str(a) for a in ["encode", video, tmp_path / "out.vdf", *common, *rates]]
+    )
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: even at quality 63 within --maxrate and --bufsize, PSNR")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("options", "why"),
     [

@@ -66,7 +66,7 @@ def encode_to_quality(job: EncodeJob, run: Run, observer: Observer) -> EncodeRes
     if goal is not None:
         check_measurable(goal, samples.info)
     encodes = SampleEncodes(samples, job.output, goal, run, told)
-    search = None if goal is None else _QualitySearch(encodes, goal, job.preset)
+    search = None if goal is None else _QualitySearch(encodes, goal, job)
     told.goal, told.encodes = goal, encodes
     quality = job.quality if search is None else search.first()
     limit = None if job.max_encoded_percent is None else SizeLimit(job)
@@ -111,8 +111,8 @@ class _Told:
 class _QualitySearch:
     """Finds the smallest quality of which samples promise the wanted score."""
 
-    def __init__(self, encodes: SampleEncodes, goal: QualityGoal, preset: str) -> None:
-        self._encodes, self.goal, self._preset = encodes, goal, preset
+    def __init__(self, encodes: SampleEncodes, goal: QualityGoal, job: EncodeJob) -> None:
+        self._encodes, self.goal, self._job, self._preset = encodes, goal, job, job.preset
         self._search = Search(range(QUALITIES), _STEPS[goal.metric], (_LEAST_STEP, _LARGEST_STEP))
         self._offset = 0.0
 
@@ -152,7 +152,7 @@ class _QualitySearch:
             self._enter(quality, self.promised(quality))
             following = search.to_prove(self._aim)
         if search.hopeless:
-            raise _unreachable(self.goal, self.promised(_BEST))
+            raise _unreachable(self._job, self.goal, self.promised(_BEST))
         return search.high
 
     def _enter(self, quality: int, score: float) -> None:
@@ -231,7 +231,7 @@ class _Wholes:
         told.reached, reached = score, score >= goal.wanted
         search.add(quality, score, reached)
         if search.hopeless:
-            raise _unreachable(goal, score)
+            raise _unreachable(self._job, goal, score)
         near = search.following(_aim(goal, search)) >= quality - 1  # one step is not worth another encode
         if not (reached and (near or last)):
             raise _EncodeAgain(
@@ -244,9 +244,12 @@ def _aim(goal: QualityGoal, search: Search) -> float:
     return goal.wanted + search.slope / 2
 
 
-def _unreachable(goal: QualityGoal, score: float) -> TargetError:
-    """What the best quality gives."""
-    return TargetError(f"even at quality {_BEST}, {score_text(goal, score)}, but {goal.wanted:g} is wanted")
+def _unreachable(job: EncodeJob, goal: QualityGoal, score: float) -> TargetError:
+    """What the best quality gives, as far as the job's limits let it."""
+    limited = " within --maxrate and --bufsize" * (job.buffer_limit is not None)
+    return TargetError(
+        f"even at quality {_BEST}{limited}, {score_text(goal, score)}, but {goal.wanted:g} is wanted"
+    )
 
 
 def score_text(goal: QualityGoal, score: float) -> str:
