@@ -118,6 +118,8 @@ def test_a_chain(tmp_path: Path) -> None:
     assert all(np.array_equal(a.y, b.y[::-1]) for a, b in zip(found, frames, strict=True))
     info, found, _ = read(path, SourceFilters(chain="format=yuv420p10le"))
     assert info.bit_depth == 10
+    for ended, count in (("trim=end_frame=3", 3), ("trim=start_frame=2:end_frame=3,hflip", 1)):
+        assert len(read(path, SourceFilters(chain=ended))[1]) == count
 
 
 def test_places_in_time_are_those_after_the_filters(tmp_path: Path) -> None:

@@ -62,7 +62,11 @@ class SourceFilters:
                     yield from _ready(graph, time_base)
                 self._check_part(picture)
                 graph, form = self._graph(arguments, aspect), arguments
-            graph.push(picture)
+            try:
+                graph.push(picture)
+            except av.EOFError:  # a filter such as trim has let through all that it will
+                yield from _ready(graph, time_base)
+                return
             yield from _ready(graph, time_base)
         if graph is not None:
             graph.push(None)
