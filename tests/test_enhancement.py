@@ -586,6 +586,9 @@ def test_shards_come_and_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     tiles.look()
     assert len(tiles) == 12
     assert len(list(tmp_path.glob("*.npz"))) == 3
+    written.clear()
+    enhancement_samples.collect_forever(collector, 1)
+    assert collector.numbers() == [6], "the newest stays, whatever its size"
 
 
 def test_turned_tiles_are_turned_pictures(tmp_path: Path) -> None:

@@ -130,6 +130,8 @@ def test_training_that_harms_is_not_written(
         (("--base", "none", "--network", "large"), "--network"),
         (("--base", "none", "--ssim-share", "0"), "--ssim-share"),
         (("--ssim-share", "1.1"), "--ssim-share"),
+        (("--base", "none", "--cache-size", "4G"), "--cache-size"),
+        (("--cache-size", "0"), "--cache-size"),
         (("--fresh", "--init", "w.safetensors"), "--fresh"),
     ],
 )

@@ -85,14 +85,14 @@ def _audio(context: click.Context, option: click.Parameter, value: str) -> str:
     return f"opus:{int(found[1])}"
 
 
-def _amount(context: click.Context, option: click.Parameter, value: str | None) -> int | None:
+def amount(context: click.Context, option: click.Parameter, value: str | None) -> int | None:
     """A number with a unit: 800k, 1.5M, 2G."""
     if value is None:
         return None
     found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?)([kmg]?)", value, re.IGNORECASE)
-    if found is None or not (amount := int(float(found[1]) * _UNITS[found[2].lower()])):
+    if found is None or not (number := int(float(found[1]) * _UNITS[found[2].lower()])):
         raise click.BadParameter("use a number above 0, with k, M or G: 800k, 1.5M")
-    return amount
+    return number
 
 
 quality_option = click.option(
@@ -121,26 +121,26 @@ target_options = (
     ),
     click.option(
         "--size",
-        callback=_amount,
+        callback=amount,
         metavar="BYTES",
         help="Find the quality that gives a file of at most this size (700M, 1.5G), sound and all.",
     ),
     click.option(
         "--bitrate",
-        callback=_amount,
+        callback=amount,
         metavar="BITS",
         help="Find the quality that gives at most this many bits a second (800k, 2M), sound and all. Streams "
         "get about as many, in one pass.",
     ),
     click.option(
         "--maxrate",
-        callback=_amount,
+        callback=amount,
         metavar="BITS",
         help="Lower the quality of GOPs so that a decoder that gets this many bits a second (2M) always has "
         "its frames in time. With --bufsize.",
     ),
     click.option(
-        "--bufsize", callback=_amount, metavar="BITS", help="Size of the decoder's buffer (4M), in bits."
+        "--bufsize", callback=amount, metavar="BITS", help="Size of the decoder's buffer (4M), in bits."
     ),
     click.option(
         "--max-encoded-percent",

@@ -71,6 +71,14 @@ if TYPE_CHECKING:
     "--cache", type=options.PATH, metavar="DIR", help="Folder for samples.  [default: beside the weights]"
 )
 @click.option(
+    "--cache-size",
+    "capacity",
+    callback=options.amount,
+    metavar="BYTES",
+    help="Largest size of that folder; new samples replace the oldest. 3,300 need 1G. "
+    "Not with --base none.  [default: 2G]",
+)
+@click.option(
     "--max-minutes",
     type=click.FloatRange(0, min_open=True),
     default=60.0,
@@ -202,6 +210,7 @@ def _check_usage(base: str, init: Path | None, fresh: bool, choices: dict[str, A
         raise click.UsageError("--steps 0 chooses pictures for the library, which is only for --base none")
     for name, option in (
         ("augment", "--augment"),
+        ("capacity", "--cache-size"),
         ("compiled", "--compile"),
         ("network", "--network"),
         ("ssim_share", "--ssim-share"),

@@ -65,7 +65,7 @@ class EnhancementOptions(RunOptions):
     """Share of SSIM in the loss, 0 to 1 (see `enhancement_loss`)."""
     exact_share: float = 0.15
     """Share of the run, at its end, that computes in float32."""
-    capacity: int = 2 << 30
+    capacity: int = 2_000_000_000
     """Largest size of the training tiles on disk, in bytes. The oldest make room for new ones."""
     collecting: bool = True
     """Let a process add tiles during the training."""

@@ -224,14 +224,14 @@ def write_shard(folder: Path, number: int, content: TilesWithFigures) -> None:
 
 
 def collect_forever(collector: TileCollector, capacity: int) -> None:
-    """Work of a collector: write new shards, and remove the oldest beyond `capacity` bytes."""
+    """Work of a collector: write new shards, and remove the oldest beyond `capacity` bytes. One stays."""
     while not training_was_killed():
         collector.write(collector.next_number())
         sizes = dict[Path, int]()
         for path in shard_paths(collector.folder):
             with suppress(FileNotFoundError):  # another rank removed it just now
                 sizes[path] = path.stat().st_size
-        while sum(sizes.values()) > capacity:
+        while len(sizes) > 1 and sum(sizes.values()) > capacity:
             oldest = next(iter(sizes))
             del sizes[oldest]
             oldest.unlink(missing_ok=True)
