@@ -112,14 +112,14 @@ class _QualitySearch:
     """Finds the smallest quality of which samples promise the wanted score."""
 
     def __init__(self, encodes: SampleEncodes, goal: QualityGoal, job: EncodeJob) -> None:
-        self._encodes, self.goal, self._job, self._preset = encodes, goal, job, job.preset
+        self._encodes, self.goal, self._job = encodes, goal, job
         self._search = Search(range(QUALITIES), _STEPS[goal.metric], (_LEAST_STEP, _LARGEST_STEP))
         self._offset = 0.0
 
     def first(self) -> int:
         """The quality to encode at, by samples alone. Raises TargetError if none promises the score."""
         quality = first_settings(self._search, _FIRST, _NEAR, _QUICK_LOOKS, self._quick_look)
-        if self._preset not in _NO_QUICKER and not self._encodes.samples.whole:
+        if self._job.preset not in _NO_QUICKER and not self._encodes.samples.whole:
             self._search.begin_anew()
             quality = first_settings(self._search, quality, _FAR, _QUICK_WHOLES, self._quick_look_at_all)
         return self._smallest(quality)
@@ -131,7 +131,7 @@ class _QualitySearch:
 
     def promised(self, quality: int) -> float:
         """Score of the whole video that its samples promise."""
-        return self._encodes.look(self._preset, quality).score + self._offset
+        return self._encodes.look(self._job.preset, quality).score + self._offset
 
     def _quick_look(self, quality: int) -> float:
         self._enter(quality, self._encodes.look(_QUICK, quality).score)

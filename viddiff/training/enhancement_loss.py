@@ -69,8 +69,8 @@ def corrections(network: EnhancementNetwork, batch: TileBatch) -> Tensor:
 def _dissimilarity(packed: Tensor, original: Tensor) -> Tensor:
     """1 - SSIM of luma (B,) of pictures (B, 6, H/2, W/2), with plain windows at every second sample."""
     x, y = packed[:, :4] / _PEAK, original[:, :4] / _PEAK
-    sums = torch.stack([each.mean(1) for each in (x, y, x.square(), y.square(), x * y)], 1)
-    columns = functional.avg_pool2d(sums, (_WINDOW, 1), 1)
+    means = torch.stack([each.mean(1) for each in (x, y, x.square(), y.square(), x * y)], 1)
+    columns = functional.avg_pool2d(means, (_WINDOW, 1), 1)
     mean_x, mean_y, square_x, square_y, product = functional.avg_pool2d(columns, (1, _WINDOW), 1).unbind(1)
     brightness = (2 * mean_x * mean_y + _C1) / (mean_x.square() + mean_y.square() + _C1)
     covariance = product - mean_x * mean_y

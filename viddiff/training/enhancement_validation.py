@@ -69,7 +69,7 @@ def judge(network: EnhancementNetwork, tiles: TileShards) -> dict[str, Losses]:
     return {
         name: Losses(error / before, dissimilarity / count)
         for name, (before, error, dissimilarity, count) in sorted(sums.items())
-        if count
+        if before
     }
 
 
